@@ -1,0 +1,1 @@
+"""The application's database: the table contract, the reader, the embedded PostgreSQL, the import of files."""

@@ -1,0 +1,1 @@
+"""A simulated freelance market with a known truth, for demos and tests."""

@@ -1,0 +1,1 @@
+"""From a dataset to a judged model: split, preprocess, train, evaluate, gate, plots. Pure; no Dagster here."""

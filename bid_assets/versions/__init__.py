@@ -1,0 +1,1 @@
+"""The version store: immutable versions, manifests, heads, lineage. No Dagster here."""

@@ -1,0 +1,73 @@
+"""Time windows: the half-open UTC ranges that everything is cut into. Pure arithmetic, no Dagster.
+
+Dagster's view of the same windows (partitions and mappings) is in `partitions.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
+"""An anchor that is both a midnight and a Monday: every window starts a whole number of lengths after it."""
+
+
+class Cadence(StrEnum):
+    """How long a window is. Weeks start on Monday 00:00 UTC."""
+
+    WEEKLY = "weekly"
+    DAILY = "daily"
+
+    @property
+    def length(self) -> timedelta:
+        """The length of one window."""
+        return timedelta(days=7 if self is Cadence.WEEKLY else 1)
+
+    def floor(self, moment: datetime) -> datetime:
+        """The start of the window that `moment` lies in."""
+        return moment - (as_utc(moment) - MONDAY) % self.length
+
+    def window(self, key: str) -> TimeRange:
+        """The window with this partition key (`YYYY-MM-DD`, its first day)."""
+        start = datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=UTC)
+        if self.floor(start) != start:
+            raise ValueError(f"no {self.value} window starts on {key}; the one that holds it is {self.key(start)}")
+        return TimeRange(start, start + self.length)
+
+    def key(self, moment: datetime) -> str:
+        """The partition key of the window that `moment` lies in."""
+        return self.floor(as_utc(moment)).strftime("%Y-%m-%d")
+
+    def keys(self, span: TimeRange) -> list[str]:
+        """The keys of all windows that overlap `span`, oldest first."""
+        start, keys = self.floor(span.start), []
+        while start < span.end:
+            keys.append(self.key(start))
+            start += self.length
+        return keys
+
+
+@dataclass(frozen=True, order=True)
+class TimeRange:
+    """A half-open range of time `[start, end)`, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError(f"times must carry a zone: {self.start!r}, {self.end!r}")
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+
+def as_utc(moment: datetime) -> datetime:
+    """`moment` in UTC; a naive time is taken to be UTC, as the table contract says."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    """The present moment; the one clock of the platform, which tests replace."""
+    return datetime.now(UTC)
