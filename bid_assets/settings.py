@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bid_assets.windows import Cadence
@@ -24,71 +24,54 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BID_ASSETS_", env_file=".env", extra="ignore", frozen=True)
 
-    home: Path = Field(Path(".bid_assets"), description="Folder that holds all local state.")
+    home: Path = Field(Path(".bid_assets"), validate_default=True, description="Folder that holds all local state.")
     app_db_url: str | None = Field(
         None, description="The application's PostgreSQL (`postgresql://...`); unset: the embedded server."
     )
-    dagster_db_url: str | None = Field(
-        None, description="PostgreSQL for Dagster's own storage; unset: the embedded server."
-    )
+    dagster_db_url: str | None = Field(None, description="PostgreSQL for Dagster's own storage; unset: the embedded server.")
     store_url: str | None = Field(
         None,
         description="The version store: a folder or any fsspec URL such as `s3://bucket/prefix`; unset: `<home>/store`.",
     )
-    postgres_data: Path | None = Field(
-        None, description="Data folder of the embedded PostgreSQL; unset: `<home>/postgres`."
-    )
+    postgres_data: Path | None = Field(None, description="Data folder of the embedded PostgreSQL; unset: `<home>/postgres`.")
 
-    cadence: Cadence = Field(
-        Cadence.WEEKLY, description="Length of a window: `weekly` (from Monday 00:00 UTC) or `daily`."
-    )
-    start: date = Field(
-        date(2020, 1, 6), description="First day of the first window; a Monday where the cadence is weekly."
-    )
+    cadence: Cadence = Field(Cadence.WEEKLY, description="Length of a window: `weekly` (from Monday 00:00 UTC) or `daily`.")
+    start: date = Field(date(2020, 1, 6), description="First day of the first window; a Monday where the cadence is weekly.")
     lookback_windows: int = Field(26, ge=1, description="Windows that a dataset looks back over, its own included.")
 
     encoder: str = Field(
         "all-MiniLM-L6-v2",
         description="Sentence-transformers model name or path, or `static`: a static model distilled once from the default.",
     )
-    embedding_components: int = Field(
-        16, ge=1, description="Principal components that a model keeps of each text embedding."
-    )
-    vocabulary_size: int = Field(
-        32, ge=0, description="Most frequent values that a model learns of a list or category column."
-    )
+    embedding_components: int = Field(16, ge=1, description="Principal components that a model keeps of each text embedding.")
+    vocabulary_size: int = Field(32, ge=0, description="Most frequent values that a model learns of a list or category column.")
 
-    holdout_share: float = Field(
-        0.2, gt=0, lt=0.9, description="Share of a dataset's bids, the newest, kept for judging."
-    )
+    holdout_share: float = Field(0.2, gt=0, lt=0.9, description="Share of a dataset's bids, the newest, kept for judging.")
     validation_share: float = Field(
         0.2, gt=0, lt=0.9, description="Share of the training bids, the newest, for early stopping."
     )
-    min_labelled_bids: int = Field(
-        200, ge=2, description="Fewer labelled bids than this: no model is trained, and it says so."
-    )
-    min_per_class: int = Field(
-        10, ge=1, description="Fewer bids of either class in training or holdout: no model is trained."
-    )
+    min_labelled_bids: int = Field(200, ge=2, description="Fewer labelled bids than this: no model is trained, and it says so.")
+    min_per_class: int = Field(10, ge=1, description="Fewer bids of either class in training or holdout: no model is trained.")
 
     min_roc_auc: float = Field(0.55, description="A model below this ROC AUC on its holdout is not activated.")
-    max_calibration_error: float = Field(
-        0.15, description="A model above this expected calibration error is not activated."
-    )
+    max_calibration_error: float = Field(0.15, description="A model above this expected calibration error is not activated.")
     min_log_loss_gain: float = Field(
         0.0, description="A model is not activated unless its log loss is this much below the base rate's."
     )
 
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")
 
+    @field_validator("home", "postgres_data")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
     @model_validator(mode="after")
     def _fits_dagster(self) -> Self:
         history_windows = -(-91 // self.cadence.length.days)
         for name, windows in (("lookback_windows", self.lookback_windows), ("the 91-day history", history_windows + 1)):
             if windows > MAX_MAPPED_WINDOWS:
-                raise ValueError(
-                    f"{name}: {windows} {self.cadence.value} windows; Dagster tracks at most {MAX_MAPPED_WINDOWS}"
-                )
+                raise ValueError(f"{name}: {windows} {self.cadence.value} windows; Dagster tracks at most {MAX_MAPPED_WINDOWS}")
         if self.cadence.floor(self.first_moment) != self.first_moment:
             raise ValueError(f"start: no {self.cadence.value} window starts on {self.start} (weeks start on Monday)")
         return self
@@ -101,7 +84,7 @@ class Settings(BaseSettings):
     @property
     def resolved_store_url(self) -> str:
         """The version store's URL, with the default filled in."""
-        return self.store_url or str(self.home.resolve() / "store")
+        return self.store_url or str(self.home / "store")
 
 
 @lru_cache(maxsize=1)

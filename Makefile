@@ -1,0 +1,42 @@
+# Every target installs what it needs into .venv; nothing but Python 3.11 or newer is expected to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench up clean
+
+help: ## Show what each target does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bid_assets needs Python 3.11 or newer; set PYTHON=")'
+	@echo "Installing into $(VENV) (some minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(INSTALLED) ## Install the package and its tools into .venv
+
+demo: $(INSTALLED) ## From nothing to an active model on a simulated market, in minutes
+	@$(BIN)/bid-assets demo
+
+lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml
+
+test: lint ## Lint, types and the whole test suite
+	$(BIN)/pytest
+
+bench: $(INSTALLED) ## Measure against what others would do; prints ratios, asserts nothing
+	$(BIN)/python -m bid_assets_tests.benchmarks
+
+up: $(INSTALLED) ## Dagster's web server and daemon over your data; Ctrl-C stops everything
+	@$(BIN)/bid-assets up
+
+clean: ## Remove what was installed and all local state (databases, versions, caches)
+	rm -rf $(VENV) .bid_assets .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,115 @@
+"""The training dataset: every family joined to the labels known at the cutoff, over the look-back of its window."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import dagster as dg
+import pyarrow as pa
+from pydantic import Field
+
+from bid_assets.assets.common import OWNERS
+from bid_assets.features.families import families
+from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
+from bid_assets.partitions import looking_back, windows
+from bid_assets.settings import Settings
+from bid_assets.versions.tables import WindowedTable
+from bid_assets.windows import TimeRange, as_utc, utc_now
+
+
+class DatasetConfig(dg.Config):
+    """What a run may say about its dataset."""
+
+    cutoff: str | None = Field(
+        None, description="ISO time; only outcomes known before it are used. Unset: the window's end, or now while it is open."
+    )
+    allow_missing_windows: list[str] = Field(
+        [], description="Windows (YYYY-MM-DD) that may be absent; any other missing window is an error."
+    )
+
+
+class MissingWindows(dg.Failure):
+    """The look-back has holes that nobody has allowed."""
+
+    def __init__(self, missing: dict[str, list[str]]) -> None:
+        keys = sorted({key for windows in missing.values() for key in windows})
+        super().__init__(
+            description=f"the look-back has no version of {', '.join(sorted(missing))} for {len(keys)} window(s), "
+            f"{keys[0]} to {keys[-1]}. Make them with `bid-assets run --from {keys[0]} --to {keys[-1]}`, "
+            "or allow them by name in the run's config (allow_missing_windows).",
+            metadata={"missing_windows": missing},
+            allow_retries=False,
+        )
+
+
+def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
+    """`training_dataset`, one per window."""
+    lookback = looking_back(settings.lookback_windows, WINDOWED)
+    tables = ["raw_bids", "raw_bid_outcomes", *(family.name for family in families())]
+
+    @dg.asset(
+        description="One row per labelled bid of the look-back: features as of the bid, label as of the cutoff, split by time.",
+        group_name="training",
+        owners=OWNERS,
+        kinds={"arrow", "parquet"},
+        code_version="1",
+        ins=dict.fromkeys(tables, lookback),
+        partitions_def=windows(settings),
+        io_manager_key="parquet_io_manager",
+        metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share"]},
+    )
+    def training_dataset(
+        context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable
+    ) -> dg.Output[pa.Table]:
+        from bid_assets.modelling.dataset import assemble, facts
+
+        refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
+        bids, outcomes = (inputs[name].read() for name in ("raw_bids", "raw_bid_outcomes"))
+        dataset = assemble(
+            bids,
+            outcomes,
+            [(family, inputs[family.name].read()) for family in families()],
+            cutoff=cutoff_of(settings.cadence.window(context.partition_key), config.cutoff),
+            holdout_share=settings.holdout_share,
+            cadence=settings.cadence,
+        )
+        return dg.Output(dataset, metadata={**facts(bids, dataset), **_windows(inputs), **one_encoder(inputs)})
+
+    return training_dataset
+
+
+def refuse_missing_windows(inputs: dict[str, WindowedTable], allowed: list[str]) -> None:
+    """Raise `MissingWindows` unless every window of every input is there or allowed by name."""
+    missing = {name: [key for key in table.missing if key not in allowed] for name, table in inputs.items()}
+    missing = {name: keys for name, keys in missing.items() if keys}
+    if missing:
+        raise MissingWindows(missing)
+
+
+def cutoff_of(window: TimeRange, pinned: str | None) -> datetime:
+    """The moment from which on a dataset of `window` knows nothing: its end, or now while it is open."""
+    return as_utc(datetime.fromisoformat(pinned)) if pinned else min(window.end, utc_now())
+
+
+def one_encoder(inputs: dict[str, WindowedTable]) -> dict[str, str]:
+    """The fingerprint of the encoder behind all embeddings; vectors of different encoders must not be mixed."""
+    seen: dict[str, list[str]] = {}
+    for table in inputs.values():
+        for manifest in table.manifests:
+            if fingerprint := manifest.info.get("encoder_fingerprint"):
+                seen.setdefault(fingerprint, []).append(manifest.partition)
+    if len(seen) > 1:
+        found = "; ".join(f"{name[:12]} in {min(keys)} to {max(keys)}" for name, keys in seen.items())
+        raise dg.Failure(
+            description=f"the look-back mixes embeddings of {len(seen)} encoders ({found}). Encode all of it with the present "
+            f"one: `bid-assets run --from {min(min(keys) for keys in seen.values())}`",
+            allow_retries=False,
+        )
+    return {"encoder_fingerprint": name for name in seen}
+
+
+def _windows(inputs: dict[str, WindowedTable]) -> dict[str, object]:
+    """The windows that the look-back expects, and those found in all of its inputs."""
+    expected = inputs["raw_bids"].windows
+    found = [key for key in expected if not any(key in table.missing for table in inputs.values())]
+    return {"windows_expected": list(expected), "windows_found": found}

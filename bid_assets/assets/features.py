@@ -1,0 +1,58 @@
+"""One asset per feature family. The families themselves, and how to add one, are in `features/`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
+from bid_assets.features.base import Encoder, FeatureFamily
+from bid_assets.features.families import families
+from bid_assets.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY
+from bid_assets.partitions import looking_back, windows, windows_for_days
+from bid_assets.settings import Settings
+
+
+def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The assets of all families."""
+    return [_family_asset(family, settings) for family in families()]
+
+
+def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinition:
+    back = windows_for_days(settings.cadence, family.lookback_days)
+
+    @dg.asset(
+        name=family.name,
+        description=family.description,
+        group_name="features",
+        owners=OWNERS,
+        kinds={"arrow", "parquet"},
+        code_version=family.code_version,
+        ins={table: looking_back(back) for table in family.reads},
+        partitions_def=windows(settings),
+        backfill_policy=RANGE_RUN,
+        io_manager_key="parquet_io_manager",
+        metadata={
+            TIME_COLUMN_KEY: family.time_column,
+            SETTINGS_KEY: ["encoder"] if family.needs_encoder else [],
+            "features": dg.MetadataValue.md("\n".join(f"- `{f.name}`: {f.meaning}" for f in family.features)),
+        },
+    )
+    def compute(context: dg.AssetExecutionContext, **tables: Any) -> dg.Output[pa.Table]:
+        encoder = process_encoder(settings.encoder, settings.home) if family.needs_encoder else None
+        features = family.compute(tables, run_span(context, settings.cadence), encoder)
+        return dg.Output(features, metadata={"encoder_fingerprint": encoder.fingerprint} if encoder else {})
+
+    return compute
+
+
+@cache
+def process_encoder(name: str, home: Path) -> Encoder:
+    """The encoder of this process: made once, since loading its model costs seconds."""
+    from bid_assets.features.encoder import make_encoder
+
+    return make_encoder(name, home)

@@ -1,0 +1,99 @@
+"""The model of a window, and what it has learned to look at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import dagster as dg
+import pyarrow as pa
+from pydantic import create_model
+
+from bid_assets.assets.common import OWNERS
+from bid_assets.io_managers import SETTINGS_KEY, loaded_versions
+from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.partitions import windows
+from bid_assets.settings import Settings
+
+MODEL_SETTINGS = [field.name for field in dataclasses.fields(TrainingParameters) if field.name in Settings.model_fields]
+"""Training parameters that are settings of the platform too; a run's config may still overrule them."""
+
+
+def training_parameters(settings: Settings, **overrides: Any) -> TrainingParameters:
+    """The defaults, the settings over them, and `overrides` over both."""
+    return TrainingParameters(**{**settings.model_dump(include=set(MODEL_SETTINGS)), **overrides})
+
+
+def training_config(settings: Settings) -> type[dg.Config]:
+    """The hyperparameters as Dagster config, with their names, types and defaults taken from `TrainingParameters`."""
+    defaults = training_parameters(settings)
+    types = get_type_hints(TrainingParameters)
+    fields: dict[str, Any] = {name: (types[name], getattr(defaults, name)) for name in types}
+    return create_model("TrainingConfig", __base__=dg.Config, **fields)
+
+
+def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """`trained_model` and `feature_importances`."""
+    config_type = training_config(settings)
+
+    @dg.asset(
+        description="An XGBoost model with all that it needs to score: schema, vocabularies, PCA, booster, threshold.",
+        group_name="training",
+        owners=OWNERS,
+        kinds={"xgboost", "joblib"},
+        code_version="1",
+        partitions_def=windows(settings),
+        io_manager_key="joblib_io_manager",
+        output_required=False,
+        required_resource_keys={"store"},
+        metadata={SETTINGS_KEY: MODEL_SETTINGS},
+    )
+    def trained_model(
+        context: dg.AssetExecutionContext,
+        config: config_type,  # type: ignore[valid-type]
+        training_dataset: pa.Table,
+    ) -> Iterator[dg.Output[Any]]:
+        from bid_assets.modelling.train import NotTrainable, train
+
+        dataset = context.resources.store.manifest(*loaded_versions(context, "training_dataset")[-1][:3])
+        parameters = TrainingParameters(**config.model_dump())  # type: ignore[attr-defined]
+        try:
+            model = train(training_dataset, parameters, dataset.info.get("encoder_fingerprint"))
+        except NotTrainable as reason:
+            yield from _no_model(context, str(reason))
+            return
+        yield dg.Output(model, metadata=model.facts())
+
+    @dg.asset(
+        description="What the model looks at: gain, weight and mean |SHAP| of each feature.",
+        group_name="training",
+        owners=OWNERS,
+        kinds={"csv"},
+        code_version="1",
+        partitions_def=windows(settings),
+        io_manager_key="csv_io_manager",
+    )
+    def feature_importances(training_dataset: pa.Table, trained_model: Any) -> dg.Output[pa.Table]:
+        from bid_assets.modelling.importances import feature_importances as importances
+        from bid_assets.modelling.plots import importances_png
+
+        table = importances(trained_model, training_dataset)
+        return dg.Output(table, metadata={"importances": picture(importances_png(table))})
+
+    return [trained_model, feature_importances]
+
+
+def _no_model(context: dg.AssetExecutionContext, reason: str) -> Iterator[Any]:
+    """Say on the asset's page why there is no model; whatever comes after it in this run is skipped, not failed."""
+    context.log.warning(f"no model for {context.partition_key}: {reason}")
+    yield dg.AssetObservation(
+        asset_key="trained_model", partition=context.partition_key, description=reason, metadata={"not_trained": reason}
+    )
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A small PNG as metadata; it is stored in the event log, so it must stay under 30 KB."""
+    from base64 import b64encode
+
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{b64encode(png).decode()})")

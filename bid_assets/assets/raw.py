@@ -1,0 +1,59 @@
+"""The application's tables, read window by window from one snapshot of its database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from bid_assets.app_db.database import app_db_url
+from bid_assets.app_db.reader import open_snapshot
+from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
+from bid_assets.checks import rejected_rows_check, rejected_rows_verdict
+from bid_assets.io_managers import TIME_COLUMN_KEY
+from bid_assets.partitions import windows
+from bid_assets.settings import Settings
+
+RAW_ASSETS = {
+    "raw_bids": ("submitted_at", "The window's bids, by the time of their submission."),
+    "raw_bid_outcomes": ("outcome_timestamp", "Outcomes that became known in the window, corrections included."),
+    "raw_jobs": ("window", "The jobs that the window's bids name, as they stood when the window was read."),
+    "raw_profiles": ("window", "The profiles that the window's bids name, as they stood when the window was read."),
+    "rejected_rows": ("window", "Rows that break the contract in meaning: set aside here with table, id and reason."),
+}
+"""Name -> (time column, description), in the order in which they are read."""
+
+
+def raw_assets(settings: Settings) -> dg.AssetsDefinition:
+    """All raw tables as one step, since only one snapshot makes them agree with each other."""
+
+    @dg.multi_asset(
+        name="raw_tables",
+        outs={
+            name: dg.AssetOut(
+                description=description,
+                io_manager_key="parquet_io_manager",
+                metadata={TIME_COLUMN_KEY: time_column},
+                kinds={"postgres", "parquet"},
+                owners=OWNERS,
+                code_version="1",
+            )
+            for name, (time_column, description) in RAW_ASSETS.items()
+        },
+        check_specs=[rejected_rows_check],
+        group_name="raw",
+        partitions_def=windows(settings),
+        backfill_policy=RANGE_RUN,
+    )
+    def raw_tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[object] | dg.AssetCheckResult]:
+        span = run_span(context, settings.cadence)
+        url = app_db_url(settings)
+        with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
+            watermark = snapshot.watermark()
+            rejected = snapshot.stream("rejected_rows", span).read_all()
+            for name in RAW_ASSETS:
+                rows = rejected if name == "rejected_rows" else snapshot.stream(name, span)
+                yield dg.Output(rows, output_name=name, metadata={"watermark": dg.MetadataValue.json(watermark)})
+            yield rejected_rows_verdict(rejected)
+
+    return raw_tables

@@ -1,0 +1,219 @@
+"""`bid-assets ...`: the command line's words, options and help. What a command does is in `commands/`, imported when asked.
+
+Exit codes: 0 done; 1 it failed, with one line that says why; 2 wrong usage; 3 done, but the answer is no (a rebuild whose
+content differs, a run in which some window failed).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+ANSWER_IS_NO = 3
+
+
+class Group(click.Group):
+    """A group whose commands fail in one readable line; with `--debug` in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn an unexpected error into a line on stderr and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            fail(f"{_one_line(error)}  (--debug shows where)")
+
+
+def fail(message: str) -> NoReturn:
+    """Say `message` on stderr and exit with 1."""
+    click.echo(click.style("error: ", fg="red") + message, err=True)
+    sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(getattr(error, "description", None) or error).strip() or type(error).__name__
+    return text if isinstance(error, OSError | ValueError | RuntimeError) else f"{text}"
+
+
+def example(*lines: str) -> str:
+    """An epilog of commands, kept as written."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+DAY = click.DateTime(["%Y-%m-%d"])
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="bid-assets")
+def main(debug: bool) -> None:
+    """The feedback loop of a bid-success model as one asset graph.
+
+    Settings come from the environment (BID_ASSETS_*) or a .env file; `bid-assets settings` shows them all.
+    """
+
+
+@main.command("import", epilog=example("bid-assets import exports/2026-11"))
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+def import_(directory: str) -> None:
+    """Import profiles, jobs, bids and bid_outcomes files (CSV, CSV.gz, Parquet) into the application's database.
+
+    All or nothing: a bad file is refused with file, line and reason before anything is written. Running it twice changes nothing.
+    """
+    from bid_assets.commands.database import import_directory
+
+    import_directory(directory)
+
+
+@main.group()
+def marketplace() -> None:
+    """A simulated freelance market with a known truth, for demos and tests."""
+
+
+@marketplace.command("create", epilog=example("bid-assets marketplace create --weeks 26 --bids 20000 --seed 7"))
+@click.option("--weeks", default=26, show_default=True, help="Weeks of history.")
+@click.option("--bids", default=20_000, show_default=True, help="About so many bids.")
+@click.option("--seed", default=7, show_default=True, help="Equal seeds give equal markets.")
+@click.option("--end", type=DAY, help="The market's last day (default: the start of the current week).")
+@click.option("--replace", is_flag=True, help="Replace what the application's tables hold.")
+def marketplace_create(weeks: int, bids: int, seed: int, end: datetime | None, replace: bool) -> None:
+    """Simulate a market and write it into the application's database."""
+    from bid_assets.commands.database import create_marketplace
+
+    create_marketplace(weeks=weeks, bids=bids, seed=seed, end=end, replace=replace)
+
+
+@main.command(epilog=example("bid-assets run", "bid-assets run --from 2026-05-04 --to 2026-11-02 --cutoff-windows 4"))
+@click.option("--from", "first", type=DAY, help="First day (default: the first window with data).")
+@click.option("--to", "last", type=DAY, help="Last day (default: the last window with data).")
+@click.option(
+    "--cutoff-windows",
+    default="last",
+    show_default=True,
+    help="For which windows to make a dataset, model, report and decision: last, all, or the newest N.",
+)
+@JSON
+def run(first: datetime | None, last: datetime | None, cutoff_windows: str, as_json: bool) -> None:
+    """The main job: read the windows, compute features, assemble, train, judge, decide.
+
+    Everything goes through Dagster's instance and shows in its UI. Safe to run again: what did not change makes no new version.
+    """
+    from bid_assets.commands.run import run as run_command
+
+    if not run_command(first, last, cutoff_windows, as_json=as_json):
+        sys.exit(ANSWER_IS_NO)
+
+
+@main.command(epilog=example("bid-assets backtest --cutoff 2026-09-01 --seeds 3 --json"))
+@click.option("--cutoff", type=MOMENT, required=True, help="Train on what was known then (UTC), judge on what came after.")
+@click.option("--seeds", default=3, show_default=True, help="Models to train, with different seeds.")
+@JSON
+def backtest(cutoff: datetime, seeds: int, as_json: bool) -> None:
+    """Judge the method on history: train as of a moment, score the bids submitted from then on.
+
+    Reads the versions that `bid-assets run` has made. Bids still undecided are left out of both sides, and counted.
+    """
+    from bid_assets.commands.backtest import backtest as backtest_command
+
+    backtest_command(cutoff, seeds=seeds, as_json=as_json)
+
+
+@main.command(epilog=example("bid-assets demo"))
+@click.option("--bids", default=20_000, show_default=True, help="Size of the simulated market.")
+@click.option("--weeks", default=26, show_default=True, help="Weeks of history.")
+def demo(bids: int, weeks: int) -> None:
+    """From nothing to an active model: a simulated market, the whole loop, and what came of it."""
+    from bid_assets.commands.demo import demo as demo_command
+
+    demo_command(bids=bids, weeks=weeks)
+
+
+@main.command(epilog=example("bid-assets versions trained_model", "bid-assets versions raw_bids --partition 2026-11-02 --json"))
+@click.argument("asset")
+@click.option("--partition", help="Only this window (YYYY-MM-DD).")
+@JSON
+def versions(asset: str, partition: str | None, as_json: bool) -> None:
+    """The versions of an asset, oldest first (JSON: a list of manifests)."""
+    from bid_assets.commands.inspect import show_versions
+
+    show_versions(asset, partition, as_json=as_json)
+
+
+@main.command(
+    epilog=example(
+        "bid-assets lineage trained_model",
+        "bid-assets lineage raw_bids --partition 2026-11-02 --downstream",
+        "bid-assets lineage --profile p17",
+    )
+)
+@click.argument("asset", required=False)
+@click.option("--partition", help="The window (default: the newest one that has a version).")
+@click.option("--version", help="The version (default: the one readers get).")
+@click.option("--downstream", is_flag=True, help="What was made from it, instead of what it was made from.")
+@click.option("--profile", help="Which datasets and models contain bids of this profile.")
+@click.option("--bid", help="Which datasets and models contain this bid.")
+@JSON
+def lineage(
+    asset: str | None,
+    partition: str | None,
+    version: str | None,
+    downstream: bool,
+    profile: str | None,
+    bid: str | None,
+    as_json: bool,
+) -> None:
+    """What a version was made from, down to raw windows and commit; or, downstream, what was made from it."""
+    from bid_assets.commands.inspect import show_containing, show_lineage
+
+    if profile is not None or bid is not None:
+        show_containing(profile=profile, bid=bid, as_json=as_json)
+    elif asset is None:
+        raise click.UsageError("name an asset, or --profile ID, or --bid ID")
+    else:
+        show_lineage(asset, partition, version, downstream=downstream, as_json=as_json)
+
+
+@main.command(epilog=example("bid-assets rebuild training_dataset --partition 2026-11-02 --version training_dataset_..."))
+@click.argument("asset")
+@click.option("--partition", required=True, help="The window.")
+@click.option("--version", required=True, help="The version to make again.")
+@JSON
+def rebuild(asset: str, partition: str, version: str, as_json: bool) -> None:
+    """Make a version again from its pinned inputs, and say whether the content is the same. Writes nothing."""
+    from bid_assets.commands.rebuild import rebuild as rebuild_command
+
+    if not rebuild_command(asset, partition, version, as_json=as_json):
+        sys.exit(ANSWER_IS_NO)
+
+
+@main.command(epilog=example("bid-assets up --port 3000"))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the web server listens on.")
+@click.option("--port", default=3000, show_default=True, help="Port of the web server.")
+def up(host: str, port: int) -> None:
+    """Dagster's web server and daemon, with the databases that they need. Ctrl-C stops everything."""
+    from bid_assets.commands.up import up as up_command
+
+    sys.exit(up_command(host, port))
+
+
+@main.command(epilog=example("bid-assets settings"))
+@click.option("--markdown", is_flag=True, help="As the table in docs/settings.md.")
+def settings(markdown: bool) -> None:
+    """Every setting, with its default, its value here, and its meaning."""
+    from bid_assets.commands.settings import show_settings
+
+    show_settings(markdown=markdown)
+
+
+if __name__ == "__main__":
+    main()

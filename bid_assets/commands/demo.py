@@ -1,0 +1,105 @@
+"""`bid-assets demo`: from nothing to an active model, told so that a newcomer sees what was built and why it can be trusted."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pyarrow.compute as pc
+from rich.panel import Panel
+from rich.table import Table
+
+from bid_assets.app_db.database import app_db_url
+from bid_assets.app_db.reader import open_snapshot
+from bid_assets.commands.console import console
+from bid_assets.commands.database import TRUTH_FOLDER, create_marketplace
+from bid_assets.commands.inspect import lineage_tree
+from bid_assets.commands.run import run
+from bid_assets.settings import Settings, get_settings
+from bid_assets.versions import lineage
+from bid_assets.versions.activation import ActiveModel, active_model
+from bid_assets.versions.store import VersionStore
+from bid_assets.versions.tables import WindowedTable
+
+
+def demo(*, bids: int, weeks: int) -> None:
+    """Simulate a market (unless this folder's demo has one already), run the main job on it, and tell what came of it."""
+    started = time.monotonic()
+    if "BID_ASSETS_ENCODER" not in os.environ:
+        os.environ["BID_ASSETS_ENCODER"] = "static"  # quick to make; a later `run` may use the full model
+        get_settings.cache_clear()
+    settings = get_settings()
+    console.rule("A market with a known truth")
+    _ensure_market(settings, bids=bids, weeks=weeks)
+    console.rule("The loop: tables, features, dataset, model, decision")
+    if not run(None, None, "last", as_json=False):
+        raise RuntimeError("the run did not succeed; the messages above say why")
+    store = VersionStore(settings.resolved_store_url)
+    active = active_model(store)
+    if active is None:
+        raise RuntimeError("no model was activated; the decision above says why")
+    console.rule("How good it is")
+    console.print(figures(store, settings, active))
+    console.rule("What it was made from")
+    model = store.manifest(active.model.asset, active.model.partition, active.model.version)
+    console.print(lineage_tree(lineage.upstream(store, model)))
+    console.print(_next_steps(active, time.monotonic() - started))
+
+
+def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
+    """Leave a market alone that a demo has made; never touch anybody else's data."""
+    from bid_assets.marketplace.truth import TRUTH_FILE
+
+    url = app_db_url(settings)
+    if not (settings.home / TRUTH_FOLDER / TRUTH_FILE).exists():
+        create_marketplace(weeks=weeks, bids=bids, seed=7, end=None, replace=False)
+        return
+    with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
+        console.print(f"The market of an earlier demo is still there: {snapshot.watermark()}")
+
+
+def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
+    """The active model on its holdout, beside its baselines and beside what the truth itself would score."""
+    from bid_assets.marketplace.truth import best_possible, read_truth
+
+    head = store.heads("metrics_report", [active.model.partition])
+    report = _json(store, head[active.model.partition])
+    datasets = WindowedTable(
+        store, "training_dataset", [active.model.partition], store.heads("training_dataset", [active.model.partition])
+    )
+    holdout = datasets.read(["bid_id", "target_is_success", "split"])
+    holdout = holdout.filter(pc.equal(holdout["split"], "holdout"))
+    truth = best_possible(read_truth(settings.home / TRUTH_FOLDER), holdout["bid_id"], holdout["target_is_success"])
+    table = Table(
+        "on the same later bids", "ROC AUC", "log loss", title=f"{holdout.num_rows:,} bids of the holdout", title_justify="left"
+    )
+    rows = [
+        ("base rate", report["baselines"]["base_rate"]),
+        ("history-only logistic regression", report["baselines"]["history_logistic"]),
+    ]
+    for name, metrics in [
+        *rows,
+        ("[bold]the model[/bold]", report["model_metrics"]),
+        ("the truth itself (best possible)", truth),
+    ]:
+        table.add_row(name, *("" if metrics[key] is None else f"{metrics[key]:.3f}" for key in ("roc_auc", "log_loss")))
+    return table
+
+
+def _json(store: VersionStore, manifest: object) -> dict[str, object]:
+    import orjson
+
+    return orjson.loads(store.fetch(manifest).read_bytes())  # type: ignore[no-any-return]
+
+
+def _next_steps(active: ActiveModel, seconds: float) -> Panel:
+    return Panel(
+        f"Done in {seconds:.0f} s. What next:\n\n"
+        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]       the asset graph, runs and plots in the browser\n"
+        f"  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
+        f"  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
+        f"  [bold]bid-assets rebuild trained_model --partition {active.model.partition} --version {active.model.version}[/bold]\n"
+        "  [bold]bid-assets import DIR[/bold]                         your own bids and outcomes instead (see the README)",
+        title="bid_assets",
+        expand=False,
+    )

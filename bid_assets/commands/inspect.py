@@ -1,0 +1,139 @@
+"""`bid-assets versions` and `bid-assets lineage`: what is in the store, for people as tables and trees, for scripts as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from rich.table import Table
+from rich.tree import Tree
+
+from bid_assets.commands.console import console, print_json
+from bid_assets.settings import get_settings
+from bid_assets.versions import lineage
+from bid_assets.versions.manifest import Manifest
+from bid_assets.versions.store import VersionStore
+
+SHOWN_WINDOWS = 3
+"""So many windows of an asset are drawn in a tree; the others are counted."""
+
+
+def open_store() -> VersionStore:
+    """The store of the settings."""
+    return VersionStore(get_settings().resolved_store_url)
+
+
+def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
+    """All versions of an asset, oldest first."""
+    store = open_store()
+    known = store.assets()
+    if asset not in known:
+        raise ValueError(f"the store holds no versions of {asset!r}; it has {', '.join(known) or 'none at all'}")
+    manifests = store.versions(asset, partition)
+    if as_json:
+        print_json([orjson.loads(manifest.to_json()) for manifest in manifests])
+        return
+    table = Table("window", "version", "rows", "bytes", "inputs", "content", "made", "", title=asset, title_justify="left")
+    heads = store.heads(asset, sorted({manifest.partition for manifest in manifests}))
+    for item in manifests:
+        head = "HEAD" if heads[item.partition].version == item.version else ""
+        rows = "" if item.rows is None else f"{item.rows:,}"
+        table.add_row(
+            item.partition,
+            item.version,
+            rows,
+            f"{item.bytes:,}",
+            str(len(item.inputs)),
+            item.content_hash[:8],
+            f"{item.created_at:%Y-%m-%d %H:%M}",
+            head,
+        )
+    console.print(table)
+
+
+def find_manifest(store: VersionStore, asset: str, partition: str | None, version: str | None) -> Manifest:
+    """The manifest that a person means: a given version, or the head of a window, or of the newest window."""
+    if partition is None:
+        partitions = store.partitions(asset)
+        owners = [key for key in partitions if version is None or any(m.version == version for m in store.versions(asset, key))]
+        if not owners:
+            raise ValueError(f"the store holds no version {version or ''} of {asset!r}; `bid-assets versions ASSET` lists them")
+        partition = owners[-1]
+    if version is not None:
+        return store.manifest(asset, partition, version)
+    head = store.head(asset, partition)
+    if head is None:
+        raise ValueError(f"{asset} has no version for window {partition}; make it with `bid-assets run --to {partition}`")
+    return head
+
+
+def show_lineage(asset: str, partition: str | None, version: str | None, *, downstream: bool, as_json: bool) -> None:
+    """The tree above a version, or the versions below it."""
+    store = open_store()
+    manifest = find_manifest(store, asset, partition, version)
+    if downstream:
+        _show_versions_below(
+            lineage.downstream(store, manifest.asset, manifest.partition, manifest.version),
+            f"Made from {manifest.version} of window {manifest.partition}",
+            as_json=as_json,
+        )
+        return
+    node = lineage.upstream(store, manifest)
+    if as_json:
+        print_json(node.to_dict())
+    else:
+        console.print(lineage_tree(node))
+
+
+def show_containing(*, profile: str | None, bid: str | None, as_json: bool) -> None:
+    """The datasets that contain a profile's bids or a bid, and all that was made from them."""
+    store = open_store()
+    column, value = ("profile_id", profile) if profile is not None else ("bid_id", bid)
+    assert value is not None
+    datasets = lineage.containing(store, column=column, value=value)
+    below = {(m.asset, m.version): m for d in datasets for m in lineage.downstream(store, d.asset, d.partition, d.version)}
+    title = f"Learned from {column.removesuffix('_id')} {value}"
+    _show_versions_below([*datasets, *below.values()], title, as_json=as_json)
+
+
+def _show_versions_below(manifests: list[Manifest], title: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json([orjson.loads(manifest.to_json()) for manifest in manifests])
+        return
+    if not manifests:
+        console.print(f"{title}: nothing")
+        return
+    table = Table("asset", "window", "version", "made", title=title, title_justify="left")
+    for item in manifests:
+        table.add_row(item.asset, item.partition, item.version, f"{item.created_at:%Y-%m-%d %H:%M}")
+    console.print(table)
+
+
+def lineage_tree(node: Any) -> Tree:
+    """A readable tree: the newest windows of each input, the others counted, raw windows and commits at the leaves."""
+    tree = Tree(_label(node))
+    _grow(tree, node)
+    return tree
+
+
+def _grow(tree: Tree, node: Any) -> None:
+    by_asset: dict[str, list[Any]] = {}
+    for child in node.inputs:
+        by_asset.setdefault(child.ref.asset, []).append(child)
+    for asset, children in by_asset.items():
+        newest = sorted(children, key=lambda child: str(child.ref.partition))[-SHOWN_WINDOWS:]
+        branch = tree
+        if len(children) > 1:
+            branch = tree.add(f"[bold]{asset}[/bold], {len(children)} windows from {min(c.ref.partition for c in children)}")
+            newest = newest[-1:]
+        for child in newest:
+            _grow(branch.add(_label(child)), child)
+
+
+def _label(node: Any) -> str:
+    manifest = node.manifest
+    if manifest is None:
+        return f"[red]{node.ref.asset} {node.ref.partition} {node.ref.version}: manifest is gone[/red]"
+    commit = (manifest.code.git_commit or "no commit")[:10] + ("+changes" if manifest.code.dirty else "")
+    rows = "" if manifest.rows is None else f", {manifest.rows:,} rows"
+    return f"[bold]{manifest.asset}[/bold] {manifest.partition} [cyan]{manifest.version}[/cyan]{rows} [dim]({commit})[/dim]"

@@ -1,0 +1,62 @@
+"""`bid-assets rebuild`: make a version again from its pinned inputs and compare the content. Writes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from bid_assets.assets.raw import RAW_ASSETS
+from bid_assets.commands.console import console, print_json, progress_bars
+from bid_assets.definitions import build_defs
+from bid_assets.runs import materialise
+from bid_assets.settings import Settings, get_settings
+from bid_assets.versions.manifest import Manifest
+from bid_assets.versions.pinned import PinnedStore
+from bid_assets.versions.store import VersionStore
+
+
+def rebuild(asset: str, partition: str, version: str, *, as_json: bool) -> bool:
+    """Rebuild a version and say whether its content hash is the same; True where it is."""
+    settings = get_settings()
+    manifest = VersionStore(settings.resolved_store_url).manifest(asset, partition, version)
+    if asset in RAW_ASSETS:
+        raise ValueError(f"{asset} is read from the application's database, which has moved on; raw versions cannot be rebuilt")
+    with progress_bars():
+        content_hash = rebuilt_content_hash(settings, manifest)
+    same = content_hash == manifest.content_hash
+    if as_json:
+        print_json(
+            {"asset": asset, "partition": partition, "version": version, "same": same}
+            | {"content_hash": manifest.content_hash, "rebuilt_content_hash": content_hash}
+        )
+    else:
+        verdict = "[green]the same content[/green]" if same else "[red]different content[/red]"
+        console.print(f"{version} rebuilt from {len(manifest.inputs)} pinned inputs: {verdict}")
+        console.print(f"  then {manifest.content_hash}\n  now  {content_hash}")
+    return same
+
+
+def rebuilt_content_hash(settings: Settings, manifest: Manifest) -> str:
+    """Run the asset of `manifest` once more, with its inputs, settings, config and cutoff; the hash of what comes out."""
+    then = settings.model_validate({**settings.model_dump(), **_settings_of(manifest)})
+    store = PinnedStore(settings.resolved_store_url, manifest)
+    with dg.DagsterInstance.ephemeral() as instance:
+        config = {manifest.asset: _config_of(manifest)} if _config_of(manifest) else {}
+        outcome = materialise(build_defs(then, store), instance, [manifest.asset], [manifest.partition], config=config)
+    if not store.drafts:
+        raise RuntimeError(
+            f"{manifest.version} could not be rebuilt: {'; '.join(outcome.failures) or 'the asset gave nothing'}"
+        )
+    return store.drafts[-1].content_hash
+
+
+def _settings_of(manifest: Manifest) -> dict[str, Any]:
+    return {name: value for name, value in manifest.settings.items() if name in Settings.model_fields}
+
+
+def _config_of(manifest: Manifest) -> dict[str, Any]:
+    config = dict(manifest.settings.get("config", {}))
+    if manifest.cutoff is not None:
+        config["cutoff"] = manifest.cutoff.isoformat()
+    return config

@@ -1,0 +1,34 @@
+"""`bid-assets settings`: every knob with its default, its value and its meaning."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+
+from bid_assets.commands.console import console
+from bid_assets.settings import Settings, get_settings
+
+SECRET = ("app_db_url", "dagster_db_url")
+
+
+def show_settings(*, markdown: bool) -> None:
+    """Print the settings; passwords in URLs are left out."""
+    if markdown:
+        click.echo(settings_markdown())
+        return
+    current = get_settings()
+    table = Table("variable", "value", "default", "meaning", title="Settings", title_justify="left")
+    for name, field in Settings.model_fields.items():
+        value = getattr(current, name)
+        shown = "(set)" if name in SECRET and value else str(value)
+        table.add_row(f"BID_ASSETS_{name.upper()}", shown, str(field.default), field.description)
+    console.print(table)
+
+
+def settings_markdown() -> str:
+    """The settings as a Markdown table."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "unset" if field.default is None else f"`{field.default}`"
+        lines.append(f"| `BID_ASSETS_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)

@@ -1,0 +1,36 @@
+"""Where everything is put together; the only place that is. Dagster loads `defs`, the rest calls `build_defs`."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from bid_assets.assets.dataset import dataset_asset
+from bid_assets.assets.deployment import deployment_asset
+from bid_assets.assets.features import feature_assets
+from bid_assets.assets.model import model_assets
+from bid_assets.assets.raw import raw_assets
+from bid_assets.assets.report import report_asset
+from bid_assets.io_managers import io_managers
+from bid_assets.settings import Settings, get_settings
+from bid_assets.versions.store import VersionStore
+
+
+def build_defs(settings: Settings | None = None, store: VersionStore | None = None) -> dg.Definitions:
+    """The asset graph for these settings and this store; by default those of the environment."""
+    settings = settings or get_settings()
+    store = store or VersionStore(settings.resolved_store_url)
+    return dg.Definitions(
+        assets=[
+            raw_assets(settings),
+            *feature_assets(settings),
+            dataset_asset(settings),
+            *model_assets(settings),
+            report_asset(settings),
+            deployment_asset(settings),
+        ],
+        resources={**io_managers(store, settings), "store": store},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,91 @@
+"""Dagster's instance on our PostgreSQL, with all local state under the platform's home folder.
+
+`dagster.yaml` names the three classes below; each takes its place from the settings, so that `dagster dev`, the daemon, run
+workers and the command line agree without any URL in a file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+from bid_assets.app_db.database import dagster_db_url
+from bid_assets.settings import get_settings
+
+INSTANCE_FILE = "dagster.yaml"
+
+
+class PostgresStorage(DagsterPostgresStorage):
+    """Runs, events and schedules in your PostgreSQL where a URL is set, in the embedded one otherwise."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing: the settings say it all."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PostgresStorage:
+        """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
+        url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
+        return cls(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
+
+
+class HomeArtifactStorage(LocalArtifactStorage):
+    """Dagster's local files, under `<home>/dagster`."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing: the settings say it all."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> HomeArtifactStorage:
+        """Files under the home of the settings."""
+        return cls(base_dir=str(state_folder()), inst_data=inst_data)
+
+
+class HomeComputeLogManager(LocalComputeLogManager):
+    """What steps print, under `<home>/dagster/compute_logs`."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing: the settings say it all."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> HomeComputeLogManager:
+        """Logs under the home of the settings."""
+        return cls(base_dir=str(state_folder() / "compute_logs"), inst_data=inst_data)
+
+
+def state_folder() -> Path:
+    """Where Dagster keeps its local files."""
+    folder = get_settings().home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def dagster_home() -> Path:
+    """The folder of `dagster.yaml`: DAGSTER_HOME, or the nearest one at or above the working folder or the package."""
+    if home := os.environ.get("DAGSTER_HOME"):
+        return Path(home)
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
+        if (folder / INSTANCE_FILE).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no {INSTANCE_FILE} in {here} or above: run in the checkout of bid_assets, or set DAGSTER_HOME to a folder that has one"
+    )
+
+
+def open_instance() -> dg.DagsterInstance:
+    """The instance that the web server and the daemon use too."""
+    os.environ.setdefault("DAGSTER_HOME", str(dagster_home()))
+    return dg.DagsterInstance.get()

@@ -1,0 +1,352 @@
+"""Dagster's face of the version store: every output becomes a version, every input a pinned one.
+
+One format-agnostic base writes manifests, remembers what a step has loaded and tells Dagster about it; the subclasses
+know one file format each. What a version is and how it is kept safe is the business of `versions/`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import dagster as dg
+import orjson
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from bid_assets import materialization
+from bid_assets.partitions import LOOKBACK_KEY, first_key_of_input
+from bid_assets.progress import report
+from bid_assets.settings import Settings
+from bid_assets.splitting import split_by_window
+from bid_assets.versions.code import current_code_version
+from bid_assets.versions.hashing import json_hash, table_hash
+from bid_assets.versions.manifest import Draft, InputRef, Manifest
+from bid_assets.versions.store import VersionStore
+from bid_assets.versions.tables import WindowedTable, write_parquet
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import StepExecutionContext
+
+SETTINGS_KEY = "bid_assets/settings"
+"""Metadata key of an asset: the names of the settings that its content depends on."""
+
+TIME_COLUMN_KEY = "partition_expr"
+"""Metadata key of an asset: the column that says which window a row belongs to (as in Dagster's database IO managers)."""
+
+
+WINDOWED = dg.PythonObjectDagsterType(WindowedTable, name="WindowedTable")
+"""For inputs that are pinned when the step starts and read when asked; Dagster wants one type object per name."""
+
+
+class LoadedInput(NamedTuple):
+    """A version that a step has loaded, and how many windows its input spans."""
+
+    ref: InputRef
+    metadata: Mapping[str, object]
+
+
+_loaded: WeakKeyDictionary[StepExecutionContext, list[LoadedInput]] = WeakKeyDictionary()
+
+
+def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[InputRef]:
+    """The versions of `asset` that the running step has loaded, oldest window first."""
+    loaded = _loaded.get(context.get_step_execution_context(), [])
+    return [item.ref for item in loaded if item.ref.asset == asset]
+
+
+class MissingVersions(dg.Failure):
+    """An asset was asked to load windows that nobody has made yet."""
+
+    def __init__(self, asset: str, missing: Sequence[str]) -> None:
+        first, last = missing[0], missing[-1]
+        super().__init__(
+            description=f"{asset} has no version for {len(missing)} window(s) that this step looks back over "
+            f"({first}{f' to {last}' if last != first else ''}). Make them with `bid-assets run --from {first} --to {last}`, "
+            f"or materialise {asset} for these windows in the UI.",
+            metadata={"asset": asset, "missing_windows": list(missing)},
+            allow_retries=False,
+        )
+
+
+class VersionedIOManager(dg.IOManager, ABC):
+    """Writes one version per window and loads pinned versions; a subclass knows the file format.
+
+    In a range run one output covers many windows: `parts` cuts it, and each window gets its own version whose manifest
+    names just the inputs which that window looks at.
+    """
+
+    extension: str
+
+    def __init__(self, store: VersionStore, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+
+    @abstractmethod
+    def content_hash(self, value: Any) -> str:
+        """The hash of the logical content of `value`."""
+
+    @abstractmethod
+    def write_file(self, value: Any, path: Path) -> None:
+        """Write `value` to a new local file."""
+
+    @abstractmethod
+    def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
+        """The value of these windows, as the type annotation of the input asks for it."""
+
+    def parts(self, context: dg.OutputContext, keys: Sequence[str], value: Any) -> Iterator[tuple[str, Any]]:
+        """The windows of an output, each with its value. Here: a value belongs to exactly one window."""
+        if len(keys) != 1:
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key.to_user_string()} gives one value for {len(keys)} windows; run them one by one"
+            )
+        yield keys[0], value
+
+    def table_of(self, value: Any) -> pa.Table | None:
+        """The Arrow table whose rows and schema the manifest describes; None where the value is no table."""
+        return None
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Write one version per window, and show them in Dagster."""
+        keys = list(context.asset_partition_keys)
+        asset = asset_name(context.asset_key)
+        content_hashes = []
+        for done, (key, value) in enumerate(self.parts(context, keys, obj), start=1):
+            draft = self._draft(context, asset, key, value)
+            written = self.store.write(draft, lambda path, value=value: self.write_file(value, path))  # type: ignore[misc]
+            self.after_write(context, value, written.manifest)
+            content_hashes.append(written.manifest.content_hash)
+            self._show(context, written.manifest, created=written.created, alone=len(keys) == 1)
+            report(asset, done, len(keys))
+        data_version = content_hashes[0] if len(content_hashes) == 1 else json_hash(content_hashes)
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
+
+    def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
+        """What else must happen once the version is there; for subclasses."""
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Pin the heads of the windows asked for, remember them for the manifest, and read them."""
+        keys = list(context.asset_partition_keys)
+        heads = self.store.heads(asset_name(context.asset_key), keys)
+        metadata = context.definition_metadata
+        loaded = _loaded.setdefault(context.step_context, [])
+        loaded.extend(LoadedInput(heads[key].ref, metadata) for key in keys if key in heads)
+        return self.read(context, keys, heads)
+
+    def _draft(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Draft:
+        table = self.table_of(value)
+        facts = materialization.plain_facts(context.output_metadata)
+        cutoff = facts.pop("cutoff", None)
+        spec = context.asset_spec
+        return Draft(
+            asset=asset,
+            partition=key,
+            extension=self.extension,
+            content_hash=self.content_hash(value),
+            inputs=self._inputs_of(context, key),
+            code=current_code_version(spec.code_version),
+            run_id=context.run_id,
+            rows=None if table is None else table.num_rows,
+            schema=None if table is None else tuple({"name": f.name, "type": str(f.type)} for f in table.schema),
+            settings=self._settings_that_mattered(context),
+            cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
+            info=facts,
+        )
+
+    def _inputs_of(self, context: dg.OutputContext, key: str) -> tuple[InputRef, ...]:
+        def in_sight(item: LoadedInput) -> bool:
+            return first_key_of_input(self.settings.cadence, key, item.metadata) <= item.ref.partition <= key
+
+        loaded = _loaded.get(context.step_context, [])
+        return tuple(sorted({item.ref for item in loaded if in_sight(item)}, key=lambda ref: (ref.asset, ref.partition)))
+
+    def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
+        names = context.definition_metadata.get(SETTINGS_KEY, ())
+        assert isinstance(names, list | tuple)
+        config = context.step_context.op_config
+        return {
+            **self.settings.model_dump(mode="json", include=set(names)),
+            **({"config": orjson.loads(orjson.dumps(config))} if config else {}),
+        }
+
+    def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, alone: bool) -> None:
+        metadata = materialization.metadata_of(manifest, self.store.file_url(manifest), created=created, brief=not alone)
+        if alone:
+            context.add_output_metadata(metadata)
+        else:
+            context.step_context.add_asset_metadata(metadata, context.asset_key, partition_key=manifest.partition)
+
+
+class ParquetIOManager(VersionedIOManager):
+    """Tables: Arrow tables, streams of record batches in order of windows, or pandas frames.
+
+    An input annotated `pa.Table` or `pd.DataFrame` is read whole and must be complete; one annotated `WindowedTable` is
+    pinned now and read when asked, with the columns asked for, and says itself which windows are missing.
+    """
+
+    extension = "parquet"
+
+    def parts(self, context: dg.OutputContext, keys: Sequence[str], value: Any) -> Iterator[tuple[str, pa.Table]]:
+        """Cut the rows by the asset's time column; without one, the table belongs to the one window of the run."""
+        column = context.definition_metadata.get(TIME_COLUMN_KEY)
+        if column is None:
+            yield from super().parts(context, keys, as_table(value))
+            return
+        assert isinstance(column, str)
+        yield from split_by_window(value if is_stream(value) else as_table(value), column, keys, self.settings.cadence)
+
+    def table_of(self, value: Any) -> pa.Table:
+        """The value is the table."""
+        return as_table(value)
+
+    def content_hash(self, value: Any) -> str:
+        """Of the table's logical content."""
+        return table_hash(as_table(value))
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """As Parquet."""
+        write_parquet(as_table(value), path)
+
+    def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
+        """A table of all windows, or a `WindowedTable`."""
+        asset = asset_name(context.asset_key)
+        windowed = WindowedTable(self.store, asset, keys, heads)
+        if context.dagster_type.typing_type is WindowedTable:
+            return windowed
+        if windowed.missing:
+            raise MissingVersions(asset, windowed.missing)
+        table = windowed.read()
+        return table.to_pandas() if context.dagster_type.typing_type is pd.DataFrame else table
+
+
+class SingleWindowIOManager(VersionedIOManager, ABC):
+    """Formats whose values belong to one window each."""
+
+    def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
+        """The verified file of the one window."""
+        missing = [key for key in keys if key not in heads]
+        if missing:
+            raise MissingVersions(asset_name(context.asset_key), missing)
+        if len(keys) != 1:
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key.to_user_string()} can be loaded for one window at a time, not for {len(keys)}"
+            )
+        return self.read_file(self.store.fetch(heads[keys[0]]))
+
+    @abstractmethod
+    def read_file(self, path: Path) -> Any:
+        """The value of a file whose checksum has been verified."""
+
+
+class JoblibIOManager(SingleWindowIOManager):
+    """Python objects that know the hash of their own content (`content_hash()`): pickles are not reproducible."""
+
+    extension = "joblib"
+
+    def content_hash(self, value: Any) -> str:
+        """As the object itself says."""
+        return str(value.content_hash())
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """Compressed lightly: models are small and load often."""
+        import joblib
+
+        joblib.dump(value, path, compress=3)
+
+    def read_file(self, path: Path) -> Any:
+        """Unpickle. The store has verified the checksum before."""
+        import joblib
+
+        return joblib.load(path)
+
+
+class JsonIOManager(SingleWindowIOManager):
+    """Dictionaries, as canonical JSON."""
+
+    extension = "json"
+
+    def content_hash(self, value: Any) -> str:
+        """Of the canonical JSON."""
+        return json_hash(value)
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """Indented, keys in order."""
+        path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+    def read_file(self, path: Path) -> Any:
+        """The dictionary."""
+        return orjson.loads(path.read_bytes())
+
+
+class DecisionIOManager(JsonIOManager):
+    """Deployment decisions: JSON, and the pointer to the active model that a positive one moves.
+
+    The decision is written first, so that the pointer never names a decision that does not exist.
+    """
+
+    def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
+        """Activate the model, if the decision says so."""
+        from bid_assets.versions.activation import activate
+
+        if value["activate"]:
+            activate(self.store, value["model"], decision=manifest)
+
+
+class CsvIOManager(SingleWindowIOManager):
+    """Small tables that people open elsewhere."""
+
+    extension = "csv"
+
+    def table_of(self, value: Any) -> pa.Table:
+        """The value is the table."""
+        return as_table(value)
+
+    def content_hash(self, value: Any) -> str:
+        """Of the table's logical content."""
+        return table_hash(as_table(value))
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """With a header."""
+        csv.write_csv(as_table(value), path)
+
+    def read_file(self, path: Path) -> pa.Table:
+        """Types as the CSV reader infers them."""
+        return csv.read_csv(path)
+
+
+def io_managers(store: VersionStore, settings: Settings) -> dict[str, VersionedIOManager]:
+    """The IO managers by resource key."""
+    return {
+        "parquet_io_manager": ParquetIOManager(store, settings),
+        "joblib_io_manager": JoblibIOManager(store, settings),
+        "json_io_manager": JsonIOManager(store, settings),
+        "decision_io_manager": DecisionIOManager(store, settings),
+        "csv_io_manager": CsvIOManager(store, settings),
+    }
+
+
+def asset_name(key: dg.AssetKey) -> str:
+    """The asset's name in the store."""
+    return "__".join(key.path)
+
+
+def is_stream(value: object) -> bool:
+    """Whether the value gives its rows batch by batch."""
+    return isinstance(value, pa.RecordBatchReader)
+
+
+def as_table(value: Any) -> pa.Table:
+    """The value as an Arrow table; a pandas frame loses its index."""
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pd.DataFrame):
+        return pa.Table.from_pandas(value, preserve_index=False)
+    raise TypeError(f"expected an Arrow table or a pandas frame, got {type(value).__name__}")
+
+
+__all__ = ["LOOKBACK_KEY", "VersionedIOManager", "io_managers", "loaded_versions"]

@@ -1,0 +1,87 @@
+"""What a materialisation shows in the Dagster UI: a manifest as metadata, and metadata as the plain facts of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+
+from bid_assets.versions.manifest import InputRef, Manifest
+
+Metadata = dict[str, dg.MetadataValue[Any]]
+
+
+def plain_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers, texts and JSON among an output's metadata: what is worth keeping in the manifest. Pictures are not."""
+    kept = (dg.IntMetadataValue, dg.FloatMetadataValue, dg.TextMetadataValue, dg.BoolMetadataValue, dg.JsonMetadataValue)
+    facts: dict[str, Any] = {}
+    for name, value in metadata.items():
+        if isinstance(value, kept):
+            facts[name] = value.value
+        elif isinstance(value, bool | int | float | str):
+            facts[name] = value
+    return facts
+
+
+def metadata_of(manifest: Manifest, url: str, *, created: bool, brief: bool) -> Metadata:
+    """A manifest for the eye. `brief` leaves out what would be repeated for each of many windows."""
+    shown: Metadata = {
+        "version": dg.MetadataValue.text(manifest.version),
+        "new_version": dg.MetadataValue.bool(created),
+        "path": dg.MetadataValue.path(url),
+        "bytes": dg.MetadataValue.int(manifest.bytes),
+        "content_hash": dg.MetadataValue.text(manifest.content_hash),
+        "inputs": dg.MetadataValue.int(len(manifest.inputs)),
+    }
+    if manifest.rows is not None:
+        shown["dagster/row_count"] = dg.MetadataValue.int(manifest.rows)
+    if manifest.cutoff is not None:
+        shown["cutoff"] = dg.MetadataValue.timestamp(manifest.cutoff)
+    if brief:
+        return shown
+    if manifest.inputs:
+        shown["inputs_table"] = _inputs_table(manifest.inputs)
+        shown["inputs_links"] = dg.MetadataValue.md(_inputs_links(manifest.inputs))
+    if manifest.schema is not None:
+        columns = [dg.TableColumn(name=field["name"], type=field["type"]) for field in manifest.schema]
+        shown["dagster/column_schema"] = dg.MetadataValue.table_schema(dg.TableSchema(columns=columns))
+    if manifest.code.git_commit:
+        dirty = " (with uncommitted changes)" if manifest.code.dirty else ""
+        shown["code"] = dg.MetadataValue.text(manifest.code.git_commit + dirty)
+    return shown
+
+
+def _by_asset(inputs: tuple[InputRef, ...]) -> list[tuple[str, list[InputRef]]]:
+    ordered = sorted(inputs, key=lambda ref: (ref.asset, ref.partition))
+    return [(asset, list(refs)) for asset, refs in groupby(ordered, key=lambda ref: ref.asset)]
+
+
+def _inputs_table(inputs: tuple[InputRef, ...]) -> dg.TableMetadataValue:
+    """One line per upstream asset; the whole list is in the manifest file, which `path` leads to."""
+    records = [
+        dg.TableRecord(
+            data={
+                "asset": asset,
+                "windows": len(refs),
+                "first": refs[0].partition,
+                "last": refs[-1].partition,
+                "newest version": max(ref.version for ref in refs),
+            }
+        )
+        for asset, refs in _by_asset(inputs)
+    ]
+    return dg.MetadataValue.table(records=records)
+
+
+def _inputs_links(inputs: tuple[InputRef, ...]) -> str:
+    lines = ["| asset | window | version | content |", "|---|---|---|---|"]
+    for asset, refs in _by_asset(inputs):
+        for ref in refs[-3:]:
+            link = f"/assets/{quote(asset)}?partition={quote(ref.partition)}"
+            lines.append(f"| [{asset}]({link}) | {ref.partition} | `{ref.version}` | `{ref.content_hash[:8]}` |")
+        if len(refs) > 3:
+            lines.append(f"| {asset} | and {len(refs) - 3} earlier windows | | |")
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""Dagster's view of the windows: the partitions definition, and the mappings by which an asset looks back.
+
+The arithmetic of windows is in `windows.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+from dagster._core.definitions.utils import NoValueSentinel
+
+from bid_assets.settings import Settings
+from bid_assets.windows import Cadence, TimeRange
+
+KEY_FORMAT = "%Y-%m-%d"
+LOOKBACK_KEY = "lookback_windows"
+"""Metadata key of an input: how many windows it spans, so that a range run can tell which inputs belong to a window."""
+
+_CRON = {Cadence.WEEKLY: "0 0 * * 1", Cadence.DAILY: "0 0 * * *"}
+
+
+def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
+    """All windows from the first one to the open one, which is included."""
+    return dg.TimeWindowPartitionsDefinition(
+        start=settings.first_moment, cron_schedule=_CRON[settings.cadence], fmt=KEY_FORMAT, end_offset=1
+    )
+
+
+def looking_back(count: int, dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
+    """An input over `count` windows: the asset's own and those before it (fewer at the start of time).
+
+    `dagster_type` says in which form an asset that takes its inputs by keyword wants it (see the IO managers).
+    """
+    return dg.AssetIn(
+        dagster_type=dagster_type or NoValueSentinel,
+        partition_mapping=dg.TimeWindowPartitionMapping(start_offset=1 - count, end_offset=0),
+        metadata={LOOKBACK_KEY: count},
+    )
+
+
+def windows_for_days(cadence: Cadence, days: int) -> int:
+    """How many windows an input must span so that every moment of a window sees the `days` before it."""
+    return 1 + -(-days // cadence.length.days)
+
+
+def span_of(cadence: Cadence, keys: list[str]) -> TimeRange:
+    """The time range from the first of these windows to the end of the last."""
+    return TimeRange(cadence.window(min(keys)).start, cadence.window(max(keys)).end)
+
+
+def first_key_of_input(cadence: Cadence, key: str, metadata: Mapping[str, object]) -> str:
+    """The oldest window of an input that the window `key` looks at."""
+    count = metadata.get(LOOKBACK_KEY, 1)
+    assert isinstance(count, int)
+    return cadence.key(cadence.window(key).start - (count - 1) * cadence.length)

@@ -1,0 +1,43 @@
+"""Which model is active: one pointer, moved atomically, that names the model's version and the decision behind it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from bid_assets.versions.manifest import InputRef, Manifest
+from bid_assets.versions.store import VersionStore
+from bid_assets.windows import utc_now
+
+POINTER = "ACTIVE"
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    """The model that is served: its version, the decision that activated it, and since when."""
+
+    model: InputRef
+    decision: InputRef
+    since: datetime
+
+
+def activate(store: VersionStore, model: dict[str, str], decision: Manifest) -> None:
+    """Make `model` (asset, partition, version, content hash) the active one. Activating the active one changes nothing."""
+    ref = InputRef(**model)
+    active = active_model(store)
+    if active is not None and active.model == ref:
+        return
+    value = {"model": ref._asdict(), "decision": asdict(decision.ref), "since": utc_now().isoformat()}
+    store.move_pointer(POINTER, value)
+
+
+def active_model(store: VersionStore) -> ActiveModel | None:
+    """The active model; None where none has been activated yet."""
+    value = store.read_pointer(POINTER)
+    if value is None:
+        return None
+    return ActiveModel(
+        model=InputRef(**value["model"]),
+        decision=InputRef(**value["decision"]),
+        since=datetime.fromisoformat(value["since"]),
+    )

@@ -1,0 +1,61 @@
+"""Which code makes a version: commit, uncommitted changes, and the versions of the libraries that decide about content."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bid_assets.versions.manifest import CodeVersion
+
+LIBRARIES = (
+    "bid-assets",
+    "dagster",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "sentence-transformers",
+    "torch",
+    "xgboost",
+)
+COMMIT_VARIABLE = "BID_ASSETS_GIT_COMMIT"
+"""For images without a `.git` folder."""
+
+
+def current_code_version(asset_code_version: str | None) -> CodeVersion:
+    """The code of this process, with the asset's own code version."""
+    commit, dirty = _checkout()
+    return CodeVersion(git_commit=commit, dirty=dirty, asset=asset_code_version)
+
+
+@cache
+def _checkout() -> tuple[str | None, bool | None]:
+    if commit := os.environ.get(COMMIT_VARIABLE):
+        return commit, False
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != folder.parent.parent:
+            return None, None  # installed below somebody else's checkout
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", str(folder.parent)))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """The installed versions of the libraries that decide about content."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

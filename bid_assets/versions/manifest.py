@@ -1,0 +1,93 @@
+"""What is known of a version: the manifest beside its file, and the draft that a writer starts from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+
+class InputRef(NamedTuple):
+    """One exact version, and the hash of its content."""
+
+    asset: str
+    partition: str
+    version: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class CodeVersion:
+    """The code that made a version: the checkout's commit, whether it had uncommitted changes, the asset's own version."""
+
+    git_commit: str | None
+    dirty: bool | None
+    asset: str | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a writer says of a version before it is written."""
+
+    asset: str
+    partition: str
+    extension: str
+    content_hash: str
+    inputs: tuple[InputRef, ...] = ()
+    code: CodeVersion = field(default_factory=lambda: CodeVersion(None, None, None))
+    run_id: str | None = None
+    rows: int | None = None
+    schema: tuple[dict[str, str], ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    cutoff: datetime | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is known of a version. Times are UTC; `file` lies beside the manifest; `info` is free JSON."""
+
+    asset: str
+    partition: str
+    version: str
+    created_at: datetime
+    run_id: str | None
+    code: CodeVersion
+    content_hash: str
+    file: str
+    sha256: str
+    bytes: int
+    rows: int | None
+    schema: tuple[dict[str, str], ...] | None
+    settings: dict[str, Any]
+    libraries: dict[str, str]
+    cutoff: datetime | None
+    inputs: tuple[InputRef, ...]
+    info: dict[str, Any]
+
+    @property
+    def ref(self) -> InputRef:
+        """The version as others name it."""
+        return InputRef(self.asset, self.partition, self.version, self.content_hash)
+
+    def to_json(self) -> bytes:
+        """Readable, stable JSON."""
+        value = asdict(self) | {"inputs": [ref._asdict() for ref in self.inputs]}
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """The manifest of `to_json`. Raises `ValueError`, `KeyError` or `TypeError` where the text is something else."""
+        value = orjson.loads(text)
+        return cls(
+            **value
+            | {
+                "created_at": datetime.fromisoformat(value["created_at"]),
+                "cutoff": None if value["cutoff"] is None else datetime.fromisoformat(value["cutoff"]),
+                "code": CodeVersion(**value["code"]),
+                "inputs": tuple(InputRef(**ref) for ref in value["inputs"]),
+                "schema": None if value["schema"] is None else tuple(value["schema"]),
+            }
+        )

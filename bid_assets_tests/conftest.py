@@ -1,0 +1,81 @@
+"""What tests share: one embedded PostgreSQL for the session, a fresh database, settings and Dagster instance for each test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+import hypothesis
+import psycopg2
+import pytest
+
+from bid_assets.app_db.embedded import EmbeddedServer, server
+from bid_assets.settings import Settings, get_settings
+
+CHECKOUT = Path(__file__).parent.parent
+
+hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("here")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedServer]:
+    """The session's server, in a folder that the server's user can reach (pytest's own folders are closed to others)."""
+    folder = Path(tempfile.mkdtemp(prefix="bid_assets_tests-"))
+    folder.chmod(0o755)
+    running = server(folder / "postgres", durable=False)
+    yield running
+    running.release()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def new_database(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
+    """Makes fresh empty databases, and drops them at the end."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"test_{uuid4().hex[:12]}")
+        return postgres.url(names[-1])
+
+    yield make
+    connection = psycopg2.connect(postgres.url("postgres"))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for name in names:
+            cursor.execute(f'drop database if exists "{name}" with (force)')
+    connection.close()
+
+
+@pytest.fixture
+def app_db(new_database: Callable[[], str]) -> str:
+    """The URL of an application's database without any table."""
+    return new_database()
+
+
+@pytest.fixture
+def settings(
+    app_db: str, new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """The settings of a test, in the environment too, so that child processes agree."""
+    monkeypatch.chdir(tmp_path)
+    values = {"HOME": tmp_path / "home", "APP_DB_URL": app_db, "DAGSTER_DB_URL": new_database(), "ENCODER": "static"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"BID_ASSETS_{name}", str(value))
+    monkeypatch.setenv("DAGSTER_HOME", str(CHECKOUT))
+    get_settings.cache_clear()
+    yield get_settings()
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """A real instance, on PostgreSQL, with the checkout's `dagster.yaml`."""
+    from bid_assets.instance import open_instance
+
+    with open_instance() as instance:
+        yield instance
