@@ -12,6 +12,14 @@ TIME = pa.timestamp("us", tz="UTC")
 TEXT = pa.string()
 TEXTS = pa.list_(pa.string())
 
+REQUIRED_COLUMNS = {
+    "profiles": ("id",),
+    "jobs": ("id",),
+    "bids": ("id", "profile_id", "job_id", "submitted_at"),
+    "bid_outcomes": ("id", "bid_id", "is_success", "outcome_timestamp"),
+}
+"""The application's tables and the columns that they cannot do without; every other column may be missing."""
+
 RAW_BIDS = pa.schema(
     [
         pa.field("id", TEXT, nullable=False),
@@ -76,3 +84,16 @@ REJECTED_ROWS = pa.schema(
     ]
 )
 """`rejected_rows`: what was set aside in a window, and why."""
+
+STREAMS = {
+    "raw_bids": RAW_BIDS,
+    "raw_bid_outcomes": RAW_BID_OUTCOMES,
+    "raw_jobs": RAW_JOBS,
+    "raw_profiles": RAW_PROFILES,
+    "rejected_rows": REJECTED_ROWS,
+}
+"""Everything that the reader gives, by name."""
+
+
+class ContractError(Exception):
+    """The application's database does not have the tables, columns or column types that the contract asks for."""

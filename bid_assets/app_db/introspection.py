@@ -1,0 +1,66 @@
+"""Which of the contract's tables and columns a database really has, and of which types.
+
+Nothing is read of the rows, except that ids are checked to be unique where the database does not promise it.
+Works with any DB-API cursor whose parameters are not needed (ADBC and psycopg 2 both do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bid_assets.app_db.contract import REQUIRED_COLUMNS, ContractError
+
+ColumnTypes = Mapping[str, str]
+"""Column name -> type as PostgreSQL spells it (`text`, `timestamp with time zone`, `text[]`), domains resolved."""
+
+_COLUMNS = """
+SELECT a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL)
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = to_regclass('{table}') AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+_UNIQUE_ID = """
+SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = to_regclass('{table}') AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
+AND a.attname = 'id'
+"""
+
+_REPEATED_ID = "SELECT id::text, count(*) FROM {table} WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1 LIMIT 1"
+
+
+def columns_of(cursor: Any, table: str) -> ColumnTypes:
+    """The columns of a table or view as the search path finds it; empty where there is none."""
+    cursor.execute(_COLUMNS.format(table=table))
+    return dict(cursor.fetchall())
+
+
+def contract_columns(cursor: Any) -> Mapping[str, ColumnTypes]:
+    """The columns of all four tables; `ContractError` where a table or a required column is missing, or an id repeats."""
+    shapes = {table: columns_of(cursor, table) for table in REQUIRED_COLUMNS}
+    problems = [problem for table, columns in shapes.items() for problem in _missing(table, columns)]
+    if problems:
+        raise ContractError(
+            "the application's database does not fit the table contract: "
+            + "; ".join(problems)
+            + ". See the table contract in the README; a view of that name will do."
+        )
+    for table in shapes:
+        _require_unique_ids(cursor, table)
+    return shapes
+
+
+def _missing(table: str, columns: ColumnTypes) -> list[str]:
+    if not columns:
+        return [f"table {table} is missing"]
+    return [f"column {table}.{name} is missing" for name in REQUIRED_COLUMNS[table] if name not in columns]
+
+
+def _require_unique_ids(cursor: Any, table: str) -> None:
+    """Joins by id rely on it; a primary key promises it, a view does not."""
+    cursor.execute(_UNIQUE_ID.format(table=table))
+    if cursor.fetchall()[0][0]:
+        return
+    cursor.execute(_REPEATED_ID.format(table=table))
+    for repeated, times in cursor.fetchall():
+        raise ContractError(f"{table}.id must be unique, but {repeated!r} occurs {times} times")

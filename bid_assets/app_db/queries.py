@@ -1,0 +1,231 @@
+"""The SQL of the reader: what each contract column is called and cast to, and which rows are rejected, and why.
+
+A row is rejected by one expression (`RowSource.rejection`), which is NULL for a valid row and words for another: valid and
+rejected rows are each other's complement because both queries ask this one expression. Nothing here runs a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from bid_assets.app_db import contract
+from bid_assets.app_db.contract import ContractError
+from bid_assets.app_db.introspection import ColumnTypes
+from bid_assets.windows import MONDAY, Cadence, TimeRange
+
+USABLE_TIMES = TimeRange(MONDAY, Cadence.WEEKLY.floor(datetime.max.replace(tzinfo=UTC)))
+"""Times that a window can hold. Others (infinite, before 1970, beyond the year 9999) are as good as none."""
+
+_LARGEST_AMOUNT = "1.7976931348623157e308"  # of a float8; NaN and infinity are greater in PostgreSQL's order
+_TEXTS = {"text", "character varying", "name", "citext"}
+_INTEGERS = {"smallint", "integer", "bigint"}
+_REALS = {"real", "double precision"}
+_MOMENTS = {"timestamp with time zone", "timestamp without time zone", "date"}
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where the rows of a table come from, joined with what is needed to judge them."""
+
+    table: str
+    row: str
+    """Alias of the table in `joined`."""
+    joined: str
+    """The FROM clause."""
+    time: str
+    """The column by which rows fall into windows, bare, so that an index on it serves."""
+    moment: str
+    """The same as a `timestamptz`."""
+    rejection: str
+    """NULL for a valid row, else the first reason to reject it."""
+
+
+class Queries:
+    """All queries of one database, for one cadence."""
+
+    def __init__(self, columns: Mapping[str, ColumnTypes], cadence: Cadence) -> None:
+        self._columns = columns
+        self._cadence = cadence
+        self.bids = self._bids()
+        self.outcomes = self._outcomes()
+
+    def _bids(self) -> RowSource:
+        types = self._columns["bids"]
+        moment = _moment("b", "submitted_at", types)
+        amount = f"""
+            WHEN b.amount < 0 OR b.amount > {_LARGEST_AMOUNT} THEN 'amount is ' || b.amount::text"""
+        if "amount" in types:
+            _require_type("bids", "amount", types, _INTEGERS | _REALS | {"numeric"})
+        rejection = f"""CASE
+            WHEN b.id IS NULL THEN 'has no id'
+            WHEN {_unusable(moment)} THEN {_or_else("submission time is", moment, "has no submission time")}
+            WHEN p.id IS NULL THEN coalesce('profile ' || b.profile_id::text || ' is unknown', 'has no profile')
+            {amount if "amount" in types else ""}
+            WHEN b.job_id IS NULL THEN 'has no job' END"""
+        joined = f"bids b LEFT JOIN profiles p ON {self._same('p', 'profiles', 'id', 'b', 'bids', 'profile_id')}"
+        return RowSource("bids", "b", joined, _time("b", "submitted_at", types), moment, rejection)
+
+    def _outcomes(self) -> RowSource:
+        types = self._columns["bid_outcomes"]
+        moment = _moment("o", "outcome_timestamp", types)
+        bid_moment = self.bids.moment
+        rejection = f"""CASE
+            WHEN o.id IS NULL THEN 'has no id'
+            WHEN b.id IS NULL THEN coalesce('bid ' || o.bid_id::text || ' is unknown', 'has no bid')
+            WHEN {_unusable(moment)} THEN {_or_else("outcome time is", moment, "has no outcome time")}
+            WHEN {_result("o", types)} IS NULL THEN coalesce('result is ' || o.is_success::text, 'has no result')
+            WHEN {moment} < {bid_moment}
+            THEN 'outcome at ' || {_words(moment)} || ' is before its bid at ' || {_words(bid_moment)}
+            ELSE 'its bid ' || b.id::text || ' was rejected: ' || ({self.bids.rejection}) END"""
+        joined = (
+            f"bid_outcomes o LEFT JOIN ({self.bids.joined}) ON {self._same('b', 'bids', 'id', 'o', 'bid_outcomes', 'bid_id')}"
+        )
+        return RowSource("bid_outcomes", "o", joined, _time("o", "outcome_timestamp", types), moment, rejection)
+
+    def _same(self, alias: str, table: str, column: str, other: str, other_table: str, other_column: str) -> str:
+        """Equality of two ids; by their text only where their types cannot be compared, since that forgoes indexes."""
+        left, right = self._columns[table][column], self._columns[other_table][other_column]
+        cast = "" if _kin(left) == _kin(right) else "::text"
+        return f"{alias}.{column}{cast} = {other}.{other_column}{cast}"
+
+    def valid_rows(self, source: RowSource, schema: pa.Schema, span: TimeRange) -> str:
+        """The valid rows of `span`, with the columns of `schema`."""
+        return (
+            f"SELECT {self._select(source.row, source.table, schema)} FROM {source.joined}"
+            f" WHERE {_within(source.time, span)} AND ({source.rejection}) IS NULL"
+        )
+
+    def rejected_rows(self, source: RowSource, span: TimeRange) -> str:
+        """The rejected rows of `span`, with the columns of `REJECTED_ROWS`."""
+        return (
+            f"SELECT {self._window(source.moment)} AS window, {self._rejected_columns(source)} FROM {source.joined}"
+            f" WHERE {_within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
+        )
+
+    def undated_rows(self, source: RowSource, moment: datetime) -> str:
+        """The rows without a usable time (all of them are rejected), in the window of `moment`."""
+        return (
+            f"SELECT {self._window(f'{_literal(moment)}::timestamptz')} AS window, {self._rejected_columns(source)}"
+            f" FROM {source.joined} WHERE {source.time} IS NULL OR NOT ({_within(source.time, USABLE_TIMES)})"
+        )
+
+    def named_rows(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> str:
+        """The rows of `table` (jobs or profiles) that valid bids of `span` name in the column `named_by`, per window."""
+        bids = self.bids
+        columns = self._select("n", table, pa.schema([field for field in schema if field.name != "window"]))
+        return (
+            f"SELECT w.window, {columns} FROM ("
+            f"SELECT DISTINCT {self._window(bids.moment)} AS window, b.{named_by} FROM {bids.joined}"
+            f" WHERE {_within(bids.time, span)} AND ({bids.rejection}) IS NULL) w"
+            f" JOIN {table} n ON {self._same('n', table, 'id', 'w', 'bids', named_by)}"
+        )
+
+    def counts(self, source: RowSource, span: TimeRange, bucket: str) -> str:
+        """Rows of `span` per bucket of time (an SQL interval), valid or not, oldest first."""
+        return (
+            f"SELECT {_bin(bucket, source.moment)} AS bucket, count(*) AS rows FROM {source.table} {source.row}"
+            f" WHERE {_within(source.time, span)} GROUP BY 1 ORDER BY 1"
+        )
+
+    def ends(self, source: RowSource) -> str:
+        """The first and the last usable time of a table."""
+        return (
+            f"SELECT min({source.moment}) AS first, max({source.moment}) AS last FROM {source.table} {source.row}"
+            f" WHERE {_within(source.time, USABLE_TIMES)}"
+        )
+
+    def _window(self, moment: str) -> str:
+        return _bin(f"{self._cadence.length.days} days", moment)
+
+    @staticmethod
+    def _rejected_columns(source: RowSource) -> str:
+        return f"""'{source.table}' AS "table", {source.row}.id::text AS id, {source.rejection} AS reason"""
+
+    def _select(self, alias: str, table: str, schema: pa.Schema) -> str:
+        types = self._columns[table]
+        return ", ".join(f"{_value(alias, table, field, types)} AS {field.name}" for field in schema)
+
+
+def _value(alias: str, table: str, field: pa.Field, types: ColumnTypes) -> str:
+    """A contract column as the Arrow type of `field` wants it; lists still as JSON text."""
+    column = f"{alias}.{field.name}"
+    if field.type == contract.TIME:
+        if field.name not in types:
+            return "NULL::timestamptz"
+        _require_type(table, field.name, types, _MOMENTS)
+        moment = _moment(alias, field.name, types)
+        return f"CASE WHEN {_unusable(moment)} THEN NULL ELSE {moment} END" if field.nullable else moment
+    if field.type == pa.bool_():
+        return _result(alias, types)
+    if field.type == pa.float64():
+        return _amount(column, types.get(field.name))
+    if field.name not in types:
+        return "NULL::text"
+    return f"to_json({column})::text" if types[field.name].endswith("[]") else f"{column}::text"
+
+
+def _amount(column: str, sql_type: str | None) -> str:
+    if sql_type is None:
+        return "NULL::float8"
+    if sql_type == "numeric":  # which holds smaller numbers than a float8 can, and then the cast fails
+        return f"CASE WHEN {column} < 1e-300 THEN 0 ELSE {column}::float8 END"
+    return f"{column}::float8"
+
+
+def _result(alias: str, types: ColumnTypes) -> str:
+    _require_type("bid_outcomes", "is_success", types, _INTEGERS | {"boolean"})
+    column = f"{alias}.is_success"
+    return column if types["is_success"] == "boolean" else f"CASE {column} WHEN 1 THEN true WHEN 0 THEN false END"
+
+
+def _moment(alias: str, name: str, types: ColumnTypes) -> str:
+    """A time as `timestamptz`; a naive one is UTC."""
+    column = f"{alias}.{name}"
+    return column if types[name] == "timestamp with time zone" else f"({column}::timestamp AT TIME ZONE 'UTC')"
+
+
+def _time(alias: str, name: str, types: ColumnTypes) -> str:
+    table = "bids" if alias == "b" else "bid_outcomes"
+    _require_type(table, name, types, _MOMENTS)
+    return _moment(alias, name, types) if types[name] == "date" else f"{alias}.{name}"
+
+
+def _require_type(table: str, name: str, types: ColumnTypes, allowed: set[str]) -> None:
+    if types[name] not in allowed:
+        raise ContractError(
+            f"column {table}.{name} is of type {types[name]}; the contract wants {' or '.join(sorted(allowed))}"
+        )
+
+
+def _kin(sql_type: str) -> str:
+    """Types of equal kin can be compared with each other."""
+    return "text" if sql_type in _TEXTS else "integer" if sql_type in _INTEGERS else sql_type
+
+
+def _within(time: str, span: TimeRange) -> str:
+    return f"{time} >= {_literal(span.start)} AND {time} < {_literal(span.end)}"
+
+
+def _unusable(moment: str) -> str:
+    return f"({_within(moment, USABLE_TIMES)}) IS NOT TRUE"
+
+
+def _literal(moment: datetime) -> str:
+    """An untyped literal in UTC: PostgreSQL gives it the type of what it is compared with, with or without a zone."""
+    return f"'{moment.astimezone(UTC).isoformat()}'"
+
+
+def _bin(length: str, moment: str) -> str:
+    return f"date_bin('{length}', {moment}, {_literal(MONDAY)}::timestamptz)"
+
+
+def _or_else(words: str, moment: str, otherwise: str) -> str:
+    return f"coalesce('{words} ' || {_words(moment)}, '{otherwise}')"
+
+
+def _words(moment: str) -> str:
+    return f"(to_json({moment}) #>> '{{}}')"
