@@ -1,7 +1,5 @@
 """The training dataset: every family joined to the labels known at the cutoff, over the look-back of its window."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """The decision whether a window's model becomes the active one. The pointer moves once the decision is stored."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One asset per feature family. The families themselves, and how to add one, are in `features/`."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any

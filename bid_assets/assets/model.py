@@ -1,7 +1,5 @@
 """The model of a window, and what it has learned to look at."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from typing import Any, get_type_hints

@@ -1,7 +1,5 @@
 """The application's tables, read window by window from one snapshot of its database."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """How good a model is on the bids that came after those it learned from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.windows import TimeRange
 
 RawTables = Mapping[str, pa.Table]
@@ -61,3 +63,35 @@ class FeatureFamily:
     def time_column(self) -> str:
         """The column that says which window a row belongs to."""
         return "submitted_at" if self.key == "bid_id" else "window"
+
+    def table(self, keys: pa.ChunkedArray, times: pa.ChunkedArray, columns: Mapping[str, object]) -> pa.Table:
+        """The family's table from its columns: key, time, then the features as declared, sorted by time and key."""
+        fields = [pa.field(self.key, TEXT, nullable=False), pa.field(self.time_column, TIME, nullable=False)]
+        arrays = [pc.cast(keys, TEXT), pc.cast(times, TIME)]
+        for feature in self.features:
+            values = columns[feature.name]
+            # an embedding's length is the encoder's: only its kind is declared
+            kind = values.type if feature.type == VECTOR else feature.type  # type: ignore[attr-defined]
+            fields.append(pa.field(feature.name, kind))
+            arrays.append(values if isinstance(values, pa.Array) and values.type == kind else pc.cast(values, kind))
+        table = pa.table(arrays, schema=pa.schema(fields))
+        return table.take(pc.sort_indices(table, sort_keys=[(self.time_column, "ascending"), (self.key, "ascending")]))
+
+
+VECTOR = pa.list_(pa.float32())
+"""The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""
+
+
+def bids_of(bids: pa.Table, span: TimeRange) -> pa.Table:
+    """The bids submitted in `span`."""
+    return _within(bids, "submitted_at", span)
+
+
+def jobs_of(jobs: pa.Table, span: TimeRange) -> pa.Table:
+    """The jobs of the windows in `span`."""
+    return _within(jobs, "window", span)
+
+
+def _within(table: pa.Table, column: str, span: TimeRange) -> pa.Table:
+    start, end = pa.scalar(span.start, TIME), pa.scalar(span.end, TIME)
+    return table.filter(pc.and_(pc.greater_equal(table[column], start), pc.less(table[column], end)))

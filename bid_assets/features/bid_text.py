@@ -1,0 +1,27 @@
+"""What a bid says: the embedding of its text."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from bid_assets.features.base import VECTOR, Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.windows import TimeRange
+
+
+def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+    """One row per bid submitted in `span`."""
+    assert encoder is not None
+    bids = bids_of(tables["raw_bids"], span)
+    vectors = encoder.encode(bids["generated_bid_text"])
+    return FAMILY.table(bids["id"], bids["submitted_at"], {"bid_text_embedding": vectors})
+
+
+FAMILY = FeatureFamily(
+    name="bid_text_embeddings",
+    description="The embedding of each bid's text; missing where the text is empty.",
+    key="bid_id",
+    reads=("raw_bids",),
+    features=(Feature("bid_text_embedding", VECTOR, "embedding of the bid's text, length 1"),),
+    compute=compute,
+    needs_encoder=True,
+)

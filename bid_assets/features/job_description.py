@@ -1,0 +1,28 @@
+"""What a job is about: the embedding of its title and description."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.features.base import VECTOR, Encoder, Feature, FeatureFamily, RawTables, jobs_of
+from bid_assets.windows import TimeRange
+
+
+def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+    """One row per window in `span` and job that its bids name."""
+    assert encoder is not None
+    jobs = jobs_of(tables["raw_jobs"], span)
+    text = pc.binary_join_element_wise(jobs["title"], jobs["description"], "\n", null_handling="replace", null_replacement="")
+    return FAMILY.table(jobs["id"], jobs["window"], {"job_description_embedding": encoder.encode(text)})
+
+
+FAMILY = FeatureFamily(
+    name="job_description_embeddings",
+    description="The embedding of each job's title and description; missing where both are empty.",
+    key="job_id",
+    reads=("raw_jobs",),
+    features=(Feature("job_description_embedding", VECTOR, "embedding of title and description, length 1"),),
+    compute=compute,
+    needs_encoder=True,
+)

@@ -1,0 +1,89 @@
+"""What is known of a bid by itself: when it is made, and on which terms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.windows import TimeRange
+
+FEATURES = (
+    Feature("hour", pa.int8(), "hour of submission, UTC, 0 to 23"),
+    Feature("weekday", pa.int8(), "day of the week, 0 = Monday"),
+    Feature("month", pa.int8(), "month, 1 to 12"),
+    Feature("is_weekend", pa.bool_(), "submitted on Saturday or Sunday"),
+    Feature("budget", pa.float64(), "the job's budget as the bid's settings state it"),
+    Feature("duration_weeks", pa.float64(), "expected duration, weeks"),
+    Feature("is_fixed_price", pa.bool_(), "fixed price, not by the hour"),
+    Feature("amount", pa.float64(), "the amount offered"),
+    Feature("amount_to_budget", pa.float64(), "amount / budget; missing where there is no budget"),
+)
+
+
+def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+    """One row per bid submitted in `span`. Terms that are not stated, or are rubbish, are missing."""
+    bids = bids_of(tables["raw_bids"], span)
+    time, amount = bids["submitted_at"], bids["amount"]
+    budget, duration, fixed = _terms(bids["bid_settings_snapshot"])
+    weekday = pc.day_of_week(time)
+    positive_budget = pc.if_else(pc.greater(budget, 0), budget, None)
+    columns = {
+        "hour": pc.hour(time),
+        "weekday": weekday,
+        "month": pc.month(time),
+        "is_weekend": pc.greater_equal(weekday, 5),
+        "budget": budget,
+        "duration_weeks": duration,
+        "is_fixed_price": fixed,
+        "amount": amount,
+        "amount_to_budget": pc.divide(amount, positive_budget),
+    }
+    return FAMILY.table(bids["id"], time, columns)
+
+
+def _terms(settings: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Budget, duration and fixed price of each settings text; every distinct text is parsed once."""
+    encoded = settings.combine_chunks().dictionary_encode()
+    parsed = [_parse(text) for text in encoded.dictionary.to_pylist()]
+    budget = pa.array([_number(value.get("budget")) for value in parsed], pa.float64())
+    duration = pa.array([_number(value.get("duration_weeks")) for value in parsed], pa.float64())
+    fixed = pa.array([_flag(value.get("is_fixed_price")) for value in parsed], pa.bool_())
+    return budget.take(encoded.indices), duration.take(encoded.indices), fixed.take(encoded.indices)
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text or "null")
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    """A finite number that is not negative, also where it is written as text; anything else is missing."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+FAMILY = FeatureFamily(
+    name="bid_temporal_features",
+    description="When a bid is made, and its terms: hour, weekday, month, budget, duration, fixed price, amount.",
+    key="bid_id",
+    reads=("raw_bids",),
+    features=FEATURES,
+    compute=compute,
+)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bid_assets.features.history import DAYS, FAMILY
+from bid_assets.windows import TimeRange
+from bid_assets_tests.features.tables import START, at, bids_table, outcomes_table
+
+STEP = (
+    24 * 3.5
+)  # hours between the points of the time grid: two points a week, so that 7, 30 and 90 days fall on or between them
+
+
+class World(NamedTuple):
+    bids: list[tuple[str, str, float]]
+    outcomes: list[tuple[str, str, bool, float]]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Few profiles, a coarse grid of times: ties, corrections that flip back, missing and late outcomes are all common."""
+    points = draw(st.lists(st.tuples(st.sampled_from("pq"), st.integers(0, 40)), min_size=1, max_size=14))
+    bids = [(f"b{index:02}", profile, point * STEP) for index, (profile, point) in enumerate(points)]
+    told = st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=3)
+    outcomes = [
+        (f"o{index}{number}", bid[0], success, bid[2] + delay * STEP)
+        for index, bid in enumerate(bids)
+        for number, (success, delay) in enumerate(draw(told))
+    ]
+    return World(bids, outcomes)
+
+
+def history(world: World, span: TimeRange = TimeRange(START, at(60 * STEP))) -> list[dict[str, object]]:
+    tables = {"raw_bids": bids_table(world.bids), "raw_bid_outcomes": outcomes_table(world.outcomes)}
+    rows: list[dict[str, object]] = FAMILY.compute(tables, span, None).to_pylist()
+    return rows
+
+
+def by_definition(world: World, bid: tuple[str, str, float]) -> dict[str, object]:
+    """The features of one bid, read off the definition word by word."""
+    identifier, profile, t = bid
+    row: dict[str, object] = {"bid_id": identifier, "submitted_at": at(t)}
+
+    def in_force(other: str) -> tuple[float, str, bool] | None:
+        known = [(when, name, success) for name, of, success, when in world.outcomes if of == other and when < t]
+        return max(known, default=None)
+
+    for w in DAYS:
+        seen = [b for b in world.bids if b[1] == profile and t - w * 24 <= b[2] < t]
+        outcomes = [outcome for b in seen if (outcome := in_force(b[0])) is not None]
+        successes = [outcome for outcome in outcomes if outcome[2]]
+        row[f"bids_{w}d"], row[f"known_outcomes_{w}d"], row[f"successes_{w}d"] = len(seen), len(outcomes), len(successes)
+        row[f"success_rate_{w}d"] = len(successes) / len(outcomes) if outcomes else None
+        row["days_since_last_success"] = (t - max(successes)[0]) / 24 if successes else None
+        row["open_bids"] = len(seen) - len(outcomes)
+    return row
+
+
+@settings(max_examples=400)
+@given(worlds())
+def test_every_cell_is_what_the_definition_says(world: World) -> None:
+    expected = [by_definition(world, bid) for bid in sorted(world.bids, key=lambda bid: (bid[2], bid[0]))]
+    assert history(world) == expected
+
+
+@given(worlds(), st.integers(0, 40), st.data())
+def test_no_outcome_from_t_on_changes_a_feature_of_a_bid_submitted_by_t(world: World, point: int, data: st.DataObject) -> None:
+    t = point * STEP
+    past = [outcome for outcome in world.outcomes if outcome[3] < t]
+    later = [(name, bid, not success, when) for name, bid, success, when in world.outcomes if when >= t]
+    changed = World(world.bids, past + data.draw(st.sampled_from([[], later])))
+    before = TimeRange(START, at(t) + timedelta(microseconds=1))
+    assert history(world, before) == history(changed, before)
+
+
+@given(worlds(), st.integers(1, 40))
+def test_a_range_is_the_same_as_its_windows_one_by_one(world: World, point: int) -> None:
+    middle = at(point * STEP)
+    parts = history(world, TimeRange(START, middle)) + history(world, TimeRange(middle, at(60 * STEP)))
+    assert parts == history(world)
+
+
+@given(worlds(), st.integers(0, 1000))
+def test_the_order_of_rows_does_not_matter(world: World, seed: int) -> None:
+    shuffled = World(list(world.bids), list(world.outcomes))
+    random.Random(seed).shuffle(shuffled.bids)
+    random.Random(seed + 1).shuffle(shuffled.outcomes)
+    assert history(shuffled) == history(world)
+
+
+@given(worlds(), st.integers(27, 40))
+def test_rows_older_than_the_look_back_do_not_matter(world: World, point: int) -> None:
+    span = TimeRange(at(point * STEP), at(60 * STEP))
+    oldest = point * STEP - FAMILY.lookback_days * 24
+    recent = World([b for b in world.bids if b[2] >= oldest], [o for o in world.outcomes if o[3] >= oldest])
+    assert history(recent, span) == history(world, span)
+
+
+def test_a_bid_exactly_seven_days_old_counts_and_an_outcome_of_this_very_moment_does_not() -> None:
+    world = World([("b0", "p", 0), ("b1", "p", 7 * 24)], [("o0", "b0", True, 7 * 24)])
+    [_, second] = history(world)
+    assert (second["bids_7d"], second["known_outcomes_7d"], second["open_bids"]) == (1, 0, 1)
+
+
+def test_a_correction_counts_from_the_moment_when_it_is_known() -> None:
+    world = World([("b0", "p", 0), ("b1", "p", 48), ("b2", "p", 96)], [("o0", "b0", True, 24), ("o1", "b0", False, 72)])
+    assert [row["successes_7d"] for row in history(world)] == [0, 1, 0]
+    assert [row["known_outcomes_7d"] for row in history(world)] == [0, 1, 1]
+
+
+def test_without_any_row_there_is_a_table_with_the_declared_columns() -> None:
+    tables = {"raw_bids": bids_table([]), "raw_bid_outcomes": outcomes_table([])}
+    empty = FAMILY.compute(tables, TimeRange(START, at(1)), None)
+    assert empty.num_rows == 0
+    assert empty.column_names == ["bid_id", "submitted_at", *(feature.name for feature in FAMILY.features)]
+
+
+@pytest.mark.parametrize("moment", [at(0), at(24)])
+def test_the_span_is_half_open(moment: datetime) -> None:
+    tables = {"raw_bids": bids_table([("b0", "p", 0), ("b1", "p", 24)]), "raw_bid_outcomes": outcomes_table([])}
+    found: pa.Table = FAMILY.compute(tables, TimeRange(moment, moment + timedelta(hours=24)), None)
+    assert found["submitted_at"].to_pylist() == [moment]
