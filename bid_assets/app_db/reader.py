@@ -1,45 +1,35 @@
 """Reads the application's tables as Arrow, for any range of windows, all from one snapshot of the database.
 
-Rows come by ADBC in chunks of bounded size: a range is first counted by time and cut, then each cut is one query, sorted
+Rows come by ADBC in chunks of bounded size: a range is first counted by time and cut, then each part is one query, sorted
 here, so that the order of rows depends neither on the database's physical order nor on its collation. What is asked of
-the database is in `queries.py`; what the rows must look like in `contract.py`.
+the database is in `queries.py`; over which connections in `lanes.py`; what the rows must look like in `contract.py`.
 
     with open_snapshot(url, cadence=Cadence.WEEKLY) as snapshot:
-        span = snapshot.extent()
-        for batch in snapshot.stream("raw_bids", span): ...
-
-Everything stays in one REPEATABLE READ, READ ONLY transaction, without parallel workers: a guest in someone's database.
+        for batch in snapshot.stream("raw_bids", snapshot.extent()): ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from adbc_driver_postgresql import StatementOptions, dbapi
 
+from bid_assets.app_db.chunking import cut
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
+from bid_assets.app_db.lanes import LANES, Lanes, open_lanes
 from bid_assets.app_db.queries import Queries, RowSource
 from bid_assets.windows import MONDAY, Cadence, TimeRange
 
+_HOUR = timedelta(hours=1)
 _BATCH_ROWS = 32_768
-_SESSION = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-    "SET LOCAL TIME ZONE 'UTC'",
-    "SET LOCAL client_encoding = 'UTF8'",
-    "SET LOCAL jit = off",
-    "SET LOCAL work_mem = '64MB'",
-    "SET LOCAL max_parallel_workers_per_gather = 0",  # handing wide rows from workers costs more than they save
-)
-_SHORT_ROWS = 4  # an outcome or a rejected row takes a fraction of a bid's memory
+_SHORT_ROWS = 8  # so many outcomes or rejected rows take less memory than one bid
 _JSON_TEXTS = ("bid_settings_snapshot", "external_signals_snapshot")
 _ORDER = {
     "raw_bids": ("submitted_at", "id"),
@@ -51,14 +41,16 @@ _ORDER = {
 
 
 class Snapshot:
-    """One consistent view of the application's database. Made by `open_snapshot`; not for several threads at once."""
+    """One consistent view of the application's database. Made by `open_snapshot`."""
 
-    def __init__(self, cursor: Any, cadence: Cadence, chunk_rows: int) -> None:
-        self._cursor = cursor
+    def __init__(self, lanes: Lanes, cadence: Cadence, chunk_rows: int) -> None:
+        with lanes.cursor() as cursor:
+            self._queries = Queries(contract_columns(cursor), cadence)
+        self._lanes = lanes
         self._cadence = cadence
-        self._chunk_rows = chunk_rows
-        self._queries = Queries(contract_columns(cursor), cadence)
+        self._limit = max(1, chunk_rows // LANES)
         self._sources = (self._queries.bids, self._queries.outcomes)
+        self._counts: dict[tuple[str, TimeRange], pa.Table] = {}
 
     def extent(self) -> TimeRange | None:
         """From the first bid or outcome to just after the last one, rejected rows included; None where there is none."""
@@ -67,10 +59,12 @@ class Snapshot:
 
     def watermark(self) -> dict[str, int | str | None]:
         """How many rows each table has and the newest times, as JSON can hold it: two equal ones mean nothing was added."""
-        counts = {table: self._one_row(f"SELECT count(*) FROM {table}")[0] for table in REQUIRED_COLUMNS}
+        counted = self._lanes.fetch_each(f"SELECT count(*) AS rows FROM {table}" for table in REQUIRED_COLUMNS)
         newest = ("newest_submitted_at", "newest_outcome_timestamp")
-        times = {name: last and last.isoformat() for name, (_, last) in zip(newest, self._ends, strict=True)}
-        return {**counts, **times}
+        return {
+            **{table: count["rows"][0].as_py() for table, count in zip(REQUIRED_COLUMNS, counted, strict=True)},
+            **{name: last and last.isoformat() for name, (_, last) in zip(newest, self._ends, strict=True)},
+        }
 
     def read(self, span: TimeRange) -> dict[str, pa.Table]:
         """Every stream of `span`, whole, by name."""
@@ -81,64 +75,65 @@ class Snapshot:
 
         A bid or an outcome belongs to the window of its own time; jobs and profiles to each window whose valid bids
         name them; a rejected row to its own time's window, or without one to the window of the newest dated bid.
-        Memory holds about `chunk_rows` rows at a time (a whole window, where jobs and profiles are concerned).
+        Memory holds about `chunk_rows` bids at a time (or the bids of one hour, and where jobs, profiles and rejected
+        rows are concerned of one window, if these are more).
         """
-        schema = STREAMS[name]
-        chunks = {
-            "raw_bids": lambda: self._valid(self._queries.bids, schema, span, self._chunk_rows),
-            "raw_bid_outcomes": lambda: self._valid(self._queries.outcomes, schema, span, _SHORT_ROWS * self._chunk_rows),
-            "raw_jobs": lambda: self._named("jobs", "job_id", schema, span),
-            "raw_profiles": lambda: self._named("profiles", "profile_id", schema, span),
+        queries = {
+            "raw_bids": lambda: self._valid_bids(span),
+            "raw_bid_outcomes": lambda: self._valid_outcomes(span),
+            "raw_jobs": lambda: self._named("jobs", "job_id", STREAMS["raw_jobs"], span),
+            "raw_profiles": lambda: self._named("profiles", "profile_id", STREAMS["raw_profiles"], span),
             "rejected_rows": lambda: self._rejected(span),
         }[name]
-        return pa.RecordBatchReader.from_batches(schema, _sorted_batches(chunks, schema, _ORDER[name]))
+        return pa.RecordBatchReader.from_batches(STREAMS[name], self._batches(name, queries()))
 
-    def _valid(self, source: RowSource, schema: pa.Schema, span: TimeRange, limit: int) -> Iterator[pa.Table]:
-        for chunk in self._chunks([source], span, timedelta(hours=1), limit):
-            yield self._fetch(self._queries.valid_rows(source, schema, chunk))
+    def _batches(self, name: str, queries: Iterator[str]) -> Iterator[pa.RecordBatch]:
+        for chunk in self._lanes.fetch_each(queries):
+            parts = _in_order(chunk, _ORDER[name])
+            del chunk  # or it would be kept while the next ones arrive
+            for part in parts:
+                yield from _conformed(part, STREAMS[name]).to_batches()
 
-    def _named(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.Table]:
-        for chunk in self._chunks([self._queries.bids], span, self._cadence.length, self._chunk_rows):
-            yield self._fetch(self._queries.named_rows(table, named_by, schema, chunk))
+    def _valid_bids(self, span: TimeRange) -> Iterator[str]:
+        bids = self._queries.bids
+        for part in self._cut([bids], span, _HOUR, self._limit):
+            yield self._queries.valid_rows(bids, STREAMS["raw_bids"], part)
 
-    def _rejected(self, span: TimeRange) -> Iterator[pa.Table]:
-        limit = _SHORT_ROWS * self._chunk_rows
-        for chunk in self._chunks(self._sources, span, self._cadence.length, limit):
-            queries = [self._queries.rejected_rows(source, chunk) for source in self._sources]
-            if self._home_of_undated in chunk:
-                queries += [self._queries.undated_rows(source, self._home_of_undated) for source in self._sources]
-            yield pa.concat_tables([self._fetch(query) for query in queries])
+    def _valid_outcomes(self, span: TimeRange) -> Iterator[str]:
+        outcomes = self._queries.outcomes
+        for part in self._cut([outcomes], span, _HOUR, _SHORT_ROWS * self._limit):
+            yield self._queries.valid_rows(outcomes, STREAMS["raw_bid_outcomes"], part)
 
-    def _chunks(self, sources: Iterable[RowSource], span: TimeRange, bucket: timedelta, limit: int) -> Iterator[TimeRange]:
-        """Cuts `span` at multiples of `bucket` so that each part holds about `limit` rows of the sources."""
-        counted = [
-            self._fetch(self._queries.counts(source, span, f"{bucket.total_seconds():.0f} seconds")) for source in sources
-        ]
-        counts = pa.concat_tables(counted).group_by("bucket").aggregate([("rows", "sum")]).sort_by("bucket")
-        part = np.cumsum(counts["rows_sum"].to_numpy()) // limit
-        cuts = counts["bucket"].filter(pa.array(np.diff(part, prepend=part[:1]) > 0)).to_pylist()
-        edges = [span.start, *(cut for cut in cuts if cut > span.start), span.end]
-        yield from (TimeRange(start, end) for start, end in zip(edges, edges[1:], strict=False))
+    def _named(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[str]:
+        for part in self._cut([self._queries.bids], span, self._cadence.length, self._limit):
+            yield self._queries.named_rows(table, named_by, schema, part)
+
+    def _rejected(self, span: TimeRange) -> Iterator[str]:
+        for part in self._cut(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit):
+            undated = self._home_of_undated if self._home_of_undated in part else None
+            yield self._queries.rejected_rows(self._sources, part, undated)
+
+    def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[TimeRange]:
+        return cut(span, pa.concat_tables([self._counted(source, span) for source in sources]), step, limit)
+
+    def _counted(self, source: RowSource, span: TimeRange) -> pa.Table:
+        """Rows by the hour; counted once, since several streams are cut by them."""
+        key = source.table, span
+        if key not in self._counts:
+            self._counts[key] = self._lanes.fetch(self._queries.hourly_counts(source, span))
+        return self._counts[key]
 
     @cached_property
     def _ends(self) -> list[tuple[datetime | None, datetime | None]]:
         """First and last time of the bids and of the outcomes."""
-        return [self._one_row(self._queries.ends(source)) for source in self._sources]
+        rows = [self._lanes.fetch(self._queries.ends(source)).to_pylist()[0] for source in self._sources]
+        return [(_in_utc(row["first"]), _in_utc(row["last"])) for row in rows]
 
     @cached_property
     def _home_of_undated(self) -> datetime:
         """The time that stands in for a missing one: the newest bid's, else the newest outcome's."""
         (_, newest_bid), (_, newest_outcome) = self._ends
         return newest_bid or newest_outcome or MONDAY
-
-    def _fetch(self, query: str) -> pa.Table:
-        self._cursor.execute(query)
-        return self._cursor.fetch_arrow_table()
-
-    def _one_row(self, query: str) -> tuple[Any, ...]:
-        self._cursor.execute(query)
-        row: tuple[Any, ...] = self._cursor.fetchone()
-        return row
 
 
 @contextmanager
@@ -147,23 +142,19 @@ def open_snapshot(url: str, *, cadence: Cadence, chunk_rows: int = 250_000) -> I
 
     Raises `ContractError` where a table or a required column is missing or of a type that cannot be read.
     """
-    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(1 << 30)})
-        for statement in _SESSION:
-            cursor.execute(statement)
-        yield Snapshot(cursor, cadence, chunk_rows)
+    with open_lanes(url) as lanes:
+        yield Snapshot(lanes, cadence, chunk_rows)
 
 
-def _sorted_batches(
-    chunks: Callable[[], Iterator[pa.Table]], schema: pa.Schema, order: tuple[str, ...]
-) -> Iterator[pa.RecordBatch]:
-    """The rows of each chunk in order. A chunk is copied batch by batch, never whole."""
-    for chunk in chunks():
-        keys = pa.table([chunk[name] for name in order], names=list(order))
-        indices = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in order])
-        for start in range(0, chunk.num_rows, _BATCH_ROWS):
-            rows = chunk.take(indices.slice(start, _BATCH_ROWS))
-            yield from _conformed(rows, schema).to_batches()
+def _in_order(chunk: pa.Table, order: tuple[str, ...]) -> Iterator[pa.Table]:
+    """The rows of a chunk sorted, in parts; as they came where they came in order."""
+    indices = pc.sort_indices(chunk.select(list(order)), sort_keys=[(name, "ascending") for name in order])
+    if np.array_equal(indices, np.arange(chunk.num_rows)):
+        yield from (pa.Table.from_batches([batch]) for batch in chunk.to_batches(_BATCH_ROWS))
+        return
+    chunk = chunk.combine_chunks()
+    for start in range(0, chunk.num_rows, _BATCH_ROWS):
+        yield chunk.take(indices.slice(start, _BATCH_ROWS))
 
 
 def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -177,3 +168,8 @@ def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
             column = unwrapped(column)
         columns.append(column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """Arrow's UTC is a zone of zoneinfo, which does not equal Python's own."""
+    return moment and moment.astimezone(UTC)

@@ -51,7 +51,7 @@ BIDS = sa.Table(
     sa.Column("bid_settings_snapshot", sa.Text, comment="JSON: budget, duration_weeks, is_fixed_price"),
     sa.Column("external_signals_snapshot", sa.Text, comment="JSON"),
     sa.Column("submitted_at", TIMESTAMP),
-    sa.Index("bids_submitted_at", "submitted_at"),
+    sa.Index("bids_submitted_at", "submitted_at", postgresql_include=["id", "profile_id", "job_id", "amount"]),
     sa.Index("bids_profile_id_submitted_at", "profile_id", "submitted_at"),
 )
 

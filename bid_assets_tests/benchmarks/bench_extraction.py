@@ -149,9 +149,7 @@ def compare(bids: int, repeats: int) -> None:
     print(f"{'':28}{'seconds':>9}{'bids/s':>12}{'peak MiB':>10}{'x faster':>10}{'memory':>8}")
     for way, (title, _) in WAYS.items():
         faster, memory = seconds["pandas"] / seconds[way], peaks[way] / peaks["pandas"]
-        print(
-            f"{title:28}{seconds[way]:>9.2f}{bids / seconds[way]:>12,.0f}{peaks[way]:>10,.0f}{faster:>10.1f}{memory:>8.2f}"
-        )
+        print(f"{title:28}{seconds[way]:>9.2f}{bids / seconds[way]:>12,.0f}{peaks[way]:>10,.0f}{faster:>10.1f}{memory:>8.2f}")
     print("rows:", runs["stream"][0]["rows"], f"(pyarrow {pa.__version__})")
 
 
