@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from bid_assets.versions.manifest import InputRef, Manifest
@@ -27,7 +27,7 @@ def activate(store: VersionStore, model: dict[str, str], decision: Manifest) -> 
     active = active_model(store)
     if active is not None and active.model == ref:
         return
-    value = {"model": ref._asdict(), "decision": asdict(decision.ref), "since": utc_now().isoformat()}
+    value = {"model": ref._asdict(), "decision": decision.ref._asdict(), "since": utc_now().isoformat()}
     store.move_pointer(POINTER, value)
 
 

@@ -31,9 +31,18 @@ def table_hash(table: pa.Table) -> str:
         if (field.metadata or {}).get(b"volatile") == b"true":
             continue
         array = _plain(column)
-        digest.update(f"\0{field.name}\0{array.type}\0".encode())
+        digest.update(f"\0{field.name}\0{_type_name(array.type)}\0".encode())
         _update(digest, array)
     return digest.hexdigest()
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """The type without the names of list items, which a trip through Parquet changes."""
+    if pa.types.is_fixed_size_list(kind):
+        return f"list<{_type_name(kind.value_type)}>[{kind.list_size}]"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{_type_name(kind.value_type)}>"
+    return str(kind)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -72,13 +73,13 @@ class Manifest:
         """The version as others name it."""
         return InputRef(self.asset, self.partition, self.version, self.content_hash)
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> builtins.bytes:
         """Readable, stable JSON."""
         value = asdict(self) | {"inputs": [ref._asdict() for ref in self.inputs]}
         return orjson.dumps(value, option=orjson.OPT_INDENT_2)
 
     @classmethod
-    def from_json(cls, text: bytes) -> Manifest:
+    def from_json(cls, text: builtins.bytes) -> Manifest:
         """The manifest of `to_json`. Raises `ValueError`, `KeyError` or `TypeError` where the text is something else."""
         value = orjson.loads(text)
         return cls(

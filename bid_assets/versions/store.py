@@ -84,8 +84,7 @@ class VersionStore:
         manifest = Manifest(
             version=version, created_at=created_at, file=file, libraries=library_versions(), **facts, **_said(draft)
         )
-        text = manifest.to_json()
-        self._files.put_new(f"{folder}/{version}{MANIFEST}", lambda path: path.write_bytes(text) and None)
+        self._files.put_new(f"{folder}/{version}{MANIFEST}", lambda path: _write(path, manifest.to_json()))
         return manifest
 
     def head(self, asset: str, partition: str) -> Manifest | None:
@@ -206,6 +205,10 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of an asset, window, version or pointer (letters, digits, '.', '_', '-')")
     return name
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _sha256(path: Path) -> str:
