@@ -79,13 +79,13 @@ class Snapshot:
         rows are concerned of one window, if these are more).
         """
         queries = {
-            "raw_bids": lambda: self._valid_bids(span),
-            "raw_bid_outcomes": lambda: self._valid_outcomes(span),
-            "raw_jobs": lambda: self._named("jobs", "job_id", STREAMS["raw_jobs"], span),
-            "raw_profiles": lambda: self._named("profiles", "profile_id", STREAMS["raw_profiles"], span),
-            "rejected_rows": lambda: self._rejected(span),
+            "raw_bids": self._valid_bids(span),
+            "raw_bid_outcomes": self._valid_outcomes(span),
+            "raw_jobs": self._named("jobs", "job_id", STREAMS["raw_jobs"], span),
+            "raw_profiles": self._named("profiles", "profile_id", STREAMS["raw_profiles"], span),
+            "rejected_rows": self._rejected(span),
         }[name]
-        return pa.RecordBatchReader.from_batches(STREAMS[name], self._batches(name, queries()))
+        return pa.RecordBatchReader.from_batches(STREAMS[name], self._batches(name, queries))
 
     def _batches(self, name: str, queries: Iterator[str]) -> Iterator[pa.RecordBatch]:
         for chunk in self._lanes.fetch_each(queries):

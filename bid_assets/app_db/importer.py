@@ -1,0 +1,229 @@
+"""`import_directory`: files named after the tables into the application's database, wholly or not at all.
+
+First everything is read, parsed and checked, and every problem is collected with its file and line; only then is anything
+written, in one transaction. How files are read is in `import_files.py`, how values are parsed in `import_columns.py`, how
+rows are written in `bulk_write.py`. Rows that can be stored but make no sense (an outcome before its bid) are imported: the
+reader sets such rows aside wherever they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from adbc_driver_postgresql import StatementOptions, dbapi
+
+from bid_assets.app_db import contract
+from bid_assets.app_db.bulk_write import Written, merge
+from bid_assets.app_db.import_columns import NOUNS, blank, parsed, unreadable
+from bid_assets.app_db.import_files import Problem, SourceFile, UnreadableFile, find_files, rows_with_nul
+from bid_assets.app_db.introspection import columns_of, contract_columns
+
+Progress = Callable[[str, int, int], None]
+"""Told (table, rows done, rows in total)."""
+
+_SHOWN_PROBLEMS = 10
+_REFERENCES = {"bids": ("profile_id", "profiles", "profile"), "bid_outcomes": ("bid_id", "bids", "bid")}
+
+
+def _columns(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Column -> the type that it is imported as; lists are kept as JSON text."""
+    return {
+        field.name: contract.TEXT if field.type == contract.TEXTS else field.type for field in schema if field.name != "window"
+    }
+
+
+TABLES = {
+    "profiles": _columns(contract.RAW_PROFILES),
+    "jobs": _columns(contract.RAW_JOBS),
+    "bids": _columns(contract.RAW_BIDS),
+    "bid_outcomes": _columns(contract.RAW_BID_OUTCOMES),
+}
+
+
+class ImportRefused(Exception):
+    """Nothing was written. `problems` holds the first ones, `total` their number."""
+
+    def __init__(self, problems: Sequence[Problem], total: int) -> None:
+        self.problems = list(problems)
+        self.total = total
+        more = f"\n... and {total - len(problems):,} more" if total > len(problems) else ""
+        count = "1 problem" if total == 1 else f"{total:,} problems"
+        super().__init__(f"{count}, nothing was imported:\n" + "\n".join(map(str, problems)) + more)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did, by table, and the columns that it did not know, by file."""
+
+    written: dict[str, Written]
+    ignored_columns: dict[str, list[str]]
+
+    def summary(self) -> str:
+        """A line per table and per file with unknown columns."""
+        lines = [
+            f"{table}: {done.inserted:,} inserted, {done.updated:,} updated, {done.unchanged:,} unchanged"
+            for table, done in self.written.items()
+        ]
+        lines += [f"{file}: ignored {', '.join(names)}" for file, names in self.ignored_columns.items()]
+        return "\n".join(lines)
+
+
+@dataclass
+class _Loaded:
+    """A file's parsed columns, the names of those that are none of ours, and what is wrong with it: (row, reason)."""
+
+    file: SourceFile
+    rows: pa.Table
+    ignored: list[str]
+    faults: list[tuple[int, str]]
+
+
+def import_directory(url: str, directory: Path, progress: Progress | None = None) -> ImportReport:
+    """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (.csv, .csv.gz, .parquet), as many as are in `directory`.
+
+    Rows are new, changed or unchanged by their id; only the columns that a file has are compared and written. Tables that
+    do not exist are created. Raises `ImportRefused` for a bad file, before anything is written.
+    """
+    loaded = _load_all(directory)
+    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        _check_references(loaded, cursor)
+        _refuse_if_faulty(loaded)
+        _ensure_tables(url, cursor)
+        report = _write(url, loaded, progress or (lambda *_: None))
+        for table in report.written:  # so that the next reading is planned on what is there now
+            cursor.execute(f"VACUUM ANALYZE {table}")
+    return report
+
+
+def _load_all(directory: Path) -> list[_Loaded]:
+    """Every file, parsed; files that cannot be read at all are refused together."""
+    loaded, problems = [], []
+    try:
+        files = find_files(directory, list(TABLES))
+    except UnreadableFile as error:
+        raise ImportRefused(error.problems, len(error.problems)) from None
+    for file in files:
+        try:
+            loaded.append(_load(file))
+        except UnreadableFile as error:
+            problems += error.problems
+    if problems:
+        raise ImportRefused(problems[:_SHOWN_PROBLEMS], len(problems))
+    return loaded
+
+
+def _load(file: SourceFile) -> _Loaded:
+    known = TABLES[file.table]
+    present = file.columns()
+    twice = sorted({name for name in present if present.count(name) > 1})
+    missing = [name for name in contract.REQUIRED_COLUMNS[file.table] if name not in present]
+    flaws = [f"column {name} occurs twice" for name in twice] + [f"column {name} is missing" for name in missing]
+    if flaws:
+        raise UnreadableFile([file.problem(None if file.is_parquet else 1, flaw) for flaw in flaws])
+    raw = file.read([name for name in known if name in present])
+    rows = pa.table({name: parsed(raw[name], known[name]) for name in raw.column_names})
+    faults = [fault for name in raw.column_names for fault in _faults(file.table, name, raw[name], rows[name])]
+    faults += [(row, f"duplicate id {_at(rows['id'], row)}") for row in _repeated(rows["id"])]
+    return _Loaded(file, rows, [name for name in present if name not in known], faults)
+
+
+def _faults(table: str, name: str, raw: pa.ChunkedArray, values: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
+    """What is wrong with one column: values that cannot be read, that may not be empty, that cannot be stored."""
+    bad = unreadable(raw, values)
+    yield from ((row, f"{name} {_at(raw, row)} is not {NOUNS.get(values.type, 'text')}") for row in bad)
+    is_text = values.type == contract.TEXT
+    if name in contract.REQUIRED_COLUMNS[table]:
+        empty = blank(values) if is_text else np.flatnonzero(values.is_null()).tolist()
+        yield from ((row, f"{name} is empty") for row in sorted(set(empty) - set(bad)))
+    if is_text:
+        yield from ((row, f"{name} holds a NUL character") for row in rows_with_nul(values))
+
+
+def _repeated(ids: pa.ChunkedArray) -> list[int]:
+    """The rows whose id has occurred in a row before."""
+    codes = ids.combine_chunks().dictionary_encode().indices.drop_null().to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    rows = np.flatnonzero(ids.is_valid())
+    return np.delete(rows, first).tolist()
+
+
+def _at(column: pa.ChunkedArray, row: int) -> str:
+    """A value as a message shows it."""
+    shown = repr(column[row].as_py())
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _check_references(loaded: Sequence[_Loaded], cursor: Any) -> None:
+    """Adds a fault for each row that names a profile or bid which neither the files nor the database have."""
+    ids = {one.file.table: one.rows["id"] for one in loaded}
+    for one in loaded:
+        if one.file.table not in _REFERENCES:
+            continue
+        column, table, noun = _REFERENCES[one.file.table]
+        named = one.rows[column]
+        unknown = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, ids[table]))) if table in ids else named.is_valid()
+        if pc.any(unknown).as_py() and columns_of(cursor, table):
+            stored = _stored_ids(cursor, table, pc.unique(named.filter(unknown)))
+            unknown = pc.and_(unknown, pc.invert(pc.is_in(named, stored)))
+        rows = np.flatnonzero(unknown).tolist()
+        one.faults += [(row, f"{column} {_at(named, row)}: there is no such {noun}") for row in rows]
+
+
+def _stored_ids(cursor: Any, table: str, wanted: pa.Array) -> pa.ChunkedArray:
+    """Which of these ids a table of the database has."""
+    cursor.execute(f"SELECT id::text AS id FROM {table}")
+    found = [batch["id"].filter(pc.is_in(batch["id"], wanted)) for batch in cursor.fetch_record_batch()]
+    return pa.chunked_array(found, contract.TEXT)
+
+
+def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
+    """Raises `ImportRefused` with the first faults of each file, in the order of its lines."""
+    total = sum(len(one.faults) for one in loaded)
+    if not total:
+        return
+    problems: list[Problem] = []
+    for one in loaded:
+        shown = sorted(one.faults, key=itemgetter(0))[: _SHOWN_PROBLEMS - len(problems)]
+        lines = one.file.lines([row for row, _ in shown])
+        problems += [one.file.problem(line, reason) for line, (_, reason) in zip(lines, shown, strict=True)]
+    raise ImportRefused(problems, total)
+
+
+def _ensure_tables(url: str, cursor: Any) -> None:
+    """Creates the tables that are not there; raises `ContractError` where those that are do not fit."""
+    if not all(columns_of(cursor, table) for table in TABLES):
+        from bid_assets.app_db.database import engine
+        from bid_assets.app_db.tables import create_tables
+
+        create_tables(engine(url))
+    contract_columns(cursor)
+
+
+def _write(url: str, loaded: Sequence[_Loaded], progress: Progress) -> ImportReport:
+    """All files in one transaction."""
+    written, ignored = {}, {}
+    with dbapi.connect(url) as connection, connection.cursor() as cursor:
+        cursor.adbc_statement.set_options(**{StatementOptions.USE_COPY.value: "false"})
+        cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+        for one in loaded:
+            table, total = one.file.table, one.rows.num_rows
+            types = columns_of(cursor, table)
+            stored = [name for name in one.rows.column_names if name in types]
+            unknown = one.ignored + [name for name in one.rows.column_names if name not in types]
+            if unknown:
+                ignored[one.file.path.name] = unknown
+            try:
+                written[table] = merge(
+                    cursor, table, one.rows.select(stored), types, lambda done, t=table, n=total: progress(t, done, n)
+                )
+            except dbapi.Error as error:
+                raise ImportRefused([one.file.problem(None, f"the database refuses it: {error}")], 1) from error
+        connection.commit()
+    return ImportReport(written, ignored)
