@@ -90,7 +90,7 @@ def marketplace_create(weeks: int, bids: int, seed: int, end: datetime | None, r
     """Simulate a market and write it into the application's database."""
     from bid_assets.commands.database import create_marketplace
 
-    create_marketplace(weeks=weeks, bids=bids, seed=seed, end=end, replace=replace)
+    create_marketplace(weeks=weeks, bids=bids, seed=seed, end=end, overwrite=replace)
 
 
 @main.command(epilog=example("bid-assets run", "bid-assets run --from 2026-05-04 --to 2026-11-02 --cutoff-windows 4"))

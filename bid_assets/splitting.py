@@ -68,7 +68,7 @@ def _window_of(times: pa.ChunkedArray | pa.Array, edges: np.ndarray, column: str
     if times.null_count:
         raise ValueError(f"{times.null_count} rows have no {column}, so they belong to no window")
     micros = pc.cast(times, pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    window = np.searchsorted(edges, micros, side="right") - 1
+    window: np.ndarray = np.searchsorted(edges, micros, side="right") - 1
     outside = (window < 0) | (window >= len(keys))
     if outside.any():
         raise ValueError(

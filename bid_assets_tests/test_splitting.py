@@ -36,7 +36,7 @@ def test_a_stream_is_cut_like_a_table(hours_since_start: list[int], batch_rows: 
 
 
 def test_a_row_outside_of_the_windows_is_an_error_that_shows_it() -> None:
-    with pytest.raises(ValueError, match="1 rows lie outside.*2026-02-09"):
+    with pytest.raises(ValueError, match=r"1 rows lie outside.*2026-02-09"):
         list(split_by_window(rows([5 * 7 * 24]), "at", KEYS, Cadence.WEEKLY))
 
 

@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from bid_assets.app_db.introspection import ColumnTypes
 
+Progress = Callable[[str, int, int], None]
+"""Told (table, rows done, rows in total)."""
+
 _SLICE_ROWS = 20_000
 
 
@@ -25,17 +28,17 @@ class Written:
     unchanged: int
 
 
-def merge(cursor: Any, table: str, rows: pa.Table, types: ColumnTypes, done: Callable[[int], None]) -> Written:
+def merge(cursor: Any, table: str, rows: pa.Table, types: ColumnTypes, progress: Progress) -> Written:
     """Insert the rows that are new by id and update those that differ in any column of `rows`; does not commit.
 
-    `types` are the types of the table's columns, to which the values are cast; `done` is told how many rows are copied.
+    `types` are the types of the table's columns, to which the values are cast; `progress` is told of every slice that is copied.
     """
     staging = f"import_{table}"
-    done(0)
+    progress(table, 0, rows.num_rows)
     for start in range(0, max(rows.num_rows, 1), _SLICE_ROWS):
         part = rows.slice(start, _SLICE_ROWS)
         cursor.adbc_ingest(staging, part, mode="append" if start else "create", temporary=True)
-        done(start + part.num_rows)
+        progress(table, start + part.num_rows, rows.num_rows)
     cursor.execute(_merge_query(table, staging, {name: types[name] for name in rows.column_names}))
     inserted, updated = cursor.fetchone()
     return Written(inserted, updated, rows.num_rows - inserted - updated)

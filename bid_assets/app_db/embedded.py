@@ -139,7 +139,7 @@ class EmbeddedServer:
     def _ensure_running(self) -> None:
         if not (self.data / "PG_VERSION").exists():
             self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self.data))
-        if self._run("pg_ctl", "-D", str(self.data), "status", check=False).returncode == 0:
+        if self._run("pg_ctl", "-D", str(self.data), "status", check=False) == 0:
             return
         options = {**_OPTIONS, "unix_socket_directories": f"'{self.sockets}'", **({} if self.durable else _NOT_DURABLE)}
         arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
@@ -164,7 +164,7 @@ class EmbeddedServer:
         finally:
             connection.close()
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         """Run one of PostgreSQL's programs as the server's user, in a session of its own: no Ctrl-C of ours reaches it."""
         with tempfile.TemporaryFile("w+") as output:  # not a pipe: the server inherits it and would keep it open
             done = subprocess.run(
@@ -184,7 +184,7 @@ class EmbeddedServer:
                 raise PostgresUnavailable(
                     f"the embedded PostgreSQL in {self.data} failed at `{program}`:\n{output.read().strip()}\n{self._log_tail()}"
                 )
-        return done
+        return done.returncode
 
     def _log_tail(self) -> str:
         try:

@@ -129,12 +129,9 @@ class SourceFile:
         try:
             return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
         except pa.ArrowInvalid:
-            bad = np.flatnonzero(
-                np.logical_or.reduce([[not _is_utf8(value) for value in column.to_pylist()] for column in table.columns])
-            )
-            raise UnreadableFile(
-                [self.problem(line, "holds bytes that are not UTF-8") for line in self.lines(bad.tolist())]
-            ) from None
+            bad = {row for column in table.columns for row, value in enumerate(column.to_pylist()) if not _is_utf8(value)}
+            lines = self.lines(sorted(bad))
+            raise UnreadableFile([self.problem(line, "holds bytes that are not UTF-8") for line in lines]) from None
 
 
 def find_files(directory: Path, tables: Sequence[str]) -> list[SourceFile]:
@@ -164,9 +161,16 @@ def rows_with_nul(column: pa.ChunkedArray) -> list[int]:
     return np.flatnonzero(pc.fill_null(pc.match_substring(column, "\0"), False)).tolist()
 
 
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        return value is None or value.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
 def _open_text(path: Path) -> IO[str]:
     opener = gzip.open if path.name.endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="")  # type: ignore[return-value]
+    return opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _row_starts(file: IO[str]) -> Iterator[int]:

@@ -8,7 +8,7 @@ reader sets such rows aside wherever they come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -20,13 +20,10 @@ import pyarrow.compute as pc
 from adbc_driver_postgresql import StatementOptions, dbapi
 
 from bid_assets.app_db import contract
-from bid_assets.app_db.bulk_write import Written, merge
+from bid_assets.app_db.bulk_write import Progress, Written, merge
 from bid_assets.app_db.import_columns import NOUNS, blank, parsed, unreadable
 from bid_assets.app_db.import_files import Problem, SourceFile, UnreadableFile, find_files, rows_with_nul
 from bid_assets.app_db.introspection import columns_of, contract_columns
-
-Progress = Callable[[str, int, int], None]
-"""Told (table, rows done, rows in total)."""
 
 _SHOWN_PROBLEMS = 10
 _REFERENCES = {"bids": ("profile_id", "profiles", "profile"), "bid_outcomes": ("bid_id", "bids", "bid")}
@@ -213,16 +210,14 @@ def _write(url: str, loaded: Sequence[_Loaded], progress: Progress) -> ImportRep
         cursor.adbc_statement.set_options(**{StatementOptions.USE_COPY.value: "false"})
         cursor.execute("SET LOCAL TIME ZONE 'UTC'")
         for one in loaded:
-            table, total = one.file.table, one.rows.num_rows
+            table = one.file.table
             types = columns_of(cursor, table)
             stored = [name for name in one.rows.column_names if name in types]
             unknown = one.ignored + [name for name in one.rows.column_names if name not in types]
             if unknown:
                 ignored[one.file.path.name] = unknown
             try:
-                written[table] = merge(
-                    cursor, table, one.rows.select(stored), types, lambda done, t=table, n=total: progress(t, done, n)
-                )
+                written[table] = merge(cursor, table, one.rows.select(stored), types, progress)
             except dbapi.Error as error:
                 raise ImportRefused([one.file.problem(None, f"the database refuses it: {error}")], 1) from error
         connection.commit()

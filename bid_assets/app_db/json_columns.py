@@ -21,11 +21,12 @@ def text_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """JSON texts as stored, but a JSON string that holds JSON ("double encoded") is replaced by what it holds."""
-    wrapped = pc.match_substring_regex(column, r'^\s*"')
+    texts = column.combine_chunks()
+    wrapped = pc.match_substring_regex(texts, r'^\s*"')
     if not pc.any(wrapped).as_py():
         return column
-    inner = pa.array([_innermost(text) for text in column.filter(wrapped).to_pylist()], TEXT)
-    return pc.replace_with_mask(column, wrapped, inner)
+    inner = pa.array([_innermost(text) for text in texts.filter(wrapped).to_pylist()], TEXT)
+    return pa.chunked_array([pc.replace_with_mask(texts, wrapped, inner)])
 
 
 def _text_list(text: str | None) -> list[str] | None:

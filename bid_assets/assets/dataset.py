@@ -103,10 +103,10 @@ def one_encoder(inputs: dict[str, WindowedTable]) -> dict[str, str]:
             f"one: `bid-assets run --from {min(min(keys) for keys in seen.values())}`",
             allow_retries=False,
         )
-    return {"encoder_fingerprint": name for name in seen}
+    return {"encoder_fingerprint": next(iter(seen))} if seen else {}
 
 
-def _windows(inputs: dict[str, WindowedTable]) -> dict[str, object]:
+def _windows(inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:
     """The windows that the look-back expects, and those found in all of its inputs."""
     expected = inputs["raw_bids"].windows
     found = [key for key in expected if not any(key in table.missing for table in inputs.values())]

@@ -54,7 +54,7 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
             )
         return table.read()
 
-    return judge(
+    figures: dict[str, Any] = judge(
         read("raw_bids"),
         read("raw_bid_outcomes"),
         [(family, read(family.name)) for family in families()],
@@ -64,3 +64,4 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
         parameters=training_parameters(settings),
         cadence=settings.cadence,
     )
+    return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,17 +25,19 @@ def import_directory(directory: str) -> None:
     console.print(result.summary())
 
 
-def create_marketplace(*, weeks: int, bids: int, seed: int, end: datetime | None, replace: bool) -> None:
+def create_marketplace(*, weeks: int, bids: int, seed: int, end: datetime | None, overwrite: bool) -> None:
     """Simulate a market and write it into the application's database."""
     from bid_assets.marketplace.options import MarketplaceOptions
     from bid_assets.marketplace.simulate import simulate
     from bid_assets.marketplace.write import write
 
     settings = get_settings()
-    options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, **({"end": as_utc(end)} if end else {}))
+    options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed)
+    if end is not None:
+        options = replace(options, end=as_utc(end))
     with progress_bars():
         market = simulate(options)
-        write(market, app_db_url(settings), settings.home / TRUTH_FOLDER, progress=report, replace=replace)
+        write(market, app_db_url(settings), settings.home / TRUTH_FOLDER, progress=report, replace=overwrite)
     console.print(
         f"Wrote {market.bids.num_rows:,} bids of {market.profiles.num_rows:,} profiles on {market.jobs.num_rows:,} jobs, "
         f"with {market.outcomes.num_rows:,} outcomes so far. Next: [bold]bid-assets run[/bold]"

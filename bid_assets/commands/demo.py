@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
+import orjson
 import pyarrow.compute as pc
 from rich.panel import Panel
 from rich.table import Table
@@ -18,6 +20,7 @@ from bid_assets.commands.run import run
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions import lineage
 from bid_assets.versions.activation import ActiveModel, active_model
+from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 
@@ -52,7 +55,7 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
 
     url = app_db_url(settings)
     if not (settings.home / TRUTH_FOLDER / TRUTH_FILE).exists():
-        create_marketplace(weeks=weeks, bids=bids, seed=7, end=None, replace=False)
+        create_marketplace(weeks=weeks, bids=bids, seed=7, end=None, overwrite=False)
         return
     with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
         console.print(f"The market of an earlier demo is still there: {snapshot.watermark()}")
@@ -86,10 +89,8 @@ def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Tab
     return table
 
 
-def _json(store: VersionStore, manifest: object) -> dict[str, object]:
-    import orjson
-
-    return orjson.loads(store.fetch(manifest).read_bytes())  # type: ignore[no-any-return]
+def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
+    return dict(orjson.loads(store.fetch(manifest).read_bytes()))
 
 
 def _next_steps(active: ActiveModel, seconds: float) -> Panel:

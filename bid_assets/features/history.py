@@ -52,7 +52,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
 
 
 def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
-    return times.cast(pa.int64()).to_numpy()
+    return np.asarray(times.cast(pa.int64()).to_numpy())
 
 
 def _events(outcomes: pa.Table, bid_ids: pa.ChunkedArray, submitted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from numba import njit
 NEVER = np.iinfo(np.int64).max
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def sweep(
     profile: np.ndarray,
     profiles: int,
@@ -79,7 +79,7 @@ def sweep(
     return counts, since
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _by_group(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """A stable counting sort: the rows in order of their group, and where each group starts."""
     start = np.zeros(groups + 1, np.int64)

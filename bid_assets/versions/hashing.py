@@ -3,104 +3,168 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-VOLATILE = {b"volatile": b"true"}
-"""Metadata of a field that is no part of the logical content, such as the moment at which a dataset was built."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLAIN_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+"""How values become JSON in the store: dataclasses, times and numpy numbers included; NaN becomes null."""
+
+_BLOCK = 1 << 16
 
 
 def json_hash(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value`: keys in order, no white space."""
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    return hashlib.sha256(orjson.dumps(value, option=options)).hexdigest()
+    """SHA-256 of the canonical JSON of `value`: keys in order, no white space. A value and what JSON keeps of it are equal."""
+    plain = orjson.loads(orjson.dumps(value, option=PLAIN_JSON))  # keys become text before they are put in order
+    return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def table_hash(table: pa.Table) -> str:
-    """SHA-256 of names, types, values and nulls, in order of rows.
+    """SHA-256 of a table's column names, types, values and nulls, in the order of columns and rows.
 
-    Independent of chunking, slicing, dictionary encoding and Parquet layout; every NaN counts as the same NaN, and -0.0
-    as 0.0. Fields marked `VOLATILE` are left out.
+    Independent of chunking, slicing, dictionary or run-end encoding, 32 or 64 bit offsets and Parquet layout. Every NaN is
+    the same NaN, and -0.0 is 0.0; NaN and null differ. A field whose metadata has `volatile: true` is left out. A trip
+    through pandas keeps the hash only where pandas keeps the content: it turns NaN into null (and null into NaN), and
+    integers with nulls into floats. Raises `TypeError` for maps, unions and list views.
     """
     digest = hashlib.sha256(str(table.num_rows).encode())
     for field, column in zip(table.schema, table.columns, strict=True):
         if (field.metadata or {}).get(b"volatile") == b"true":
             continue
-        array = _plain(column)
-        digest.update(f"\0{field.name}\0{_type_name(array.type)}\0".encode())
-        _update(digest, array)
+        content = _Content()
+        try:
+            name = _type_name(field.type)
+            for chunk in column.chunks:
+                content.add("", chunk)
+        except TypeError as error:
+            raise TypeError(f"column {field.name!r}: {error}") from None
+        digest.update(orjson.dumps([field.name, name, content.digests()]))
     return digest.hexdigest()
 
 
-def _type_name(kind: pa.DataType) -> str:
-    """The type without the names of list items, which a trip through Parquet changes."""
-    if pa.types.is_fixed_size_list(kind):
-        return f"list<{_type_name(kind.value_type)}>[{kind.list_size}]"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return f"list<{_type_name(kind.value_type)}>"
-    return str(kind)
+class _Content:
+    """The content of one column as streams of bytes, a few for each level of nesting; chunk borders leave no trace."""
+
+    def __init__(self) -> None:
+        self._streams: defaultdict[str, Any] = defaultdict(hashlib.sha256)
+        self._rows: Counter[str] = Counter()
+
+    def digests(self) -> dict[str, str]:
+        """The digest of each stream that got any bytes, in order of name."""
+        return {name: self._streams[name].hexdigest() for name in sorted(self._streams)}
+
+    def add(self, path: str, array: pa.Array) -> None:
+        """The next rows: where the nulls are, then the values that are not null."""
+        rows, self._rows[path] = self._rows[path], self._rows[path] + len(array)
+        array = _plain(array)
+        if array.null_count:
+            nulls = np.flatnonzero(pc.is_null(array).to_numpy(zero_copy_only=False)) + rows
+            self._put(f"{path} null", nulls.astype(np.int64))
+            array = array.drop_null()
+        if len(array):
+            self._adder(array.type)(path, array)
+
+    def _put(self, stream: str, values: Any) -> None:
+        self._streams[stream].update(values)
+
+    def _adder(self, kind: pa.DataType) -> Callable[[str, pa.Array], None]:
+        if pa.types.is_null(kind):
+            return lambda path, array: None
+        if pa.types.is_struct(kind):
+            return self._add_struct
+        if pa.types.is_fixed_size_list(kind) or _is_list(kind):
+            return self._add_lists
+        if _is_text(kind) or _is_bytes(kind):
+            return self._add_texts
+        if pa.types.is_floating(kind):
+            return self._add_floats
+        return self._add_fixed_width
+
+    def _add_struct(self, path: str, array: pa.Array) -> None:
+        for index, child in enumerate(array.flatten()):
+            self.add(f"{path}.{index}", child)
+
+    def _add_lists(self, path: str, array: pa.Array) -> None:
+        if not pa.types.is_fixed_size_list(array.type):
+            lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+            self._put(f"{path} length", np.ascontiguousarray(lengths.astype(np.int64)))
+        self.add(f"{path}.0", array.flatten())
+
+    def _add_texts(self, path: str, array: pa.Array) -> None:
+        wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+        _, offsets, data = array.buffers()
+        bounds = np.frombuffer(offsets, np.int64 if wide else np.int32)[array.offset : array.offset + len(array) + 1]
+        self._put(f"{path} length", np.diff(bounds).astype(np.int64))
+        if bounds[-1] > bounds[0]:
+            self._put(f"{path} value", memoryview(data)[int(bounds[0]) : int(bounds[-1])])
+
+    def _add_floats(self, path: str, array: pa.Array) -> None:
+        values = array.to_numpy(zero_copy_only=False)
+        for start in range(0, len(values), _BLOCK):  # small enough to stay in the processor's cache
+            block = values[start : start + _BLOCK] + 0.0
+            unknown = np.isnan(block)
+            if unknown.any():
+                block[unknown] = np.nan
+            self._put(f"{path} value", block)
+
+    def _add_fixed_width(self, path: str, array: pa.Array) -> None:
+        if pa.types.is_boolean(array.type):
+            self._put(f"{path} value", array.to_numpy(zero_copy_only=False))
+            return
+        width = array.type.byte_width
+        data = memoryview(array.buffers()[1])
+        self._put(f"{path} value", data[array.offset * width : (array.offset + len(array)) * width])
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """One array without dictionary; large strings and lists as their ordinary kind where both mean the same."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_large_string(array.type):
-        array = array.cast(pa.string())
+def _plain(array: pa.Array) -> pa.Array:
+    """The same values without an encoding around them."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(array.storage)
+    if pa.types.is_dictionary(kind):
+        return _plain(array.dictionary_decode())
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(array))
+    if pa.types.is_string_view(kind):
+        return array.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return array.cast(pa.large_binary())
     return array
 
 
-def _update(digest: Any, array: pa.Array) -> None:
-    """Feed the nulls and values of `array`, recursing into lists and structs."""
-    digest.update(np.packbits(pc.is_valid(array).to_numpy(zero_copy_only=False)))
-    kind = array.type
+def _type_name(kind: pa.DataType) -> Any:
+    """The logical type as JSON: without encodings, widths of offsets and the names of list items, which Parquet changes."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _type_name(kind.value_type)
+    if _is_text(kind) or pa.types.is_string_view(kind):
+        return "string"
+    if _is_bytes(kind) or pa.types.is_binary_view(kind):
+        return "binary"
     if pa.types.is_fixed_size_list(kind):
-        _update(digest, array.flatten())  # leaves out null vectors, which the bits above have told of
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        lengths = pc.fill_null(pc.list_value_length(array), 0)
-        digest.update(np.ascontiguousarray(lengths.to_numpy(zero_copy_only=False).astype(np.int64)))
-        _update(digest, array.flatten())
-    elif pa.types.is_struct(kind):
-        for child in array.flatten():
-            _update(digest, child)
-    elif pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        _update_bytes(digest, array)
-    elif pa.types.is_null(kind):
-        pass
-    else:
-        _update_numbers(digest, array)
+        return ["list", _type_name(kind.value_type), kind.list_size]
+    if _is_list(kind):
+        return ["list", _type_name(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return ["struct", *([field.name, _type_name(field.type)] for field in kind)]
+    if pa.types.is_nested(kind):
+        raise TypeError(f"no content hash is defined for the type {kind}")
+    return str(kind)
 
 
-def _update_bytes(digest: Any, array: pa.Array) -> None:
-    filled = pc.fill_null(array, b"" if not pa.types.is_string(array.type) else "")
-    digest.update(np.ascontiguousarray(pc.binary_length(filled).to_numpy(zero_copy_only=False).astype(np.int64)))
-    packed = pa.concat_arrays([filled])  # drops what lies before and after a slice
-    width = np.int64 if pa.types.is_large_binary(packed.type) else np.int32
-    _, offsets, data = packed.buffers()
-    if data is not None and len(packed):
-        bounds = np.frombuffer(offsets, dtype=width)[packed.offset : packed.offset + len(packed) + 1]
-        digest.update(memoryview(data)[int(bounds[0]) : int(bounds[-1])])
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _update_numbers(digest: Any, array: pa.Array) -> None:
-    kind = array.type
-    if pa.types.is_boolean(kind):
-        values = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-        digest.update(np.packbits(values))
-        return
-    if pa.types.is_decimal(kind):
-        digest.update("\0".join(str(value) for value in array.to_pylist()).encode())
-        return
-    if pa.types.is_temporal(kind):
-        array = array.view(pa.int64() if kind.bit_width == 64 else pa.int32())
-    values = (pc.fill_null(array, 0) if array.null_count else array).to_numpy(zero_copy_only=False)
-    if values.dtype.kind == "f":
-        values = np.where(np.isnan(values), np.nan, values + 0.0).astype(values.dtype)
-    digest.update(np.ascontiguousarray(values))
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

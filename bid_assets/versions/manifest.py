@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
+from bid_assets.versions.hashing import PLAIN_JSON, json_hash
 
-class InputRef(NamedTuple):
+
+@dataclass(frozen=True, order=True)
+class InputRef:
     """One exact version, and the hash of its content."""
 
     asset: str
@@ -30,7 +33,7 @@ class CodeVersion:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a writer says of a version before it is written."""
+    """What a writer says of a version before it is written. Fields as in `Manifest`; `extension` has no dot."""
 
     asset: str
     partition: str
@@ -74,14 +77,16 @@ class Manifest:
         return InputRef(self.asset, self.partition, self.version, self.content_hash)
 
     def to_json(self) -> builtins.bytes:
-        """Readable, stable JSON."""
-        value = asdict(self) | {"inputs": [ref._asdict() for ref in self.inputs]}
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+        """Readable, stable JSON; the last key is a checksum of all others, so that damage shows."""
+        value = orjson.loads(orjson.dumps(vars(self), option=PLAIN_JSON))
+        return orjson.dumps({**value, "checksum": json_hash(value)}, option=orjson.OPT_INDENT_2)
 
     @classmethod
     def from_json(cls, text: builtins.bytes) -> Manifest:
-        """The manifest of `to_json`. Raises `ValueError`, `KeyError` or `TypeError` where the text is something else."""
+        """The manifest of `to_json`. Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError` for any other text."""
         value = orjson.loads(text)
+        if value.pop("checksum") != json_hash(value):
+            raise ValueError("its content does not fit its checksum")
         return cls(
             **value
             | {

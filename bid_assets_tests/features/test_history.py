@@ -37,7 +37,10 @@ def worlds(draw: st.DrawFn) -> World:
     return World(bids, outcomes)
 
 
-def history(world: World, span: TimeRange = TimeRange(START, at(60 * STEP))) -> list[dict[str, object]]:
+EVERYTHING = TimeRange(START, at(60 * STEP))
+
+
+def history(world: World, span: TimeRange = EVERYTHING) -> list[dict[str, object]]:
     tables = {"raw_bids": bids_table(world.bids), "raw_bid_outcomes": outcomes_table(world.outcomes)}
     rows: list[dict[str, object]] = FAMILY.compute(tables, span, None).to_pylist()
     return rows
