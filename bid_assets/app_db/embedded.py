@@ -90,6 +90,10 @@ class EmbeddedServer:
         """Give the lease back; the last one out stops the server. A forked child leaves its parent's lease alone."""
         if os.getpid() != self.owner or self.released:
             return
+        if not self.folder.exists():  # removed, and the server with it
+            os.close(self._lease)
+            self._lease = -1
+            return
         starting = self._open_lock(STARTING)
         try:
             fcntl.flock(starting, fcntl.LOCK_EX)  # nobody starts while we look whether we are the last
@@ -139,11 +143,26 @@ class EmbeddedServer:
     def _ensure_running(self) -> None:
         if not (self.data / "PG_VERSION").exists():
             self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self.data))
-        if self._run("pg_ctl", "-D", str(self.data), "status", check=False) == 0:
+        if self._answering():
             return
         options = {**_OPTIONS, "unix_socket_directories": f"'{self.sockets}'", **({} if self.durable else _NOT_DURABLE)}
         arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
         self._pg_ctl("start", "-l", str(self.data / "server.log"), "-o", arguments)
+
+    def _answering(self) -> bool:
+        """Whether the server of this folder is alive. One that was killed and not yet reaped by its parent is not."""
+        import psutil
+
+        pid_file = self.data / "postmaster.pid"
+        try:
+            process = psutil.Process(int(pid_file.read_text().split()[0]))
+            if process.status() != psutil.STATUS_ZOMBIE:
+                return self._run("pg_ctl", "-D", str(self.data), "status", check=False) == 0
+            pid_file.unlink()  # PostgreSQL would take the dead process for a server
+            (self.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+            pass
+        return False
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
         self._run("pg_ctl", "-w", "-t", "60", "-D", str(self.data), action, *arguments)
@@ -239,19 +258,22 @@ def _reachable_binaries(binaries: Path) -> Path:
     closed = _closed_parent(binaries)
     if closed is None:
         return binaries
-    source = binaries.parent
-    stamp = hashlib.sha256(f"{source}{(binaries / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    package = binaries.parent.parent
+    stamp = hashlib.sha256(f"{package}{(binaries / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
     target = _system_folder(closed) / f"postgresql-{stamp}"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-            copy = Path(shutil.copytree(source, Path(temporary) / "copy", symlinks=True))
+            copy = Path(temporary) / "copy"
+            libraries = package.with_name(f"{package.name}.libs")  # the wheel's shared libraries, found relative to the programs
+            for source in (binaries.parent, *([libraries] if libraries.is_dir() else [])):
+                shutil.copytree(source, copy / source.relative_to(package.parent), symlinks=True)
             _open_to_readers(copy)
             try:
                 copy.rename(target)
             except OSError:
                 if not target.exists():
                     raise
-    return target / binaries.name
+    return target / binaries.relative_to(package.parent)
 
 
 def _open_to_readers(folder: Path) -> None:

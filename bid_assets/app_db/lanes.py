@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
+from bid_assets.app_db.database import DatabaseUnreachable
+
 LANES = 2
 """One query's rows are decoded while the server works on the next; more would only take more memory."""
 
@@ -66,7 +68,7 @@ class Lanes:
 
 @contextmanager
 def open_lanes(url: str) -> Iterator[Lanes]:
-    """Connect and hold the snapshot for as long as the block runs."""
+    """Connect and hold the snapshot for as long as the block runs. Raises `DatabaseUnreachable`."""
     with ExitStack() as stack:
         cursors = [_cursor(stack, url) for _ in range(LANES)]
         _begin(cursors[0])
@@ -80,7 +82,10 @@ def open_lanes(url: str) -> Iterator[Lanes]:
 
 
 def _cursor(stack: ExitStack, url: str) -> Any:
-    connection = stack.enter_context(dbapi.connect(url, autocommit=True))
+    try:
+        connection = stack.enter_context(dbapi.connect(url, autocommit=True))
+    except dbapi.Error as error:
+        raise DatabaseUnreachable(f"cannot connect to the application's database: {error}") from None
     return stack.enter_context(connection.cursor())
 
 

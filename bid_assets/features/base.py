@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TIME
+from bid_assets.features.point_in_time import microseconds, order_of
 from bid_assets.windows import TimeRange
 
 RawTables = Mapping[str, pa.Table]
@@ -40,6 +42,10 @@ class Feature:
     meaning: str
 
 
+def _nothing_to_say(tables: RawTables, span: TimeRange) -> Mapping[str, int]:
+    return {}
+
+
 @dataclass(frozen=True)
 class FeatureFamily:
     """A named group of features, computed together by a pure function.
@@ -47,6 +53,7 @@ class FeatureFamily:
     `compute(tables, span, encoder)` returns one row per bid submitted in `span` (key `bid_id`, time `submitted_at`),
     or one per window and job that its bids name (key `job_id`, time `window`), sorted by time and key. `tables` holds
     at least the rows of `span` and of the `lookback_days` before it; rows outside must not change the answer.
+    `remarks(tables, span)` are counts that a reader of the features should know of, by name.
     """
 
     name: str
@@ -57,6 +64,7 @@ class FeatureFamily:
     compute: Callable[[RawTables, TimeRange, Encoder | None], pa.Table]
     lookback_days: int = 0
     needs_encoder: bool = False
+    remarks: Callable[[RawTables, TimeRange], Mapping[str, int]] = _nothing_to_say
     code_version: str = "1"
 
     @property
@@ -64,18 +72,30 @@ class FeatureFamily:
         """The column that says which window a row belongs to."""
         return "submitted_at" if self.key == "bid_id" else "window"
 
-    def table(self, keys: pa.ChunkedArray, times: pa.ChunkedArray, columns: Mapping[str, object]) -> pa.Table:
-        """The family's table from its columns: key, time, then the features as declared, sorted by time and key."""
-        fields = [pa.field(self.key, TEXT, nullable=False), pa.field(self.time_column, TIME, nullable=False)]
-        arrays = [pc.cast(keys, TEXT), pc.cast(times, TIME)]
-        for feature in self.features:
-            values = columns[feature.name]
-            # an embedding's length is the encoder's: only its kind is declared
-            kind = values.type if feature.type == VECTOR else feature.type  # type: ignore[attr-defined]
-            fields.append(pa.field(feature.name, kind))
-            arrays.append(values if isinstance(values, pa.Array) and values.type == kind else pc.cast(values, kind))
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the family's table as declared: key, time, features. The length of a `VECTOR` is the encoder's."""
+        key = [pa.field(self.key, TEXT, nullable=False), pa.field(self.time_column, TIME, nullable=False)]
+        return pa.schema([*key, *(pa.field(feature.name, feature.type) for feature in self.features)])
+
+    def table(
+        self, keys: pa.ChunkedArray, times: pa.ChunkedArray, columns: Mapping[str, pa.Array | pa.ChunkedArray]
+    ) -> pa.Table:
+        """The family's table from its columns, in the order and the types of `schema`, sorted by time and key.
+
+        Raises `KeyError` where a declared feature is not among `columns`, `ValueError` where their lengths differ.
+        """
+        fields, arrays = [], []
+        for field in self.schema:
+            values = keys if field.name == self.key else times if field.name == self.time_column else columns[field.name]
+            if field.type == VECTOR:
+                field = field.with_type(values.type)
+            fields.append(field)
+            arrays.append(values if values.type == field.type else pc.cast(values, field.type))
         table = pa.table(arrays, schema=pa.schema(fields))
-        return table.take(pc.sort_indices(table, sort_keys=[(self.time_column, "ascending"), (self.key, "ascending")]))
+        time = microseconds(table[self.time_column])
+        order = order_of(np.zeros_like(time), time, table[self.key])
+        return table if (np.diff(order) > 0).all() else table.take(pa.array(order))
 
 
 VECTOR = pa.list_(pa.float32())
@@ -84,14 +104,15 @@ VECTOR = pa.list_(pa.float32())
 
 def bids_of(bids: pa.Table, span: TimeRange) -> pa.Table:
     """The bids submitted in `span`."""
-    return _within(bids, "submitted_at", span)
+    return bids.filter(within(bids["submitted_at"], span))
 
 
 def jobs_of(jobs: pa.Table, span: TimeRange) -> pa.Table:
     """The jobs of the windows in `span`."""
-    return _within(jobs, "window", span)
+    return jobs.filter(within(jobs["window"], span))
 
 
-def _within(table: pa.Table, column: str, span: TimeRange) -> pa.Table:
+def within(times: pa.ChunkedArray, span: TimeRange) -> pa.ChunkedArray:
+    """Which of the times lie in `span`."""
     start, end = pa.scalar(span.start, TIME), pa.scalar(span.end, TIME)
-    return table.filter(pc.and_(pc.greater_equal(table[column], start), pc.less(table[column], end)))
+    return pc.and_(pc.greater_equal(times, start), pc.less(times, end))

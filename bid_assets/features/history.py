@@ -1,4 +1,4 @@
-"""What a profile's own past says at the moment of a bid: exact, point in time, in one sweep.
+"""What a profile's own past says at the moment of a bid: exact, point in time, without a loop over bids.
 
 For a bid submitted at t, over the same profile's bids submitted in [t - w, t), w = 7, 30, 90 days: how many, how many of
 them had an outcome known strictly before t, how many of these were successes, and their rate. Over the 90 days also: days
@@ -8,15 +8,21 @@ t counts (of two with equal times, the one with the larger id). Rows of equal ti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, within
+from bid_assets.features.point_in_time import Integers, Timelines, microseconds, order_of
 from bid_assets.windows import TimeRange
 
 DAYS = (7, 30, 90)
 MICROSECONDS_PER_DAY = 86_400_000_000
+NEVER = np.iinfo(np.int64).min
 
 FEATURES = (
     *(Feature(f"bids_{w}d", pa.int32(), f"the profile's bids of the {w} days before") for w in DAYS),
@@ -30,59 +36,76 @@ FEATURES = (
 
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`; `tables` reach back `FAMILY.lookback_days` before it."""
-    from bid_assets.features.sweep import sweep
-
-    bids = tables["raw_bids"].select(["id", "profile_id", "submitted_at"]).sort_by("submitted_at")
-    submitted = _microseconds(bids["submitted_at"])
-    profile = bids["profile_id"].combine_chunks().dictionary_encode()
-    event_bid, event_time, event_success = _events(tables["raw_bid_outcomes"], bids["id"], submitted)
-    counts, since = sweep(
-        profile.indices.to_numpy(zero_copy_only=False).astype(np.int32),
-        len(profile.dictionary),
-        submitted,
-        event_bid,
-        event_time,
-        event_success,
-        np.array(DAYS, dtype=np.int64) * MICROSECONDS_PER_DAY,
-    )
-    asked = bids_of(bids, span)
-    first = int(np.searchsorted(submitted, int(span.start.timestamp()) * 1_000_000)) if len(asked) else 0
-    rows = slice(first, first + len(asked))
-    return FAMILY.table(asked["id"], asked["submitted_at"], _columns(counts[rows], since[rows]))
+    bids = tables["raw_bids"].select(["id", "profile_id", "submitted_at"])
+    profile, submitted = _codes(bids["profile_id"]), microseconds(bids["submitted_at"])
+    order = order_of(profile, submitted)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    outcomes = _outcomes(tables["raw_bid_outcomes"], bids["id"], place)
+    columns = _columns(_record(profile[order], submitted[order], outcomes))
+    asked = within(bids["submitted_at"], span)
+    rows, places = bids.filter(asked), pa.array(place[asked.to_numpy()])
+    return FAMILY.table(rows["id"], rows["submitted_at"], {name: column.take(places) for name, column in columns.items()})
 
 
-def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(times.cast(pa.int64()).to_numpy())
+class Outcomes(NamedTuple):
+    """Outcomes in the order of their bids, and for each bid in the order in which they became known."""
+
+    bid: Integers
+    """Place of the bid among all bids in order of (profile, time)."""
+    known: Integers
+    """When the outcome became known."""
+    success: npt.NDArray[np.bool_]
 
 
-def _events(outcomes: pa.Table, bid_ids: pa.ChunkedArray, submitted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The outcomes of these bids in the order in which they became known: row of the bid, time, success."""
-    outcomes = outcomes.select(["id", "bid_id", "is_success", "outcome_timestamp"])
-    outcomes = outcomes.sort_by([("outcome_timestamp", "ascending"), ("id", "ascending")])
+def _outcomes(outcomes: pa.Table, bid_ids: pa.ChunkedArray, place: Integers) -> Outcomes:
+    """The outcomes of these bids; those of others, made before the look-back, are left out."""
     row = pc.index_in(outcomes["bid_id"], value_set=bid_ids.combine_chunks())
-    known = pc.is_valid(row).to_numpy()
-    bid = row.fill_null(0).to_numpy()[known].astype(np.int32)
-    time = _microseconds(outcomes["outcome_timestamp"])[known]
-    success = outcomes["is_success"].to_numpy()[known].astype(np.bool_)
-    sane = time >= submitted[bid]  # an outcome before its bid breaks the contract; the reader sets it aside
-    return bid[sane], time[sane], success[sane]
+    outcomes = outcomes.select(["id", "is_success", "outcome_timestamp"]).filter(pc.is_valid(row))
+    bid, known = place[row.drop_null().to_numpy()], microseconds(outcomes["outcome_timestamp"])
+    order = order_of(bid, known, outcomes["id"])
+    return Outcomes(bid[order], known[order], outcomes["is_success"].to_numpy()[order])
 
 
-def _columns(counts: np.ndarray, since: np.ndarray) -> dict[str, pa.Array]:
-    """The declared features from the sweep's counts (rows x (bids, known, successes) x windows)."""
-    columns: dict[str, pa.Array] = {}
-    for index, w in enumerate(DAYS):
-        bids, known, successes = (counts[:, kind, index] for kind in range(3))
-        rate = np.divide(successes, known, out=np.zeros(len(known)), where=known > 0)
-        columns |= {
-            f"bids_{w}d": pa.array(bids),
-            f"known_outcomes_{w}d": pa.array(known),
-            f"successes_{w}d": pa.array(successes),
-            f"success_rate_{w}d": pa.array(rate, mask=known == 0),
-        }
-    columns["days_since_last_success"] = pa.array(since / MICROSECONDS_PER_DAY, mask=since < 0)
-    columns["open_bids"] = pa.array(counts[:, 0, -1] - counts[:, 1, -1])
+def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers | npt.NDArray[np.int32]]:
+    """The counts of every bid by name, and `last_success` (time, or `NEVER`). Bids are in order of (profile, time).
+
+    A bid counts for the later bids of its profile until it is too old; an outcome of it, from when it is known until the
+    bid's next outcome is: each is a stretch of the profile's timeline.
+    """
+    lines = Timelines(profile, submitted)
+    bid, known, success = outcomes
+    later = lines.after_each()
+    start = np.maximum(lines.after(profile[bid], known), later[bid])
+    first, last = np.diff(bid, prepend=-1) != 0, np.diff(bid, append=-1) != 0
+    replaced = np.where(last, lines.rows, np.roll(start, -1))
+    record: dict[str, Integers | npt.NDArray[np.int32]] = {}
+    for w in DAYS:
+        old = lines.after(profile, submitted + w * MICROSECONDS_PER_DAY)
+        end = np.minimum(replaced, old[bid])
+        record[f"bids_{w}d"] = lines.covering(later, old)
+        record[f"known_outcomes_{w}d"] = lines.covering(start[first], old[bid[first]])
+        record[f"successes_{w}d"] = lines.covering(start[success], end[success])
+    record["open_bids"] = record[f"bids_{w}d"] - record[f"known_outcomes_{w}d"]
+    latest = lines.largest(start[success], end[success], known[success], missing=NEVER)
+    record["since_success"] = np.where(latest == NEVER, NEVER, submitted - latest)
+    return record
+
+
+def _columns(record: Mapping[str, Integers | npt.NDArray[np.int32]]) -> dict[str, pa.Array]:
+    """The declared features from `_record`."""
+    columns = {name: pa.array(numbers) for name, numbers in record.items()}
+    for w in DAYS:
+        known = record[f"known_outcomes_{w}d"]
+        rate = record[f"successes_{w}d"] / np.maximum(known, 1)
+        columns[f"success_rate_{w}d"] = pa.array(rate, mask=known == 0)
+    since = columns.pop("since_success").to_numpy()
+    columns["days_since_last_success"] = pa.array(since / MICROSECONDS_PER_DAY, mask=since == NEVER)
     return columns
+
+
+def _codes(names: pa.ChunkedArray) -> Integers:
+    return np.asarray(names.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64))
 
 
 FAMILY = FeatureFamily(

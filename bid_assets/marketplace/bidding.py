@@ -93,7 +93,7 @@ def outcomes_of_bids(options: MarketplaceOptions, week: int, bids: Bids) -> Outc
     rng = options.generator(week, Stream.OUTCOMES)
     count = len(bids.number)
     noise = rng.standard_normal(count)
-    days = np.where(bids.success, np.exp(np.log(4.0) + 0.7 * noise), np.exp(np.log(15.0) + 0.8 * noise))
+    days = np.where(bids.success, np.exp(np.log(4.0) + 0.7 * noise), np.exp(np.log(12.0) + 0.8 * noise))
     never = rng.random(count) < np.where(bids.success, 0.02, 0.08)
     known_at = bids.submitted_at + (days * MICROSECONDS_PER_DAY).astype(np.int64)
     known = np.flatnonzero(~never)

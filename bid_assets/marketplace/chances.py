@@ -62,15 +62,15 @@ def taste(week: int) -> Taste:
     """The clients' taste in a week. Within one and a half years prices come to matter more and fit less, then back again."""
     swing = np.sin(2 * np.pi * week / 78)
     return Taste(
-        base=-1.2,
+        base=-0.72,
         quality=1.0,
-        fit=2.6 - 0.5 * swing,
-        price=2.2 + 0.7 * swing,
-        effort=0.5,
-        seriousness=0.6,
-        experience=0.35,
-        delay=0.3,
-        category=0.6 * (demand(week) - 1),
+        fit=2.0 - 0.4 * swing,
+        price=1.8 + 0.6 * swing,
+        effort=0.4,
+        seriousness=0.5,
+        experience=0.3,
+        delay=0.25,
+        category=0.5 * (demand(week) - 1),
     )
 
 

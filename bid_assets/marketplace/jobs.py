@@ -65,7 +65,7 @@ def jobs_of_week(options: MarketplaceOptions, week: int, rng: np.random.Generato
         posted_at=moments_of_week(rng, count, options.microseconds(week)),
         category=category,
         needs=needs,
-        listed=needs & (rng.random(needs.shape) < 0.85),
+        listed=needs & (rng.random(needs.shape) < 0.9),
         budget=np.maximum(30.0, np.round(budget / 10) * 10),
         duration_weeks=np.clip(np.round(np.exp(1.1 + 0.5 * size + 0.4 * rng.standard_normal(count))), 1, 26).astype(np.int64),
         is_fixed_price=rng.random(count) < 0.6,

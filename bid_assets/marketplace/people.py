@@ -14,10 +14,10 @@ from bid_assets.marketplace.vocabulary import CATEGORIES, SKILLS, SKILLS_PER_CAT
 MICROSECONDS_PER_DAY = 86_400_000_000
 NEVER = np.int64(-1)
 
-_INITIAL_PER_WEEKLY_BID = 0.9
-_JOINING_PER_WEEKLY_BID = 0.012
-_QUALITY_SPREAD = 0.7
-_QUALITY_MEMORY = 0.985  # of one week: half of a quality is forgotten after 46 weeks
+_INITIAL_PER_WEEKLY_BID = 0.4
+_JOINING_PER_WEEKLY_BID = 0.005
+_QUALITY_SPREAD = 0.8
+_QUALITY_MEMORY = 0.99  # of one week: half of a quality is forgotten after 69 weeks
 _LEARNING_PER_WEEK = 0.004
 
 
@@ -99,11 +99,11 @@ def _draw(rng: np.random.Generator, created_at: NDArray[np.int64]) -> People:
         updated_at=np.full(count, NEVER),
         category=category,
         skills=rng.random((count, len(SKILLS))) < np.where(own, breadth, 0.02),
-        experience=np.digitize(0.5 * talent + rng.standard_normal(count), [-0.4, 0.8]),
+        experience=np.digitize(0.4 * talent + rng.standard_normal(count), [-0.4, 0.8]),
         is_agency=rng.random(count) < 0.25,
         name=rng.integers(2**31, size=count),
-        activity=np.exp(1.2 * rng.standard_normal(count)),
+        activity=np.exp(1.3 * rng.standard_normal(count)),
         quality=_QUALITY_SPREAD * talent,
         pricing=0.22 * rng.standard_normal(count),
-        diligence=0.3 * talent + 0.8 * rng.standard_normal(count),
+        diligence=0.2 * talent + 0.8 * rng.standard_normal(count),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bid_assets.versions.manifest import InputRef, Manifest
-from bid_assets.versions.store import VersionStore
+from bid_assets.versions.store import CorruptVersion, VersionStore
 from bid_assets.windows import utc_now
 
 POINTER = "ACTIVE"
@@ -27,17 +27,19 @@ def activate(store: VersionStore, model: dict[str, str], decision: Manifest) -> 
     active = active_model(store)
     if active is not None and active.model == ref:
         return
-    value = {"model": ref._asdict(), "decision": decision.ref._asdict(), "since": utc_now().isoformat()}
-    store.move_pointer(POINTER, value)
+    store.move_pointer(POINTER, vars(ActiveModel(model=ref, decision=decision.ref, since=utc_now())))
 
 
 def active_model(store: VersionStore) -> ActiveModel | None:
-    """The active model; None where none has been activated yet."""
+    """The active model; None where none has been activated yet. Raises `CorruptVersion`."""
     value = store.read_pointer(POINTER)
     if value is None:
         return None
-    return ActiveModel(
-        model=InputRef(**value["model"]),
-        decision=InputRef(**value["decision"]),
-        since=datetime.fromisoformat(value["since"]),
-    )
+    try:
+        return ActiveModel(
+            model=InputRef(**value["model"]),
+            decision=InputRef(**value["decision"]),
+            since=datetime.fromisoformat(value["since"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptVersion(f"the pointer {POINTER} of the store {store.url} names no model: {error!r}") from error

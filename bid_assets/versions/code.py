@@ -24,6 +24,8 @@ LIBRARIES = (
 COMMIT_VARIABLE = "BID_ASSETS_GIT_COMMIT"
 """For images without a `.git` folder."""
 
+PACKAGE = Path(__file__).resolve().parent.parent
+
 
 def current_code_version(asset_code_version: str | None) -> CodeVersion:
     """The code of this process, with the asset's own code version."""
@@ -33,18 +35,19 @@ def current_code_version(asset_code_version: str | None) -> CodeVersion:
 
 @cache
 def _checkout() -> tuple[str | None, bool | None]:
+    """Commit and whether the package differs from it; None for what cannot be known, as outside of a checkout."""
     if commit := os.environ.get(COMMIT_VARIABLE):
-        return commit, False
-    folder = Path(__file__).parent
+        return commit, None
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
+        # the code of this folder is running already, so whose folder it is (as in a container) need not stop git
+        command = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(PACKAGE), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")) != folder.parent.parent:
+        if Path(git("rev-parse", "--show-toplevel")) != PACKAGE.parent:
             return None, None  # installed below somebody else's checkout
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", str(folder.parent)))
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", str(PACKAGE)))
     except (OSError, subprocess.CalledProcessError):
         return None, None
 

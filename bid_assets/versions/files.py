@@ -1,4 +1,4 @@
-"""Small atomic steps on files: put once, replace, read, list. On a local folder or on an object store; nothing of versions.
+"""Small atomic steps on files: put once, replace, read, find. On a local folder or on an object store; nothing of versions.
 
 Local files are written beside their name, fsynced and linked, so that no reader sees half of one. An object store's put is
 atomic by itself.
@@ -6,12 +6,14 @@ atomic by itself.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
+import secrets
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,12 @@ STALE_SECONDS = 24 * 3600
 """A temporary file older than this was left by a writer that was killed."""
 
 
+class WrongChecksum(Exception):
+    """A file's SHA-256 is another one than was asked for; the message is what it is."""
+
+
 class Files(ABC):
-    """Files under one root, named by relative paths with `/`."""
+    """Files under one root, named by relative paths with `/`. Names that begin with a dot are nobody's."""
 
     @abstractmethod
     def put_new(self, path: str, write: Callable[[Path], None]) -> bool:
@@ -32,16 +38,20 @@ class Files(ABC):
         """Put or replace a small file atomically."""
 
     @abstractmethod
-    def read(self, path: str) -> bytes | None:
-        """The bytes of a file; None where there is none."""
+    def read(self, *paths: str) -> list[bytes | None]:
+        """The bytes of each file as they are now; None where there is none."""
 
     @abstractmethod
-    def names(self, path: str) -> list[str]:
-        """The names in a folder, sorted, without hidden ones; empty where there is no folder."""
+    def find(self, folder: str) -> list[str]:
+        """The paths of all files anywhere below `folder` (`""`: the root), sorted; empty where there is no folder."""
 
     @abstractmethod
-    def local(self, path: str) -> Path:
-        """A local copy of a file, which may be the file itself. Raises `FileNotFoundError`."""
+    def local(self, path: str, sha256: str) -> Path:
+        """A local copy of a file, which may be the file itself. Raises `FileNotFoundError`, `WrongChecksum`."""
+
+    @abstractmethod
+    def intact(self, path: str, sha256: str, size: int) -> bool:
+        """Whether the file is there and, as far as can be said without transferring it, unharmed."""
 
     @abstractmethod
     def url(self, path: str) -> str:
@@ -56,7 +66,7 @@ def files_at(url: str) -> Files:
 
 
 class LocalFiles(Files):
-    """A folder of this machine."""
+    """A folder of this machine, made when first written to."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -64,131 +74,158 @@ class LocalFiles(Files):
     def put_new(self, path: str, write: Callable[[Path], None]) -> bool:
         """Write beside, fsync, link: a link never replaces a file."""
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._sweep(target.parent)
-        temporary = self._temporary(target)
-        try:
-            write(temporary)
-            _fsync(temporary)
+        with _written_beside(target, write) as temporary:
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
-            _fsync(target.parent)
-            return True
-        finally:
-            temporary.unlink(missing_ok=True)
+        _fsync(target.parent)
+        return True
 
     def replace(self, path: str, content: bytes) -> None:
         """Write beside, fsync, rename over."""
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary(target)
-        temporary.write_bytes(content)
-        _fsync(temporary)
-        temporary.replace(target)
+        with _written_beside(target, lambda file: _write(file, content)) as temporary:
+            os.replace(temporary, target)  # noqa: PTH105 - one call to intercept when a test kills a writer
         _fsync(target.parent)
 
-    def read(self, path: str) -> bytes | None:
-        """As it is now."""
-        try:
-            return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    def read(self, *paths: str) -> list[bytes | None]:
+        """One by one: the system keeps small files in memory."""
+        return [_read(self.root / path) for path in paths]
 
-    def names(self, path: str) -> list[str]:
-        """As they are now."""
-        try:
-            return sorted(entry.name for entry in (self.root / path).iterdir() if not entry.name.startswith("."))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+    def find(self, folder: str) -> list[str]:
+        """By walking the folders."""
+        return sorted(_below(self.root / folder, f"{folder}/" if folder else ""))
 
-    def local(self, path: str) -> Path:
+    def local(self, path: str, sha256: str) -> Path:
         """The file itself."""
-        found = self.root / path
-        if not found.is_file():
-            raise FileNotFoundError(str(found))
-        return found
+        file = self.root / path
+        if (found := sha256_of(file)) != sha256:
+            raise WrongChecksum(found)
+        return file
+
+    def intact(self, path: str, sha256: str, size: int) -> bool:
+        """Every byte is looked at."""
+        try:
+            return bool(self.local(path, sha256))
+        except (FileNotFoundError, WrongChecksum):
+            return False
 
     def url(self, path: str) -> str:
         """The absolute path."""
         return str(self.root / path)
 
-    @staticmethod
-    def _temporary(target: Path) -> Path:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        Path(name).chmod(0o666 & ~_umask())
-        return Path(name)
-
-    @staticmethod
-    def _sweep(folder: Path) -> None:
-        """Remove what killed writers have left behind long ago."""
-        for entry in folder.glob(f"{TEMPORARY}*"):
-            try:
-                if time.time() - entry.stat().st_mtime > STALE_SECONDS:
-                    entry.unlink()
-            except FileNotFoundError:
-                continue
-
 
 class RemoteFiles(Files):
-    """An object store through fsspec. Verified local copies are kept in the user's temporary folder."""
+    """An object store through fsspec.
+
+    Copies of files are kept under their checksum in `<BID_ASSETS_HOME>/cache/versions`, which may be emptied at any time.
+    """
 
     def __init__(self, url: str) -> None:
+        self.base = url.rstrip("/")
+
+    @property
+    def _system(self) -> Any:
+        """fsspec keeps one per process, also after a fork. Listings are never cached: other processes write too."""
         import fsspec
 
-        self.base = url.rstrip("/")
-        options: dict[str, Any] = {"use_listings_cache": False} if url.startswith("s3") else {}
-        self.system, root = fsspec.core.url_to_fs(self.base, **options)
-        self.root = str(root).rstrip("/")
-        self.cache = Path(tempfile.gettempdir()) / f"bid_assets-{os.getuid()}" / self.base.replace("://", "_").replace("/", "_")
+        return fsspec.core.url_to_fs(self.base, use_listings_cache=False)[0]
 
     def put_new(self, path: str, write: Callable[[Path], None]) -> bool:
-        """Write locally, put in one request. The names of versions carry a hash, so two writers meet only by agreeing."""
-        if self.system.exists(f"{self.root}/{path}"):
-            return False
-        with tempfile.TemporaryDirectory() as folder:
+        """Write locally, then one conditional put: S3 refuses it where the name is taken (`If-None-Match`)."""
+        with tempfile.TemporaryDirectory(prefix="bid_assets-") as folder:
             file = Path(folder) / path.rsplit("/", 1)[-1]
             write(file)
-            self.system.put_file(str(file), f"{self.root}/{path}")
+            try:
+                self._system.put_file(str(file), self.url(path), mode="create")
+            except FileExistsError:
+                return False
         return True
 
     def replace(self, path: str, content: bytes) -> None:
         """One put."""
-        self.system.pipe_file(f"{self.root}/{path}", content)
+        self._system.pipe_file(self.url(path), content)
 
-    def read(self, path: str) -> bytes | None:
-        """As it is now, whatever was listed before."""
-        try:
-            return bytes(self.system.cat_file(f"{self.root}/{path}"))
-        except FileNotFoundError:
-            return None
-
-    def names(self, path: str) -> list[str]:
-        """As they are now."""
-        try:
-            self.system.invalidate_cache()
-            found = self.system.ls(f"{self.root}/{path}".rstrip("/"), detail=False)
-        except FileNotFoundError:
+    def read(self, *paths: str) -> list[bytes | None]:
+        """Many at a time, where the file system can."""
+        if not paths:
             return []
-        names = {str(name).rstrip("/").rsplit("/", 1)[-1] for name in found}
-        return sorted(name for name in names if name and not name.startswith("."))
+        system = self._system
+        names = [system._strip_protocol(self.url(path)) for path in paths]
+        contents = system.cat(names, on_error="return")
+        return [_bytes_or_none(contents[name]) for name in names]
 
-    def local(self, path: str) -> Path:
-        """A copy, downloaded once: files of a version never change."""
-        target = self.cache / path
-        if not target.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=TEMPORARY) as folder:
-                copy = Path(folder) / target.name
-                self.system.get_file(f"{self.root}/{path}", str(copy))
-                shutil.move(copy, target)
-        return target
+    def find(self, folder: str) -> list[str]:
+        """One listing."""
+        system = self._system
+        root = system._strip_protocol(self.base).rstrip("/")
+        found = [name.removeprefix(root).lstrip("/") for name in system.find(f"{root}/{folder}".rstrip("/"))]
+        return sorted(path for path in found if "/." not in f"/{path}")
+
+    def local(self, path: str, sha256: str) -> Path:
+        """A copy, downloaded once."""
+        from bid_assets.settings import get_settings
+
+        copy = get_settings().home / "cache" / "versions" / sha256 / path.rsplit("/", 1)[-1]
+        if copy.is_file() and sha256_of(copy) == sha256:
+            return copy
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with _written_beside(copy, lambda file: self._system.get_file(self.url(path), str(file))) as temporary:
+            if (found := sha256_of(temporary)) != sha256:
+                raise WrongChecksum(found)
+            temporary.replace(copy)
+        return copy
+
+    def intact(self, path: str, sha256: str, size: int) -> bool:
+        """Object stores check their bytes themselves: the size tells whether it is the file."""
+        try:
+            return bool(self._system.size(self.url(path)) == size)
+        except FileNotFoundError:
+            return False
 
     def url(self, path: str) -> str:
         """The full URL."""
         return f"{self.base}/{path}"
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a local file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _written_beside(target: Path, write: Callable[[Path], None]) -> Iterator[Path]:
+    """A temporary file in the folder of `target`, filled and on disk; gone at the end unless it was moved."""
+    _make_folder(target.parent)
+    _sweep(target.parent)
+    temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{target.suffix}"
+    try:
+        write(temporary)
+        _fsync(temporary)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on disk before anything is put into it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _fsync(folder.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers have left behind long ago."""
+    for file in folder.glob(f"{TEMPORARY}*"):
+        try:
+            if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                file.unlink()
+        except FileNotFoundError:
+            continue  # another writer was quicker
 
 
 def _fsync(path: Path) -> None:
@@ -199,7 +236,34 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _below(folder: Path | str, prefix: str) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _below(entry.path, f"{prefix}{entry.name}/")
+        else:
+            yield prefix + entry.name
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _bytes_or_none(content: Any) -> bytes | None:
+    if isinstance(content, FileNotFoundError):
+        return None
+    if isinstance(content, BaseException):
+        raise content
+    return bytes(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bid_assets.versions.manifest import Draft, Manifest
-from bid_assets.versions.store import VersionStore, Written
+from bid_assets.versions.store import VersionNotFound, VersionStore, Written
 
 
 class PinnedStore(VersionStore):
@@ -19,14 +19,16 @@ class PinnedStore(VersionStore):
         self.drafts: list[Draft] = []
 
     def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
-        """The pinned versions; windows that the version did not use are absent."""
-        wanted = set(partitions)
-        pinned = [ref for ref in self.rebuilt.inputs if ref.asset == asset and ref.partition in wanted]
-        return {ref.partition: self.manifest(ref.asset, ref.partition, ref.version) for ref in pinned}
-
-    def head(self, asset: str, partition: str) -> Manifest | None:
-        """The pinned version of one window."""
-        return self.heads(asset, [partition]).get(partition)
+        """The pinned versions; windows that the version did not use are absent. Raises `VersionNotFound`."""
+        pinned = {ref.partition: ref for ref in self.rebuilt.inputs if ref.asset == asset}
+        wanted = [pinned[partition] for partition in partitions if partition in pinned]
+        found = self.manifests(wanted)
+        gone = [ref.version for ref in wanted if ref not in found]
+        if gone:
+            raise VersionNotFound(
+                f"{self.rebuilt.version} was made from versions that the store has no more: {', '.join(gone)}"
+            )
+        return {ref.partition: manifest for ref, manifest in found.items()}
 
     def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
         """Nothing is written; the draft is kept so that its content hash can be compared."""

@@ -10,24 +10,23 @@ crash at any point leaves the old HEAD and no half version. What the content of 
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from bid_assets.versions.code import library_versions
-from bid_assets.versions.files import files_at
-from bid_assets.versions.hashing import json_hash
-from bid_assets.versions.manifest import Draft, Manifest
-from bid_assets.windows import utc_now
+from bid_assets.versions.files import WrongChecksum, files_at, sha256_of
+from bid_assets.versions.hashing import PLAIN_JSON, json_hash
+from bid_assets.versions.manifest import Draft, InputRef, Manifest
+from bid_assets.windows import as_utc, utc_now
 
 HEAD = "HEAD"
 MANIFEST = ".manifest.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 class Written(NamedTuple):
@@ -46,111 +45,105 @@ class CorruptVersion(RuntimeError):
 
 
 class VersionStore:
-    """Versions below a folder or any fsspec URL."""
+    """Versions below a folder or any fsspec URL. Several processes may write; every read sees what is there now.
+
+    Names of assets, windows, versions and pointers are letters, digits, `.`, `_` and `-`: `ValueError` for any other.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._files = files_at(url)
 
     def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
-        """Make a version of `draft` and move HEAD to it; or nothing, where HEAD is the same version already.
+        """Make a version of `draft` and move HEAD to it; or nothing, where HEAD is the same version already and unharmed.
 
-        `write_file` fills a local file and is called only if a version is made.
+        `write_file` fills a new local file and is called only if a version is made. A damaged HEAD does not stop a writer:
+        making the window again is the cure.
         """
-        folder = _folder(draft.asset, draft.partition)
-        head = self.head(draft.asset, draft.partition)
+        _folder(draft.asset, draft.partition), _checked(draft.extension)
+        head = self._healthy_head(draft.asset, draft.partition)
         if head is not None and same_version(draft, head):
             return Written(head, created=False)
-        manifest = self._write_version(folder, draft, write_file)
-        self._files.replace(f"{folder}/{HEAD}", manifest.version.encode())
+        manifest = self._write_version(draft, write_file)
+        self._files.replace(_path(manifest, HEAD), manifest.version.encode())
         return Written(manifest, created=True)
-
-    def _write_version(self, folder: str, draft: Draft, write_file: Callable[[Path], None]) -> Manifest:
-        created_at, identity = utc_now().replace(microsecond=0), identity_hash(draft)
-        facts: dict[str, Any] = {}
-
-        def write_and_measure(path: Path) -> None:
-            write_file(path)
-            facts.update(sha256=_sha256(path), bytes=path.stat().st_size)
-
-        while True:
-            version = f"{draft.asset}_{created_at:%Y%m%d_%H%M%S}_{identity[:8]}"
-            file = f"{version}.{draft.extension}"
-            if self._files.put_new(f"{folder}/{file}", write_and_measure):
-                break
-            created_at += timedelta(
-                seconds=1
-            )  # the same identity within a second, or what a killed writer left: a name of its own
-        manifest = Manifest(
-            version=version, created_at=created_at, file=file, libraries=library_versions(), **facts, **_said(draft)
-        )
-        self._files.put_new(f"{folder}/{version}{MANIFEST}", lambda path: _write(path, manifest.to_json()))
-        return manifest
 
     def head(self, asset: str, partition: str) -> Manifest | None:
         """The version that readers get; None where there is none. Raises `CorruptVersion`."""
-        folder = _folder(asset, partition)
-        name = self._files.read(f"{folder}/{HEAD}")
-        if name is None:
-            return None
-        manifest = self._manifest(folder, name.decode(errors="replace").strip())
-        if manifest is None:
-            raise CorruptVersion(f"{self._files.url(f'{folder}/{HEAD}')} names a version that is not there: {name!r}")
-        return manifest
+        return self.heads(asset, [partition]).get(partition)
 
     def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
-        """The heads of many windows; windows without a version are absent."""
-        found = ((partition, self.head(asset, partition)) for partition in partitions)
-        return {partition: manifest for partition, manifest in found if manifest is not None}
+        """The heads of many windows, in their order; windows without a version are absent. Raises `CorruptVersion`."""
+        folders = {partition: _folder(asset, partition) for partition in partitions}
+        contents = self._files.read(*(f"{folder}/{HEAD}" for folder in folders.values()))
+        versions = {
+            partition: self._head_version(folder, content)
+            for (partition, folder), content in zip(folders.items(), contents, strict=True)
+            if content is not None
+        }
+        found = self._manifests([(asset, partition, version) for partition, version in versions.items()])
+        for (partition, version), manifest in zip(versions.items(), found, strict=True):
+            if manifest is None:
+                raise CorruptVersion(
+                    f"{self._files.url(f'{folders[partition]}/{HEAD}')} names the version {version}, which is gone; make the "
+                    "window again, or move HEAD to a version that is there"
+                )
+        return {manifest.partition: manifest for manifest in found if manifest is not None}
 
     def manifest(self, asset: str, partition: str, version: str) -> Manifest:
-        """The manifest of one version. Raises `VersionNotFound`, `CorruptVersion`."""
-        manifest = self._manifest(_folder(asset, partition), version)
+        """The manifest of one version. Raises `VersionNotFound`, which names what there is, and `CorruptVersion`."""
+        manifest = self._manifests([(asset, partition, version)])[0]
         if manifest is None:
             there = [item.version for item in self.versions(asset, partition)][-5:]
             raise VersionNotFound(
-                f"{asset} has no version {version} of window {partition}; there are {', '.join(there) or 'none'}"
+                f"{asset} has no version {version} of window {partition}; "
+                + (f"the newest are {', '.join(there)}" if there else "it has none of that window at all")
             )
         return manifest
 
+    def manifests(self, refs: Iterable[InputRef]) -> dict[InputRef, Manifest]:
+        """The manifests of many versions, read together; those that are gone are absent. Raises `CorruptVersion`."""
+        asked = list(dict.fromkeys(refs))
+        found = self._manifests([(ref.asset, ref.partition, ref.version) for ref in asked])
+        return {ref: manifest for ref, manifest in zip(asked, found, strict=True) if manifest is not None}
+
     def versions(self, asset: str, partition: str | None = None) -> list[Manifest]:
-        """All versions of an asset, or of one of its windows, oldest first."""
-        found = []
-        for key in self.partitions(asset) if partition is None else [partition]:
-            folder = _folder(asset, key)
-            names = [name.removesuffix(MANIFEST) for name in self._files.names(folder) if name.endswith(MANIFEST)]
-            found += [manifest for name in names if (manifest := self._manifest(folder, name)) is not None]
-        return sorted(found, key=lambda item: (item.created_at, item.partition, item.version))
+        """All versions of an asset, or of one of its windows, oldest first. Raises `CorruptVersion`."""
+        return self._versions_below(_checked(asset) if partition is None else _folder(asset, partition))
+
+    def everything(self) -> list[Manifest]:
+        """All versions of all assets, oldest first. Raises `CorruptVersion`."""
+        return self._versions_below("")
 
     def assets(self) -> list[str]:
-        """The assets that have versions."""
-        return [name for name in self._files.names("") if self.partitions(name)]
+        """The assets that have a HEAD in some window."""
+        return sorted({path[0] for path in self._head_paths("")})
 
     def partitions(self, asset: str) -> list[str]:
         """The windows of an asset that have a HEAD, oldest first."""
-        return [key for key in self._files.names(_checked(asset)) if self._files.read(f"{asset}/{key}/{HEAD}") is not None]
+        return [path[1] for path in self._head_paths(_checked(asset))]
 
     def fetch(self, manifest: Manifest) -> Path:
-        """The version's file on this machine, its checksum verified. Raises `CorruptVersion`."""
-        path = f"{_folder(manifest.asset, manifest.partition)}/{manifest.file}"
+        """The version's file on this machine, its checksum verified just now. Raises `CorruptVersion`."""
+        url = self.file_url(manifest)
         try:
-            local = self._files.local(path)
+            return self._files.local(_path(manifest, manifest.file), manifest.sha256)
         except FileNotFoundError as error:
-            raise CorruptVersion(f"{self._files.url(path)} is gone; its manifest is still there") from error
-        if (found := _sha256(local)) != manifest.sha256:
+            raise CorruptVersion(f"{url} is gone, though its manifest is still there; make the window again") from error
+        except WrongChecksum as error:
             raise CorruptVersion(
-                f"{self._files.url(path)} has SHA-256 {found}, but {manifest.sha256} was written; it must not be used"
-            )
-        return local
+                f"{url} has SHA-256 {error}, but {manifest.sha256} was written; it must not be used: make the window again, "
+                "or restore the file"
+            ) from error
 
     def set_head(self, asset: str, partition: str, version: str) -> None:
-        """Make readers get `version`, which must exist."""
+        """Make readers get `version`. Raises `VersionNotFound`."""
         manifest = self.manifest(asset, partition, version)
-        self._files.replace(f"{_folder(asset, partition)}/{HEAD}", manifest.version.encode())
+        self._files.replace(_path(manifest, HEAD), manifest.version.encode())
 
     def read_pointer(self, name: str) -> dict[str, Any] | None:
-        """The value of a named pointer at the root of the store; None where it was never moved."""
-        text = self._files.read(_checked(name))
+        """The value of a named pointer at the root of the store; None where it was never moved. Raises `CorruptVersion`."""
+        text = self._files.read(_checked(name))[0]
         if text is None:
             return None
         try:
@@ -160,29 +153,89 @@ class VersionStore:
 
     def move_pointer(self, name: str, value: dict[str, Any]) -> None:
         """Give a named pointer a new value, atomically."""
-        self._files.replace(_checked(name), orjson.dumps(value, option=orjson.OPT_INDENT_2))
+        self._files.replace(_checked(name), orjson.dumps(value, option=PLAIN_JSON | orjson.OPT_INDENT_2))
 
     def file_url(self, manifest: Manifest) -> str:
         """Where the version's file is."""
-        return self._files.url(f"{_folder(manifest.asset, manifest.partition)}/{manifest.file}")
+        return self._files.url(_path(manifest, manifest.file))
 
-    def _manifest(self, folder: str, version: str) -> Manifest | None:
-        text = self._files.read(f"{folder}/{_checked(version)}{MANIFEST}")
-        if text is None:
-            return None
+    def _healthy_head(self, asset: str, partition: str) -> Manifest | None:
         try:
-            return Manifest.from_json(text)
+            head = self.head(asset, partition)
+        except CorruptVersion:
+            return None
+        if head is None or not self._files.intact(_path(head, head.file), head.sha256, head.bytes):
+            return None
+        return head
+
+    def _write_version(self, draft: Draft, write_file: Callable[[Path], None]) -> Manifest:
+        created_at, identity = utc_now(), identity_hash(draft)
+        facts: dict[str, Any] = {}
+
+        def write_and_measure(path: Path) -> None:
+            write_file(path)
+            facts.update(sha256=sha256_of(path), bytes=path.stat().st_size)
+
+        said = {name: value for name, value in vars(draft).items() if name not in ("extension", "cutoff")}
+        said["cutoff"] = None if draft.cutoff is None else as_utc(draft.cutoff)
+        for attempt in count():
+            # a taken name is the same write within one second, or what a killed writer has left: another hash then
+            suffix = identity[:8] if attempt == 0 else json_hash([identity, attempt])[:8]
+            version = f"{draft.asset}_{created_at:%Y%m%d_%H%M%S}_{suffix}"
+            file = f"{version}.{draft.extension}"
+            if not self._files.put_new(f"{draft.asset}/{draft.partition}/{file}", write_and_measure):
+                continue
+            manifest = Manifest(
+                version=version, created_at=created_at, file=file, libraries=library_versions(), **facts, **said
+            )
+            text = manifest.to_json()
+            if self._files.put_new(_path(manifest, version + MANIFEST), lambda path, text=text: _write(path, text)):  # type: ignore[misc]
+                return manifest
+        raise AssertionError  # `count` never ends
+
+    def _versions_below(self, folder: str) -> list[Manifest]:
+        paths = [path.removesuffix(MANIFEST).split("/") for path in self._files.find(folder) if path.endswith(MANIFEST)]
+        found = self._manifests([(path[0], path[1], path[2]) for path in paths if len(path) == 3])
+        present = [manifest for manifest in found if manifest is not None]
+        return sorted(present, key=lambda item: (item.created_at, item.asset, item.partition, item.version))
+
+    def _head_paths(self, folder: str) -> list[list[str]]:
+        paths = (path.split("/") for path in self._files.find(folder))
+        return [path for path in paths if len(path) == 3 and path[2] == HEAD]
+
+    def _head_version(self, folder: str, content: bytes) -> str:
+        version = content.decode(errors="replace").strip()
+        if not _NAME.fullmatch(version):
+            raise CorruptVersion(
+                f"{self._files.url(f'{folder}/{HEAD}')} is damaged: it names no version but {content[:80]!r}; make the window "
+                "again, or move HEAD to a version that is there"
+            )
+        return version
+
+    def _manifests(self, keys: Sequence[tuple[str, str, str]]) -> list[Manifest | None]:
+        """The manifests of versions (asset, partition, version), read together; None where there is none."""
+        paths = [f"{_folder(asset, partition)}/{_checked(version)}{MANIFEST}" for asset, partition, version in keys]
+        texts = self._files.read(*paths)
+        return [None if text is None else self._parsed(path, text) for path, text in zip(paths, texts, strict=True)]
+
+    def _parsed(self, path: str, text: bytes) -> Manifest:
+        try:
+            manifest = Manifest.from_json(text)
+            if path != _path(manifest, manifest.version + MANIFEST) or not _NAME.fullmatch(manifest.file):
+                raise ValueError(f"it is the manifest of {manifest.version} in window {manifest.partition}")
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptVersion(f"{self._files.url(f'{folder}/{version}{MANIFEST}')} is damaged: {error}") from error
+            raise CorruptVersion(f"{self._files.url(path)} is damaged: {error}") from error
+        return manifest
 
 
 def same_version(draft: Draft, manifest: Manifest) -> bool:
     """Whether a draft would say nothing new: same content, inputs of the same content, same asset code, same settings.
 
-    Inputs count by content, not by version: one that was written anew with the same content is no news. The commit does
-    not count either, since every commit would make everything new; the asset's own code version does.
+    Inputs count by content, not by version: one that was written anew with the same content is no news; one whose content
+    has changed is, even where the outcome is the same, for lineage must stay true. The commit does not count, since every
+    commit would make everything new; the asset's own code version does, and so does the format of the file.
     """
-    return identity_hash(draft) == identity_hash(manifest)
+    return identity_hash(draft) == identity_hash(manifest) and manifest.file.endswith(f".{draft.extension}")
 
 
 def identity_hash(item: Draft | Manifest) -> str:
@@ -191,26 +244,22 @@ def identity_hash(item: Draft | Manifest) -> str:
     return json_hash([item.content_hash, inputs, item.code.asset, item.settings])
 
 
-def _said(draft: Draft) -> dict[str, Any]:
-    said = dict(vars(draft))
-    del said["extension"]
-    return said
-
-
 def _folder(asset: str, partition: str) -> str:
     return f"{_checked(asset)}/{_checked(partition)}"
 
 
+def _path(manifest: Manifest, name: str) -> str:
+    return f"{_folder(manifest.asset, manifest.partition)}/{name}"
+
+
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of an asset, window, version or pointer (letters, digits, '.', '_', '-')")
+        raise ValueError(
+            f"{name!r} is no name of an asset, window, version or pointer: letters, digits, '.', '_' and '-', not first a dot "
+            "or dash"
+        )
     return name
 
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,54 +16,77 @@ class WindowedTable:
     """The versions of one Parquet asset over several windows: pinned when made, read and verified when asked.
 
     One type for none, one or many windows. `windows` are those expected, `missing` those without a version, `manifests` the
-    pinned versions, oldest window first.
+    pinned versions, in the order of `windows`. With a `schema`, a table of no windows has its columns.
     """
 
-    def __init__(self, store: VersionStore, asset: str, windows: Sequence[str], heads: Mapping[str, Manifest]) -> None:
+    def __init__(
+        self,
+        store: VersionStore,
+        asset: str,
+        windows: Sequence[str],
+        heads: Mapping[str, Manifest],
+        schema: pa.Schema | None = None,
+    ) -> None:
         self.store = store
         self.asset = asset
         self.windows = tuple(windows)
         self.missing = tuple(key for key in windows if key not in heads)
         self.manifests = tuple(heads[key] for key in windows if key in heads)
+        self.schema = schema
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All windows as one table, or only `columns` of it. Raises `CorruptVersion`, and `ValueError` for other schemas.
+        """All windows as one table, or only `columns` of it, in their order.
 
-        Without any version there is no schema: the table then has no columns and no rows.
+        Raises `CorruptVersion`, `KeyError` for a column that a window does not have, and `ValueError` where windows have
+        different columns or types. With neither a version nor a schema, the table has no columns and no rows.
         """
-        files = [self.store.fetch(manifest) for manifest in self.manifests]
-        if not files:
-            return pa.table({})
-        parts = [pq.read_table(file, columns=None if columns is None else list(columns), partitioning=None) for file in files]
+        if not self.manifests:
+            schema = self.schema or pa.schema([])
+            return schema.empty_table() if columns is None or self.schema is None else schema.empty_table().select(columns)
+        parts = [self._part(manifest, columns) for manifest in self.manifests]
         for manifest, part in zip(self.manifests, parts, strict=True):
             if not part.schema.equals(parts[-1].schema):
                 raise ValueError(
-                    f"{self.asset}: window {manifest.partition} has other columns than window {self.manifests[-1].partition}; "
-                    f"make it again with `bid-assets run --from {manifest.partition}`"
+                    f"{self.asset}: window {manifest.partition} has other columns than window {self.manifests[-1].partition} "
+                    f"({_difference(part.schema, parts[-1].schema)}); make it again with "
+                    f"`bid-assets run --from {manifest.partition}`"
                 )
-        return pa.concat_tables(parts)
+        return pa.concat_tables([part.replace_schema_metadata() for part in parts])
+
+    def _part(self, manifest: Manifest, columns: Sequence[str] | None) -> pa.Table:
+        file = pq.ParquetFile(self.store.fetch(manifest))
+        unknown = [name for name in columns or () if name not in file.schema_arrow.names]
+        if unknown:
+            raise KeyError(
+                f"{self.asset}: window {manifest.partition} has no column {', '.join(unknown)}; "
+                f"it has {', '.join(file.schema_arrow.names)}"
+            )
+        return file.read(columns=None if columns is None else list(columns)).select(columns or file.schema_arrow.names)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Parquet for numbers and vectors: zstd, byte-stream split instead of dictionaries for floats."""
-    floats = [name for field in table.schema for name in _float_leaves(field)]
-    dictionaries = [
-        field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)
-    ]
+    """Parquet for numbers and vectors: zstd, byte-stream split instead of dictionaries for floats, dictionaries for text."""
+    leaves = [leaf for field in table.schema for leaf in _leaves(field.name, field.type)]
     pq.write_table(
         table,
         path,
         compression="zstd",
-        use_dictionary=dictionaries,
-        use_byte_stream_split=floats,
+        use_byte_stream_split=[name for name, kind in leaves if pa.types.is_floating(kind)],
+        use_dictionary=[name for name, kind in leaves if not pa.types.is_primitive(kind)],
         row_group_size=1 << 17,
     )
 
 
-def _float_leaves(field: pa.Field) -> list[str]:
-    """The Parquet names of a field's floating-point columns."""
-    if pa.types.is_floating(field.type):
-        return [field.name]
-    if pa.types.is_fixed_size_list(field.type) and pa.types.is_floating(field.type.value_type):
-        return [f"{field.name}.list.element"]
-    return []
+def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    """The Parquet columns that a field becomes, with their types."""
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    return [(path, kind)]
+
+
+def _difference(one: pa.Schema, other: pa.Schema) -> str:
+    """The fields that only one of two schemas has, for an error message."""
+    fields = {(field.name, str(field.type)) for field in one} ^ {(field.name, str(field.type)) for field in other}
+    return ", ".join(f"{name}: {kind}" for name, kind in sorted(fields)) or "in another order"
