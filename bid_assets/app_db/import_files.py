@@ -12,6 +12,7 @@ import gzip
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -96,6 +97,8 @@ class SourceFile:
         return Problem(self.path.name, line, reason)
 
     def _read_csv(self, columns: Sequence[str]) -> pa.Table:
+        if not self._has_rows():  # at which pyarrow stumbles, unless the header ends with a newline
+            return pa.table({name: pa.array([], pa.string()) for name in columns})
         torn: list[pacsv.InvalidRow] = []
 
         def skip(row: pacsv.InvalidRow) -> str:
@@ -123,6 +126,10 @@ class SourceFile:
                 ]
             )
         return self._decoded(table)
+
+    def _has_rows(self) -> bool:
+        with _open_text(self.path) as file:
+            return len(list(islice(_row_starts(file), 2))) == 2
 
     def _decoded(self, table: pa.Table) -> pa.Table:
         """Bytes as text; a problem for each row that is not UTF-8."""

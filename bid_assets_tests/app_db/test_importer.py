@@ -116,6 +116,12 @@ def test_unknown_columns_are_ignored_and_named(app_db: str, tmp_path: Path) -> N
     assert "jobs.csv: ignored colour" in report.summary()
 
 
+@pytest.mark.parametrize("text", ["id,title", "id,title\n", "id,title\n\n"])
+def test_a_file_without_rows_is_fine(app_db: str, tmp_path: Path, text: str) -> None:
+    report = import_directory(app_db, folder(tmp_path, jobs=text))
+    assert (report.written["jobs"].inserted, report.written["bids"].inserted) == (0, 2)
+
+
 def test_one_file_alone_may_refer_to_what_the_database_has(app_db: str, tmp_path: Path) -> None:
     import_directory(app_db, folder(tmp_path))
     for name in ("profiles", "jobs", "bids"):

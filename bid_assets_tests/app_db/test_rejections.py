@@ -149,7 +149,7 @@ outcomes = st.builds(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(bids, max_size=5), st.lists(outcomes, max_size=5))
 def test_every_row_is_either_valid_or_rejected_once(app_db: str, some_bids: list[Any], some_outcomes: list[Any]) -> None:
     emptied_tables(app_db)
