@@ -1,0 +1,101 @@
+"""The method judged on history: trained on what was known at a moment, judged on the bids from then on.
+
+Imports XGBoost and scikit-learn: import this module only where a backtest is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.app_db.contract import TIME
+from bid_assets.features.base import FeatureFamily
+from bid_assets.modelling import metrics
+from bid_assets.modelling.dataset import assemble
+from bid_assets.modelling.evaluate import history_baseline, labels
+from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.train import train
+from bid_assets.windows import Cadence, as_utc
+
+SPREAD = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
+"""The figures that are given as mean and standard deviation over seeds."""
+
+_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def backtest(
+    bids: pa.Table,
+    outcomes: pa.Table,
+    features: Sequence[tuple[FeatureFamily, pa.Table]],
+    *,
+    cutoff: datetime,
+    lookback: timedelta,
+    seeds: int,
+    parameters: TrainingParameters,
+    cadence: Cadence,
+    encoder_fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """Train on the bids of [cutoff - lookback, cutoff) decided before it, judge on those submitted from it on.
+
+    A test bid's label is its latest outcome known at all. Undecided bids are left out of both sides and counted. Seeds
+    `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `SPREAD`; `baselines` holds
+    the same figures of the base rate and of history-only logistic regression, which have no seed. Raises `NotTrainable`, and
+    `ValueError` where no later bid is decided.
+    """
+    cutoff = as_utc(cutoff)
+    past, future = _between(bids, cutoff - lookback, cutoff), _between(bids, cutoff, _EVER)
+    learned = assemble(past, outcomes, features, cutoff=cutoff, holdout_share=0, cadence=cadence)
+    judged = assemble(future, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence)
+    if not judged.num_rows:
+        raise ValueError(f"no bid submitted from {cutoff.isoformat()} on has an outcome: there is nothing to judge by")
+    known, success = labels(learned), labels(judged)
+    rarer_is_success = metrics.success_is_rarer(known)
+    runs, rounds = [], []
+    for seed in range(parameters.seed, parameters.seed + seeds):
+        model = train(learned, replace(parameters, seed=seed), encoder_fingerprint)
+        runs.append(metrics.all_metrics(success, model.predict(judged), model.threshold, rarer_is_success))
+        rounds.append(model.training["rounds"])
+    history, threshold = history_baseline(learned, judged, rarer_is_success)
+    baselines = {"base_rate": (np.full(len(success), known.mean()), 0.5), "history_logistic_regression": (history, threshold)}
+    return {
+        "cutoff": cutoff.isoformat(),
+        "lookback_days": lookback.days,
+        "seeds": seeds,
+        **{name: _spread([run[name] for run in runs]) for name in SPREAD},
+        "rarer_class": "success" if rarer_is_success else "failure",
+        "rounds": rounds,
+        "train_rows": learned.num_rows,
+        "test_rows": judged.num_rows,
+        "train_undecided": past.num_rows - learned.num_rows,
+        "test_undecided": future.num_rows - judged.num_rows,
+        "train_label_rate": float(known.mean()),
+        "test_label_rate": float(success.mean()),
+        "test_until": pc.max(judged["submitted_at"]).as_py().isoformat(),
+        "baselines": {
+            name: _figures(metrics.all_metrics(success, probability, limit, rarer_is_success))
+            for name, (probability, limit) in baselines.items()
+            if probability is not None
+        },
+    }
+
+
+def _figures(found: dict[str, Any]) -> dict[str, float | None]:
+    return {name: found[name] for name in SPREAD}
+
+
+def _between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:
+    submitted = bids["submitted_at"]
+    inside = pc.and_(pc.greater_equal(submitted, pa.scalar(start, TIME)), pc.less(submitted, pa.scalar(end, TIME)))
+    return bids.filter(inside)
+
+
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    """Mean and standard deviation; None where a figure could not be computed."""
+    known = [value for value in values if value is not None]
+    return {"mean": float(np.mean(known)), "std": float(np.std(known))} if known else {"mean": None, "std": None}

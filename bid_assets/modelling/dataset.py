@@ -1,0 +1,174 @@
+"""The training dataset: feature families joined to the labels known at a cutoff, split by time. Tables in, one table out.
+
+What a feature is belongs to `features`; how a column becomes numbers for a model belongs to `preprocess`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
+from bid_assets.features.base import VECTOR, FeatureFamily
+from bid_assets.windows import MONDAY, Cadence, as_utc
+
+KEYS = pa.schema(
+    [
+        pa.field("bid_id", TEXT, nullable=False),
+        pa.field("profile_id", TEXT, nullable=False),
+        pa.field("job_id", TEXT, nullable=False),
+        pa.field("window", TIME, nullable=False),
+        pa.field("submitted_at", TIME, nullable=False),
+        pa.field("outcome_timestamp", TIME, nullable=False),
+        pa.field("target_is_success", pa.bool_(), nullable=False),
+        pa.field("split", TEXT, nullable=False),
+        pa.field("cutoff", TIME, nullable=False),
+    ]
+)
+KEY_COLUMNS: tuple[str, ...] = tuple(KEYS.names)
+"""The columns of a dataset that are no features."""
+
+FAMILY_OF = b"family"
+"""Key of the field metadata that names a feature's family."""
+
+
+def assemble(
+    bids: pa.Table,
+    outcomes: pa.Table,
+    features: Sequence[tuple[FeatureFamily, pa.Table]],
+    *,
+    cutoff: datetime,
+    holdout_share: float,
+    cadence: Cadence,
+) -> pa.Table:
+    """One row per bid of `bids` that was submitted and decided before `cutoff`, sorted by (submitted_at, bid_id).
+
+    The label is the outcome with the latest `outcome_timestamp` strictly before the cutoff (of equal times, the larger id).
+    Columns: `KEYS`, then the features of every family; where a family has no row for a bid, its features are null.
+    `holdout_share` of 0 makes everything `train`. Raises `ValueError` for a family with two rows per key, or two families
+    with a feature of one name.
+    """
+    moment = pa.scalar(as_utc(cutoff), TIME)
+    labels = effective_outcomes(_with_columns(outcomes, RAW_BID_OUTCOMES), as_utc(cutoff))
+    bids = _with_columns(bids, RAW_BIDS)
+    bids = bids.filter(pc.less(bids["submitted_at"], moment))
+    bids = bids.filter(pc.is_in(bids["id"], value_set=labels["bid_id"]))
+    bids = bids.take(pc.sort_indices(bids, sort_keys=[("submitted_at", "ascending"), ("id", "ascending")]))
+    label = labels.take(pc.index_in(bids["id"], value_set=labels["bid_id"]))
+    split = split_by_time(_microseconds(bids["submitted_at"]), _microseconds(label["outcome_timestamp"]), holdout_share)
+    keys = {
+        "bid_id": bids["id"],
+        "profile_id": bids["profile_id"],
+        "job_id": bids["job_id"],
+        "window": _window_starts(bids["submitted_at"], cadence),
+        "submitted_at": bids["submitted_at"],
+        "outcome_timestamp": label["outcome_timestamp"],
+        "target_is_success": label["is_success"],
+        "split": pa.array(split, TEXT),
+        "cutoff": pa.repeat(moment, bids.num_rows),
+    }
+    volatile = {b"volatile": b"true", b"cutoff": as_utc(cutoff).isoformat().encode()}
+    schema = KEYS.set(KEYS.get_field_index("cutoff"), KEYS.field("cutoff").with_metadata(volatile))
+    table = pa.table([keys[name] for name in KEYS.names], schema=schema)
+    for family, rows in features:
+        table = _join(table, family, rows)
+    return table.combine_chunks()
+
+
+def effective_outcomes(outcomes: pa.Table, cutoff: datetime | None) -> pa.Table:
+    """The outcome of each bid that counts: its latest one strictly before `cutoff` (None: at all); ties: the larger id."""
+    if cutoff is not None:
+        outcomes = outcomes.filter(pc.less(outcomes["outcome_timestamp"], pa.scalar(cutoff, TIME)))
+    order = [("bid_id", "ascending"), ("outcome_timestamp", "descending"), ("id", "descending")]
+    outcomes = outcomes.take(pc.sort_indices(outcomes, sort_keys=order))
+    ids = outcomes["bid_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    return outcomes.filter(pa.array(np.diff(ids, prepend=-1) != 0))
+
+
+def split_by_time(submitted: np.ndarray, known: np.ndarray, holdout_share: float) -> np.ndarray:
+    """`train`, `embargo` or `holdout` for each bid; both times in one unit, `submitted` ascending.
+
+    The newest `holdout_share` of the bids, and all that share their first moment H, are holdout. What was submitted and
+    became known before H is train; what was submitted before H and became known later is embargo.
+    """
+    split = np.full(len(submitted), "train", dtype=object)
+    if len(submitted) and holdout_share > 0:
+        held = max(1, round(len(submitted) * holdout_share))
+        boundary = submitted[len(submitted) - held]
+        split[known >= boundary] = "embargo"
+        split[submitted >= boundary] = "holdout"
+    return split
+
+
+def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
+    """What there is to say about a dataset made from `bids`: counts, label rate, times, rows per split. JSON-able."""
+    cutoff = datetime.fromisoformat(dataset.schema.field("cutoff").metadata[b"cutoff"].decode())
+    bids = _with_columns(bids, RAW_BIDS)
+    submitted = pc.sum(pc.less(bids["submitted_at"], pa.scalar(cutoff, TIME))).as_py() or 0
+    splits = {name: pc.sum(pc.equal(dataset["split"], name)).as_py() or 0 for name in ("train", "holdout", "embargo")}
+    first, last = pc.min_max(dataset["submitted_at"]).as_py().values()
+    return {
+        "bids": submitted,
+        "labelled": dataset.num_rows,
+        "undecided": submitted - dataset.num_rows,
+        "label_rate": pc.mean(dataset["target_is_success"]).as_py(),
+        "first_submitted": first and first.isoformat(),
+        "last_submitted": last and last.isoformat(),
+        **{f"{name}_rows": count for name, count in splits.items()},
+        "cutoff": cutoff.isoformat(),
+    }
+
+
+def feature_columns(dataset: pa.Table) -> list[str]:
+    """The names of the columns that are features."""
+    return [name for name in dataset.column_names if name not in KEY_COLUMNS]
+
+
+def _join(table: pa.Table, family: FeatureFamily, rows: pa.Table) -> pa.Table:
+    """`table` with the features of `family` appended, null where `rows` has no row for a bid."""
+    rows = _with_columns(rows, _declared(family))
+    if family.key == "bid_id":
+        wanted, present = table["bid_id"], rows["bid_id"]
+    else:
+        wanted, present = (_window_and_job(side["window"], side["job_id"]) for side in (table, rows))
+    if pc.count_distinct(present).as_py() != rows.num_rows:
+        raise ValueError(f"{family.name} has more than one row for some {family.key}; each may have one")
+    index = pc.index_in(wanted, value_set=present)
+    for feature in family.features:
+        if feature.name in table.column_names:
+            raise ValueError(f"{family.name} has a feature {feature.name!r}, which another family has too; rename one of them")
+        field = rows.schema.field(feature.name).with_metadata({FAMILY_OF: family.name.encode()}).with_nullable(True)
+        table = table.append_column(field, rows[feature.name].combine_chunks().take(index))
+    return table
+
+
+def _declared(family: FeatureFamily) -> pa.Schema:
+    """The schema of a family's table without rows, as declared; a vector's length is then unknown, so it is 1."""
+    kinds: Mapping[str, pa.DataType] = {
+        feature.name: pa.list_(pa.float32(), 1) if feature.type == VECTOR else feature.type for feature in family.features
+    }
+    return pa.schema({family.key: TEXT, family.time_column: TIME, **kinds})
+
+
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table`, or no rows of `schema` where there is no version at all, hence no column."""
+    return table if table.num_columns else schema.empty_table()
+
+
+def _window_and_job(window: pa.ChunkedArray, job_id: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(pc.cast(pc.cast(pc.cast(window, TIME), pa.int64()), TEXT), job_id, "\x1f")
+
+
+def _window_starts(times: pa.ChunkedArray, cadence: Cadence) -> pa.Array:
+    microseconds, length = _microseconds(times), cadence.length // timedelta(microseconds=1)
+    anchor = int(MONDAY.timestamp()) * 1_000_000
+    return pa.array(microseconds - (microseconds - anchor) % length, pa.int64()).cast(TIME)
+
+
+def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(pc.cast(pc.cast(times, TIME), pa.int64()))

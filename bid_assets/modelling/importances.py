@@ -1,0 +1,42 @@
+"""What a model looks at: gain and weight of its trees, and mean |SHAP| over rows of its dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from bid_assets.modelling.model import BidSuccessModel
+
+SHAP_ROWS = 2_000
+"""SHAP values are averaged over at most this many rows, spread evenly over the dataset's time: they are costly."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("feature", pa.string(), nullable=False),
+        pa.field("source_column", pa.string(), nullable=False),
+        pa.field("gain", pa.float64(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("mean_abs_shap", pa.float64(), nullable=False),
+    ]
+)
+
+
+def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
+    """One row per feature, by mean |SHAP| (log-odds) downwards.
+
+    `gain`: mean gain in loss of the splits on it; `weight`: number of such splits; `source_column`: the dataset's column.
+    """
+    rows = np.unique(np.linspace(0, dataset.num_rows - 1, min(SHAP_ROWS, dataset.num_rows)).round().astype(np.int64))
+    _, contributions = model.contributions(dataset.take(pa.array(rows)))
+    shap = np.abs(contributions[:, :-1]).mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(len(model.feature_names))
+    table = pa.table(
+        {
+            "feature": model.feature_names,
+            "source_column": [encoding.column for encoding in model.encodings for _ in encoding.names],
+            "gain": model.scores("gain"),
+            "weight": model.scores("weight"),
+            "mean_abs_shap": shap,
+        },
+        schema=SCHEMA,
+    )
+    return table.sort_by([("mean_abs_shap", "descending"), ("gain", "descending"), ("feature", "ascending")])

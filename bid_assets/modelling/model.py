@@ -1,0 +1,104 @@
+"""A trained model: one object with all that it takes to score a table, and nothing that would have to be learnt again.
+
+XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from bid_assets.modelling import preprocess
+from bid_assets.modelling.parameters import TrainingParameters
+
+if TYPE_CHECKING:
+    import xgboost as xgb
+
+BASE = "(base)"
+"""Name of the last column of `contributions`: what the model says before it has looked at any feature."""
+
+
+@dataclass(frozen=True, eq=False)
+class BidSuccessModel:
+    """Scores bids: features in, probability of success out."""
+
+    encodings: tuple[preprocess.Encoding, ...]
+    trees: bytes
+    """The booster in XGBoost's UBJSON."""
+    threshold: float
+    """From this probability on a bid is called a success; see `train.best_threshold`."""
+    encoder_fingerprint: str | None
+    """The text encoder behind the vector columns; vectors of another one must not be scored."""
+    parameters: TrainingParameters
+    training: dict[str, Any] = field(default_factory=dict)
+    """Facts of the training: rows, label rates, rounds. JSON-able."""
+
+    @property
+    def feature_schema(self) -> pa.Schema:
+        """The columns that a table must have to be scored, with the types that the model was trained on."""
+        return pa.schema([(encoding.column, encoding.type) for encoding in self.encodings])
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of the numbers that the trees see, in order."""
+        return [name for encoding in self.encodings for name in encoding.names]
+
+    def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
+        """Probability of success of each row, shape (rows,). Raises `WrongColumns` for a table that does not fit."""
+        matrix = preprocess.encode(table, self.encodings)
+        if not len(matrix):
+            return np.empty(0)
+        return np.asarray(self._booster.inplace_predict(matrix, missing=np.nan), dtype=np.float64)
+
+    def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """XGBoost's own SHAP values in log-odds, shape (rows, features + 1); the last column is `BASE`."""
+        import xgboost as xgb
+
+        matrix = preprocess.encode(table, self.encodings)
+        names = [*self.feature_names, BASE]
+        if not len(matrix):
+            return names, np.empty((0, len(names)), dtype=np.float32)
+        return names, np.asarray(self._booster.predict(xgb.DMatrix(matrix), pred_contribs=True), dtype=np.float32)
+
+    def scores(self, importance_type: str) -> npt.NDArray[np.float64]:
+        """XGBoost's `gain` or `weight` of each feature, in the order of `feature_names`; 0 where no tree uses it."""
+        found = self._booster.get_score(importance_type=importance_type)
+        return np.array([found.get(f"f{number}", 0.0) for number in range(len(self.feature_names))], dtype=np.float64)
+
+    def content_hash(self) -> str:
+        """SHA-256 of what the model is, the same in every process: trees, encodings, threshold, encoder, parameters, facts."""
+        digest = hashlib.sha256(self.trees)
+        for encoding in self.encodings:
+            digest.update(encoding.digest())
+        rest = [self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
+        digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
+        return digest.hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """What to show of the model: facts of the training, threshold, sizes. JSON-able."""
+        return {
+            **self.training,
+            "threshold": self.threshold,
+            "columns": len(self.encodings),
+            "features": len(self.feature_names),
+            "encoder_fingerprint": self.encoder_fingerprint or "none",
+            "parameters": self.parameters.as_dict(),
+        }
+
+    @cached_property
+    def _booster(self) -> xgb.Booster:
+        import xgboost as xgb
+
+        booster = xgb.Booster({"nthread": self.parameters.threads})
+        booster.load_model(bytearray(self.trees))
+        return booster
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_booster"}

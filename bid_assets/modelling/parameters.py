@@ -1,0 +1,68 @@
+"""What can be said about a training run: hyperparameters and what counts as enough data. No learning library here.
+
+How the defaults were found is in docs/architecture.md ("Training"): by backtests at earlier cutoffs, never on the data that
+the published figures are about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "max_rounds": (1, 100_000),
+    "early_stopping_rounds": (1, 100_000),
+    "learning_rate": (1e-6, 1),
+    "max_depth": (1, 32),
+    "min_child_weight": (0, 1e9),
+    "subsample": (0.01, 1),
+    "colsample_bytree": (0.01, 1),
+    "l2": (0, 1e9),
+    "embedding_components": (1, 100_000),
+    "vocabulary_size": (0, 100_000),
+    "validation_share": (0.01, 0.9),
+    "min_labelled_bids": (2, 1e12),
+    "min_per_class": (1, 1e12),
+    "threads": (1, 4096),
+    "seed": (0, 2**31 - 1),
+}
+
+
+@dataclass(frozen=True)
+class TrainingParameters:
+    """Everything that decides what `train` makes of a dataset. Raises `ValueError` where a value is out of its range."""
+
+    max_rounds: int = 1000
+    """Most trees; early stopping decides how many are used."""
+    early_stopping_rounds: int = 50
+    """Rounds without a better log loss on the validation part after which no more trees are tried."""
+    learning_rate: float = 0.03
+    max_depth: int = 4
+    min_child_weight: float = 10.0
+    """Least sum of hessians in a leaf: about 10 / (p (1 - p)) bids."""
+    subsample: float = 0.7
+    colsample_bytree: float = 0.2
+    """Share of the features that a tree is offered; every column of the dataset counts alike (see `train`)."""
+    l2: float = 10.0
+    """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
+    embedding_components: int = 16
+    """Principal components kept of each embedding."""
+    vocabulary_size: int = 32
+    """Most frequent values learnt of each text or list column."""
+    validation_share: float = 0.2
+    """Share of the training bids, the newest, for early stopping and for the threshold."""
+    min_labelled_bids: int = 200
+    min_per_class: int = 10
+    """Fewest bids of either class in training and in holdout."""
+    threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value: Any = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value!r}")
+
+    def as_dict(self) -> dict[str, int | float]:
+        """The parameters by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,0 +1,90 @@
+"""Small pictures of a report and of importances, as PNG bytes. Each stays under 30 KB: the event log keeps it.
+
+matplotlib is imported when the first picture is drawn, without any display (Agg), and without touching its global state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+
+_WIDTH, _HEIGHT, _DPI = 5.0, 4.0, 80
+_BARS = 15
+_INK, _PALE = "#1f5fa8", "#9aa5b1"
+
+
+def roc_png(report: Mapping[str, Any]) -> bytes:
+    """The ROC curve on the holdout."""
+    figure, axes = _figure()
+    curve, auc = report["curves"]["roc"], report["model_metrics"]["roc_auc"]
+    axes.plot([0, 1], [0, 1], color=_PALE, linestyle="--", linewidth=1)
+    if curve is None:
+        _say(axes, report.get("note") or "no ROC curve")
+    else:
+        axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], color=_INK, linewidth=1.8)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_title("ROC" if auc is None else f"ROC, AUC {auc:.3f}")
+    return _png(figure)
+
+
+def calibration_png(report: Mapping[str, Any]) -> bytes:
+    """What happened against what was predicted, in bins of equal mass; a dot's area grows with its rows."""
+    figure, axes = _figure()
+    bins, error = report["curves"]["calibration"], report["model_metrics"]["calibration_error"]
+    axes.plot([0, 1], [0, 1], color=_PALE, linestyle="--", linewidth=1)
+    if not bins:
+        _say(axes, report.get("note") or "no bids")
+    most = max((b["rows"] for b in bins), default=1)
+    axes.plot([b["mean_probability"] for b in bins], [b["label_rate"] for b in bins], color=_INK, linewidth=1)
+    axes.scatter(
+        [b["mean_probability"] for b in bins],
+        [b["label_rate"] for b in bins],
+        s=[10 + 40 * b["rows"] / most for b in bins],
+        color=_INK,
+    )
+    axes.set(xlabel="predicted probability of success", ylabel="rate of success", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_title("Calibration" if error is None else f"Calibration, error {error:.3f}")
+    return _png(figure)
+
+
+def importances_png(importances: pa.Table) -> bytes:
+    """The features with the largest mean |SHAP|, at most 15."""
+    top = importances.slice(0, _BARS)
+    names = [_short(name) for name in top["feature"].to_pylist()]
+    figure, axes = _figure(height=1.0 + 0.2 * max(len(names), 4))
+    axes.barh(range(len(names)), top["mean_abs_shap"].to_pylist(), color=_INK)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("mean |SHAP|, log-odds")
+    axes.set_title("What the model looks at")
+    return _png(figure)
+
+
+def _figure(height: float = _HEIGHT) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _say(axes: Any, text: str) -> None:
+    axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, transform=axes.transAxes)
+
+
+def _short(name: str, length: int = 36) -> str:
+    # a "$" would start matplotlib's math mode
+    name = name if len(name) <= length else f"{name[: length - 1]}…"
+    return name.replace("$", r"\$")

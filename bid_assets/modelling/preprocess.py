@@ -1,0 +1,216 @@
+"""Columns to numbers, by Arrow type alone: what is learnt of each column, and how a column then becomes a matrix.
+
+Fitted on training rows only; encoding never learns anything. Missing stays missing: a null is NaN in every number that its
+column gives. A value that training has not kept is 0 in all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Matrix = npt.NDArray[np.float32]
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A number or yes/no column, as it is."""
+
+    column: str
+    type: pa.DataType
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers are called, one name per matrix column."""
+        return (self.column,)
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, len(names))."""
+        return _floats(values)[:, None]
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        return hashlib.sha256(f"numbers\0{self.column}".encode()).digest()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A text column, or a list-of-texts column: one number per known value, 1 where the row has it."""
+
+    column: str
+    type: pa.DataType
+    values: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers are called, one name per matrix column."""
+        return tuple(f"{self.column}={value}" for value in self.values)
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, len(names))."""
+        matrix = np.zeros((len(values), len(self.values)), dtype=np.float32)
+        rows, items = _items(values)
+        found = pc.fill_null(pc.index_in(items, value_set=pa.array(self.values, pa.string())), -1).to_numpy(False)
+        matrix[rows[found >= 0], found[found >= 0]] = 1.0
+        matrix[values.is_null().to_numpy(False)] = np.nan
+        return matrix
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        return hashlib.sha256("\0".join(("vocabulary", self.column, *self.values)).encode()).digest()
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """A vector column: its principal components. `mean` has shape (dimension,), `axes` (components, dimension)."""
+
+    column: str
+    type: pa.DataType
+    mean: Matrix
+    axes: Matrix
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers are called, one name per matrix column."""
+        return tuple(f"{self.column}[{number}]" for number in range(len(self.axes)))
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, len(names))."""
+        matrix = np.full((len(values), len(self.axes)), np.nan, dtype=np.float32)
+        for start in range(0, len(values), _CHUNK):
+            present, vectors = _vectors(values.slice(start, _CHUNK))
+            matrix[start + np.flatnonzero(present)] = (vectors - self.mean) @ self.axes.T
+        return matrix
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        shape = f"components\0{self.column}\0{self.axes.shape}\0"
+        return hashlib.sha256(shape.encode() + self.mean.tobytes() + self.axes.tobytes()).digest()
+
+
+Encoding = Numbers | Vocabulary | Components
+
+
+class WrongColumns(ValueError):
+    """A table does not have the columns that a model was trained on, or has them with another kind of value."""
+
+
+def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedding_components: int) -> tuple[Encoding, ...]:
+    """What is learnt of each of `columns` of the training rows. Raises `WrongColumns` for types no encoding is known for."""
+    encodings: list[Encoding] = []
+    for name in columns:
+        values = _array(table[name])
+        match kind(values.type):
+            case "number":
+                encodings.append(Numbers(name, values.type))
+            case "text" | "texts":
+                encodings.append(Vocabulary(name, values.type, _most_frequent(values, vocabulary_size)))
+            case "vector":
+                encodings.append(_principal_components(name, values, embedding_components))
+            case _:
+                raise WrongColumns(
+                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts and vectors can be features"
+                )
+    return tuple(encodings)
+
+
+def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:
+    """The matrix of shape (rows, all names of `encodings`). Raises one `WrongColumns` that lists all that does not fit."""
+    problems = []
+    for encoding in encodings:
+        index = table.schema.get_field_index(encoding.column)
+        if index < 0:
+            problems.append(f"column {encoding.column!r} is missing")
+        elif not _same_kind(table.schema.field(index).type, encoding.type):
+            problems.append(f"column {encoding.column!r} is {table.schema.field(index).type}, not {encoding.type}")
+    if problems:
+        raise WrongColumns(f"the model cannot score this table: {'; '.join(problems)}")
+    matrix = np.empty((table.num_rows, sum(len(encoding.names) for encoding in encodings)), dtype=np.float32)
+    start = 0
+    for encoding in encodings:
+        width = len(encoding.names)
+        matrix[:, start : start + width] = encoding.encode(_array(table[encoding.column]))
+        start += width
+    return matrix
+
+
+def kind(type_: pa.DataType) -> str | None:
+    """`number`, `text`, `texts` or `vector`; None for a type that cannot be a feature."""
+    types = pa.types
+    if types.is_dictionary(type_):
+        return kind(type_.value_type)
+    if types.is_boolean(type_) or types.is_integer(type_) or types.is_floating(type_) or types.is_decimal(type_):
+        return "number"
+    if types.is_string(type_) or types.is_large_string(type_):
+        return "text"
+    if types.is_fixed_size_list(type_) and types.is_floating(type_.value_type):
+        return "vector"
+    if (types.is_list(type_) or types.is_large_list(type_)) and kind(type_.value_type) == "text":
+        return "texts"
+    return None
+
+
+def _same_kind(given: pa.DataType, expected: pa.DataType) -> bool:
+    if kind(given) != kind(expected):
+        return False
+    return kind(given) != "vector" or given.list_size == expected.list_size
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _floats(values: pa.Array) -> Matrix:
+    """Float32 with NaN for null and for what is not finite."""
+    floats = pc.cast(values, pa.float32()) if not pa.types.is_floating(values.type) else values
+    numbers = np.array(floats.to_numpy(zero_copy_only=False), dtype=np.float32)
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+def _items(values: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Every text of the column, and the row that it belongs to."""
+    if kind(values.type) == "text":
+        return np.arange(len(values)), values.cast(pa.string())
+    return pc.list_parent_indices(values).to_numpy(zero_copy_only=False), pc.list_flatten(values).cast(pa.string())
+
+
+def _most_frequent(values: pa.Array, size: int) -> tuple[str, ...]:
+    """The `size` most frequent texts; of equally frequent ones, those first in the alphabet."""
+    counts = pa.Table.from_struct_array(pc.value_counts(_items(values)[1].drop_null()))
+    order = pc.sort_indices(counts, sort_keys=[("counts", "descending"), ("values", "ascending")])
+    return tuple(counts["values"].take(order[:size]).to_pylist())
+
+
+def _vectors(values: pa.Array) -> tuple[np.ndarray, Matrix]:
+    """Which rows have a finite vector, and those vectors, of shape (such rows, dimension)."""
+    present = values.is_valid().to_numpy(zero_copy_only=False)
+    vectors = np.asarray(values.flatten().cast(pa.float32())).reshape(-1, values.type.list_size)
+    finite = np.isfinite(vectors).all(axis=1)
+    present[present] = finite
+    return present, vectors[finite]
+
+
+def _principal_components(name: str, values: pa.Array, wanted: int) -> Components:
+    """PCA by the eigenvectors of the covariance, summed in chunks; each axis points to where its largest entry is positive."""
+    dimension = values.type.list_size
+    count, total, squares = 0, np.zeros(dimension), np.zeros((dimension, dimension))
+    for start in range(0, len(values), _CHUNK):
+        vectors = _vectors(values.slice(start, _CHUNK))[1].astype(np.float64)
+        count, total, squares = count + len(vectors), total + vectors.sum(axis=0), squares + vectors.T @ vectors
+    mean = total / max(count, 1)
+    _, axes = np.linalg.eigh(squares / max(count, 1) - np.outer(mean, mean))
+    axes = axes.T[::-1][: min(wanted, dimension, max(count - 1, 0))]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    return Components(name, values.type, mean.astype(np.float32), np.ascontiguousarray(axes, dtype=np.float32))

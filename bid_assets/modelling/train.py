@@ -1,0 +1,169 @@
+"""From a training dataset to a model. Imports XGBoost: import this module only where a model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xgboost as xgb
+
+from bid_assets.modelling import metrics, preprocess
+from bid_assets.modelling.dataset import feature_columns
+from bid_assets.modelling.metrics import Labels
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.parameters import TrainingParameters
+
+
+class NotTrainable(Exception):
+    """There is not enough to learn from; the message says what is lacking, in words."""
+
+
+def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint: str | None = None) -> BidSuccessModel:
+    """A model of the dataset's `train` rows; the same dataset and parameters give the same `content_hash`.
+
+    Number of trees and threshold are found on the newest part of these rows with a booster that has not seen it; the model's
+    own booster is then fitted to all of them, with that number of trees. Raises `NotTrainable` where there are too few
+    outcomes, or only one kind of outcome.
+    """
+    refuse_untrainable(dataset, parameters)
+    rows = dataset.filter(pc.equal(dataset["split"], "train"))
+    columns = feature_columns(rows)
+    if not columns:
+        raise NotTrainable("the dataset has no feature column")
+    encodings = preprocess.fit(
+        rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=parameters.embedding_components
+    )
+    matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
+    learner = _Learner(matrix, success, _column_weights(encodings), parameters)
+    fitted, validation = time_ordered_parts(*_times(rows), success, parameters)
+    rounds, probability = learner.early_stopped(fitted, validation)
+    threshold = metrics.best_f1_threshold(success[validation], probability, metrics.success_is_rarer(success))
+    facts = {
+        "train_rows": len(success),
+        "train_label_rate": float(success.mean()),
+        "fit_rows": int(fitted.sum()),
+        "validation_rows": int(validation.sum()),
+        "validation_label_rate": float(success[validation].mean()),
+        "rounds": rounds,
+    }
+    return BidSuccessModel(encodings, learner.fitted_to_all(rounds), threshold, encoder_fingerprint, parameters, facts)
+
+
+def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:
+    """Raise `NotTrainable` unless there are enough labelled bids, and enough of both classes in training and in holdout.
+
+    A dataset that is all `train` has no holdout to ask anything of.
+    """
+    if not dataset.num_rows:
+        raise NotTrainable("the dataset has no labelled bid: no outcome of its bids was known at the cutoff")
+    if dataset.num_rows < parameters.min_labelled_bids:
+        raise NotTrainable(
+            f"{dataset.num_rows} labelled bids; at least {parameters.min_labelled_bids} are wanted (min_labelled_bids)"
+        )
+    split, success = dataset["split"].to_numpy(), np.asarray(dataset["target_is_success"], dtype=bool)
+    for name in ("train",) if (split == "train").all() else ("train", "holdout"):
+        successes, failures = (int((part & (split == name)).sum()) for part in (success, ~success))
+        if min(successes, failures) < parameters.min_per_class:
+            raise NotTrainable(
+                f"the {name} part has {successes} successes and {failures} failures; "
+                f"at least {parameters.min_per_class} of each are wanted (min_per_class)"
+            )
+
+
+def time_ordered_parts(
+    submitted: npt.NDArray[np.int64], known: npt.NDArray[np.int64], success: Labels, parameters: TrainingParameters
+) -> tuple[Labels, Labels]:
+    """Masks of the rows to fit to, and of the newest ones to validate on; rows are in order of `submitted`.
+
+    Validation is the newest `validation_share`, or more (up to half of the rows) where that is wanted for `min_per_class` of
+    either class: what was decided soon is mostly of one class. Nothing fitted became known after validation begins, unless
+    that purge would leave less than `min_per_class` of a class. Raises `NotTrainable` where nothing leaves both classes.
+    """
+    held = max(1, round(len(success) * parameters.validation_share))
+    for label in (success, ~success):
+        enough = int(np.searchsorted(np.cumsum(label[::-1]), parameters.min_per_class)) + 1
+        held = max(held, min(enough, len(success) // 2))
+    begin = submitted[len(success) - held]
+    validation = submitted >= begin
+    fitted = ~validation & (known < begin)
+    if min(success[fitted].sum(), (~success[fitted]).sum()) < parameters.min_per_class:
+        fitted = ~validation
+    if len(np.unique(success[fitted])) < 2:
+        raise NotTrainable("the older part of the training bids has one kind of outcome only: nothing to tell apart")
+    return fitted, validation
+
+
+@dataclass(frozen=True, eq=False)
+class _Learner:
+    """XGBoost on one matrix, with one set of parameters."""
+
+    matrix: preprocess.Matrix
+    success: Labels
+    feature_weights: preprocess.Matrix
+    parameters: TrainingParameters
+
+    def early_stopped(self, fitted: Labels, validation: Labels) -> tuple[int, metrics.Probabilities]:
+        """The number of rounds that is best on `validation`, and what these rounds, learnt from `fitted`, say of it."""
+        learning = self._data(fitted)
+        judging = self._data(validation, ref=learning)
+        booster = xgb.train(
+            self._settings(),
+            learning,
+            num_boost_round=self.parameters.max_rounds,
+            evals=[(judging, "validation")],
+            early_stopping_rounds=self.parameters.early_stopping_rounds,
+            verbose_eval=False,
+        )
+        rounds = booster.best_iteration + 1
+        probability = booster.inplace_predict(self.matrix[validation], iteration_range=(0, rounds), missing=np.nan)
+        return rounds, np.asarray(probability, dtype=np.float64)
+
+    def fitted_to_all(self, rounds: int) -> bytes:
+        """The booster of all rows after `rounds`, as UBJSON."""
+        everything = self._data(np.ones(len(self.success), dtype=bool))
+        return bytes(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False).save_raw("ubj"))
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "tree_method": "hist",
+            "eta": self.parameters.learning_rate,
+            "max_depth": self.parameters.max_depth,
+            "min_child_weight": self.parameters.min_child_weight,
+            "subsample": self.parameters.subsample,
+            "colsample_bytree": self.parameters.colsample_bytree,
+            "lambda": self.parameters.l2,
+            "seed": self.parameters.seed,
+            "nthread": self.parameters.threads,
+            "verbosity": 0,
+        }
+
+    def _data(self, rows: Labels, ref: xgb.DMatrix | None = None) -> xgb.QuantileDMatrix:
+        return xgb.QuantileDMatrix(
+            self.matrix[rows],
+            self.success[rows],
+            feature_weights=self.feature_weights,
+            missing=np.nan,
+            nthread=self.parameters.threads,
+            ref=ref,
+        )
+
+
+def _column_weights(encodings: Sequence[preprocess.Encoding]) -> preprocess.Matrix:
+    """How often a feature is offered to a tree: each column of the dataset alike, however many numbers it has become.
+
+    Otherwise two embeddings of 16 components each would crowd out the profile's history.
+    """
+    return np.array([1 / len(encoding.names) for encoding in encodings for _ in encoding.names], dtype=np.float32)
+
+
+def _times(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """When each row was submitted and when its outcome became known, microseconds."""
+    submitted, known = (np.asarray(rows[name].cast(pa.int64())) for name in ("submitted_at", "outcome_timestamp"))
+    return submitted, known
