@@ -67,8 +67,8 @@ def _outcomes(outcomes: pa.Table, bid_ids: pa.ChunkedArray, place: Integers) -> 
     return Outcomes(bid[order], known[order], outcomes["is_success"].to_numpy()[order])
 
 
-def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers | npt.NDArray[np.int32]]:
-    """The counts of every bid by name, and `last_success` (time, or `NEVER`). Bids are in order of (profile, time).
+def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers]:
+    """The counts of every bid by name, and `since_success` (microseconds; -1: none). Bids come in order of (profile, time).
 
     A bid counts for the later bids of its profile until it is too old; an outcome of it, from when it is known until the
     bid's next outcome is: each is a stretch of the profile's timeline.
@@ -79,20 +79,21 @@ def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[
     start = np.maximum(lines.after(profile[bid], known), later[bid])
     first, last = np.diff(bid, prepend=-1) != 0, np.diff(bid, append=-1) != 0
     replaced = np.where(last, lines.rows, np.roll(start, -1))
-    record: dict[str, Integers | npt.NDArray[np.int32]] = {}
+    record: dict[str, Integers] = {}
     for w in DAYS:
         old = lines.after(profile, submitted + w * MICROSECONDS_PER_DAY)
         end = np.minimum(replaced, old[bid])
         record[f"bids_{w}d"] = lines.covering(later, old)
         record[f"known_outcomes_{w}d"] = lines.covering(start[first], old[bid[first]])
         record[f"successes_{w}d"] = lines.covering(start[success], end[success])
+    # w and end are now those of the widest window
     record["open_bids"] = record[f"bids_{w}d"] - record[f"known_outcomes_{w}d"]
     latest = lines.largest(start[success], end[success], known[success], missing=NEVER)
-    record["since_success"] = np.where(latest == NEVER, NEVER, submitted - latest)
+    record["since_success"] = np.where(latest == NEVER, -1, submitted - latest)
     return record
 
 
-def _columns(record: Mapping[str, Integers | npt.NDArray[np.int32]]) -> dict[str, pa.Array]:
+def _columns(record: Mapping[str, Integers]) -> dict[str, pa.Array]:
     """The declared features from `_record`."""
     columns = {name: pa.array(numbers) for name, numbers in record.items()}
     for w in DAYS:
@@ -100,7 +101,7 @@ def _columns(record: Mapping[str, Integers | npt.NDArray[np.int32]]) -> dict[str
         rate = record[f"successes_{w}d"] / np.maximum(known, 1)
         columns[f"success_rate_{w}d"] = pa.array(rate, mask=known == 0)
     since = columns.pop("since_success").to_numpy()
-    columns["days_since_last_success"] = pa.array(since / MICROSECONDS_PER_DAY, mask=since == NEVER)
+    columns["days_since_last_success"] = pa.array(since / MICROSECONDS_PER_DAY, mask=since < 0)
     return columns
 
 
