@@ -42,4 +42,4 @@ def active_model(store: VersionStore) -> ActiveModel | None:
             since=datetime.fromisoformat(value["since"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptVersion(f"the pointer {POINTER} of the store {store.url} names no model: {error!r}") from error
+        raise CorruptVersion(f"the pointer {POINTER} of the store {store.url} names no model: {error!r}") from None

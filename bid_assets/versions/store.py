@@ -129,12 +129,12 @@ class VersionStore:
         try:
             return self._files.local(_path(manifest, manifest.file), manifest.sha256)
         except FileNotFoundError as error:
-            raise CorruptVersion(f"{url} is gone, though its manifest is still there; make the window again") from error
+            raise CorruptVersion(f"{url} is gone, though its manifest is still there; make the window again") from None
         except WrongChecksum as error:
             raise CorruptVersion(
                 f"{url} has SHA-256 {error}, but {manifest.sha256} was written; it must not be used: make the window again, "
                 "or restore the file"
-            ) from error
+            ) from None
 
     def set_head(self, asset: str, partition: str, version: str) -> None:
         """Make readers get `version`. Raises `VersionNotFound`."""
@@ -149,7 +149,7 @@ class VersionStore:
         try:
             return dict(orjson.loads(text))
         except (ValueError, TypeError) as error:
-            raise CorruptVersion(f"{self._files.url(name)} is damaged: {error}") from error
+            raise CorruptVersion(f"{self._files.url(name)} is damaged: {error}") from None
 
     def move_pointer(self, name: str, value: dict[str, Any]) -> None:
         """Give a named pointer a new value, atomically."""
@@ -224,7 +224,7 @@ class VersionStore:
             if path != _path(manifest, manifest.version + MANIFEST) or not _NAME.fullmatch(manifest.file):
                 raise ValueError(f"it is the manifest of {manifest.version} in window {manifest.partition}")
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptVersion(f"{self._files.url(path)} is damaged: {error}") from error
+            raise CorruptVersion(f"{self._files.url(path)} is damaged: {error}") from None
         return manifest
 
 
