@@ -43,7 +43,8 @@ def best_possible(
 ) -> dict[str, float | None]:
     """What the true probabilities themselves score on these bids: `roc_auc` (None where all labels are equal) and `log_loss`.
 
-    No model does better, but for luck. Raises `ValueError` for no bids, and for bids that are not of this market.
+    No model does better on a fair sample, but for luck. Bids that were decided early are no fair sample, since successes become
+    known sooner: on them the probabilities are too low, though their order is still the best. Raises `ValueError` for no bids, and for bids that are not of this market.
     """
     row = pc.index_in(bid_ids, value_set=truth["bid_id"])
     if not len(row) or row.null_count:
@@ -51,8 +52,7 @@ def best_possible(
         example = f", such as {unknown[0]}" if len(unknown) else ""
         raise ValueError(f"{len(unknown)} of {len(row)} bids are not of this simulated market{example}")
     probability = truth["true_probability"].take(row).to_numpy()
-    label = labels.cast(pa.bool_()).to_numpy(zero_copy_only=False) if isinstance(labels, pa.Array) else labels.to_numpy()
-    label = label.astype(np.bool_)
+    label = np.asarray(labels, dtype=np.bool_)
     clipped = probability.clip(1e-6, 1 - 1e-6)
     log_loss = -np.mean(np.where(label, np.log(clipped), np.log1p(-clipped)))
     return {"roc_auc": _roc_auc(probability, label), "log_loss": float(log_loss)}
