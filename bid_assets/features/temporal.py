@@ -27,11 +27,11 @@ FEATURES = (
 
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`. Terms that are not stated, or are rubbish, are missing."""
-    bids = bids_of(tables["raw_bids"], span)
+    bids = bids_of(tables["raw_bids"].select(["id", "submitted_at", "amount", "bid_settings_snapshot"]), span)
     time, amount = bids["submitted_at"], bids["amount"]
     budget, duration, fixed = _terms(bids["bid_settings_snapshot"])
     weekday = pc.day_of_week(time)
-    positive_budget = pc.if_else(pc.greater(budget, 0), budget, None)
+    ratio = pc.divide(amount, pc.if_else(pc.greater(budget, 0), budget, None))
     columns = {
         "hour": pc.hour(time),
         "weekday": weekday,
@@ -41,7 +41,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
         "duration_weeks": duration,
         "is_fixed_price": fixed,
         "amount": amount,
-        "amount_to_budget": pc.divide(amount, positive_budget),
+        "amount_to_budget": pc.if_else(pc.is_finite(ratio), ratio, None),
     }
     return FAMILY.table(bids["id"], time, columns)
 
