@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from string import Formatter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,8 @@ def job_texts(jobs: Jobs, rng: np.random.Generator) -> tuple[list[str], list[str
         "industry": _INDUSTRY[jobs.industry],
         "skill": _SKILL[needs[:, 0]],
         "other": _SKILL[needs[:, 1]],
-        "count": rng.integers(3, 60, len(jobs)).astype(object),
-        "days": rng.integers(2, 30, len(jobs)).astype(object),
+        "count": rng.integers(3, 60, len(jobs)).astype(str).astype(object),
+        "days": rng.integers(2, 30, len(jobs)).astype(str).astype(object),
     }
     everyone = np.ones(len(jobs), np.bool_)
     titles = _sentence(rng, phrases.TITLES, everyone, slots)
@@ -68,8 +69,8 @@ def bid_texts(
         "name": np.array(names, dtype=object),
         "skill": _SKILL[spoken[:, 0]],
         "other": _SKILL[spoken[:, 1]],
-        "count": rng.integers(2, 40, count).astype(object),
-        "days": rng.integers(2, 45, count).astype(object),
+        "count": rng.integers(2, 40, count).astype(str).astype(object),
+        "days": rng.integers(2, 45, count).astype(str).astype(object),
     }
     any_industry = {"industry": _INDUSTRY[rng.integers(len(INDUSTRIES), size=count)]}
     sentences = [_sentence(rng, phrases.GREETINGS, rng.random(count) < 0.7, slots)]
@@ -145,22 +146,22 @@ def _sentence(
 
 
 def _fill(templates: Sequence[str], choice: NDArray[np.int64], where: NDArray[np.bool_], slots: Mapping[str, Words]) -> Words:
-    """One sentence for each row with `where`, else nothing; template by template, so that each fills only its own places."""
+    """One sentence for each row with `where`, else nothing; template by template. {Skill} is {skill} at a sentence's start."""
     filled = np.full(len(where), "", dtype=object)
     for number, template in enumerate(templates):
         rows = np.flatnonzero(where & (choice == number))
-        names = [name for name in slots if "{" + name in template.lower()]
-        if not names:
-            filled[rows] = template
-            continue
-        for row, *words in zip(rows.tolist(), *(slots[name][rows] for name in names), strict=True):
-            values = dict(zip(names, map(str, words), strict=True))
-            filled[row] = template.format(**values, **{name.capitalize(): _capital(value) for name, value in values.items()})
+        text = filled[rows]
+        for literal, place, _, _ in Formatter().parse(template):
+            text = text + literal
+            if place:
+                words = slots[place.lower()][rows]
+                text = text + (words if place.islower() else _capital(words))
+        filled[rows] = text
     return filled
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _capital(words: Words) -> Words:
+    return np.array([word[:1].upper() + word[1:] for word in words.tolist()], dtype=object)
 
 
 def _joined(sentences: Sequence[Words]) -> list[str]:
