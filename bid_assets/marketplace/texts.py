@@ -25,7 +25,7 @@ _DELIVERABLE = np.array([category.deliverables for category in CATEGORIES], dtyp
 
 
 def job_texts(jobs: Jobs, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Titles and descriptions of 40 to 150 words. Each need is described; the tone shows how serious the client is."""
+    """Titles, and descriptions of mostly 45 to 120 words. Each need is described; the tone shows how serious the client is."""
     needs = _order(rng, jobs.needs)
     slots = {
         "deliverable": _deliverable(jobs),
