@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,6 +37,13 @@ def postgres() -> Iterator[EmbeddedServer]:
 @pytest.fixture
 def new_database(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
     """Makes fresh empty databases, and drops them at the end."""
+    with fresh_databases(postgres) as make:
+        yield make
+
+
+@contextmanager
+def fresh_databases(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
+    """A function that makes an empty database and gives its URL; all of them are dropped at the end."""
     names: list[str] = []
 
     def make() -> str:
@@ -57,19 +65,39 @@ def app_db(new_database: Callable[[], str]) -> str:
     return new_database()
 
 
+@contextmanager
+def settings_for(folder: Path, app_db_url: str, dagster_db_url: str, **values: object) -> Iterator[Settings]:
+    """Settings with their home in `folder`, in the environment too, so that child processes agree."""
+    values = {
+        "HOME": folder / "home",
+        "APP_DB_URL": app_db_url,
+        "DAGSTER_DB_URL": dagster_db_url,
+        "ENCODER": "static",
+        **values,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in values.items():
+            patch.setenv(f"BID_ASSETS_{name}", str(value))
+        patch.setenv("DAGSTER_HOME", str(CHECKOUT))
+        get_settings.cache_clear()
+        yield get_settings()
+        get_settings.cache_clear()
+
+
 @pytest.fixture
-def settings(
-    app_db: str, new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Settings]:
-    """The settings of a test, in the environment too, so that child processes agree."""
-    monkeypatch.chdir(tmp_path)
-    values = {"HOME": tmp_path / "home", "APP_DB_URL": app_db, "DAGSTER_DB_URL": new_database(), "ENCODER": "static"}
-    for name, value in values.items():
-        monkeypatch.setenv(f"BID_ASSETS_{name}", str(value))
-    monkeypatch.setenv("DAGSTER_HOME", str(CHECKOUT))
-    get_settings.cache_clear()
-    yield get_settings()
-    get_settings.cache_clear()
+def settings(app_db: str, new_database: Callable[[], str], tmp_path: Path) -> Iterator[Settings]:
+    """The settings of a test."""
+    with settings_for(tmp_path, app_db, new_database()) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def static_encoder() -> Path:
+    """The folder of a static encoder, distilled once and kept between runs; `home / "encoders"` may be a link to its parent."""
+    from bid_assets.features.encoder import distilled
+
+    return distilled(CHECKOUT / ".bid_assets" / "tests")
 
 
 @pytest.fixture

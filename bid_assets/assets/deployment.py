@@ -54,16 +54,11 @@ def decide(store: VersionStore, model: Any, report: dict[str, Any], settings: Se
 
     judgement = judge(report, Thresholds(**settings.model_dump(include=set(THRESHOLDS))))
     active = active_model(store)
-    newest = active is None or active.model.partition <= model.partition
-    order = {
-        "rule": "no model of a later window is active",
-        "figure": None if active is None else active.model.partition,
-        "limit": model.partition,
-        "passed": newest,
-    }
+    later = active.model.partition if active is not None and active.model.partition > model.partition else None
+    order = {"rule": "no model of a later window is active", "figure": later, "limit": model.partition, "passed": later is None}
     return {
         "model": asdict(model),
-        "activate": judgement.passed and newest,
-        "reason": judgement.reason if newest else f"the active model learned from a later window, {order['figure']}",
+        "activate": judgement.passed and later is None,
+        "reason": judgement.reason if later is None else f"the active model learned from a later window, {later}",
         "rules": [*judgement.rules, order],
     }

@@ -54,7 +54,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.Output[Any]]:
         from bid_assets.modelling.train import NotTrainable, train
 
-        dataset = context.resources.store.manifest(*loaded_versions(context, "training_dataset")[-1][:3])
+        loaded = loaded_versions(context, "training_dataset")[-1]
+        dataset = context.resources.store.manifest(loaded.asset, loaded.partition, loaded.version)
         parameters = TrainingParameters(**config.model_dump())  # type: ignore[attr-defined]
         try:
             model = train(training_dataset, parameters, dataset.info.get("encoder_fingerprint"))

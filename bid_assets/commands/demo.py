@@ -78,7 +78,7 @@ def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Tab
     )
     rows = [
         ("base rate", report["baselines"]["base_rate"]),
-        ("history-only logistic regression", report["baselines"]["history_logistic"]),
+        ("history-only logistic regression", report["baselines"]["history_logistic_regression"]),
     ]
     for name, metrics in [
         *rows,

@@ -136,4 +136,4 @@ def _label(node: Any) -> str:
         return f"[red]{node.ref.asset} {node.ref.partition} {node.ref.version}: manifest is gone[/red]"
     commit = (manifest.code.git_commit or "no commit")[:10] + ("+changes" if manifest.code.dirty else "")
     rows = "" if manifest.rows is None else f", {manifest.rows:,} rows"
-    return f"[bold]{manifest.asset}[/bold] {manifest.partition} [cyan]{manifest.version}[/cyan]{rows} [dim]({commit})[/dim]"
+    return f"[bold]{manifest.partition}[/bold] [cyan]{manifest.version}[/cyan]{rows} [dim]({commit})[/dim]"

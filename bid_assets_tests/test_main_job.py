@@ -1,0 +1,325 @@
+"""The main job, whole: a market in a real PostgreSQL, runs through a real Dagster instance, and what the store then says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg2
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from click.testing import CliRunner, Result
+
+from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.cli import main
+from bid_assets.definitions import build_defs
+from bid_assets.instance import open_instance
+from bid_assets.runs import RunOutcome, materialise
+from bid_assets.settings import Settings
+from bid_assets.versions.activation import active_model
+from bid_assets.versions.manifest import Manifest
+from bid_assets.versions.store import VersionStore
+from bid_assets.versions.tables import WindowedTable
+from bid_assets.windows import Cadence, as_utc, utc_now
+from bid_assets_tests.conftest import fresh_databases, settings_for
+
+pytestmark = pytest.mark.slow
+
+WEEKS, LOOKBACK = 8, 6
+FAMILIES = ("profile_features", "bid_temporal_features", "profile_historical_features")
+EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
+RAW = ("raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes", "rejected_rows")
+DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
+
+
+@dataclass
+class Platform:
+    """A platform after its first run."""
+
+    settings: Settings
+    store: VersionStore
+    first_run: dict[str, Any]
+
+    @property
+    def window(self) -> str:
+        """The window of the first run's cutoff."""
+        return str(self.first_run["cutoff_windows"][0]["window"])
+
+    def head(self, asset: str, window: str | None = None) -> Manifest:
+        found = self.store.head(asset, window or self.window)
+        assert found is not None
+        return found
+
+    def rows(self, asset: str, window: str | None = None) -> pa.Table:
+        keys = [window or self.window]
+        return WindowedTable(self.store, asset, keys, self.store.heads(asset, keys)).read()
+
+    def versions(self) -> dict[str, int]:
+        return {asset: len(self.store.versions(asset)) for asset in self.store.assets()}
+
+
+def call(*arguments: str, fails: int = 0) -> Result:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == fails, result.output
+    return result
+
+
+def call_json(*arguments: str) -> Any:
+    return json.loads(call(*arguments, "--json").stdout)
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
+
+
+def make(platform: Platform, assets: list[str], window: str, **config: Any) -> RunOutcome:
+    with open_instance() as instance:
+        return materialise(build_defs(platform.settings, platform.store), instance, assets, [window], config=config)
+
+
+@pytest.fixture(scope="module")
+def platform(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, static_encoder: Path) -> Iterator[Platform]:
+    """A market of eight weeks, and the main job run over it."""
+    folder = tmp_path_factory.mktemp("platform")
+    (folder / "home").mkdir()
+    (folder / "home" / "encoders").symlink_to(static_encoder.parent)
+    with (
+        fresh_databases(postgres) as new_database,
+        settings_for(folder, new_database(), new_database(), LOOKBACK_WINDOWS=LOOKBACK) as settings,
+    ):
+        call("marketplace", "create", "--weeks", str(WEEKS), "--bids", "3000")
+        first = call_json("run")
+        yield Platform(settings, VersionStore(settings.resolved_store_url), first)
+
+
+def test_every_asset_has_a_version_of_every_window_that_was_run(platform: Platform) -> None:
+    windows = platform.first_run["windows"]
+    assert len(windows) == WEEKS
+    for asset in (*RAW, *FAMILIES, *EMBEDDINGS):
+        assert set(windows) <= set(platform.store.partitions(asset)), asset
+    for asset in DECIDING:
+        assert platform.store.partitions(asset) == [windows[-1]], asset
+
+
+def test_the_model_is_active_and_better_than_its_baselines(platform: Platform) -> None:
+    active = active_model(platform.store)
+    assert active is not None
+    assert active.model.version == platform.head("trained_model").version
+    report = json.loads(platform.store.fetch(platform.head("metrics_report")).read_bytes())
+    baselines = report["baselines"]
+    assert (
+        report["model_metrics"]["roc_auc"]
+        > baselines["history_logistic_regression"]["roc_auc"]
+        > baselines["base_rate"]["roc_auc"]
+    )
+
+
+def test_running_again_makes_no_new_version_and_keeps_the_active_model(platform: Platform) -> None:
+    before, active = platform.versions(), active_model(platform.store)
+    again = call_json("run")
+    assert again["windows"] == platform.first_run["windows"]
+    assert platform.versions() == before
+    assert active_model(platform.store) == active
+
+
+def test_the_dataset_is_split_by_time_and_train_was_known_before_the_holdout_begins(platform: Platform) -> None:
+    dataset = platform.rows("training_dataset")
+    train, holdout = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "holdout"))
+    assert train.num_rows > holdout.num_rows > 0
+    assert pc.max(train["outcome_timestamp"]).as_py() < pc.min(holdout["submitted_at"]).as_py()
+    assert pc.max(dataset["outcome_timestamp"]).as_py() < platform.head("training_dataset").cutoff
+
+
+def test_the_cutoff_is_the_end_of_a_closed_window_and_the_present_of_an_open_one(platform: Platform) -> None:
+    closed = platform.head("training_dataset")
+    assert closed.cutoff == Cadence.WEEKLY.window(platform.window).end
+    now = utc_now()
+    open_window = Cadence.WEEKLY.key(now)
+    call("run", "--from", open_window, "--to", open_window)
+    cutoff = platform.head("training_dataset", open_window).cutoff
+    assert cutoff is not None
+    assert now <= cutoff <= utc_now()
+
+
+def test_the_dataset_looks_back_over_its_windows_and_says_which(platform: Platform) -> None:
+    manifest = platform.head("training_dataset")
+    bids = [ref.partition for ref in manifest.inputs if ref.asset == "raw_bids"]
+    assert bids == platform.first_run["windows"][-LOOKBACK:]
+    assert manifest.info["windows_expected"] == manifest.info["windows_found"] == bids
+
+
+def test_the_lineage_of_the_model_reaches_raw_windows_and_the_commit(platform: Platform) -> None:
+    tree = call_json("lineage", "trained_model", "--partition", platform.window)
+    seen: dict[str, set[str]] = {}
+
+    def walk(node: dict[str, Any]) -> None:
+        seen.setdefault(node["asset"], set()).add(node["partition"])
+        assert "git_commit" in node["code"]
+        for child in node["inputs"]:
+            walk(child)
+
+    walk(tree)
+    assert {"training_dataset", *FAMILIES, *EMBEDDINGS, "raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes"} < set(seen)
+    assert seen["raw_bids"] > set(platform.first_run["windows"][-LOOKBACK:])  # history looks back further
+    assert "training_dataset" in call("lineage", "trained_model").stdout
+
+
+def test_a_raw_window_leads_downstream_to_the_model(platform: Platform) -> None:
+    below = call_json("lineage", "raw_bids", "--partition", platform.window, "--downstream")
+    assert {*FAMILIES, *DECIDING} <= {manifest["asset"] for manifest in below}
+
+
+def test_a_profile_and_a_bid_lead_to_the_datasets_and_models_that_contain_them(platform: Platform) -> None:
+    row = platform.rows("training_dataset").slice(0, 1).to_pylist()[0]
+    for option, value in (("--profile", row["profile_id"]), ("--bid", row["bid_id"])):
+        assert {"training_dataset", "trained_model"} <= {m["asset"] for m in call_json("lineage", option, value)}
+    assert call_json("lineage", "--profile", "nobody") == []
+
+
+def test_versions_are_listed_as_manifests(platform: Platform) -> None:
+    [manifest] = call_json("versions", "training_dataset", "--partition", platform.window)
+    assert Manifest.from_json(json.dumps(manifest).encode()) == platform.head("training_dataset")
+    assert platform.window in call("versions", "raw_bids").stdout
+
+
+@pytest.mark.parametrize("asset", ["profile_historical_features", "training_dataset", "trained_model", "metrics_report"])
+def test_a_version_is_rebuilt_from_its_pinned_inputs_with_the_same_content(platform: Platform, asset: str) -> None:
+    before = platform.versions()
+    head = platform.head(asset)
+    answer = call_json("rebuild", asset, "--partition", head.partition, "--version", head.version)
+    assert answer["same"] is True
+    assert platform.versions() == before
+
+
+def test_a_raw_version_cannot_be_rebuilt_and_says_why(platform: Platform) -> None:
+    head = platform.head("raw_bids")
+    failed = call("rebuild", "raw_bids", "--partition", head.partition, "--version", head.version, fails=1)
+    assert "raw versions cannot be rebuilt" in failed.stderr
+
+
+def test_a_window_alone_has_the_content_that_it_has_in_a_range(platform: Platform) -> None:
+    before = platform.versions()
+    window = platform.first_run["windows"][3]
+    assert make(platform, [*RAW, *FAMILIES, *EMBEDDINGS], window).succeeded
+    assert platform.versions() == before
+
+
+def test_rejected_rows_are_kept_counted_and_shown_by_a_check(platform: Platform) -> None:
+    rejected = {window: platform.rows("rejected_rows", window).num_rows for window in platform.first_run["windows"]}
+    window = max(rejected, key=lambda key: rejected[key])
+    assert rejected[window] > 0
+    assert platform.rows("rejected_rows", window).column_names == ["window", "table", "id", "reason"]
+    assert make(platform, list(RAW), window).succeeded
+    with open_instance() as instance:
+        key = dg.AssetCheckKey(dg.AssetKey("rejected_rows"), "rows_keep_the_contract")
+        [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    assert record.event is not None
+    evaluation = record.event.asset_check_evaluation
+    assert evaluation is not None
+    assert (evaluation.passed, evaluation.metadata["rejected_rows"].value) == (False, rejected[window])
+
+
+def test_plots_and_figures_are_shown_on_the_pages_of_the_assets(platform: Platform) -> None:
+    with open_instance() as instance:
+        shown = {
+            asset: record.asset_materialization.metadata
+            for asset in ("metrics_report", "feature_importances", "deployment")
+            if (record := instance.fetch_materializations(dg.AssetKey(asset), limit=1).records[0]).asset_materialization
+        }
+    assert {"roc_auc", "log_loss", "calibration_error", "roc_curve", "calibration_curve"} <= set(shown["metrics_report"])
+    assert "data:image/png;base64" in str(shown["feature_importances"]["importances"].value)
+    assert {"activated", "reason", "rules"} <= set(shown["deployment"])
+
+
+def test_a_backtest_gives_mean_and_spread_over_seeds(platform: Platform) -> None:
+    cutoff = Cadence.WEEKLY.window(platform.first_run["windows"][-2]).start
+    result = call_json("backtest", "--cutoff", f"{cutoff:%Y-%m-%d}", "--seeds", "2")
+    for figure in ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error"):
+        assert set(result[figure]) == {"mean", "std"}
+    assert result["train_rows"] > result["test_rows"] > 0
+    assert result["roc_auc"]["mean"] > 0.6
+
+
+def test_a_model_whose_file_was_changed_cannot_be_deployed(platform: Platform) -> None:
+    file = platform.store.fetch(platform.head("trained_model"))
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        outcome = make(platform, ["deployment"], platform.window)
+        assert not outcome.succeeded
+        assert file.name in outcome.failures[0]
+    finally:
+        file.write_bytes(content)
+
+
+def test_a_dataset_over_missing_windows_is_refused_unless_they_are_allowed_by_name(platform: Platform) -> None:
+    window = platform.first_run["windows"][2]
+    missing = [
+        Cadence.WEEKLY.key(Cadence.WEEKLY.window(window).start - timedelta(weeks=back)) for back in range(LOOKBACK - 1, 2, -1)
+    ]
+    refused = make(platform, ["training_dataset"], window)
+    assert f"--from {missing[0]} --to {missing[-1]}" in refused.failures[0]
+    allowed = make(platform, ["training_dataset"], window, training_dataset={"allow_missing_windows": missing})
+    assert allowed.succeeded
+    assert platform.head("training_dataset", window).info["windows_found"] == platform.first_run["windows"][:3]
+
+
+def test_too_few_outcomes_make_a_dataset_but_no_model_and_say_why(platform: Platform) -> None:
+    window = platform.first_run["windows"][0]
+    result = call_json("run", "--from", window, "--to", window)
+    [decision] = result["cutoff_windows"]
+    assert result["failures"] == []
+    assert decision["activated"] is False
+    assert "200" in decision["reason"]
+    assert set(decision["versions"]) == {"training_dataset"}
+
+
+def test_an_older_window_never_takes_over_from_a_newer_one(platform: Platform) -> None:
+    active = active_model(platform.store)
+    older = platform.first_run["windows"][-2]
+    [decision] = call_json("run", "--from", older, "--to", older)["cutoff_windows"]
+    assert decision["activated"] is False
+    assert "later window" in decision["reason"]
+    assert active_model(platform.store) == active
+
+
+def test_a_late_outcome_changes_labels_and_no_feature_of_a_past_bid(platform: Platform) -> None:
+    dataset = platform.rows("training_dataset")
+    bids = platform.rows("raw_bids")
+    undecided = bids.filter(pc.invert(pc.is_in(bids["id"], value_set=dataset["bid_id"]))).to_pylist()[0]
+    when = Cadence.WEEKLY.window(platform.window).end - timedelta(seconds=1)
+    assert platform.settings.app_db_url is not None
+    features = {asset: platform.head(asset) for asset in (*FAMILIES, *EMBEDDINGS)}
+    execute(
+        platform.settings.app_db_url,
+        "insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) "
+        f"values ('late', '{undecided['id']}', true, '{when.isoformat()}')",
+    )
+    call("run", "--from", platform.window, "--to", platform.window)
+    rebuilt = platform.rows("training_dataset")
+    assert set(rebuilt["bid_id"].to_pylist()) - set(dataset["bid_id"].to_pylist()) == {undecided["id"]}
+    for asset, before in features.items():
+        assert platform.head(asset).content_hash == before.content_hash, asset
+    names = [field["name"] for field in features["profile_historical_features"].schema or ()][2:]
+    old = rebuilt.filter(pc.is_in(rebuilt["bid_id"], value_set=dataset["bid_id"]))
+    assert old.select(["bid_id", *names]).equals(dataset.select(["bid_id", *names]))
+
+
+def test_an_error_is_one_line_and_a_traceback_only_on_request(platform: Platform) -> None:
+    failed = call("versions", "nonsense", fails=1)
+    assert failed.stderr.count("\n") == 1
+    assert "the store holds no versions of 'nonsense'" in failed.stderr
+    assert isinstance(CliRunner().invoke(main, ["--debug", "versions", "nonsense"]).exception, ValueError)
+    assert call("run", "--cutoff-windows", "some", fails=1).stderr.startswith("error: --cutoff-windows takes last, all")
+
+
+def test_times_in_the_json_of_a_run_carry_their_zone(platform: Platform) -> None:
+    assert as_utc(datetime.fromisoformat(platform.first_run["active_model"]["since"])) <= utc_now()
