@@ -40,3 +40,16 @@ def test_a_budget_of_nothing_gives_no_ratio() -> None:
 
 def test_a_missing_amount_stays_missing() -> None:
     assert features(bid_settings_snapshot='{"budget": 10}')["amount"] is None
+
+
+def test_a_ratio_too_large_for_a_number_is_missing() -> None:
+    assert features(amount=1e300, bid_settings_snapshot='{"budget": 1e-300}')["amount_to_budget"] is None
+
+
+def test_every_bid_gets_its_own_terms_though_equal_texts_are_read_once() -> None:
+    texts = ['{"budget": 1}', None, '{"budget": 2}', '{"budget": 1}']
+    rows = [{"id": f"b{i}", "submitted_at": START, "bid_settings_snapshot": text} for i, text in enumerate(texts)]
+    bids = table_of(contract.RAW_BIDS, [{"profile_id": "p", "job_id": "j", **row} for row in rows])
+    table = FAMILY.compute({"raw_bids": bids}, TimeRange(START, START + timedelta(weeks=1)), None)
+    assert table["budget"].to_pylist() == [1, None, 2, 1]
+    assert table.schema == FAMILY.schema
