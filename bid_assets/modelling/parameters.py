@@ -23,7 +23,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "validation_share": (0.01, 0.9),
     "min_labelled_bids": (2, 1e12),
     "min_per_class": (1, 1e12),
-    "threads": (1, 4096),
     "seed": (0, 2**31 - 1),
 }
 
@@ -38,9 +37,9 @@ class TrainingParameters:
     """Rounds without a better log loss on the validation part after which no more trees are tried."""
     learning_rate: float = 0.03
     max_depth: int = 4
-    min_child_weight: float = 10.0
-    """Least sum of hessians in a leaf: about 10 / (p (1 - p)) bids."""
-    subsample: float = 0.7
+    min_child_weight: float = 5.0
+    """Least sum of hessians in a leaf: about 5 / (p (1 - p)) bids."""
+    subsample: float = 0.5
     colsample_bytree: float = 0.2
     """Share of the features that a tree is offered; every column of the dataset counts alike (see `train`)."""
     l2: float = 10.0
@@ -54,7 +53,6 @@ class TrainingParameters:
     min_labelled_bids: int = 200
     min_per_class: int = 10
     """Fewest bids of either class in training and in holdout."""
-    threads: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:

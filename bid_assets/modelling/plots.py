@@ -45,7 +45,10 @@ def calibration_png(report: Mapping[str, Any]) -> bytes:
         s=[10 + 40 * b["rows"] / most for b in bins],
         color=_INK,
     )
-    axes.set(xlabel="predicted probability of success", ylabel="rate of success", xlim=(0, 1), ylim=(0, 1.01))
+    lowest = min((min(b["mean_probability"], b["label_rate"]) for b in bins), default=0.0)
+    highest = max((max(b["mean_probability"], b["label_rate"]) for b in bins), default=1.0)
+    limits = (max(0.0, lowest - 0.05), min(1.0, highest + 0.05))
+    axes.set(xlabel="predicted probability of success", ylabel="rate of success", xlim=limits, ylim=limits)
     axes.set_title("Calibration" if error is None else f"Calibration, error {error:.3f}")
     return _png(figure)
 

@@ -74,8 +74,8 @@ class Components:
 
     column: str
     type: pa.DataType
-    mean: Matrix
-    axes: Matrix
+    mean: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +87,8 @@ class Components:
         matrix = np.full((len(values), len(self.axes)), np.nan, dtype=np.float32)
         for start in range(0, len(values), _CHUNK):
             present, vectors = _vectors(values.slice(start, _CHUNK))
+            # double precision: in single, a row's sum would depend on how many rows are multiplied at once, and a bid scored
+            # alone could fall on the other side of a split than it did in training
             matrix[start + np.flatnonzero(present)] = (vectors - self.mean) @ self.axes.T
         return matrix
 
@@ -213,4 +215,4 @@ def _principal_components(name: str, values: pa.Array, wanted: int) -> Component
     _, axes = np.linalg.eigh(squares / max(count, 1) - np.outer(mean, mean))
     axes = axes.T[::-1][: min(wanted, dimension, max(count - 1, 0))]
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    return Components(name, values.type, mean.astype(np.float32), np.ascontiguousarray(axes, dtype=np.float32))
+    return Components(name, values.type, mean, np.ascontiguousarray(axes))

@@ -18,6 +18,9 @@ from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
 
+SINGLE_THREAD_CELLS = 5_000_000
+"""Below this size of the matrix (rows x features) one thread does it all."""
+
 
 class NotTrainable(Exception):
     """There is not enough to learn from; the message says what is lacking, in words."""
@@ -128,6 +131,11 @@ class _Learner:
         everything = self._data(np.ones(len(self.success), dtype=bool))
         return bytes(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False).save_raw("ubj"))
 
+    @property
+    def _threads(self) -> int:
+        """One for little data, else all (0): more are slower there, and much slower on a busy machine. Results do not differ."""
+        return 1 if self.matrix.size < SINGLE_THREAD_CELLS else 0
+
     def _settings(self) -> dict[str, Any]:
         return {
             "objective": "binary:logistic",
@@ -140,7 +148,7 @@ class _Learner:
             "colsample_bytree": self.parameters.colsample_bytree,
             "lambda": self.parameters.l2,
             "seed": self.parameters.seed,
-            "nthread": self.parameters.threads,
+            "nthread": self._threads,
             "verbosity": 0,
         }
 
@@ -150,7 +158,7 @@ class _Learner:
             self.success[rows],
             feature_weights=self.feature_weights,
             missing=np.nan,
-            nthread=self.parameters.threads,
+            nthread=self._threads,
             ref=ref,
         )
 

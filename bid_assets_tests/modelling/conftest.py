@@ -1,0 +1,28 @@
+"""One market, its dataset and its model, made once for all tests of this folder."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.train import train
+from bid_assets_tests.modelling.market import Market, market
+
+QUICK = TrainingParameters(learning_rate=0.1, max_rounds=100, early_stopping_rounds=10, embedding_components=4)
+
+
+@pytest.fixture(scope="session")
+def a_market() -> Market:
+    return market()
+
+
+@pytest.fixture(scope="session")
+def dataset(a_market: Market) -> pa.Table:
+    return a_market.dataset()
+
+
+@pytest.fixture(scope="session")
+def model(dataset: pa.Table) -> BidSuccessModel:
+    return train(dataset, QUICK, "an-encoder")

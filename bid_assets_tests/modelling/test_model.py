@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bid_assets.modelling.dataset import feature_columns
+from bid_assets.modelling.model import BASE, BidSuccessModel
+from bid_assets.modelling.preprocess import WrongColumns
+from bid_assets.modelling.train import train
+from bid_assets_tests.modelling.conftest import QUICK
+
+CHILD = """
+from bid_assets.modelling.train import train
+from bid_assets_tests.modelling.conftest import QUICK
+from bid_assets_tests.modelling.market import market
+print(train(market().dataset(), QUICK, "an-encoder").content_hash())
+"""
+
+
+def test_probabilities_are_float64_between_0_and_1_one_per_row(model: BidSuccessModel, dataset: pa.Table) -> None:
+    probability = model.predict(dataset)
+    assert probability.dtype == np.float64
+    assert probability.shape == (dataset.num_rows,)
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_a_model_scores_a_table_that_has_nothing_but_its_features(model: BidSuccessModel, dataset: pa.Table) -> None:
+    alone = dataset.select(feature_columns(dataset)[::-1])
+    np.testing.assert_array_equal(model.predict(alone), model.predict(dataset))
+
+
+def test_a_row_scores_the_same_alone_as_among_others(model: BidSuccessModel, dataset: pa.Table) -> None:
+    together = model.predict(dataset.slice(0, 200))
+    alone = [model.predict(dataset.slice(row, 1))[0] for row in range(200)]
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_no_rows_give_no_probabilities(model: BidSuccessModel, dataset: pa.Table) -> None:
+    assert model.predict(dataset.slice(0, 0)).shape == (0,)
+
+
+def test_a_table_that_does_not_fit_is_one_error_that_names_all_columns(model: BidSuccessModel, dataset: pa.Table) -> None:
+    broken = dataset.drop_columns(["rate", "skills"])
+    with pytest.raises(WrongColumns, match="column 'rate' is missing; column 'skills' is missing"):
+        model.predict(broken)
+
+
+def test_contributions_add_up_to_the_log_odds(model: BidSuccessModel, dataset: pa.Table) -> None:
+    names, contributions = model.contributions(dataset.slice(0, 50))
+    assert names == [*model.feature_names, BASE]
+    probability = model.predict(dataset.slice(0, 50))
+    np.testing.assert_allclose(contributions.sum(axis=1), np.log(probability / (1 - probability)), atol=1e-4)
+
+
+def test_a_model_comes_back_from_joblib_as_it_was(model: BidSuccessModel, dataset: pa.Table, tmp_path: Path) -> None:
+    model.predict(dataset)
+    joblib.dump(model, tmp_path / "model.joblib")
+    again = joblib.load(tmp_path / "model.joblib")
+    assert again.content_hash() == model.content_hash()
+    np.testing.assert_array_equal(again.predict(dataset), model.predict(dataset))
+
+
+def test_scoring_leaves_no_trace_in_the_model(dataset: pa.Table) -> None:
+    model = train(dataset, replace(QUICK, max_rounds=3), None)
+    before = pickle.dumps(model)
+    model.predict(dataset)
+    assert pickle.dumps(model) == before
+
+
+def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_threads(model: BidSuccessModel) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
+    child = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == model.content_hash()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": 0.123},
+        {"encoder_fingerprint": "another"},
+        {"trees": b"other trees"},
+        {"parameters": replace(QUICK, seed=5)},
+    ],
+)
+def test_whatever_decides_a_score_or_a_call_is_in_the_hash(model: BidSuccessModel, change: dict[str, object]) -> None:
+    assert replace(model, **change).content_hash() != model.content_hash()  # type: ignore[arg-type]
+
+
+def test_a_vocabulary_in_another_order_is_another_model(model: BidSuccessModel) -> None:
+    swapped = tuple(
+        replace(encoding, values=encoding.values[::-1]) if encoding.column == "level" else encoding
+        for encoding in model.encodings
+    )
+    assert replace(model, encodings=swapped).content_hash() != model.content_hash()
+
+
+def test_the_facts_of_a_model_can_be_written_as_json(model: BidSuccessModel) -> None:
+    found = json.loads(json.dumps(model.facts(), allow_nan=False))
+    assert found["features"] == len(model.feature_names)
+    assert found["fit_rows"] + found["validation_rows"] <= found["train_rows"]
+
+
+def test_the_schema_names_the_columns_and_types_of_the_dataset(model: BidSuccessModel, dataset: pa.Table) -> None:
+    expected = dataset.select(feature_columns(dataset)).schema
+    assert model.feature_schema.equals(expected)

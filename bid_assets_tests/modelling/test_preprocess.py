@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bid_assets.modelling.preprocess import Components, Vocabulary, WrongColumns, encode, fit
+from bid_assets_tests.modelling.market import vectors
+
+
+def fitted(table: pa.Table, size: int = 3, components: int = 2) -> tuple:
+    return fit(table, table.column_names, vocabulary_size=size, embedding_components=components)
+
+
+def test_numbers_stay_as_they_are_and_missing_is_nan() -> None:
+    table = pa.table({"x": [1.5, None, float("inf")], "n": pa.array([1, None, 3], pa.int8()), "b": [True, None, False]})
+    expected = [[1.5, 1, 1], [np.nan, np.nan, np.nan], [np.nan, 3, 0]]
+    np.testing.assert_array_equal(encode(table, fitted(table)), np.array(expected, dtype=np.float32))
+
+
+def test_a_vocabulary_keeps_the_most_frequent_values_and_of_equals_the_first_in_the_alphabet() -> None:
+    (vocabulary,) = fitted(pa.table({"kind": ["z", "z", "b", "a", "c", None]}))
+    assert vocabulary.values == ("z", "a", "b")
+    assert vocabulary.names == ("kind=z", "kind=a", "kind=b")
+
+
+def test_an_unknown_value_is_zeros_and_a_missing_one_is_nan_in_all_its_columns() -> None:
+    known = fitted(pa.table({"kind": ["a", "b"]}))
+    matrix = encode(pa.table({"kind": ["b", "never seen", None]}), known)
+    np.testing.assert_array_equal(matrix, [[0, 1], [0, 0], [np.nan, np.nan]])
+
+
+def test_a_list_marks_each_of_its_values_once_and_an_empty_one_is_not_missing() -> None:
+    known = fitted(pa.table({"skills": [["a", "b"], ["a"]]}))
+    matrix = encode(pa.table({"skills": [["b", "b", "a", None], [], None]}), known)
+    np.testing.assert_array_equal(matrix, [[1, 1], [0, 0], [np.nan, np.nan]])
+
+
+def test_components_are_those_of_scikit_learn_up_to_sign() -> None:
+    from sklearn.decomposition import PCA
+
+    values = np.random.default_rng(1).normal(size=(500, 6)) * [5, 1, 3, 1, 0.5, 2]
+    (components,) = fitted(pa.table({"v": vectors(values)}), components=3)
+    ours = encode(pa.table({"v": vectors(values)}), (components,))
+    theirs = PCA(3, svd_solver="full").fit_transform(values.astype(np.float32))
+    np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-3)
+
+
+def test_a_missing_vector_is_nan_in_every_component_and_no_part_of_the_fit() -> None:
+    values = np.random.default_rng(2).normal(size=(50, 4))
+    missing = np.arange(50) % 5 == 0
+    (with_gaps,) = fitted(pa.table({"v": vectors(values, missing)}))
+    (without,) = fitted(pa.table({"v": vectors(values[~missing])}))
+    np.testing.assert_array_equal(with_gaps.axes, without.axes)
+    matrix = encode(pa.table({"v": vectors(values, missing)}), (with_gaps,))
+    np.testing.assert_array_equal(np.isnan(matrix), np.repeat(missing[:, None], 2, axis=1))
+
+
+def test_no_more_components_are_kept_than_the_rows_can_give() -> None:
+    (components,) = fitted(pa.table({"v": vectors(np.eye(5)[:3])}), components=16)
+    assert components.axes.shape == (2, 5)
+
+
+def test_a_column_without_any_value_is_learnt_as_nothing() -> None:
+    table = pa.table({"kind": pa.nulls(2, pa.string()), "v": vectors(np.zeros((2, 4)), np.array([True, True]))})
+    assert encode(table, fitted(table)).shape == (2, 0)
+
+
+def test_everything_that_does_not_fit_is_said_at_once() -> None:
+    known = fitted(pa.table({"x": [1.0], "kind": ["a"], "v": vectors(np.zeros((1, 4)))}))
+    wrong = pa.table({"kind": [1], "v": vectors(np.zeros((1, 5)))})
+    with pytest.raises(
+        WrongColumns, match=r"'x' is missing; column 'kind' is int64, not string; column 'v' is .*\[5\], not .*\[4\]"
+    ):
+        encode(wrong, known)
+
+
+def test_a_type_that_cannot_be_a_feature_is_named() -> None:
+    with pytest.raises(WrongColumns, match="'when' is date32"):
+        fitted(pa.table({"when": pa.array([0], pa.date32())}))
+
+
+def test_encodings_read_dictionaries_and_large_strings_as_texts() -> None:
+    known = fitted(pa.table({"kind": ["a", "b"]}))
+    for column in (pa.array(["b"]).dictionary_encode(), pa.array(["b"], pa.large_string())):
+        np.testing.assert_array_equal(encode(pa.table({"kind": column}), known), [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Vocabulary("k", pa.string(), ("a", "b")), Vocabulary("k", pa.string(), ("b", "a"))),
+        (
+            Components("v", pa.float32(), np.zeros(2), np.eye(2)),
+            Components("v", pa.float32(), np.ones(2), np.eye(2)),
+        ),
+    ],
+)
+def test_a_digest_tells_what_decides_the_encoding(one: Vocabulary, other: Vocabulary) -> None:
+    assert one.digest() != other.digest()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from bid_assets.modelling import train as training
+from bid_assets.modelling.dataset import KEY_COLUMNS
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.train import NotTrainable, time_ordered_parts, train
+from bid_assets_tests.features.tables import START
+from bid_assets_tests.modelling.conftest import QUICK
+from bid_assets_tests.modelling.market import day, market
+
+
+def relabelled(dataset: pa.Table, split: str, *, success: bool) -> pa.Table:
+    labels = pc.if_else(pc.equal(dataset["split"], split), success, dataset["target_is_success"])
+    return dataset.set_column(dataset.column_names.index("target_is_success"), "target_is_success", labels)
+
+
+def test_a_model_learns_what_there_is_to_learn(model: BidSuccessModel, dataset: pa.Table) -> None:
+    holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
+    assert roc_auc_score(holdout["target_is_success"].to_numpy(), model.predict(holdout)) > 0.8
+
+
+def test_the_holdout_has_no_part_in_the_model(model: BidSuccessModel, dataset: pa.Table) -> None:
+    flipped = pc.if_else(
+        pc.equal(dataset["split"], "train"), dataset["target_is_success"], pc.invert(dataset["target_is_success"])
+    )
+    other = dataset.set_column(dataset.column_names.index("target_is_success"), "target_is_success", flipped)
+    assert train(other, QUICK, "an-encoder").content_hash() == model.content_hash()
+
+
+def test_other_seeds_give_other_models(model: BidSuccessModel, dataset: pa.Table) -> None:
+    assert train(dataset, replace(QUICK, seed=1), "an-encoder").trees != model.trees
+
+
+def test_the_number_of_threads_does_not_change_the_model(
+    model: BidSuccessModel, dataset: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SINGLE_THREAD_CELLS", 0)
+    assert train(dataset, QUICK, "an-encoder").content_hash() == model.content_hash()
+
+
+def test_an_empty_dataset_is_not_trainable() -> None:
+    with pytest.raises(NotTrainable, match="no labelled bid"):
+        train(market(300).dataset(cutoff=START), QUICK)
+
+
+def test_too_few_labelled_bids_are_not_trainable() -> None:
+    with pytest.raises(NotTrainable, match="150 labelled bids; at least 200 are wanted"):
+        train(market(150).dataset(), QUICK)
+
+
+@pytest.mark.parametrize("split", ["train", "holdout"])
+@pytest.mark.parametrize("success", [True, False])
+def test_a_part_with_one_kind_of_outcome_only_is_not_trainable(dataset: pa.Table, split: str, *, success: bool) -> None:
+    with pytest.raises(NotTrainable, match=f"the {split} part has .*min_per_class"):
+        train(relabelled(dataset, split, success=success), QUICK)
+
+
+def test_a_dataset_without_features_is_not_trainable(dataset: pa.Table) -> None:
+    with pytest.raises(NotTrainable, match="no feature"):
+        train(dataset.select(list(KEY_COLUMNS)), QUICK)
+
+
+def test_features_without_any_value_give_the_base_rate(dataset: pa.Table) -> None:
+    empty = dataset.select([*KEY_COLUMNS, "rate", "level"])
+    for name in ("rate", "level"):
+        empty = empty.set_column(empty.column_names.index(name), name, pa.nulls(len(empty), empty.schema.field(name).type))
+    rate = pc.mean(dataset.filter(pc.equal(dataset["split"], "train"))["target_is_success"]).as_py()
+    np.testing.assert_allclose(train(empty, QUICK).predict(empty), rate, atol=0.02)
+
+
+@pytest.mark.parametrize("column", ["bid_text", "level"])
+def test_a_column_without_a_single_number_to_learn_from_is_harmless(dataset: pa.Table, column: str) -> None:
+    nothing = dataset.append_column("nothing", pa.nulls(dataset.num_rows, pa.string()))
+    assert train(nothing, QUICK).predict(nothing).shape == (dataset.num_rows,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", 0.0), ("max_depth", 0), ("subsample", 1.5), ("validation_share", 1.0)]
+)
+def test_a_parameter_out_of_range_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be between"):
+        TrainingParameters(**{name: value})  # type: ignore[arg-type]
+
+
+histories = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30), st.booleans()), min_size=30, max_size=80).map(sorted)
+
+
+@given(histories, st.sampled_from([0.1, 0.2, 0.4]))
+def test_validation_is_the_newest_part_and_fitting_knows_nothing_of_its_time(
+    history: list[tuple[int, int, bool]], share: float
+) -> None:
+    submitted = np.array([time for time, _, _ in history], dtype=np.int64)
+    known = submitted + np.array([delay for _, delay, _ in history])
+    success = np.array([label for _, _, label in history])
+    parameters = TrainingParameters(validation_share=share, min_per_class=3)
+    try:
+        fitted, validation = time_ordered_parts(submitted, known, success, parameters)
+    except NotTrainable:
+        return
+    begin = submitted[validation].min()
+    assert not (fitted & validation).any()
+    assert validation.sum() >= round(len(history) * share)
+    assert (submitted[fitted] < begin).all()
+    purged = fitted & (known < begin)
+    enough = min(success[purged].sum(), (~success[purged]).sum()) >= 3
+    assert (known[fitted] < begin).all() or not enough
+
+
+def test_validation_grows_until_it_holds_enough_of_the_rarer_class() -> None:
+    """What was decided soon is nearly all success: the newest fifth alone would hold no failure."""
+    submitted = np.arange(100, dtype=np.int64)
+    success = np.ones(100, dtype=bool)
+    success[[5, 10, 15, 20, 25, 60, 65, 70]] = False
+    fitted, validation = time_ordered_parts(submitted, submitted, success, TrainingParameters(min_per_class=2))
+    assert (~success[validation]).sum() == 2
+    assert np.flatnonzero(validation)[0] == 65
+    assert fitted.sum() == 65
+
+
+def test_validation_never_takes_more_than_half() -> None:
+    success = np.ones(100, dtype=bool)
+    success[:12] = False
+    _, validation = time_ordered_parts(np.arange(100), np.arange(100), success, TrainingParameters(min_per_class=2))
+    assert validation.sum() == 50
+
+
+def test_an_older_part_with_one_kind_of_outcome_is_not_trainable() -> None:
+    success = np.zeros(100, dtype=bool)
+    success[80:] = True
+    with pytest.raises(NotTrainable, match="one kind of outcome only"):
+        time_ordered_parts(np.arange(100), np.arange(100), success, TrainingParameters())
+
+
+def test_a_dataset_that_is_all_train_needs_no_holdout() -> None:
+    model = train(market(400).dataset(holdout_share=0, cutoff=day(150)), QUICK)
+    assert model.training["train_rows"] > 200
