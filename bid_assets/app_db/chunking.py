@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,14 @@ import pyarrow.compute as pc
 from bid_assets.windows import MONDAY, TimeRange
 
 
-def cut(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) -> list[TimeRange]:
+class Part(NamedTuple):
+    """A part of a range, and how many rows were counted there."""
+
+    span: TimeRange
+    rows: int
+
+
+def cut(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) -> list[Part]:
     """Cut `span` at multiples of `step` (from `MONDAY`) into parts of about `limit` rows, and never without need.
 
     `counts` has `bucket` (start of a stretch of time that divides `step`) and `rows`, in any order. A part exceeds
@@ -21,8 +29,24 @@ def cut(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) -> list[
     origin = int(MONDAY.timestamp()) * 1_000_000
     buckets = pc.cast(counts["bucket"], pa.int64()).to_numpy()
     steps, members = np.unique((buckets - origin) // width, return_inverse=True)
-    rows = np.bincount(members, weights=counts["rows"].to_numpy(), minlength=len(steps))
-    part = (np.cumsum(rows) - 1) // limit
-    cuts = [MONDAY + int(step_index) * step for step_index in steps[1:][np.diff(part) > 0]]
-    edges = [span.start, *(edge for edge in cuts if edge > span.start), span.end]
-    return [TimeRange(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+    rows = np.bincount(members, weights=counts["rows"].to_numpy(), minlength=len(steps)).astype(np.int64)
+    first = np.flatnonzero(np.diff((np.cumsum(rows) - 1) // limit, prepend=-1) > 0)[1:]
+    edges = [span.start, *(MONDAY + int(index) * step for index in steps[first]), span.end]
+    sizes = [int(part.sum()) for part in np.split(rows, first)]
+    return [Part(TimeRange(*ends), size) for *ends, size in zip(edges, edges[1:], sizes, strict=False)]
+
+
+class Covered:
+    """Ranges of time that are known of, for asking whether another one lies within them."""
+
+    def __init__(self) -> None:
+        self._ranges: list[TimeRange] = []
+
+    def add(self, span: TimeRange) -> None:
+        """One more range; it is joined to the one that was added before, where they touch."""
+        if self._ranges and self._ranges[-1].end == span.start:
+            span = TimeRange(self._ranges.pop().start, span.end)
+        self._ranges.append(span)
+
+    def __contains__(self, span: TimeRange) -> bool:
+        return any(known.start <= span.start and span.end <= known.end for known in self._ranges)

@@ -99,24 +99,23 @@ class Queries:
             f" WHERE {_within(source.time, span)} AND {_is_valid(source)}"
         )
 
-    def rejected_rows(self, sources: Iterable[RowSource], span: TimeRange, home_of_undated: datetime | None) -> str:
-        """The rejected rows of `span`, with the columns of `REJECTED_ROWS`.
+    def rejected_rows(
+        self, dated: Iterable[RowSource], span: TimeRange, undated: Iterable[RowSource], home_of_undated: datetime
+    ) -> str:
+        """The rejected rows of `dated` in `span`, with the columns of `REJECTED_ROWS`; empty where nothing is asked.
 
-        With `home_of_undated`, also those without a usable time (all of them are rejected), in the window of that moment.
+        Beside them the rows of `undated` without a usable time, all of which are rejected, in the window of
+        `home_of_undated`.
         """
-        parts = []
-        for source in sources:
-            rejected = f"""'{source.table}' AS "table", {source.row}.id::text AS id, {source.rejection} AS reason
-                FROM {source.joined} WHERE"""
-            parts.append(
-                f"SELECT {self._window(source.moment)} AS window, {rejected}"
-                f" {_within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
-            )
-            if home_of_undated is not None:
-                window = self._window(f"{_literal(home_of_undated)}::timestamptz")
-                parts.append(
-                    f"SELECT {window} AS window, {rejected} {source.time} IS NULL OR NOT ({_within(source.time, USABLE_TIMES)})"
-                )
+        home = self._window(f"{_literal(home_of_undated)}::timestamptz")
+        parts = [
+            f"{self._rejected(source, self._window(source.moment))}"
+            f" WHERE {_within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
+            for source in dated
+        ] + [
+            f"{self._rejected(source, home)} WHERE {source.time} IS NULL OR NOT ({_within(source.time, USABLE_TIMES)})"
+            for source in undated
+        ]
         return " UNION ALL ".join(parts)
 
     def named_rows(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> str:
@@ -146,6 +145,11 @@ class Queries:
 
     def _window(self, moment: str) -> str:
         return _bin(f"{self._cadence.length.days} days", moment)
+
+    @staticmethod
+    def _rejected(source: RowSource, window: str) -> str:
+        return f"""SELECT {window} AS window, '{source.table}' AS "table", {source.row}.id::text AS id,
+            {source.rejection} AS reason FROM {source.joined}"""
 
     def _select(self, alias: str, table: str, schema: pa.Schema) -> str:
         types = self._columns[table]

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.app_db.chunking import cut
+from bid_assets.app_db.chunking import Covered, Part, cut
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
@@ -51,6 +52,7 @@ class Snapshot:
         self._limit = max(1, chunk_rows // LANES)
         self._sources = (self._queries.bids, self._queries.outcomes)
         self._counts: dict[tuple[str, TimeRange], pa.Table] = {}
+        self._flawless = {source.table: Covered() for source in self._sources}
 
     def extent(self) -> TimeRange | None:
         """From the first bid or outcome to just after the last one, rejected rows included; None where there is none."""
@@ -78,42 +80,42 @@ class Snapshot:
         Memory holds about `chunk_rows` bids at a time (or the bids of one hour, and where jobs, profiles and rejected
         rows are concerned of one window, if these are more).
         """
-        queries = {
-            "raw_bids": self._valid_bids(span),
-            "raw_bid_outcomes": self._valid_outcomes(span),
+        chunks = {
+            "raw_bids": self._valid(self._queries.bids, STREAMS["raw_bids"], span, self._limit),
+            "raw_bid_outcomes": self._valid(
+                self._queries.outcomes, STREAMS["raw_bid_outcomes"], span, _SHORT_ROWS * self._limit
+            ),
             "raw_jobs": self._named("jobs", "job_id", STREAMS["raw_jobs"], span),
             "raw_profiles": self._named("profiles", "profile_id", STREAMS["raw_profiles"], span),
             "rejected_rows": self._rejected(span),
         }[name]
-        return pa.RecordBatchReader.from_batches(STREAMS[name], self._batches(name, queries))
+        return pa.RecordBatchReader.from_batches(STREAMS[name], _batches(chunks, STREAMS[name], _ORDER[name]))
 
-    def _batches(self, name: str, queries: Iterator[str]) -> Iterator[pa.RecordBatch]:
-        for chunk in self._lanes.fetch_each(queries):
-            parts = _in_order(chunk, _ORDER[name])
-            del chunk  # or it would be kept while the next ones arrive
-            for part in parts:
-                yield from _conformed(part, STREAMS[name]).to_batches()
+    def _valid(self, source: RowSource, schema: pa.Schema, span: TimeRange, limit: int) -> Iterator[pa.Table]:
+        parts = self._cut([source], span, _HOUR, limit)
+        chunks = self._lanes.fetch_each(self._queries.valid_rows(source, schema, part.span) for part in parts)
+        for part in parts:
+            chunk = next(chunks)
+            if chunk.num_rows == part.rows:
+                self._flawless[source.table].add(part.span)
+            yield chunk
+            del chunk  # or it would be kept while the next one arrives (which zip would do, too)
 
-    def _valid_bids(self, span: TimeRange) -> Iterator[str]:
-        bids = self._queries.bids
-        for part in self._cut([bids], span, _HOUR, self._limit):
-            yield self._queries.valid_rows(bids, STREAMS["raw_bids"], part)
+    def _named(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.Table]:
+        parts = self._cut([self._queries.bids], span, self._cadence.length, LANES * self._limit)
+        return self._lanes.fetch_each(self._queries.named_rows(table, named_by, schema, part.span) for part in parts)
 
-    def _valid_outcomes(self, span: TimeRange) -> Iterator[str]:
-        outcomes = self._queries.outcomes
-        for part in self._cut([outcomes], span, _HOUR, _SHORT_ROWS * self._limit):
-            yield self._queries.valid_rows(outcomes, STREAMS["raw_bid_outcomes"], part)
+    def _rejected(self, span: TimeRange) -> Iterator[pa.Table]:
+        parts = self._cut(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit)
+        return self._lanes.fetch_each(query for part in parts if (query := self._rejected_query(part.span)))
 
-    def _named(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[str]:
-        for part in self._cut([self._queries.bids], span, self._cadence.length, self._limit):
-            yield self._queries.named_rows(table, named_by, schema, part)
+    def _rejected_query(self, part: TimeRange) -> str:
+        """Empty where nothing need be asked: streams of this snapshot have seen that every row is valid."""
+        flawed = [source for source in self._sources if part not in self._flawless[source.table]]
+        undated = self._sources if self._home_of_undated in part else ()
+        return self._queries.rejected_rows(flawed, part, undated, self._home_of_undated)
 
-    def _rejected(self, span: TimeRange) -> Iterator[str]:
-        for part in self._cut(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit):
-            undated = self._home_of_undated if self._home_of_undated in part else None
-            yield self._queries.rejected_rows(self._sources, part, undated)
-
-    def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[TimeRange]:
+    def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Part]:
         return cut(span, pa.concat_tables([self._counted(source, span) for source in sources]), step, limit)
 
     def _counted(self, source: RowSource, span: TimeRange) -> pa.Table:
@@ -144,6 +146,12 @@ def open_snapshot(url: str, *, cadence: Cadence, chunk_rows: int = 250_000) -> I
     """
     with open_lanes(url) as lanes:
         yield Snapshot(lanes, cadence, chunk_rows)
+
+
+def _batches(chunks: Iterator[pa.Table], schema: pa.Schema, order: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    for parts in map(_in_order, chunks, repeat(order)):
+        for part in parts:
+            yield from _conformed(part, schema).to_batches()
 
 
 def _in_order(chunk: pa.Table, order: tuple[str, ...]) -> Iterator[pa.Table]:

@@ -66,3 +66,9 @@ def test_json_text_stays_as_stored_unless_it_is_encoded_twice(stored: str | None
 def test_columns_without_rows_are_read() -> None:
     assert text_lists(column()).to_pylist() == []
     assert unwrapped(pa.chunked_array([], TEXT)).to_pylist() == []
+
+
+def test_columns_of_several_chunks_are_read() -> None:
+    chunked = pa.chunked_array([pa.array(['"[1]"', None], TEXT), pa.array(["[2]", '"[3]"'], TEXT)])
+    assert unwrapped(chunked).to_pylist() == ["[1]", None, "[2]", "[3]"]
+    assert text_lists(pa.chunked_array([['["a"]'], [None, '["b"]']])).to_pylist() == [["a"], None, ["b"]]

@@ -21,6 +21,7 @@ from bid_assets_tests.app_db.database import (
     outcome,
     read,
     rejections,
+    snapshot_of,
     standard_tables,
 )
 
@@ -124,6 +125,21 @@ def test_an_outcome_at_the_very_time_of_its_bid_is_fine(app_db: str) -> None:
     insert(app_db, "bids", [bid("b1", MONDAY)])
     insert(app_db, "bid_outcomes", [outcome("o1", "b1", MONDAY)])
     assert rejections(app_db) == []
+
+
+def test_rejected_rows_are_the_same_whether_they_are_read_first_or_last(app_db: str) -> None:
+    standard_tables(app_db)
+    insert(app_db, "bids", [bid(f"b{i}", MONDAY + i * WEEK, amount=-1 if i == 2 else 1) for i in range(4)])
+    insert(app_db, "bids", [bid("b9", None)])
+    insert(app_db, "bid_outcomes", [outcome(f"o{i}", f"b{i}", MONDAY + 3 * WEEK) for i in range(4)])
+    with snapshot_of(app_db, chunk_rows=2) as snapshot:
+        first = snapshot.stream("rejected_rows", ALL).read_all()
+    with snapshot_of(app_db, chunk_rows=2) as snapshot:
+        for name in ("raw_bids", "raw_bid_outcomes"):
+            snapshot.stream(name, ALL).read_all()
+        last = snapshot.stream("rejected_rows", ALL).read_all()
+    assert first["id"].to_pylist() == ["b2", "o2", "b9"]
+    assert last.equals(first)
 
 
 def test_rejected_bids_name_no_jobs_and_profiles(app_db: str) -> None:
