@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PLAIN_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 """How values become JSON in the store: dataclasses, times and numpy numbers included; NaN becomes null."""
 
+VOLATILE = {b"volatile": b"true"}
+"""Metadata of a field that is no part of the logical content, such as the moment at which a dataset was built."""
+
 _BLOCK = 1 << 16
 
 
@@ -30,13 +33,13 @@ def table_hash(table: pa.Table) -> str:
     """SHA-256 of a table's column names, types, values and nulls, in the order of columns and rows.
 
     Independent of chunking, slicing, dictionary or run-end encoding, 32 or 64 bit offsets and Parquet layout. Every NaN is
-    the same NaN, and -0.0 is 0.0; NaN and null differ. A field whose metadata has `volatile: true` is left out. A trip
-    through pandas keeps the hash only where pandas keeps the content: it turns NaN into null (and null into NaN), and
-    integers with nulls into floats. Raises `TypeError` for maps, unions and list views.
+    the same NaN, and -0.0 is 0.0; NaN and null differ. Fields marked `VOLATILE` are left out. A trip through pandas keeps
+    the hash only where pandas keeps the content: it takes null and NaN for one, and integers with nulls become floats.
+    Raises `TypeError` for maps, unions and list views.
     """
     digest = hashlib.sha256(str(table.num_rows).encode())
     for field, column in zip(table.schema, table.columns, strict=True):
-        if (field.metadata or {}).get(b"volatile") == b"true":
+        if (field.metadata or {}).items() >= VOLATILE.items():
             continue
         content = _Content()
         try:

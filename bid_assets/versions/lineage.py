@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -36,7 +36,7 @@ class LineageNode:
         def told(node: LineageNode) -> dict[str, Any]:
             if id(node) not in known:
                 facts = {name: getattr(node.manifest, name) for name in FACTS} if node.manifest is not None else {}
-                plain = orjson.loads(orjson.dumps({**vars(node.ref), **facts}, option=PLAIN_JSON))
+                plain = orjson.loads(orjson.dumps({**asdict(node.ref), **facts}, option=PLAIN_JSON))
                 known[id(node)] = {**plain, "inputs": [told(each) for each in node.inputs]}
             return known[id(node)]
 

@@ -15,7 +15,7 @@ from bid_assets.versions.hashing import PLAIN_JSON
 _CHECKSUM = b',\n  "checksum": "'
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class InputRef:
     """One exact version, and the hash of its content."""
 
@@ -97,7 +97,7 @@ class Manifest:
                 "created_at": datetime.fromisoformat(value["created_at"]),
                 "cutoff": None if value["cutoff"] is None else datetime.fromisoformat(value["cutoff"]),
                 "code": CodeVersion(**value["code"]),
-                "inputs": tuple(InputRef(**ref) for ref in value["inputs"]),
+                "inputs": tuple(InputRef(*ref.values()) for ref in value["inputs"]),
                 "schema": None if value["schema"] is None else tuple(value["schema"]),
             }
         )

@@ -128,7 +128,7 @@ class VersionStore:
         url = self.file_url(manifest)
         try:
             return self._files.local(_path(manifest, manifest.file), manifest.sha256)
-        except FileNotFoundError as error:
+        except FileNotFoundError:
             raise CorruptVersion(f"{url} is gone, though its manifest is still there; make the window again") from None
         except WrongChecksum as error:
             raise CorruptVersion(

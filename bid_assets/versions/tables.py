@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import dataset
 
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
@@ -37,31 +39,30 @@ class WindowedTable:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All windows as one table, or only `columns` of it, in their order.
 
-        Raises `CorruptVersion`, `KeyError` for a column that a window does not have, and `ValueError` where windows have
-        different columns or types. With neither a version nor a schema, the table has no columns and no rows.
+        Raises `CorruptVersion`, and `ValueError` for a column that there is not or where windows have different columns or
+        types. With neither a version nor a schema, the table has no columns and no rows.
         """
         if not self.manifests:
-            schema = self.schema or pa.schema([])
-            return schema.empty_table() if columns is None or self.schema is None else schema.empty_table().select(columns)
-        parts = [self._part(manifest, columns) for manifest in self.manifests]
+            return self._chosen(self.schema, columns).empty_table() if self.schema is not None else pa.table({})
+        with ThreadPoolExecutor() as pool:  # checksums and downloads wait for no lock
+            files = [str(file) for file in pool.map(self.store.fetch, self.manifests)]
+        tables = dataset.dataset(files, format="parquet")
+        parts = [self._chosen(part.physical_schema, columns) for part in tables.get_fragments()]
         for manifest, part in zip(self.manifests, parts, strict=True):
-            if not part.schema.equals(parts[-1].schema):
+            if not part.equals(parts[-1]):
                 raise ValueError(
                     f"{self.asset}: window {manifest.partition} has other columns than window {self.manifests[-1].partition} "
-                    f"({_difference(part.schema, parts[-1].schema)}); make it again with "
-                    f"`bid-assets run --from {manifest.partition}`"
+                    f"({_difference(part, parts[-1])}); make it again with `bid-assets run --from {manifest.partition}`"
                 )
-        return pa.concat_tables([part.replace_schema_metadata() for part in parts])
+        return tables.to_table(columns=parts[-1].names)
 
-    def _part(self, manifest: Manifest, columns: Sequence[str] | None) -> pa.Table:
-        file = pq.ParquetFile(self.store.fetch(manifest))
-        unknown = [name for name in columns or () if name not in file.schema_arrow.names]
-        if unknown:
-            raise KeyError(
-                f"{self.asset}: window {manifest.partition} has no column {', '.join(unknown)}; "
-                f"it has {', '.join(file.schema_arrow.names)}"
-            )
-        return file.read(columns=None if columns is None else list(columns)).select(columns or file.schema_arrow.names)
+    def _chosen(self, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+        """The fields asked for, in the order asked for."""
+        if columns is None:
+            return schema
+        if unknown := [name for name in columns if name not in schema.names]:
+            raise ValueError(f"{self.asset} has no column {', '.join(unknown)}; it has {', '.join(schema.names)}")
+        return pa.schema([schema.field(name) for name in columns])
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -40,9 +44,21 @@ tables = st.lists(rows, max_size=6).map(lambda found: pa.Table.from_pylist(found
 def test_chunks_slices_and_dictionaries_do_not_matter(table: pa.Table, cut: int) -> None:
     pieces = pa.concat_tables([table.slice(0, cut), table.slice(cut)])
     padded = pa.concat_tables([table, table]).combine_chunks().slice(0, table.num_rows)
-    encoded = table.set_column(3, "text", table["text"].dictionary_encode())
     assert table_hash(pieces) == table_hash(padded) == table_hash(table)
-    assert table_hash(encoded) == table_hash(table)
+
+
+@given(tables)
+def test_encodings_and_widths_of_offsets_do_not_matter(table: pa.Table) -> None:
+    text, texts = table["text"], table["texts"]
+    runs = pa.chunked_array([pc.run_end_encode(table["count"].combine_chunks())])
+    other = (
+        table.set_column(1, "count", runs)
+        .set_column(3, "text", text.dictionary_encode())
+        .set_column(4, "texts", texts.cast(pa.large_list(pa.large_string())))
+    )
+    assert table_hash(other) == table_hash(table)
+    assert table_hash(table.set_column(3, "text", text.cast(pa.large_string()))) == table_hash(table)
+    assert table_hash(table.set_column(3, "text", text.cast(pa.string_view()))) == table_hash(table)
 
 
 @given(tables)
@@ -80,14 +96,72 @@ def test_names_types_order_and_missing_values_matter() -> None:
         pa.table({"a": ["1", "2"]}),
         pa.table({"a": [["x"], []]}),
         pa.table({"a": [["x"], None]}),
+        pa.table({"a": [["x", None], None]}),
+        pa.table({"a": [["1"], ["2"]]}),
+        pa.table({"a": [["1", "2"], []]}),
+        pa.table({"a": [[], ["1", "2"]]}),
+        pa.table({"a": [b"1", b"2"]}),
+        pa.table({"a": [{"x": 1}, {"x": 2}]}),
+        pa.table({"a": [{"y": 1}, {"y": 2}]}),
+        pa.table({"a": [{"x": 1}, None]}),
+        pa.table({"a": [{"x": 1}, {"x": None}]}),
+        pa.table({"a": pa.array([[1.0], [2.0]], pa.list_(pa.float64(), 1))}),
+        pa.table({"a": pa.array([[1.0], [2.0]], pa.list_(pa.float64()))}),
+        pa.table({"a": pa.array([1, 2], pa.timestamp("us"))}),
+        pa.table({"a": pa.array([1, 2], pa.timestamp("us", "UTC"))}),
+        pa.table({"a": pa.array([Decimal("1.0"), Decimal("2.0")])}),
+        pa.table({"a": pa.array([Decimal("1.0"), Decimal("2.1")])}),
+        pa.table({"a": pa.array([b"1", b"2"], pa.binary(1))}),
+        pa.table({"a": [True, False]}),
+        pa.table({"a": [True, None]}),
+        pa.table({"a": pa.nulls(2)}),
+        pa.table({"a": pa.nulls(2, pa.int64())}),
+        pa.table({"a": [1, 2], "b": [3, 4]}),
+        pa.table({"b": [3, 4], "a": [1, 2]}),
+        pa.table({}),
     ]
     assert len({table_hash(table) for table in variants}) == len(variants)
+
+
+def test_all_nans_are_one_and_so_are_both_zeros() -> None:
+    bits = np.array([0x7FF8000000000000, 0x7FF8000000000001, 0xFFF8000000000000], dtype=np.uint64)
+    hashes = {table_hash(pa.table({"a": np.array([each]).view(np.float64)})) for each in bits}
+    assert len(hashes) == 1
+    assert table_hash(pa.table({"a": [0.0]})) == table_hash(pa.table({"a": [-0.0]}))
+
+
+def test_what_lies_under_a_null_does_not_matter() -> None:
+    one, other = (pa.array([1.0, hidden], mask=np.array([False, True])) for hidden in (5.0, 7.0))
+    assert table_hash(pa.table({"a": one})) == table_hash(pa.table({"a": other}))
+
+
+def test_a_table_without_gaps_keeps_its_hash_through_pandas() -> None:
+    table = pa.table({"n": [1, 2], "x": [0.5, -1.0], "s": ["a", "b"], "t": pa.array([1, 2], pa.timestamp("us", "UTC"))})
+    back = pa.Table.from_pandas(table.to_pandas(), preserve_index=False)
+    assert table_hash(back) == table_hash(table)
+
+
+def test_pandas_takes_missing_for_nan_and_so_changes_the_hash() -> None:
+    table = pa.table({"n": pa.array([1, None])})
+    assert table_hash(pa.Table.from_pandas(table.to_pandas(), preserve_index=False)) != table_hash(table)
+
+
+def test_a_type_without_a_defined_hash_is_refused_by_column() -> None:
+    table = pa.table({"m": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))})
+    with pytest.raises(TypeError, match="column 'm': no content hash is defined for the type map"):
+        table_hash(table)
 
 
 def test_a_volatile_column_is_no_part_of_the_content() -> None:
     schema = pa.schema([pa.field("n", pa.int64()), pa.field("cutoff", pa.int64(), metadata=VOLATILE)])
     one, other = (pa.table({"n": [1], "cutoff": [moment]}, schema=schema) for moment in (1, 2))
     assert table_hash(one) == table_hash(other)
+
+
+def test_json_is_hashed_as_it_reads_back() -> None:
+    moment = datetime(2026, 1, 5, tzinfo=UTC)
+    value = {2: (1, np.float64(0.5)), "at": moment, 10: float("nan")}
+    assert json_hash(value) == json_hash({"10": None, "2": [1, 0.5], "at": "2026-01-05T00:00:00+00:00"})
 
 
 def test_the_order_of_keys_does_not_matter_in_json() -> None:
