@@ -61,8 +61,8 @@ class VersionStore:
         making the window again is the cure.
         """
         _folder(draft.asset, draft.partition), _checked(draft.extension)
-        head = self._healthy_head(draft.asset, draft.partition)
-        if head is not None and same_version(draft, head):
+        head = self._readable_head(draft.asset, draft.partition)
+        if head is not None and same_version(draft, head) and self._intact(head):
             return Written(head, created=False)
         manifest = self._write_version(draft, write_file)
         self._files.replace(_path(manifest, HEAD), manifest.version.encode())
@@ -159,14 +159,14 @@ class VersionStore:
         """Where the version's file is."""
         return self._files.url(_path(manifest, manifest.file))
 
-    def _healthy_head(self, asset: str, partition: str) -> Manifest | None:
+    def _readable_head(self, asset: str, partition: str) -> Manifest | None:
         try:
-            head = self.head(asset, partition)
+            return self.head(asset, partition)
         except CorruptVersion:
             return None
-        if head is None or not self._files.intact(_path(head, head.file), head.sha256, head.bytes):
-            return None
-        return head
+
+    def _intact(self, manifest: Manifest) -> bool:
+        return self._files.intact(_path(manifest, manifest.file), manifest.sha256, manifest.bytes)
 
     def _write_version(self, draft: Draft, write_file: Callable[[Path], None]) -> Manifest:
         created_at, identity = utc_now(), identity_hash(draft)
