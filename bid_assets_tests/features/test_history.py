@@ -13,7 +13,9 @@ from bid_assets.features.history import DAYS, FAMILY
 from bid_assets.windows import TimeRange
 from bid_assets_tests.features.tables import START, at, bids_table, outcomes_table
 
-STEP = 84  # hours between the points of the time grid: two a week, so that 7, 30 and 90 days fall on or between them
+DAY = 24
+# few moments, many of them exactly 7, 30 or 90 days apart
+moments = st.builds(lambda day, window: DAY * (day + window), st.integers(0, 9), st.sampled_from([0, *DAYS]))
 
 
 class World(NamedTuple):
@@ -28,18 +30,18 @@ def worlds(draw: st.DrawFn) -> World:
     Some outcomes come before their bid, and some are of no bid at all: the reader refuses both, but the definition has an
     answer. Ids of outcomes do not follow time.
     """
-    points = draw(st.lists(st.tuples(st.sampled_from("pqr"), st.integers(0, 40)), min_size=1, max_size=16))
-    bids = [(f"b{index:02}", profile, point * STEP) for index, (profile, point) in enumerate(points)]
-    told = st.lists(st.tuples(st.booleans(), st.integers(-2, 30), st.integers(0, 9)), max_size=3)
+    made = draw(st.lists(st.tuples(st.sampled_from("pqr"), moments), min_size=1, max_size=16))
+    bids = [(f"b{index:02}", profile, moment) for index, (profile, moment) in enumerate(made)]
+    told = st.lists(st.tuples(st.booleans(), moments.map(lambda delay: delay - 2 * DAY), st.integers(0, 9)), max_size=3)
     outcomes = [
-        (f"o{digit}-{index}-{number}", bid[0], success, max(0, bid[2] + delay * STEP))
+        (f"o{digit}-{index}-{number}", bid[0], success, max(0, bid[2] + delay))
         for index, bid in enumerate([*bids, ("nobody's", "", 0)])
         for number, (success, delay, digit) in enumerate(draw(told))
     ]
     return World(bids, outcomes)
 
 
-EVERYTHING = TimeRange(START, at(60 * STEP))
+EVERYTHING = TimeRange(START, at(200 * DAY))
 
 
 def history(world: World, span: TimeRange = EVERYTHING) -> list[dict[str, object]]:
@@ -88,20 +90,18 @@ def test_long_records_are_what_the_definition_says(seed: int) -> None:
     assert history(world) == [by_definition(world, bid) for bid in sorted(bids, key=lambda bid: (bid[2], bid[0]))]
 
 
-@given(worlds(), st.integers(0, 40), st.data())
-def test_no_outcome_from_t_on_changes_a_feature_of_a_bid_submitted_by_t(world: World, point: int, data: st.DataObject) -> None:
-    t = point * STEP
+@given(worlds(), moments, st.data())
+def test_no_outcome_from_t_on_changes_a_feature_of_a_bid_submitted_by_t(world: World, t: int, data: st.DataObject) -> None:
     past = [outcome for outcome in world.outcomes if outcome[3] < t]
-    told = st.tuples(st.sampled_from(world.bids), st.booleans(), st.integers(point, 60))
-    later = [(f"n{n}", bid[0], won, when * STEP) for n, (bid, won, when) in enumerate(data.draw(st.lists(told, max_size=20)))]
+    told = st.tuples(st.sampled_from(world.bids), st.booleans(), moments)
+    later = [(f"n{n}", bid[0], won, t + wait) for n, (bid, won, wait) in enumerate(data.draw(st.lists(told, max_size=20)))]
     until = TimeRange(START, at(t) + timedelta(microseconds=1))
     assert history(World(world.bids, past + later), until) == history(world, until)
 
 
-@given(worlds(), st.integers(1, 40))
-def test_a_range_is_the_same_as_its_windows_one_by_one(world: World, point: int) -> None:
-    middle = at(point * STEP)
-    parts = history(world, TimeRange(START, middle)) + history(world, TimeRange(middle, at(60 * STEP)))
+@given(worlds(), moments)
+def test_a_range_is_the_same_as_its_parts(world: World, moment: int) -> None:
+    parts = history(world, TimeRange(START, at(moment))) + history(world, TimeRange(at(moment), EVERYTHING.end))
     assert parts == history(world)
 
 
@@ -113,10 +113,10 @@ def test_the_order_of_rows_does_not_matter(world: World, seed: int) -> None:
     assert history(shuffled) == history(world)
 
 
-@given(worlds(), st.integers(27, 40))
-def test_rows_older_than_the_look_back_do_not_matter(world: World, point: int) -> None:
-    span = TimeRange(at(point * STEP), at(60 * STEP))
-    oldest = point * STEP - FAMILY.lookback_days * 24
+@given(worlds(), moments)
+def test_rows_older_than_the_look_back_do_not_matter(world: World, moment: int) -> None:
+    span = TimeRange(at(moment), EVERYTHING.end)
+    oldest = moment - FAMILY.lookback_days * DAY
     recent = World([b for b in world.bids if b[2] >= oldest], [o for o in world.outcomes if o[3] >= oldest])
     assert history(recent, span) == history(world, span)
 
