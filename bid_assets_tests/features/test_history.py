@@ -121,6 +121,12 @@ def test_rows_older_than_the_look_back_do_not_matter(world: World, moment: int) 
     assert history(recent, span) == history(world, span)
 
 
+def test_the_look_back_reaches_a_bid_exactly_ninety_days_old() -> None:
+    world = World([("b0", "p", 0), ("b1", "p", 90 * DAY)], [])
+    kept = [bid for bid in world.bids if bid[2] >= 90 * DAY - FAMILY.lookback_days * DAY]
+    assert [row["bids_90d"] for row in history(World(kept, []), TimeRange(at(90 * DAY), EVERYTHING.end))] == [1]
+
+
 def test_a_bid_exactly_seven_days_old_counts_and_an_outcome_of_this_very_moment_does_not() -> None:
     world = World([("b0", "p", 0), ("b1", "p", 7 * 24)], [("o0", "b0", True, 7 * 24)])
     [_, second] = history(world)
