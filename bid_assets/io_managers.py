@@ -7,10 +7,12 @@ know one file format each. What a version is and how it is kept safe is the busi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -27,11 +29,14 @@ from bid_assets.splitting import split_by_window
 from bid_assets.versions.code import current_code_version
 from bid_assets.versions.hashing import json_hash, table_hash
 from bid_assets.versions.manifest import Draft, InputRef, Manifest
-from bid_assets.versions.store import VersionStore
+from bid_assets.versions.store import VersionStore, Written
 from bid_assets.versions.tables import WindowedTable, write_parquet
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import StepExecutionContext
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 SETTINGS_KEY = "bid_assets/settings"
 """Metadata key of an asset: the names of the settings that its content depends on."""
@@ -39,6 +44,9 @@ SETTINGS_KEY = "bid_assets/settings"
 TIME_COLUMN_KEY = "partition_expr"
 """Metadata key of an asset: the column that says which window a row belongs to (as in Dagster's database IO managers)."""
 
+
+WRITERS = 8
+"""Windows of a range run written at once: making files durable is waiting, not computing."""
 
 WINDOWED = dg.PythonObjectDagsterType(WindowedTable, name="WindowedTable")
 """For inputs that are pinned when the step starts and read when asked; Dagster wants one type object per name."""
@@ -116,15 +124,19 @@ class VersionedIOManager(dg.IOManager, ABC):
         keys = list(context.asset_partition_keys)
         asset = asset_name(context.asset_key)
         content_hashes = []
-        for done, (key, value) in enumerate(self.parts(context, keys, obj), start=1):
-            draft = self._draft(context, asset, key, value)
-            written = self.store.write(draft, lambda path, value=value: self.write_file(value, path))  # type: ignore[misc]
-            self.after_write(context, value, written.manifest)
+        writes = in_order(lambda part: self._write(context, asset, *part), self.parts(context, keys, obj), WRITERS)
+        for done, written in enumerate(writes, start=1):
             content_hashes.append(written.manifest.content_hash)
             self._show(context, written.manifest, created=written.created, alone=len(keys) == 1)
             report(asset, done, len(keys))
         data_version = content_hashes[0] if len(content_hashes) == 1 else json_hash(content_hashes)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
+
+    def _write(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Written:
+        draft = self._draft(context, asset, key, value)
+        written = self.store.write(draft, lambda path: self.write_file(value, path))
+        self.after_write(context, value, written.manifest)
+        return written
 
     def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
         """What else must happen once the version is there; for subclasses."""
@@ -289,6 +301,12 @@ class DecisionIOManager(JsonIOManager):
     The decision is written first, so that the pointer never names a decision that does not exist.
     """
 
+    def _write(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Written:
+        draft = self._draft(context, asset, key, value)
+        written = self.store.write(draft, lambda path: self.write_file(value, path))
+        self.after_write(context, value, written.manifest)
+        return written
+
     def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
         """Activate the model, if the decision says so."""
         from bid_assets.versions.activation import activate
@@ -328,6 +346,18 @@ def io_managers(store: VersionStore, settings: Settings) -> dict[str, VersionedI
         "decision_io_manager": DecisionIOManager(store, settings),
         "csv_io_manager": CsvIOManager(store, settings),
     }
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """`work` done on `items` by a few threads, results in order; no more items are taken than are being worked on."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def asset_name(key: dg.AssetKey) -> str:

@@ -186,7 +186,9 @@ def test_a_profile_and_a_bid_lead_to_the_datasets_and_models_that_contain_them(p
 
 def test_versions_are_listed_as_manifests(platform: Platform) -> None:
     [manifest] = call_json("versions", "training_dataset", "--partition", platform.window)
-    assert Manifest.from_json(json.dumps(manifest).encode()) == platform.head("training_dataset")
+    head = platform.head("training_dataset")
+    assert (manifest["version"], manifest["content_hash"], manifest["rows"]) == (head.version, head.content_hash, head.rows)
+    assert len(manifest["inputs"]) == len(head.inputs)
     assert platform.window in call("versions", "raw_bids").stdout
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 APP_DATABASE = "bid_assets_app"
 DAGSTER_DATABASE = "bid_assets_dagster"
+RELAXED = "&options=-csynchronous_commit%3Doff"
+"""Thousands of small commits, each of which would wait for the disk. If the machine dies, the last half second of Dagster's
+events may be lost, never their consistency; versions and lineage are in the store."""
 
 
 class DatabaseUnreachable(RuntimeError):
@@ -24,7 +27,9 @@ def app_db_url(settings: Settings) -> str:
 
 def dagster_db_url(settings: Settings) -> str:
     """The libpq URL of the database that holds Dagster's own storage."""
-    return libpq_url(settings.dagster_db_url) if settings.dagster_db_url else _embedded_url(settings, DAGSTER_DATABASE)
+    if settings.dagster_db_url:
+        return libpq_url(settings.dagster_db_url)
+    return _embedded_url(settings, DAGSTER_DATABASE) + RELAXED
 
 
 def libpq_url(url: str) -> str:

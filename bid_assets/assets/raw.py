@@ -47,11 +47,13 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         span = run_span(context, settings.cadence)
         url = app_db_url(settings)
         with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
-            watermark = snapshot.watermark()
-            rejected = snapshot.stream("rejected_rows", span).read_all()
+            watermark = {"watermark": dg.MetadataValue.json(snapshot.watermark())}
             for name in RAW_ASSETS:
-                rows = rejected if name == "rejected_rows" else snapshot.stream(name, span)
-                yield dg.Output(rows, output_name=name, metadata={"watermark": dg.MetadataValue.json(watermark)})
+                if name != "rejected_rows":
+                    yield dg.Output(snapshot.stream(name, span), output_name=name, metadata=watermark)
+            # last, since the reader need not look again at what those streams have seen to be valid
+            rejected = snapshot.stream("rejected_rows", span).read_all()
+            yield dg.Output(rejected, output_name="rejected_rows", metadata=watermark)
             yield rejected_rows_verdict(rejected)
 
     return raw_tables

@@ -13,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bid_assets.progress import listening
 
-console = Console()
+WIDE = 140
+
+console = Console(width=None if sys.stdout.isatty() else WIDE)
 notes = Console(stderr=True)
 """For bars and remarks, so that stdout carries nothing but the answer."""
 

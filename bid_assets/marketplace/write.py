@@ -47,6 +47,8 @@ def write(
             _make_room(cursor, list(tables), replace)
             _copy(cursor, tables, progress)
         partial.replace(truth_folder / TRUTH_FILE)
+        with made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"VACUUM ANALYZE {', '.join(tables)}")  # or the first read finds no covering index
     finally:
         made.dispose()
         partial.unlink(missing_ok=True)

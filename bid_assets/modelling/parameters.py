@@ -33,9 +33,9 @@ class TrainingParameters:
 
     max_rounds: int = 1000
     """Most trees; early stopping decides how many are used."""
-    early_stopping_rounds: int = 50
+    early_stopping_rounds: int = 30
     """Rounds without a better log loss on the validation part after which no more trees are tried."""
-    learning_rate: float = 0.03
+    learning_rate: float = 0.06
     max_depth: int = 4
     min_child_weight: float = 5.0
     """Least sum of hessians in a leaf: about 5 / (p (1 - p)) bids."""

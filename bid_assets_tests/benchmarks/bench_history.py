@@ -5,7 +5,7 @@
 One process, the same rows, all 14 columns. "Exact" ways are compared with ours, cell by cell, and must agree. Rolling
 windows cannot say which of the *window's bids* an outcome belongs to, nor take a corrected outcome back: they count outcomes by
 the moment when these became known. That is how such features are often written; only their `bids_*` columns are compared.
-The SQL function is called for a sample of bids, one call each, and its time is multiplied up.
+The SQL function is called for a sample of bids, by a script's loop and by one statement for all, and its time is multiplied up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import csv
 import io
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -192,18 +192,32 @@ def fill_postgres(url: str, tables: dict[str, pa.Table]) -> None:
         cursor.execute("ANALYZE")
 
 
-def per_bid_sql(url: str, asked: pa.Table) -> tuple[float, pa.Table]:
-    """Seconds, and features, of the bids `asked`: one call for each."""
+def call_by_call(url: str, asked: pa.Table) -> tuple[float, pa.Table]:
+    """Seconds, and features, of the bids `asked`: a script's loop, one statement for each."""
+    return _asked(url, [("SELECT %s AS bid_id, f.* FROM history(%s, %s) f", bid) for bid in _arguments(asked)])
+
+
+def in_one_statement(url: str, asked: pa.Table) -> tuple[float, pa.Table]:
+    """The same, the loop being the server's own."""
+    values = ", ".join(["(%s, %s, %s::timestamptz)"] * len(asked))
+    query = f"SELECT bid_id, f.* FROM (VALUES {values}) a (bid_id, profile, t), LATERAL history(a.profile, a.t) f"
+    return _asked(url, [(query, [value for bid in _arguments(asked) for value in bid])])
+
+
+def _arguments(asked: pa.Table) -> list[tuple[object, ...]]:
+    return [(bid["id"], bid["profile_id"], bid["submitted_at"]) for bid in asked.to_pylist()]
+
+
+def _asked(url: str, statements: Sequence[tuple[str, Sequence[object]]]) -> tuple[float, pa.Table]:
     rows = []
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SET timezone = 'UTC'")
         started = time.perf_counter()
-        for bid in asked.to_pylist():
-            cursor.execute("SELECT * FROM history(%s, %s)", (bid["profile_id"], bid["submitted_at"]))
-            rows.append((bid["id"], *cursor.fetchone()))
+        for query, values in statements:
+            cursor.execute(query, values)
+            rows += cursor.fetchall()
         seconds = time.perf_counter() - started
         names = [column.name for column in cursor.description]
-    return seconds, pa.table(dict(zip(["bid_id", *names], zip(*rows, strict=True), strict=True)))
+    return seconds, pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
 
 
 def agree(found: pa.Table, expected: pa.Table, columns: list[str]) -> None:
@@ -251,12 +265,13 @@ def compare(bids: int, repeats: int, sample: int) -> None:
         fill_postgres(url, tables)
         rows = np.random.default_rng(1).choice(bids, min(sample, bids), replace=False)
         asked = tables["raw_bids"].take(pa.array(rows))
-        per_bid_sql(url, asked.slice(0, len(asked) // 10))
-        seconds, found = per_bid_sql(url, asked)
+        for title, sql in (("SQL, one statement", in_one_statement), ("SQL, call by call", call_by_call)):
+            sql(url, asked.slice(0, 100))
+            seconds, found = sql(url, asked)
+            agree(found, expected, COLUMNS)
+            note = f"exact; {len(asked):,} bids in {seconds:.2f} s, multiplied up"
+            _report(title, seconds * bids / len(asked), base, note)
         postgres.release()
-    agree(found, expected, COLUMNS)
-    note = f"exact; {len(asked):,} bids in {seconds:.2f} s, multiplied up"
-    _report("SQL function, per bid", seconds * bids / len(asked), base, note)
 
 
 def _report(title: str, seconds: float, base: float, note: str) -> None:
