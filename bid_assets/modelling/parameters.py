@@ -36,11 +36,11 @@ class TrainingParameters:
     early_stopping_rounds: int = 30
     """Rounds without a better log loss on the validation part after which no more trees are tried."""
     learning_rate: float = 0.06
-    max_depth: int = 4
+    max_depth: int = 3
     min_child_weight: float = 5.0
     """Least sum of hessians in a leaf: about 5 / (p (1 - p)) bids."""
     subsample: float = 0.5
-    colsample_bytree: float = 0.2
+    colsample_bytree: float = 0.3
     """Share of the features that a tree is offered; every column of the dataset counts alike (see `train`)."""
     l2: float = 10.0
     """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
