@@ -136,7 +136,7 @@ def _fetch(name: str, target: Path) -> None:
     nobody asks a hub that does not answer for a minute and more.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     trouble, unwanted = None, [f"{folder}/*" for folder in OTHER_FORMATS] + OTHER_WEIGHTS
     try:
