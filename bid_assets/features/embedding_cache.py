@@ -40,6 +40,7 @@ class EmbeddingCache:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.dimension = dimension
+        self.process = os.getpid()
         self._turn = Lock()  # the map may grow only while no thread of this process is inside it
         self._environment = lmdb.open(str(folder), map_size=first_bytes, max_dbs=2, max_readers=MOST_PROCESSES, readahead=False)
         self._environment.reader_check()  # frees the places of readers that were killed
@@ -63,28 +64,34 @@ class EmbeddingCache:
         entries = [(_key(text), row.tobytes()) for text, row in zip(texts, vectors.astype("<f4", copy=False), strict=True)]
         self._in_turn(lambda: self._write(entries))
 
+    def close(self) -> None:
+        """Give the files back; the object is of no use afterwards."""
+        self._environment.close()
+
     def __len__(self) -> int:
         return self._in_turn(self._count)
 
     def _read(self, keys: list[bytes]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        found = np.zeros((len(keys), self.dimension), dtype="<f4")
-        known = np.zeros(len(keys), dtype=np.bool_)
-        length = found.itemsize * self.dimension
+        values, length = bytearray(), 4 * self.dimension
         with self._environment.begin(buffers=True) as transaction:
-            get, rows, vectors = transaction.get, self._rows, self._vectors
-            for place, key in enumerate(keys):
-                row = get(key, None, rows)
-                if row is None:
-                    continue
-                value = get(row, b"", vectors)
-                if len(value) != length:
-                    raise ValueError(
-                        f"the embedding cache {self.folder} holds a vector of {len(value) / 4:g} numbers where the encoder "
-                        f"makes {self.dimension}; remove that folder, and the texts will be encoded anew"
-                    )
-                found[place] = np.frombuffer(value, dtype="<f4")
-                known[place] = True
-        return found, known
+            get, vectors = transaction.get, self._vectors
+            rows = [get(key, None, self._rows) for key in keys]
+            for row in rows:
+                if row is not None:
+                    value = get(row, b"", vectors)
+                    if len(value) != length:
+                        raise ValueError(
+                            f"the embedding cache {self.folder} holds a vector of {len(value) / 4:g} numbers where the encoder "
+                            f"makes {self.dimension}; remove that folder, and the texts will be encoded anew"
+                        )
+                    values += value
+            known = np.fromiter((row is not None for row in rows), dtype=np.bool_, count=len(rows))
+        found = np.frombuffer(values, dtype="<f4").reshape(-1, self.dimension)
+        if known.all():
+            return found, known
+        everything = np.zeros((len(keys), self.dimension), dtype=np.float32)
+        everything[known] = found
+        return everything, known
 
     def _write(self, entries: list[tuple[bytes, bytes]]) -> None:
         with self._environment.begin(write=True) as transaction:
@@ -110,7 +117,7 @@ class EmbeddingCache:
                     self._environment.set_mapsize(0)
 
 
-_open: dict[tuple[int, Path], EmbeddingCache] = {}
+_open: dict[Path, EmbeddingCache] = {}
 _opening = Lock()
 
 
@@ -119,11 +126,14 @@ def open_cache(folder: Path, dimension: int) -> EmbeddingCache:
 
     Raises `ValueError` where this process has it open with another length of vectors.
     """
-    key = (os.getpid(), folder.resolve())
+    place = folder.resolve()
     with _opening:
-        if key not in _open:
-            _open[key] = EmbeddingCache(folder, dimension)
-    cache = _open[key]
+        inherited = [path for path, cache in _open.items() if cache.process != os.getpid()]
+        for path in inherited:
+            _open.pop(path).close()
+        if place not in _open:
+            _open[place] = EmbeddingCache(folder, dimension)
+        cache = _open[place]
     if cache.dimension != dimension:
         raise ValueError(f"the embedding cache {folder} is open for vectors of length {cache.dimension}, not {dimension}")
     return cache
