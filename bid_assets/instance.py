@@ -20,6 +20,7 @@ from bid_assets.app_db.database import dagster_db_url
 from bid_assets.settings import get_settings
 
 INSTANCE_FILE = "dagster.yaml"
+EVENTS_AT_ONCE = "1000"
 
 
 class PostgresStorage(DagsterPostgresStorage):
@@ -33,6 +34,7 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PostgresStorage:
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)  # the materialisations of a range run in few statements
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
         return cls(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
 
@@ -88,4 +90,7 @@ def dagster_home() -> Path:
 def open_instance() -> dg.DagsterInstance:
     """The instance that the web server and the daemon use too."""
     os.environ.setdefault("DAGSTER_HOME", str(dagster_home()))
-    return dg.DagsterInstance.get()
+    instance = dg.DagsterInstance.get()
+    # thousands of events: keep the connections, as the web server does, instead of opening one for each event
+    instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=20)
+    return instance

@@ -6,11 +6,13 @@ torch and sentence-transformers are imported only where the static model has to 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partialmethod
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,22 +102,17 @@ def declared_dimension(folder: Path) -> int | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and load reports off the terminal."""
+    """Keep the libraries' own bars, reports and remarks off the terminal; errors are raised as ever."""
     with ExitStack() as undo:
-        undo.callback(_set_environment, "TQDM_DISABLE", os.environ.get("TQDM_DISABLE"))
-        os.environ["TQDM_DISABLE"] = "1"
-        logging: Any = import_module("transformers.utils.logging")
-        undo.callback(logging.set_verbosity, logging.get_verbosity())
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        for name in ("transformers", "sentence_transformers", "model2vec", "skeletoken"):
+            logger = logging.getLogger(name)
+            undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        bars: Any = import_module("tqdm").tqdm
+        undo.callback(setattr, bars, "__init__", bars.__init__)
+        bars.__init__ = partialmethod(bars.__init__, disable=True)
+        import_module("transformers.utils.logging").disable_progress_bar()
         yield
-
-
-def _set_environment(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def _pooled_dimension(settings: dict[str, Any]) -> int | None:
