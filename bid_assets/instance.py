@@ -21,6 +21,7 @@ from bid_assets.settings import get_settings
 
 INSTANCE_FILE = "dagster.yaml"
 EVENTS_AT_ONCE = "1000"
+"""Dagster writes so many materialisations of a range run in one statement."""
 
 
 class PostgresStorage(DagsterPostgresStorage):
@@ -34,7 +35,7 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PostgresStorage:
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)  # the materialisations of a range run in few statements
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
         return cls(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
 

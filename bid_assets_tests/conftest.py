@@ -95,7 +95,7 @@ def settings(app_db: str, new_database: Callable[[], str], tmp_path: Path) -> It
 @pytest.fixture(scope="session")
 def static_encoder() -> Path:
     """The folder of a static encoder, distilled once and kept between runs; `home / "encoders"` may be a link to its parent."""
-    from bid_assets.features.encoder import distilled
+    from bid_assets.features.model_files import distilled
 
     return distilled(CHECKOUT / ".bid_assets" / "tests")
 

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from bid_assets.commands.settings import settings_markdown
 from bid_assets.settings import Settings
 
 
@@ -21,6 +24,11 @@ def test_daily_windows_leave_room_for_the_history(monkeypatch: pytest.MonkeyPatc
 def test_a_start_that_is_no_monday_is_refused_where_windows_are_weeks() -> None:
     with pytest.raises(ValidationError, match="weeks start on Monday"):
         Settings(start="2020-01-01")
+
+
+def test_the_page_of_settings_is_what_the_command_prints() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    assert page.endswith(settings_markdown() + "\n")
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -264,7 +264,9 @@ def _reachable_binaries(binaries: Path) -> Path:
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
             copy = Path(temporary) / "copy"
-            libraries = package.with_name(f"{package.name}.libs")  # the wheel's shared libraries, found relative to the programs
+            libraries = package.with_name(
+                f"{package.name}.libs"
+            )  # the wheel's shared libraries, found relative to the programs
             for source in (binaries.parent, *([libraries] if libraries.is_dir() else [])):
                 shutil.copytree(source, copy / source.relative_to(package.parent), symlinks=True)
             _open_to_readers(copy)

@@ -42,8 +42,11 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
     )
     def compute(context: dg.AssetExecutionContext, **tables: Any) -> dg.Output[pa.Table]:
         encoder = process_encoder(settings.encoder, settings.home) if family.needs_encoder else None
-        features = family.compute(tables, run_span(context, settings.cadence), encoder)
-        return dg.Output(features, metadata={"encoder_fingerprint": encoder.fingerprint} if encoder else {})
+        span = run_span(context, settings.cadence)
+        features = family.compute(tables, span, encoder)
+        fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
+        alone = len(context.partition_keys) == 1  # in a range run they would be the whole range's, shown for each window
+        return dg.Output(features, metadata={**(family.remarks(tables, span) if alone else {}), **fingerprint})
 
     return compute
 

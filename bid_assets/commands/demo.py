@@ -96,7 +96,7 @@ def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
 def _next_steps(active: ActiveModel, seconds: float) -> Panel:
     return Panel(
         f"Done in {seconds:.0f} s. What next:\n\n"
-        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]       the asset graph, runs and plots in the browser\n"
+        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]   the asset graph, runs and plots in the browser\n"
         f"  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         f"  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
         f"  [bold]bid-assets rebuild trained_model --partition {active.model.partition} --version {active.model.version}[/bold]\n"

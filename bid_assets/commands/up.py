@@ -22,10 +22,11 @@ def up(host: str, port: int) -> int:
     dagster_db_url(settings)
     console.print(f"Dagster UI: [link]http://{host}:{port}[/link]   (Ctrl-C stops everything)")
     command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(home / "workspace.yaml")]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would our children
     process = subprocess.Popen(
         [*command, "--host", host, "--port", str(port)], cwd=home, env={**os.environ, "DAGSTER_HOME": str(home)}
     )
-    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     while True:
         try:
             return max(process.wait(), 0)
