@@ -72,26 +72,26 @@ class EmbeddingCache:
         return self._in_turn(self._count)
 
     def _read(self, keys: list[bytes]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        values, length = bytearray(), 4 * self.dimension
-        with self._environment.begin(buffers=True) as transaction:
-            get, vectors = transaction.get, self._vectors
-            rows = [get(key, None, self._rows) for key in keys]
-            for row in rows:
-                if row is not None:
-                    value = get(row, b"", vectors)
-                    if len(value) != length:
-                        raise ValueError(
-                            f"the embedding cache {self.folder} holds a vector of {len(value) / 4:g} numbers where the encoder "
-                            f"makes {self.dimension}; remove that folder, and the texts will be encoded anew"
-                        )
-                    values += value
-            known = np.fromiter((row is not None for row in rows), dtype=np.bool_, count=len(rows))
-        found = np.frombuffer(values, dtype="<f4").reshape(-1, self.dimension)
-        if known.all():
-            return found, known
-        everything = np.zeros((len(keys), self.dimension), dtype=np.float32)
-        everything[known] = found
-        return everything, known
+        found = np.empty((len(keys), self.dimension), dtype="<f4")
+        room, length = found.view(np.uint8).reshape(-1).data, found.itemsize * self.dimension
+        unknown = []
+        with self._environment.begin() as transaction:
+            get, rows, vectors = transaction.get, self._rows, self._vectors
+            for place, key in enumerate(keys):
+                row = get(key, None, rows)
+                if row is None:
+                    unknown.append(place)
+                    continue
+                value = get(row, b"", vectors)
+                if len(value) != length:
+                    raise ValueError(
+                        f"the embedding cache {self.folder} holds a vector of {len(value) / 4:g} numbers where the encoder "
+                        f"makes {self.dimension}; remove that folder, and the texts will be encoded anew"
+                    )
+                room[place * length : (place + 1) * length] = value
+        known = np.ones(len(keys), dtype=np.bool_)
+        known[unknown], found[unknown] = False, 0
+        return found, known
 
     def _write(self, entries: list[tuple[bytes, bytes]]) -> None:
         with self._environment.begin(write=True) as transaction:

@@ -69,20 +69,18 @@ class CachedEncoder:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for start in range(0, len(texts), SLICE):
             part = texts.slice(start, SLICE)
-            vectors[start : start + len(part)] = self._encode_slice(part)
+            self._encode_slice(part, vectors[start : start + len(part)])
             report("encoding texts", start + len(part), len(texts))
         missing = pa.array(~vectors.any(axis=1))
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dimension, mask=missing)
 
-    def _encode_slice(self, texts: pa.ChunkedArray | pa.Array) -> Vectors:
-        """Vectors of a few texts, each distinct one dealt with once; zeros where there is none."""
-        told = pc.not_equal(pc.utf8_trim_whitespace(texts), "").fill_null(False).to_numpy(zero_copy_only=False)
+    def _encode_slice(self, texts: pa.ChunkedArray | pa.Array, vectors: Vectors) -> None:
+        """Put in the vectors of a few texts, each distinct one dealt with once; rows of missing texts stay as they are."""
+        told = pc.not_equal(pc.utf8_trim_whitespace(texts), "").fill_null(False)
         place: dict[str, int] = {}
-        index = [place.setdefault(text, len(place)) for text in texts.filter(pa.array(told)).to_pylist()]
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        index = [place.setdefault(text, len(place)) for text in texts.filter(told).to_pylist()]
         if place:
-            vectors[told] = self._distinct(list(place))[index]
-        return vectors
+            vectors[told.to_numpy(zero_copy_only=False)] = self._distinct(list(place))[index]
 
     def _distinct(self, texts: list[str]) -> Vectors:
         """Look all of them up; encode those that are new. What is kept counts: another process may have been quicker."""
