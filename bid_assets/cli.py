@@ -29,18 +29,14 @@ class Group(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            fail(f"{_one_line(error)}  (--debug shows where)")
+            message = str(getattr(error, "description", None) or error).strip() or type(error).__name__
+            fail(f"{message}  (--debug shows where)")
 
 
 def fail(message: str) -> NoReturn:
     """Say `message` on stderr and exit with 1."""
     click.echo(click.style("error: ", fg="red") + message, err=True)
     sys.exit(1)
-
-
-def _one_line(error: Exception) -> str:
-    text = str(getattr(error, "description", None) or error).strip() or type(error).__name__
-    return text if isinstance(error, OSError | ValueError | RuntimeError) else f"{text}"
 
 
 def example(*lines: str) -> str:
@@ -82,7 +78,7 @@ def marketplace() -> None:
 
 @marketplace.command("create", epilog=example("bid-assets marketplace create --weeks 26 --bids 20000 --seed 7"))
 @click.option("--weeks", default=26, show_default=True, help="Weeks of history.")
-@click.option("--bids", default=20_000, show_default=True, help="About so many bids.")
+@click.option("--bids", default=20_000, show_default=True, help="So many bids.")
 @click.option("--seed", default=7, show_default=True, help="Equal seeds give equal markets.")
 @click.option("--end", type=DAY, help="The market's last day (default: the start of the current week).")
 @click.option("--replace", is_flag=True, help="Replace what the application's tables hold.")

@@ -39,7 +39,7 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
     from bid_assets.modelling.backtest import backtest as judge
 
     store = VersionStore(settings.resolved_store_url)
-    keys = store.partitions("raw_bids")
+    keys = store.partitions(families()[-1].name)  # raw windows reach back further: histories need them, models cannot use them
     lookback = timedelta(days=settings.lookback_windows * settings.cadence.length.days)
     wanted = [key for key in keys if settings.cadence.window(key).end > cutoff - lookback]
     if not wanted or settings.cadence.window(wanted[-1]).end <= cutoff:
@@ -64,4 +64,4 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
         parameters=training_parameters(settings),
         cadence=settings.cadence,
     )
-    return figures
+    return {**figures, "first_window": wanted[0], "last_window": wanted[-1]}

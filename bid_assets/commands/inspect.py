@@ -56,7 +56,8 @@ def find_manifest(store: VersionStore, asset: str, partition: str | None, versio
         partitions = store.partitions(asset)
         owners = [key for key in partitions if version is None or any(m.version == version for m in store.versions(asset, key))]
         if not owners:
-            raise ValueError(f"the store holds no version {version or ''} of {asset!r}; `bid-assets versions ASSET` lists them")
+            wanted = f"version {version}" if version else "versions"
+            raise ValueError(f"the store holds no {wanted} of {asset!r}; `bid-assets versions ASSET` lists what there is")
         partition = owners[-1]
     if version is not None:
         return store.manifest(asset, partition, version)
