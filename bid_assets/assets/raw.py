@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import dagster as dg
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
 from bid_assets.checks import rejected_rows_check, rejected_rows_verdict
 from bid_assets.io_managers import TIME_COLUMN_KEY
@@ -44,6 +43,8 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         backfill_policy=RANGE_RUN,
     )
     def raw_tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[object] | dg.AssetCheckResult]:
+        from bid_assets.app_db.reader import open_snapshot  # its drivers take a while to load
+
         span = run_span(context, settings.cadence)
         url = app_db_url(settings)
         with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:

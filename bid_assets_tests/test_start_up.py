@@ -1,0 +1,32 @@
+"""What must not be imported: start-up stays quick because heavy libraries come when they are used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "sentence_transformers", "transformers", "xgboost", "sklearn", "matplotlib", "adbc_driver_manager", "polars")
+
+
+def imported_by(statement: str) -> set[str]:
+    program = f"import sys\n{statement}\nprint(*(name.partition('.')[0] for name in sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_the_code_location_loads_without_the_heavy_libraries() -> None:
+    assert not imported_by("import bid_assets.definitions") & set(HEAVY)
+
+
+def test_the_command_line_loads_without_dagster_pandas_and_pydantic() -> None:
+    assert not imported_by("import bid_assets.cli") & {*HEAVY, "dagster", "pandas", "pyarrow", "pydantic", "sqlalchemy"}
+
+
+@pytest.mark.parametrize("package", ["features", "modelling", "versions", "app_db", "marketplace"])
+def test_the_pure_packages_do_not_know_dagster(package: str) -> None:
+    modules = (
+        "import importlib, pkgutil, bid_assets.{0} as found\n"
+        "for module in pkgutil.iter_modules(found.__path__): importlib.import_module(f'bid_assets.{0}.{{module.name}}')"
+    ).format(package)
+    assert "dagster" not in imported_by(modules)
