@@ -187,7 +187,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         }
 
     def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, alone: bool) -> None:
-        metadata = materialization.metadata_of(manifest, self.store.file_url(manifest), created=created, brief=not alone)
+        metadata = materialization.metadata_of(manifest, self.store.file_url(manifest), created=created)
         if alone:
             context.add_output_metadata(metadata)
         else:

@@ -26,8 +26,8 @@ def plain_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def metadata_of(manifest: Manifest, url: str, *, created: bool, brief: bool) -> Metadata:
-    """A manifest for the eye. `brief` leaves out what would be repeated for each of many windows."""
+def metadata_of(manifest: Manifest, url: str, *, created: bool) -> Metadata:
+    """A manifest for the eye: the version and its figures, what it was made from, its columns, its code."""
     shown: Metadata = {
         "version": dg.MetadataValue.text(manifest.version),
         "new_version": dg.MetadataValue.bool(created),
@@ -40,8 +40,6 @@ def metadata_of(manifest: Manifest, url: str, *, created: bool, brief: bool) -> 
         shown["dagster/row_count"] = dg.MetadataValue.int(manifest.rows)
     if manifest.cutoff is not None:
         shown["cutoff"] = dg.MetadataValue.timestamp(manifest.cutoff)
-    if brief:
-        return shown
     if manifest.inputs:
         shown["inputs_table"] = _inputs_table(manifest.inputs)
         shown["inputs_links"] = dg.MetadataValue.md(_inputs_links(manifest.inputs))
