@@ -26,7 +26,7 @@ def test_the_command_line_loads_without_dagster_pandas_and_pydantic() -> None:
 @pytest.mark.parametrize("package", ["features", "modelling", "versions", "app_db", "marketplace"])
 def test_the_pure_packages_do_not_know_dagster(package: str) -> None:
     modules = (
-        "import importlib, pkgutil, bid_assets.{0} as found\n"
-        "for module in pkgutil.iter_modules(found.__path__): importlib.import_module(f'bid_assets.{0}.{{module.name}}')"
-    ).format(package)
+        f"import importlib, pkgutil, bid_assets.{package} as found\n"
+        f"for module in pkgutil.iter_modules(found.__path__): importlib.import_module(f'bid_assets.{package}.{{module.name}}')"
+    )
     assert "dagster" not in imported_by(modules)

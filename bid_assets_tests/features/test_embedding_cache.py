@@ -222,17 +222,3 @@ def test_readers_that_were_killed_do_not_use_up_the_places(tmp_path: Path) -> No
     dead.communicate()
     Writer(tmp_path, 0, 1, mark=1).finish()  # opening is what frees the places
     assert cache._environment.reader_check() == 0
-
-
-def test_a_text_is_looked_up_in_five_microseconds(tmp_path: Path) -> None:
-    """Hashing included, for texts of 700 characters; the best of thirty, so that a busy machine passes too."""
-    texts = [f"{number} " + "some words about a job " * 30 for number in range(2000)]
-    cache = EmbeddingCache(tmp_path, 384)
-    cache.store(texts, vectors_for(2000, 384))
-
-    def microseconds_per_text() -> float:
-        start = time.process_time()
-        assert cache.lookup(texts)[1].all()
-        return (time.process_time() - start) / len(texts) * 1e6
-
-    assert min(microseconds_per_text() for _ in range(30)) < 5
