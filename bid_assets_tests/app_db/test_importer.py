@@ -269,7 +269,7 @@ def test_a_row_is_found_at_the_line_where_an_editor_shows_it(tmp_path_factory, t
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not GSOC.is_dir(), reason=f"the real data set is not at {GSOC}")
-def test_the_real_data_set_is_imported_whole_in_seconds(app_db: str) -> None:
+def test_the_real_data_set_is_imported_whole_and_importing_it_again_changes_nothing(app_db: str) -> None:
     report = import_directory(app_db, GSOC)
     assert {table: done.inserted for table, done in report.written.items()} == {
         "profiles": 2_237,
