@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets import materialization
-from bid_assets.partitions import LOOKBACK_KEY, first_key_of_input
+from bid_assets.partitions import first_key_of_input
 from bid_assets.progress import report
 from bid_assets.settings import Settings
 from bid_assets.splitting import split_by_window
@@ -377,6 +377,3 @@ def as_table(value: Any) -> pa.Table:
     if isinstance(value, pd.DataFrame):
         return pa.Table.from_pandas(value, preserve_index=False)
     raise TypeError(f"expected an Arrow table or a pandas frame, got {type(value).__name__}")
-
-
-__all__ = ["LOOKBACK_KEY", "VersionedIOManager", "io_managers", "loaded_versions"]

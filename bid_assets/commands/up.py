@@ -24,7 +24,9 @@ def up(host: str, port: int) -> int:
     command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(home / "workspace.yaml")]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would our children
     process = subprocess.Popen(
-        [*command, "--host", host, "--port", str(port)], cwd=home, env={**os.environ, "DAGSTER_HOME": str(home)}
+        [*command, "--host", host, "--port", str(port)],
+        cwd=home,
+        env={**os.environ, "DAGSTER_HOME": str(home), "BID_ASSETS_HOME": str(settings.home)},
     )
     signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     while True:
