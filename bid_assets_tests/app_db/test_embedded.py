@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 
-from bid_assets.app_db import embedded
+from bid_assets.app_db import places
 from bid_assets.app_db.embedded import EmbeddedServer, PostgresUnavailable, server
+from bid_assets_tests.conftest import CHECKOUT
 
 HOLD = """
 import sys, time
@@ -32,20 +34,28 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="pg-"))
     made.chmod(0o755)
     yield made / "postgres"
-    if made.exists():
+    if running(made / "postgres"):
         EmbeddedServer(made / "postgres", durable=False).release()
-        shutil.rmtree(made)
+    shutil.rmtree(made, ignore_errors=True)
 
 
-def holder(folder: Path, seconds: float = 60) -> tuple[subprocess.Popen[str], str]:
+def holder(folder: Path, seconds: float = 60, **environment: str) -> tuple[subprocess.Popen[str], str]:
     """Another process that uses the server, and the URL that it sees."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLD, str(folder), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
 
 def running(folder: Path) -> bool:
     return (folder / "data" / "postmaster.pid").exists()
+
+
+def kill_server(folder: Path) -> None:
+    postmaster = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
+    children = postmaster.children()
+    postmaster.kill()
+    psutil.wait_procs(children, timeout=10)
 
 
 def ask(url: str, query: str) -> object:
@@ -100,6 +110,18 @@ def test_a_killed_user_does_not_keep_the_server_for_ever(folder: Path) -> None:
     assert not running(folder)
 
 
+def test_a_user_killed_while_it_made_the_data_folder_leaves_nothing_half_made(folder: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), "60"], stdout=subprocess.DEVNULL)
+    while not list(folder.glob("new-*/PG_VERSION")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    used = server(folder, durable=False)
+    assert ask(used.url("app"), "select 1") == 1
+    assert not list(folder.glob("new-*"))
+    used.release()
+
+
 def test_a_forked_child_does_not_stop_the_server_of_its_parent(folder: Path) -> None:
     mine = server(folder, durable=False)
     child = os.fork()
@@ -111,24 +133,84 @@ def test_a_forked_child_does_not_stop_the_server_of_its_parent(folder: Path) -> 
     mine.release()
 
 
-def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
-    first = server(folder, durable=True)
-    ask(first.url("app"), "create table t as select 42 as n")
-    os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    time.sleep(0.5)
-    os.close(first._lease)  # as if this process had died with it
-    first._lease = -1
-    second = server(folder, durable=True)
-    assert ask(second.url("app"), "select n from t") == 42
-    second.release()
+def test_a_forked_child_that_outlives_its_parents_lease_stands_in_nobodys_way(folder: Path) -> None:
+    mine = server(folder, durable=False)
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    mine.release()
+    other, url = holder(folder, seconds=0)
+    assert url
+    assert other.wait(30) == 0
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
-def test_a_path_too_long_for_a_socket_gets_a_short_folder_for_it(folder: Path) -> None:
-    long = folder.parent / ("x" * 100)
-    used = server(long, durable=False)
-    assert ask(used.url("app"), "select 1") == 1
-    assert len(str(used.sockets)) < 100
+def test_a_server_that_was_killed_is_started_again_and_has_what_was_committed(folder: Path) -> None:
+    used = server(folder, durable=True)
+    ask(used.url("app"), "create table t as select 42 as n")
+    kill_server(folder)
+    assert ask(server(folder).url("app"), "select n from t") == 42
     used.release()
+
+
+def test_the_last_one_out_of_a_killed_server_leaves_quietly(folder: Path) -> None:
+    used = server(folder, durable=False)
+    kill_server(folder)
+    used.release()
+    assert not running(folder)
+
+
+def test_notes_of_a_dead_server_whose_number_is_now_a_strangers_are_no_server(folder: Path) -> None:
+    server(folder, durable=False).release()
+    user = folder.joinpath("data").stat().st_uid
+    stranger = subprocess.Popen(["sleep", "60"], user=user)
+    (folder / "data" / "postmaster.pid").write_text(
+        f"{stranger.pid}\n{folder / 'data'}\n1\n5432\n{folder / 'data'}\n\n 1 1\nready\n"
+    )
+    used = server(folder, durable=False)
+    assert ask(used.url("app"), "select 1") == 1
+    assert stranger.poll() is None
+    used.release()
+    stranger.kill()
+    stranger.wait()
+
+
+def test_processes_with_other_variables_of_postgresql_share_it_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, url = holder(folder, PGPORT="5999", PGDATA="/nowhere", PGHOST="nowhere")
+    monkeypatch.delenv("PGPORT", raising=False)
+    mine = server(folder, durable=False)
+    assert mine.url("shared") == url
+    assert ask(url, "select 1") == 1
+    other.kill()
+    other.wait()
+    mine.release()
+
+
+def test_a_path_that_suits_no_socket_gets_a_short_folder_for_it_which_goes_with_the_server(folder: Path) -> None:
+    other, url = holder(folder.parent / ("it's 5% of a, b 語" * 5), TMPDIR=str(folder.parent))
+    used = server(folder.parent / ("it's 5% of a, b 語" * 5), durable=False)
+    assert used.url("shared") == url
+    assert ask(url, "select 1") == 1
+    other.kill()
+    other.wait()
+    used.release()
+    assert not used.sockets.exists()
+
+
+def test_a_path_that_a_shell_would_read_is_refused(folder: Path) -> None:
+    with pytest.raises(PostgresUnavailable, match="BID_ASSETS_POSTGRES_DATA"):
+        server(folder / "$(id)")
+
+
+def test_a_folder_with_other_files_in_it_is_left_alone(folder: Path) -> None:
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "letter.txt").write_text("dear")
+    with pytest.raises(PostgresUnavailable, match="not PostgreSQL's"):
+        server(folder, durable=False)
+    assert [path.name for path in (folder / "data").iterdir()] == ["letter.txt"]
+    (folder / "data" / "letter.txt").unlink()
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
@@ -141,43 +223,99 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 class TestAsRoot:
+    @pytest.fixture(autouse=True)
+    def system(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder that stands for /var/lib/bid_assets."""
+        monkeypatch.setattr(places, "SYSTEM_FOLDER", folder.parent / "system")
+        return folder.parent / "system"
+
     def test_no_mode_of_a_parent_folder_changes(self, folder: Path) -> None:
-        parents = [folder.parent, *folder.parent.parents, *embedded._binaries().parents]
+        parents = [folder.parent, *folder.parent.parents, *places.programs().parents]
         before = [parent.stat().st_mode for parent in parents]
         server(folder, durable=False).release()
         assert [parent.stat().st_mode for parent in parents] == before
 
-    def test_below_a_closed_folder_the_data_goes_where_the_server_can_reach_it(
-        self, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(embedded, "SYSTEM_FOLDER", folder.parent / "system")
-        tmp_path.chmod(0o700)
-        used = server(tmp_path / "home", durable=False)
+    def test_a_strict_umask_is_no_obstacle(self, folder: Path) -> None:
+        before = os.umask(0o077)
+        try:
+            used = server(folder / "new" / "postgres", durable=False)
+        finally:
+            os.umask(before)
         assert ask(used.url("app"), "select 1") == 1
-        assert used.folder.parent == folder.parent / "system"
-        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o701
         used.release()
 
-    def test_binaries_below_a_closed_folder_are_copied_once(
-        self, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    def test_below_a_closed_folder_the_data_goes_where_the_server_can_reach_it_and_stays_there(
+        self, tmp_path: Path, system: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tmp_path.chmod(0o700)
+        used = server(tmp_path / "home", durable=False)
+        ask(used.url("app"), "create table t as select 42 as n")
+        assert used.folder.parent == system
+        assert str(used.folder) in caplog.text
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+        used.release()
+        open_place = Path(tempfile.mkdtemp(prefix="pg-"))
+        open_place.chmod(0o755)
+        used.folder.rename(system / places.elsewhere(open_place / "home").name)  # as if its parents had been closed once
+        again = server(open_place / "home", durable=False)
+        assert ask(again.url("app"), "select n from t") == 42
+        again.release()
+        shutil.rmtree(open_place)
+
+    def test_data_that_its_owner_may_not_reach_any_more_is_not_passed_over(self, folder: Path) -> None:
+        server(folder / "postgres", durable=False).release()
+        folder.chmod(0o700)
+        with pytest.raises(PostgresUnavailable, match=f"may not enter {folder}"):
+            server(folder / "postgres", durable=False)
+
+    def test_programs_below_a_closed_folder_are_copied_once(
+        self, tmp_path: Path, folder: Path, system: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hidden = tmp_path / "venv"
-        package = embedded._binaries().parent.parent
-        for source in (embedded._binaries().parent, package.with_name(f"{package.name}.libs")):
+        package = places.programs().parent.parent
+        for source in (places.programs().parent, package.with_name(f"{package.name}.libs")):
             shutil.copytree(source, hidden / source.relative_to(package.parent), symlinks=True)
         hidden.chmod(0o700)
-        monkeypatch.setattr(embedded, "SYSTEM_FOLDER", folder.parent / "system")
-        monkeypatch.setattr(embedded, "_binaries", lambda: hidden / package.name / "pginstall18" / "bin")
-        used = server(folder, durable=False)
-        assert ask(used.url("app"), "select 1") == 1
-        assert used.binaries.is_relative_to(folder.parent / "system")
+        monkeypatch.setattr(places, "programs", lambda: hidden / package.name / "pginstall18" / "bin")
+        for _ in range(2):
+            used = server(folder, durable=False)
+            assert ask(used.url("app"), "select 1") == 1
+            assert used.programs.is_relative_to(system)
+            used.release()
+        assert len(list(system.iterdir())) == 1
         assert stat.S_IMODE(hidden.stat().st_mode) == 0o700
+
+    def test_the_data_of_somebody_stay_theirs(self, folder: Path) -> None:
+        server(folder, durable=False).release()
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        (folder.parent / "closed").mkdir(mode=0o700)
+        os.chown(folder.parent / "closed", 65534, 65534)
+        theirs = folder.rename(folder.parent / "closed" / "postgres")
+        used = server(theirs, durable=False)
+        assert ask(used.url("app"), "select 1") == 1
+        assert used.folder == theirs
+        assert {path.stat().st_uid for path in used.data.rglob("*")} == {65534}
         used.release()
+
+    @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv to become another user")
+    def test_without_root_it_runs_as_whoever_calls(self, folder: Path) -> None:
+        os.chown(folder.parent, 65534, 65534)
+        folder.parent.chmod(0o700)
+        rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # to read the interpreter below /root
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *rights]
+        done = subprocess.run(
+            [*become, sys.executable, "-c", HOLD, str(folder), "0"], cwd=CHECKOUT, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == f"postgresql://postgres@/shared?host={folder / 'data'}&port=5432", done.stderr
+        assert (folder / "data").stat().st_uid == 65534
+        assert not running(folder)
 
     def test_where_there_is_no_place_the_error_names_the_closed_folder_and_the_settings(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedded, "SYSTEM_FOLDER", tmp_path / "closed" / "system")
         (tmp_path / "closed").mkdir(mode=0o700)
-        with pytest.raises(PostgresUnavailable, match="BID_ASSETS_POSTGRES_DATA"):
+        monkeypatch.setattr(places, "SYSTEM_FOLDER", tmp_path / "closed" / "system")
+        with pytest.raises(PostgresUnavailable, match=r"may not enter .*BID_ASSETS_POSTGRES_DATA"):
             server(tmp_path / "closed" / "home", durable=False)
