@@ -21,6 +21,8 @@ def text_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """JSON texts as stored, but a JSON string that holds JSON ("double encoded") is replaced by what it holds."""
+    if pc.all(pc.starts_with(column, "{")).as_py():  # as good as always, and a tenth of the time
+        return column
     texts = column.combine_chunks()
     wrapped = pc.match_substring_regex(texts, r'^\s*"')
     if not pc.any(wrapped).as_py():

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import repeat
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,6 +21,9 @@ from bid_assets.app_db.database import DatabaseUnreachable
 
 LANES = 2
 """One query's rows are decoded while the server works on the next; more would only take more memory."""
+
+HELD = LANES + 1
+"""So many results are held at a time: each lane works on one, or has one ready, while one is being used."""
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SESSION = (
@@ -49,18 +53,18 @@ class Lanes:
         finally:
             self._free.put(cursor)
 
-    def fetch(self, query: str) -> pa.Table:
-        """All rows of one query."""
+    def fetch(self, query: str, texts: pa.Array | None = None) -> pa.Table:
+        """All rows of one query, with `texts` bound to its `$1` (a `text[]`) if there is one."""
         with self.cursor() as cursor:
-            cursor.execute(query)
+            cursor.execute(query, None if texts is None else pa.record_batch([_as_list(texts)], ["texts"]))
             return cursor.fetch_arrow_table()
 
-    def fetch_each(self, queries: Iterable[str]) -> Iterator[pa.Table]:
-        """The rows of each query, in order; at most `LANES` results are held at a time."""
+    def fetch_each(self, queries: Iterable[str], texts: Iterable[pa.Array | None] = repeat(None)) -> Iterator[pa.Table]:
+        """The rows of each query, in order; each with its `texts`. At most `HELD` results are held at a time."""
         waiting: deque[Future[pa.Table]] = deque()
-        for query in queries:
-            waiting.append(self._pool.submit(self.fetch, query))
-            if len(waiting) == LANES:
+        for query, bound in zip(queries, texts, strict=False):
+            waiting.append(self._pool.submit(self.fetch, query, bound))
+            if len(waiting) == HELD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -87,6 +91,10 @@ def _cursor(stack: ExitStack, url: str) -> Any:
     except dbapi.Error as error:
         raise DatabaseUnreachable(f"cannot connect to the application's database: {error}") from None
     return stack.enter_context(connection.cursor())
+
+
+def _as_list(texts: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
 
 
 def _begin(cursor: Any, *first: str) -> None:

@@ -7,7 +7,7 @@ rejected rows are each other's complement because both queries ask this one expr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ USABLE_TIMES = TimeRange(MONDAY, Cadence.WEEKLY.floor(datetime.max.replace(tzinf
 _LARGEST_AMOUNT = "1.7976931348623157e308"  # of a float8; NaN and infinity are greater in PostgreSQL's order
 _TEXTS = {"text", "character varying", "name", "citext"}
 _INTEGERS = {"smallint", "integer", "bigint"}
+_CASTS = {"integer": "bigint", "uuid": "uuid"}
 _REALS = {"real", "double precision"}
 _MOMENTS = {"timestamp with time zone", "timestamp without time zone", "date"}
 
@@ -51,7 +52,8 @@ class Queries:
         self._columns = columns
         self._cadence = cadence
         self.bids = self._bids()
-        self.outcomes = self._outcomes()
+        self.outcomes = self._outcomes(self.bids)
+        self.outcomes_of_flawless_bids = self._outcomes(self._flawless_bids())
 
     def _bids(self) -> RowSource:
         types = self._columns["bids"]
@@ -66,13 +68,17 @@ class Queries:
             WHEN p.id IS NULL THEN coalesce('profile ' || b.profile_id::text || ' is unknown', 'has no profile')
             {amount if "amount" in types else ""}
             WHEN b.job_id IS NULL THEN 'has no job' END"""
-        joined = f"bids b LEFT JOIN profiles p ON {self._same('p', 'profiles', 'id', 'b', 'bids', 'profile_id')}"
+        joined = f"(bids b LEFT JOIN profiles p ON {self._same('p', 'profiles', 'id', 'b', 'bids', 'profile_id')})"
         return RowSource("bids", "b", joined, _time("b", "submitted_at", types), moment, rejection)
 
-    def _outcomes(self) -> RowSource:
+    def _flawless_bids(self) -> RowSource:
+        """Bids of which it is known that all with a usable time are valid."""
+        return replace(self.bids, joined="bids b", rejection=f"CASE WHEN {_unusable(self.bids.moment)} THEN 'has no time' END")
+
+    def _outcomes(self, bids: RowSource) -> RowSource:
         types = self._columns["bid_outcomes"]
         moment = _moment("o", "outcome_timestamp", types)
-        bid_moment = self.bids.moment
+        bid_moment = bids.moment
         rejection = f"""CASE
             WHEN o.id IS NULL THEN 'has no id'
             WHEN b.id IS NULL THEN coalesce('bid ' || o.bid_id::text || ' is unknown', 'has no bid')
@@ -80,10 +86,8 @@ class Queries:
             WHEN {_result("o", types)} IS NULL THEN coalesce('result is ' || o.is_success::text, 'has no result')
             WHEN {moment} < {bid_moment}
             THEN 'outcome at ' || {_words(moment)} || ' is before its bid at ' || {_words(bid_moment)}
-            ELSE 'its bid ' || b.id::text || ' was rejected: ' || ({self.bids.rejection}) END"""
-        joined = (
-            f"bid_outcomes o LEFT JOIN ({self.bids.joined}) ON {self._same('b', 'bids', 'id', 'o', 'bid_outcomes', 'bid_id')}"
-        )
+            ELSE 'its bid ' || b.id::text || ' was rejected: ' || ({bids.rejection}) END"""
+        joined = f"bid_outcomes o LEFT JOIN {bids.joined} ON {self._same('b', 'bids', 'id', 'o', 'bid_outcomes', 'bid_id')}"
         return RowSource("bid_outcomes", "o", joined, _time("o", "outcome_timestamp", types), moment, rejection)
 
     def _same(self, alias: str, table: str, column: str, other: str, other_table: str, other_column: str) -> str:
@@ -118,16 +122,24 @@ class Queries:
         ]
         return " UNION ALL ".join(parts)
 
-    def named_rows(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> str:
-        """The rows of `table` (jobs or profiles) that valid bids of `span` name in the column `named_by`, per window."""
-        bids = self.bids
-        columns = self._select("n", table, pa.schema([field for field in schema if field.name != "window"]))
+    def rows_by_id(self, table: str, named_by: str, schema: pa.Schema) -> str:
+        """The rows of `table` (jobs or profiles) whose ids are among the texts bound to it, as bids have them in `named_by`.
+
+        Beside the columns of `schema` it gives `at`: which of the texts it was, counted from one.
+        """
         return (
-            f"SELECT w.window, {columns} FROM ("
-            f"SELECT DISTINCT {self._window(bids.moment)} AS window, b.{named_by} FROM {bids.joined}"
-            f" WHERE {_within(bids.time, span)} AND {_is_valid(bids)}) w"
-            f" JOIN {table} n ON {self._same('n', table, 'id', 'w', 'bids', named_by)}"
+            f"SELECT {self._select('n', table, schema)}, w.at FROM unnest($1::text[]) WITH ORDINALITY w(id, at)"
+            f" JOIN {table} n ON {self._is_text(table, named_by)}"
         )
+
+    def _is_text(self, table: str, named_by: str) -> str:
+        """Whether the id of `n` is the text `w.id`; the id is cast only where there is no other way, for its index's sake."""
+        kin = _kin(self._columns[table]["id"])
+        if kin == "text":
+            return "n.id = w.id"
+        if kin in _CASTS and kin == _kin(self._columns["bids"][named_by]):
+            return f"n.id = w.id::{_CASTS[kin]}"
+        return "n.id::text = w.id"
 
     def hourly_counts(self, source: RowSource, span: TimeRange) -> str:
         """Rows of `span` per hour, valid or not."""

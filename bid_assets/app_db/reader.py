@@ -2,7 +2,8 @@
 
 Rows come by ADBC in chunks of bounded size: a range is first counted by time and cut, then each part is one query, sorted
 here, so that the order of rows depends neither on the database's physical order nor on its collation. What is asked of
-the database is in `queries.py`; over which connections in `lanes.py`; what the rows must look like in `contract.py`.
+the database is in `queries.py`; over which connections in `lanes.py`; what the rows must look like in `contract.py`; which
+jobs and profiles the bids name in `names.py`.
 
     with open_snapshot(url, cadence=Cadence.WEEKLY) as snapshot:
         for batch in snapshot.stream("raw_bids", snapshot.extent()): ...
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import repeat
+from itertools import repeat, tee
 
 import numpy as np
 import pyarrow as pa
@@ -22,21 +23,22 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.chunking import Covered, Part, cut
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
+from bid_assets.app_db.fingerprints import Fingerprints, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
-from bid_assets.app_db.lanes import LANES, Lanes, open_lanes
+from bid_assets.app_db.lanes import HELD, Lanes, open_lanes
+from bid_assets.app_db.names import NAMING, Names, places
 from bid_assets.app_db.queries import Queries, RowSource
 from bid_assets.windows import MONDAY, Cadence, TimeRange
 
 _HOUR = timedelta(hours=1)
 _BATCH_ROWS = 32_768
-_SHORT_ROWS = 8  # so many outcomes or rejected rows take less memory than one bid
+_SHORT_ROWS = 12  # so many outcomes or rejected rows take less memory than one bid
+_NAMED_ROWS = 2  # jobs are shorter than the bids that name them, and fewer at a time would have the database look more often
 _JSON_TEXTS = ("bid_settings_snapshot", "external_signals_snapshot")
 _ORDER = {
     "raw_bids": ("submitted_at", "id"),
     "raw_bid_outcomes": ("outcome_timestamp", "id"),
-    "raw_jobs": ("window", "id"),
-    "raw_profiles": ("window", "id"),
     "rejected_rows": ("window", "table", "id", "reason"),
 }
 
@@ -49,9 +51,10 @@ class Snapshot:
             self._queries = Queries(contract_columns(cursor), cadence)
         self._lanes = lanes
         self._cadence = cadence
-        self._limit = max(1, chunk_rows // LANES)
+        self._limit = max(1, chunk_rows // HELD)
         self._sources = (self._queries.bids, self._queries.outcomes)
         self._counts: dict[tuple[str, TimeRange], pa.Table] = {}
+        self._names = Names(cadence)
         self._flawless = {source.table: Covered() for source in self._sources}
 
     def extent(self) -> TimeRange | None:
@@ -68,6 +71,11 @@ class Snapshot:
             **{name: last and last.isoformat() for name, (_, last) in zip(newest, self._ends, strict=True)},
         }
 
+    def fingerprints(self, span: TimeRange) -> Fingerprints:
+        """What `fingerprints.py` says of the windows of `span`, as this snapshot sees them."""
+        with self._lanes.cursor() as cursor:
+            return window_fingerprints(cursor, self._cadence, span)
+
     def read(self, span: TimeRange) -> dict[str, pa.Table]:
         """Every stream of `span`, whole, by name."""
         return {name: self.stream(name, span).read_all() for name in STREAMS}
@@ -78,32 +86,55 @@ class Snapshot:
         A bid or an outcome belongs to the window of its own time; jobs and profiles to each window whose valid bids
         name them; a rejected row to its own time's window, or without one to the window of the newest dated bid.
         Memory holds about `chunk_rows` bids at a time (or the bids of one hour, and where jobs, profiles and rejected
-        rows are concerned of one window, if these are more).
+        rows are concerned of one window, if these are more), and beside them which jobs and profiles each window names.
+        Cheapest in the order of `STREAMS`: what one stream has seen, the next ones need not ask for again.
         """
-        chunks = {
-            "raw_bids": self._valid(self._queries.bids, STREAMS["raw_bids"], span, self._limit),
-            "raw_bid_outcomes": self._valid(
-                self._queries.outcomes, STREAMS["raw_bid_outcomes"], span, _SHORT_ROWS * self._limit
-            ),
-            "raw_jobs": self._named("jobs", "job_id", STREAMS["raw_jobs"], span),
-            "raw_profiles": self._named("profiles", "profile_id", STREAMS["raw_profiles"], span),
-            "rejected_rows": self._rejected(span),
-        }[name]
-        return pa.RecordBatchReader.from_batches(STREAMS[name], _batches(chunks, STREAMS[name], _ORDER[name]))
+        batches = {
+            "raw_bids": lambda: self._valid_batches(self._queries.bids, name, span, self._limit),
+            "raw_bid_outcomes": lambda: self._valid_batches(self._outcomes(), name, span, _SHORT_ROWS * self._limit),
+            "raw_jobs": lambda: self._named_batches("jobs", "job_id", STREAMS["raw_jobs"], span),
+            "raw_profiles": lambda: self._named_batches("profiles", "profile_id", STREAMS["raw_profiles"], span),
+            "rejected_rows": lambda: _batches(self._rejected(span), STREAMS["rejected_rows"], _ORDER["rejected_rows"]),
+        }
+        return pa.RecordBatchReader.from_batches(STREAMS[name], batches[name]())
 
-    def _valid(self, source: RowSource, schema: pa.Schema, span: TimeRange, limit: int) -> Iterator[pa.Table]:
+    def _valid_batches(self, source: RowSource, name: str, span: TimeRange, limit: int) -> Iterator[pa.RecordBatch]:
         parts = self._cut([source], span, _HOUR, limit)
+        yield from _batches(self._valid(source, STREAMS[name], parts), STREAMS[name], _ORDER[name])
+
+    def _valid(self, source: RowSource, schema: pa.Schema, parts: list[Part]) -> Iterator[pa.Table]:
         chunks = self._lanes.fetch_each(self._queries.valid_rows(source, schema, part.span) for part in parts)
         for part in parts:
             chunk = next(chunks)
             if chunk.num_rows == part.rows:
                 self._flawless[source.table].add(part.span)
+            if source is self._queries.bids and part.span not in self._names:
+                self._names.learn(part.span, chunk)
             yield chunk
             del chunk  # or it would be kept while the next one arrives (which zip would do, too)
 
-    def _named(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.Table]:
-        parts = self._cut([self._queries.bids], span, self._cadence.length, LANES * self._limit)
-        return self._lanes.fetch_each(self._queries.named_rows(table, named_by, schema, part.span) for part in parts)
+    def _named_batches(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
+        """Asks for each row once per part, however many of the part's windows name it."""
+        learnt = self._learnt(span)
+        parts = self._cut([self._queries.bids], span, self._cadence.length, _NAMED_ROWS * self._limit)
+        named, asked = tee(self._names.within(part.span, named_by, learnt) for part in parts)
+        query = self._queries.rows_by_id(table, named_by, _without_window(schema))
+        answers = self._lanes.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in asked))
+        for pairs in named:
+            yield from _by_window(pairs, next(answers), schema)
+
+    def _learnt(self, span: TimeRange) -> list[TimeRange]:
+        """Ranges that make up `span`, for each of which it is known what its bids name, whether they were streamed or not."""
+        parts = self._cut([self._queries.bids], span, _HOUR, self._limit)
+        for _ in self._valid(self._queries.bids, NAMING, [part for part in parts if part.span not in self._names]):
+            pass
+        return [part.span for part in parts]
+
+    def _outcomes(self) -> RowSource:
+        """Outcomes need no look behind their bids where it has been seen that there are only good ones."""
+        (first, last), _ = self._ends
+        seen = first and last and TimeRange(first, last + timedelta(microseconds=1)) in self._flawless["bids"]
+        return self._queries.outcomes_of_flawless_bids if seen else self._queries.outcomes
 
     def _rejected(self, span: TimeRange) -> Iterator[pa.Table]:
         parts = self._cut(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit)
@@ -163,6 +194,21 @@ def _in_order(chunk: pa.Table, order: tuple[str, ...]) -> Iterator[pa.Table]:
     chunk = chunk.combine_chunks()
     for start in range(0, chunk.num_rows, _BATCH_ROWS):
         yield chunk.take(indices.slice(start, _BATCH_ROWS))
+
+
+def _by_window(pairs: pa.Table, rows: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Each row once per window that names it, by window and id."""
+    rows = rows.sort_by("id")
+    windows, place = places(pairs, rows)
+    rows = _conformed(rows, _without_window(schema))
+    for start in range(0, len(place), _BATCH_ROWS):
+        columns = rows.take(place.slice(start, _BATCH_ROWS)).columns
+        named = pa.Table.from_arrays([windows.slice(start, _BATCH_ROWS), *columns], schema=schema)
+        yield from named.combine_chunks().to_batches()
+
+
+def _without_window(schema: pa.Schema) -> pa.Schema:
+    return schema.remove(schema.get_field_index("window"))
 
 
 def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:

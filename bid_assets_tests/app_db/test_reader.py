@@ -138,6 +138,43 @@ def test_jobs_that_do_not_exist_are_absent(app_db: str) -> None:
     assert tables["raw_jobs"]["id"].to_pylist() == ["j1"]
 
 
+def test_jobs_and_profiles_are_the_same_whether_the_bids_were_streamed_before_in_part_or_not_at_all(app_db: str) -> None:
+    busy_market(app_db)
+    whole = TimeRange(MONDAY, MONDAY + 6 * WEEK)
+    inner = TimeRange(MONDAY + 30 * HOUR, MONDAY + 2 * WEEK + 30 * HOUR)  # of which no end is an end of a window
+    names = ("raw_jobs", "raw_profiles")
+    with snapshot_of(app_db, chunk_rows=8) as snapshot:
+        fresh = [snapshot.stream(name, span).read_all() for span in (inner, whole) for name in names]
+    with snapshot_of(app_db, chunk_rows=8) as snapshot:
+        snapshot.stream("raw_bids", whole).read_next_batch()
+        begun = [snapshot.stream(name, span).read_all() for span in (inner, whole) for name in names]
+        snapshot.stream("raw_bids", whole).read_all()
+        known = [snapshot.stream(name, span).read_all() for span in (inner, whole) for name in names]
+    assert 0 < fresh[0].num_rows < fresh[2].num_rows
+    assert fresh == begun == known
+
+
+def test_an_empty_range_has_no_rows(app_db: str) -> None:
+    busy_market(app_db)
+    assert all(table.num_rows == 0 for table in read(app_db, TimeRange(MONDAY, MONDAY)).values())
+
+
+def test_ids_may_hold_any_character(app_db: str) -> None:
+    standard_tables(app_db)
+    odd = ["it's", 'a "b"', "{a,b}", "back\\slash", "NULL", "", " ", "ünï\n", "%s $1"]
+    insert(app_db, "jobs", [{"id": name} for name in odd])
+    insert(app_db, "bids", [bid(f"b{i}", MONDAY, job_id=name) for i, name in enumerate(odd)])
+    assert read(app_db)["raw_jobs"]["id"].to_pylist() == sorted(odd)
+
+
+def test_jobs_are_found_by_the_text_of_their_ids_where_types_differ(app_db: str) -> None:
+    standard_tables(app_db)
+    execute(app_db, f"TRUNCATE jobs; ALTER TABLE jobs ALTER id TYPE uuid USING '{UUID}1'")
+    insert(app_db, "jobs", [{"id": f"{UUID}1"}])
+    insert(app_db, "bids", [bid("b1", MONDAY, job_id=f"{UUID}1"), bid("b2", MONDAY, job_id="not a UUID")])
+    assert read(app_db)["raw_jobs"]["id"].to_pylist() == [f"{UUID}1"]
+
+
 def test_the_extent_reaches_from_the_first_row_to_just_after_the_last(app_db: str) -> None:
     standard_tables(app_db)
     with snapshot_of(app_db) as snapshot:

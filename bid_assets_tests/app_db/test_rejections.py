@@ -142,6 +142,20 @@ def test_rejected_rows_are_the_same_whether_they_are_read_first_or_last(app_db: 
     assert last.equals(first)
 
 
+def test_outcomes_are_judged_the_same_before_and_after_it_is_seen_that_all_dated_bids_are_valid(app_db: str) -> None:
+    standard_tables(app_db)
+    insert(app_db, "bids", [bid("b1", MONDAY + HOUR), bid("b2", None), bid("b3", "-infinity"), bid("b4", NEXT_WEEK)])
+    late = MONDAY + 2 * WEEK
+    insert(app_db, "bid_outcomes", [outcome(f"o{i}", f"b{i}", late) for i in range(1, 6)])
+    insert(app_db, "bid_outcomes", [outcome("early", "b1", MONDAY), outcome("vague", "b1", late, is_success=None)])
+    with snapshot_of(app_db) as snapshot:
+        before = snapshot.stream("raw_bid_outcomes", ALL).read_all()
+        snapshot.stream("raw_bids", ALL).read_all()
+        assert snapshot.stream("raw_bid_outcomes", ALL).read_all() == before
+    assert before["id"].to_pylist() == ["o1", "o4"]
+    assert {row[2] for row in rejections(app_db) if row[1] == "bid_outcomes"} == {"o2", "o3", "o5", "early", "vague"}
+
+
 def test_rejected_bids_name_no_jobs_and_profiles(app_db: str) -> None:
     standard_tables(app_db)
     insert(app_db, "bids", [bid("b1", MONDAY, amount=-1)])
