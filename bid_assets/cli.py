@@ -202,6 +202,15 @@ def up(host: str, port: int) -> None:
     sys.exit(up_command(host, port))
 
 
+@main.command(epilog=example("bid-assets status --json"))
+@JSON
+def status(as_json: bool) -> None:
+    """What is active, which outcomes wait, what ran last, and what the retraining policy says now."""
+    from bid_assets.commands.status import status as status_command
+
+    status_command(as_json=as_json)
+
+
 @main.command(epilog=example("bid-assets settings"))
 @click.option("--markdown", is_flag=True, help="As the table in docs/settings.md.")
 def settings(markdown: bool) -> None:

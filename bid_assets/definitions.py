@@ -10,6 +10,9 @@ from bid_assets.assets.features import feature_assets
 from bid_assets.assets.model import model_assets
 from bid_assets.assets.raw import raw_assets
 from bid_assets.assets.report import report_asset
+from bid_assets.automation.jobs import jobs
+from bid_assets.automation.schedules import schedules
+from bid_assets.automation.sensors import sensors
 from bid_assets.io_managers import io_managers
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.store import VersionStore
@@ -28,6 +31,9 @@ def build_defs(settings: Settings | None = None, store: VersionStore | None = No
             report_asset(settings),
             deployment_asset(settings),
         ],
+        jobs=jobs(),
+        sensors=sensors(settings, store),
+        schedules=schedules(settings, store),
         resources={**io_managers(store, settings), "store": store},
         executor=dg.in_process_executor,
     )

@@ -60,6 +60,12 @@ class LoadedInput(NamedTuple):
 
 
 _loaded: WeakKeyDictionary[StepExecutionContext, list[LoadedInput]] = WeakKeyDictionary()
+_noted: WeakKeyDictionary[StepExecutionContext, Mapping[str, Mapping[str, Any]]] = WeakKeyDictionary()
+
+
+def note_windows(context: dg.AssetExecutionContext, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Facts (JSON) for the manifests of this step, by window: a range run's metadata would repeat all of them for each."""
+    _noted[context.get_step_execution_context()] = facts
 
 
 def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[InputRef]:
@@ -167,7 +173,7 @@ class VersionedIOManager(dg.IOManager, ABC):
             schema=None if table is None else tuple({"name": f.name, "type": str(f.type)} for f in table.schema),
             settings=self._settings_that_mattered(context),
             cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
-            info=facts,
+            info={**facts, **_noted.get(context.step_context, {}).get(key, {})},
         )
 
     def _inputs_of(self, context: dg.OutputContext, key: str) -> tuple[InputRef, ...]:

@@ -53,4 +53,9 @@ def first_key_of_input(cadence: Cadence, key: str, metadata: Mapping[str, object
     """The oldest window of an input that the window `key` looks at."""
     count = metadata.get(LOOKBACK_KEY, 1)
     assert isinstance(count, int)
+    return first_key_of(cadence, key, count)
+
+
+def first_key_of(cadence: Cadence, key: str, count: int) -> str:
+    """The first of the `count` windows that end with `key`."""
     return cadence.key(cadence.window(key).start - (count - 1) * cadence.length)

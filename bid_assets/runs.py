@@ -40,6 +40,7 @@ def materialise(
     keys: Sequence[str],
     *,
     config: Mapping[str, Mapping[str, Any]] | None = None,
+    tags: Mapping[str, str] | None = None,
     on_event: Callable[[dg.DagsterEvent], None] = lambda event: None,
 ) -> RunOutcome:
     """Materialise `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name."""
@@ -48,14 +49,14 @@ def materialise(
     run = instance.create_run_for_job(
         job_def=job,
         asset_selection=selection,
-        tags=partition_tags(keys),
+        tags={**partition_tags(keys), **(tags or {})},
         run_config={**QUIET, "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()}},
     )
     failures, skipped, observations = [], [], {}
     for event in execute_run_iterator(InMemoryJob(job), run, instance):
         on_event(event)
         if event.event_type is dg.DagsterEventType.STEP_FAILURE:
-            failures.append(f"{event.step_key}: {_reason(event)}")
+            failures.append(f"{event.step_key}: {failure_reason(event)}")
         elif event.event_type is dg.DagsterEventType.STEP_SKIPPED and event.step_key:
             skipped.append(event.step_key)
         elif event.event_type is dg.DagsterEventType.ASSET_OBSERVATION:
@@ -73,8 +74,8 @@ def partition_tags(keys: Sequence[str]) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: keys[0], ASSET_PARTITION_RANGE_END_TAG: keys[-1]}
 
 
-def _reason(event: dg.DagsterEvent) -> str:
-    """The message of the innermost cause: what an asset itself said, not Dagster's wrapping of it."""
+def failure_reason(event: dg.DagsterEvent) -> str:
+    """Why a step failed: the message of the innermost cause: what an asset itself said, not Dagster's wrapping of it."""
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description

@@ -59,6 +59,43 @@ class Settings(BaseSettings):
         0.0, description="A model is not activated unless its log loss is this much below the base rate's."
     )
 
+    max_rejected_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="More rejected rows than this share of the look-back, or of its last window, block a dataset.",
+    )
+    max_label_odds_ratio: float = Field(
+        3,
+        gt=1,
+        description="Odds of success so many times those of the datasets before, or as many times less, block a dataset.",
+    )
+
+    sensor_interval_seconds: int = Field(15, ge=5, description="How often new rows are looked for and the policy is asked.")
+    noticing_overlap_minutes: int = Field(
+        60,
+        ge=1,
+        description="Rows committed this much later than their own time are noticed at once; later ones by comparison.",
+    )
+    reconciliation_interval_minutes: float = Field(
+        60, gt=0, description="How often every window is compared with the store, for what was edited, deleted or back-dated."
+    )
+    retrain_min_new_outcomes: int = Field(50, ge=1, description="So many new outcomes make a retraining due.")
+    retrain_min_interval_minutes: float = Field(
+        60, ge=0, description="No retraining sooner than this after the last one ended."
+    )
+    retrain_max_age_days: float = Field(
+        7, gt=0, description="A dataset of this age makes a retraining due, if any outcome is new."
+    )
+    retry_blocked_retraining: bool = Field(
+        False,
+        description="Try again even if a data-quality check stopped the last attempt; otherwise new outcomes are awaited.",
+    )
+    retry_pause_seconds: int = Field(
+        60, ge=1, description="Pause after a failed run of the loop; it doubles with each failure."
+    )
+    max_attempts: int = Field(5, ge=1, description="After so many failures in a row the loop gives up, and says so.")
+
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")
 
     @field_validator("home", "postgres_data")

@@ -4,100 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psycopg2
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.assets import dataset as dataset_assets
+from bid_assets.assets.quality import QUALITY_CHECKS, _rejected
 from bid_assets.cli import main
-from bid_assets.definitions import build_defs
 from bid_assets.instance import open_instance
-from bid_assets.runs import RunOutcome, materialise
-from bid_assets.settings import Settings
 from bid_assets.versions.activation import active_model
-from bid_assets.versions.manifest import Manifest
-from bid_assets.versions.store import VersionStore
-from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import Cadence, as_utc, utc_now
-from bid_assets_tests.conftest import fresh_databases, settings_for
+from bid_assets_tests.platforms import (
+    DECIDING,
+    EMBEDDINGS,
+    FAMILIES,
+    LOOKBACK,
+    RAW,
+    WEEKS,
+    Platform,
+    call,
+    call_json,
+    execute,
+    make,
+    small_platform,
+)
 
 pytestmark = pytest.mark.slow
-
-WEEKS, LOOKBACK = 8, 6
-FAMILIES = ("profile_features", "bid_temporal_features", "profile_historical_features")
-EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
-RAW = ("raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes", "rejected_rows")
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
-
-
-@dataclass
-class Platform:
-    """A platform after its first run."""
-
-    settings: Settings
-    store: VersionStore
-    first_run: dict[str, Any]
-
-    @property
-    def window(self) -> str:
-        """The window of the first run's cutoff."""
-        return str(self.first_run["cutoff_windows"][0]["window"])
-
-    def head(self, asset: str, window: str | None = None) -> Manifest:
-        found = self.store.head(asset, window or self.window)
-        assert found is not None
-        return found
-
-    def rows(self, asset: str, window: str | None = None) -> pa.Table:
-        keys = [window or self.window]
-        return WindowedTable(self.store, asset, keys, self.store.heads(asset, keys)).read()
-
-    def versions(self) -> dict[str, int]:
-        return {asset: len(self.store.versions(asset)) for asset in self.store.assets()}
-
-
-def call(*arguments: str, fails: int = 0) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == fails, result.output
-    return result
-
-
-def call_json(*arguments: str) -> Any:
-    return json.loads(call(*arguments, "--json").stdout)
-
-
-def execute(url: str, statement: str) -> None:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-    connection.close()
-
-
-def make(platform: Platform, assets: list[str], window: str, **config: Any) -> RunOutcome:
-    with open_instance() as instance:
-        return materialise(build_defs(platform.settings, platform.store), instance, assets, [window], config=config)
 
 
 @pytest.fixture(scope="module")
 def platform(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, static_encoder: Path) -> Iterator[Platform]:
     """A market of eight weeks, and the main job run over it."""
-    folder = tmp_path_factory.mktemp("platform")
-    (folder / "home").mkdir()
-    (folder / "home" / "encoders").symlink_to(static_encoder.parent)
-    with (
-        fresh_databases(postgres) as new_database,
-        settings_for(folder, new_database(), new_database(), LOOKBACK_WINDOWS=LOOKBACK) as settings,
-    ):
-        call("marketplace", "create", "--weeks", str(WEEKS), "--bids", "3000")
-        first = call_json("run")
-        yield Platform(settings, VersionStore(settings.resolved_store_url), first)
+    with small_platform(postgres, tmp_path_factory.mktemp("platform"), static_encoder) as made:
+        yield made
 
 
 def test_every_asset_has_a_version_of_every_window_that_was_run(platform: Platform) -> None:
@@ -229,6 +174,19 @@ def test_rejected_rows_are_kept_counted_and_shown_by_a_check(platform: Platform)
     assert (evaluation.passed, evaluation.metadata["rejected_rows"].value) == (False, rejected[window])
 
 
+def test_rows_without_a_time_do_not_count_against_the_window_that_they_lie_in(platform: Platform) -> None:
+    before = _rejected(platform.store, [platform.window])
+    assert platform.settings.app_db_url is not None
+    execute(
+        platform.settings.app_db_url,
+        "insert into bids (id, profile_id, job_id) select 'undated', profile_id, job_id from bids order by id limit 1",
+    )
+    rows = platform.head("rejected_rows").rows or 0
+    assert make(platform, list(RAW), platform.window).succeeded
+    assert platform.head("rejected_rows").rows == rows + 1
+    assert _rejected(platform.store, [platform.window]) == before
+
+
 def test_plots_and_figures_are_shown_on_the_pages_of_the_assets(platform: Platform) -> None:
     with open_instance() as instance:
         shown = {
@@ -325,3 +283,67 @@ def test_an_error_is_one_line_and_a_traceback_only_on_request(platform: Platform
 
 def test_times_in_the_json_of_a_run_carry_their_zone(platform: Platform) -> None:
     assert as_utc(datetime.fromisoformat(platform.first_run["active_model"]["since"])) <= utc_now()
+
+
+def test_a_dataset_waits_for_features_made_from_the_raw_versions_of_now(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_assets, "AGREEMENT_TRIES", 1)
+    monkeypatch.setattr(dataset_assets, "AGREEMENT_PAUSE", 0.1)
+    before = platform.head("training_dataset")
+    outcome_of_an_undecided_bid(platform, "between")
+    assert make(platform, list(RAW), platform.window).succeeded
+    refused = make(platform, ["training_dataset"], platform.window)
+    assert (
+        f"profile_historical_features of {platform.window} to {platform.window} were made from other versions"
+        in refused.failures[0]
+    )
+    assert f"bid-assets run --from {platform.window} --to {platform.window}" in refused.failures[0]
+    assert platform.head("training_dataset") == before
+    assert make(platform, [*FAMILIES, *EMBEDDINGS], platform.window).succeeded
+    assert make(platform, ["training_dataset"], platform.window).succeeded
+    assert platform.head("training_dataset").rows == (before.rows or 0) + 1
+
+
+def test_a_dataset_that_fails_a_check_is_not_written_unless_somebody_accepts_it(platform: Platform) -> None:
+    before, active = platform.head("training_dataset"), active_model(platform.store)
+    assert platform.settings.app_db_url is not None
+    execute(platform.settings.app_db_url, "update bid_outcomes set is_success = true")
+    [decision] = json.loads(call("run", "--json", fails=3).stdout)["cutoff_windows"]
+    assert decision["activated"] is False
+    assert "label_rate_as_before: 100.0% of the labels are successes" in decision["reason"]
+    assert platform.head("training_dataset") == before
+    assert active_model(platform.store) == active
+    [check] = [each for each in latest_checks() if each.check_name == "label_rate_as_before"]
+    assert not check.passed
+    assert 'accept: ["label_rate_as_before"]' in str(check.description)
+    assert make(
+        platform, ["training_dataset"], platform.window, training_dataset={"accept": ["label_rate_as_before"]}
+    ).succeeded
+    assert platform.head("training_dataset").info["label_rate"] == 1.0
+
+
+def test_accepting_a_check_that_there_is_not_is_an_error_that_names_the_checks(platform: Platform) -> None:
+    failed = make(platform, ["training_dataset"], platform.window, training_dataset={"accept": ["everything"]})
+    assert "accept names no check: everything; the checks are rejected_rows_within_limit" in failed.failures[0]
+
+
+def latest_checks() -> list[dg.AssetCheckEvaluation]:
+    keys = [dg.AssetCheckKey(dg.AssetKey("training_dataset"), name) for name in QUALITY_CHECKS]
+    with open_instance() as instance:
+        histories = [instance.event_log_storage.get_asset_check_execution_history(key, limit=1) for key in keys]
+    events = [record.event.asset_check_evaluation for history in histories for record in history if record.event is not None]
+    return [event for event in events if event is not None]
+
+
+def outcome_of_an_undecided_bid(platform: Platform, name: str) -> None:
+    """One more outcome in the last second of the first run's window."""
+    assert platform.settings.app_db_url is not None
+    when = Cadence.WEEKLY.window(platform.window).end - timedelta(seconds=1)
+    execute(
+        platform.settings.app_db_url,
+        "insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) "
+        f"select '{name}', b.id, true, '{when.isoformat()}' from bids b join profiles p on p.id = b.profile_id "
+        "where b.submitted_at >= now() - interval '30 days' and b.amount > 0 "
+        "and not exists (select from bid_outcomes o where o.bid_id = b.id) order by b.id limit 1",
+    )

@@ -27,7 +27,9 @@ RAW_BIDS = pa.schema(
         pa.field("job_id", TEXT, nullable=False),
         pa.field("amount", pa.float64()),
         pa.field("generated_bid_text", TEXT),
-        pa.field("status", TEXT),
+        pa.field(
+            "status", TEXT, metadata={b"volatile": b"true"}
+        ),  # says how the bid ended: no feature, and not part of the content
         pa.field("prompt_template_id", TEXT),
         pa.field("bid_settings_snapshot", TEXT),  # JSON text as stored: budget, duration_weeks, is_fixed_price
         pa.field("external_signals_snapshot", TEXT),  # JSON text as stored
@@ -84,6 +86,12 @@ REJECTED_ROWS = pa.schema(
     ]
 )
 """`rejected_rows`: what was set aside in a window, and why."""
+
+VOLATILE_COLUMNS = frozenset(field.name for field in RAW_BIDS if field.metadata)
+"""Columns that are kept as they were read and do not make a version: the application moves them with every outcome."""
+
+UNDATED_REASON = "^(has no (submission|outcome) time|(submission|outcome) time is )"
+"""A regular expression for the reasons of `rejected_rows` whose window is a stand-in, because the row has no usable time."""
 
 STREAMS = {
     "raw_bids": RAW_BIDS,

@@ -16,6 +16,9 @@ OWNERS = ["team:bid-success"]
 RANGE_RUN = dg.BackfillPolicy.single_run()
 """A range of windows runs as one run, in one pass; the IO manager cuts the result by time."""
 
+RETRAINING_POOL = "retraining"
+"""The concurrency pool of everything from dataset to deployment: one run of it at a time (limit in dagster.yaml)."""
+
 
 def run_span(context: dg.AssetExecutionContext, cadence: Cadence) -> TimeRange:
     """The time range of all windows of this run."""

@@ -1,18 +1,26 @@
 """The training dataset: every family joined to the labels known at the cutoff, over the look-back of its window."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 from pydantic import Field
 
-from bid_assets.assets.common import OWNERS
+from bid_assets.assets.common import OWNERS, RETRAINING_POOL
+from bid_assets.assets.quality import MISSING_FAMILIES_KEY, check_results, judge, quality_checks, refuse_blocked
 from bid_assets.features.families import families
 from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import looking_back, windows
 from bid_assets.settings import Settings
+from bid_assets.staleness import Inputs, raw_heads
+from bid_assets.versions.pinned import PinnedStore
+from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import TimeRange, as_utc, utc_now
+
+AGREEMENT_TRIES, AGREEMENT_PAUSE = 12, 5
+"""How often, and after how many seconds, a dataset looks again whether a refresh beside it has come to its end."""
 
 
 class DatasetConfig(dg.Config):
@@ -23,6 +31,10 @@ class DatasetConfig(dg.Config):
     )
     allow_missing_windows: list[str] = Field(
         [], description="Windows (YYYY-MM-DD) that may be absent; any other missing window is an error."
+    )
+
+    accept: list[str] = Field(
+        [], description="Data-quality checks by name that may fail in this run, since somebody has looked into it."
     )
 
 
@@ -54,14 +66,18 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         ins=dict.fromkeys(tables, lookback),
         partitions_def=windows(settings),
         io_manager_key="parquet_io_manager",
+        required_resource_keys={"store"},
+        check_specs=quality_checks(),
+        pool=RETRAINING_POOL,
         metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share"]},
     )
-    def training_dataset(
-        context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable
-    ) -> dg.Output[pa.Table]:
+    def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
         from bid_assets.modelling.dataset import assemble, facts
+        from bid_assets.modelling.quality import missing_families
 
+        store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
+        await_agreement(context, store, settings, inputs)
         bids, outcomes = (inputs[name].read() for name in ("raw_bids", "raw_bid_outcomes"))
         dataset = assemble(
             bids,
@@ -71,7 +87,19 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             holdout_share=settings.holdout_share,
             cadence=settings.cadence,
         )
-        return dg.Output(dataset, metadata={**facts(bids, dataset), **_windows(inputs), **one_encoder(inputs)})
+        about = facts(bids, dataset)
+        verdicts = judge(store, dataset, inputs["raw_bids"], about["label_rate"], settings)
+        yield from check_results(verdicts, config.accept)
+        refuse_blocked(verdicts, config.accept)
+        yield dg.Output(
+            dataset,
+            metadata={
+                **about,
+                MISSING_FAMILIES_KEY: sorted(missing_families(dataset)),
+                **_windows(inputs),
+                **one_encoder(inputs),
+            },
+        )
 
     return training_dataset
 
@@ -82,6 +110,44 @@ def refuse_missing_windows(inputs: dict[str, WindowedTable], allowed: list[str])
     missing = {name: keys for name, keys in missing.items() if keys}
     if missing:
         raise MissingWindows(missing)
+
+
+def await_agreement(
+    context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]
+) -> None:
+    """Make sure that all features were made from the raw versions that are pinned beside them.
+
+    They were not if a refresh is moving heads just now; then this step is tried again, with pins of its own, a few times.
+    """
+    if isinstance(store, PinnedStore):
+        return  # a rebuild repeats what was
+    stale = disagreeing(store, settings, inputs)
+    if not stale:
+        return
+    first, last = min(min(keys) for keys in stale.values()), max(max(keys) for keys in stale.values())
+    told = f"{', '.join(sorted(stale))} of {first} to {last} were made from other versions of the raw tables than those of now"
+    if context.retry_number < AGREEMENT_TRIES:
+        context.log.info(f"{told}; waiting for the refresh that is probably under way")
+        raise dg.RetryRequested(max_retries=AGREEMENT_TRIES, seconds_to_wait=AGREEMENT_PAUSE)
+    raise dg.Failure(
+        description=f"{told}. Refresh them: `bid-assets run --from {first} --to {last}`",
+        metadata={"stale_windows": stale},
+        allow_retries=False,
+    )
+
+
+def disagreeing(store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:
+    """Family -> windows whose pinned features were not made from the pinned raw versions (or, of other raw tables, the present)."""
+    keys = inputs["raw_bids"].windows
+    pinned = {name: {manifest.partition: manifest for manifest in table.manifests} for name, table in inputs.items()}
+    heads = {asset: {**found, **pinned.get(asset, {})} for asset, found in raw_heads(store, settings, families(), keys).items()}
+    found = {}
+    for family in families():
+        reads = Inputs(family, settings.cadence)
+        stale = [key for key, manifest in pinned[family.name].items() if not reads.made_from_present(manifest, heads)]
+        if stale:
+            found[family.name] = stale
+    return found
 
 
 def cutoff_of(window: TimeRange, pinned: str | None) -> datetime:

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from bid_assets.assets.common import OWNERS
+from bid_assets.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.io_managers import SETTINGS_KEY, loaded_versions
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
@@ -24,6 +24,7 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"json"},
         code_version="1",
+        pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="decision_io_manager",
         required_resource_keys={"store"},

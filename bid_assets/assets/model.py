@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import create_model
 
-from bid_assets.assets.common import OWNERS
+from bid_assets.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.io_managers import SETTINGS_KEY, loaded_versions
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.partitions import windows
@@ -41,6 +41,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=OWNERS,
         kinds={"xgboost", "joblib"},
         code_version="1",
+        pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="joblib_io_manager",
         output_required=False,
@@ -70,6 +71,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=OWNERS,
         kinds={"csv"},
         code_version="1",
+        pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="csv_io_manager",
     )

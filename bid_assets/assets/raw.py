@@ -7,9 +7,12 @@ import dagster as dg
 from bid_assets.app_db.database import app_db_url
 from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
 from bid_assets.checks import rejected_rows_check, rejected_rows_verdict
-from bid_assets.io_managers import TIME_COLUMN_KEY
+from bid_assets.io_managers import TIME_COLUMN_KEY, note_windows
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+
+FINGERPRINTS = "fingerprints"
+"""Fact of a raw version: table -> fingerprint of the window's rows when it was read (see `app_db/fingerprints.py`)."""
 
 RAW_ASSETS = {
     "raw_bids": ("submitted_at", "The window's bids, by the time of their submission."),
@@ -48,6 +51,8 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         span = run_span(context, settings.cadence)
         url = app_db_url(settings)
         with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
+            seen = snapshot.fingerprints(span)
+            note_windows(context, {key: {FINGERPRINTS: seen.get(key, {})} for key in context.partition_keys})
             watermark = {"watermark": dg.MetadataValue.json(snapshot.watermark())}
             for name in RAW_ASSETS:
                 if name != "rejected_rows":

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from bid_assets.assets.common import OWNERS
+from bid_assets.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.assets.model import picture
 from bid_assets.io_managers import loaded_versions
 from bid_assets.partitions import windows
@@ -21,6 +21,7 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"json"},
         code_version="1",
+        pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="json_io_manager",
     )

@@ -13,6 +13,7 @@ from rich.table import Table
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.raw import RAW_ASSETS
+from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, REFRESHED, Kind
 from bid_assets.commands.console import console, notes, print_json, progress_bars
 from bid_assets.definitions import build_defs
 from bid_assets.features.families import families
@@ -24,8 +25,6 @@ from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.activation import active_model
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, as_utc
-
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
 
 
 @dataclass(frozen=True)
@@ -101,18 +100,22 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
 
 def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, plan: Plan) -> dict[str, RunOutcome]:
     """Run the plan; outcomes by the window of the cutoff, that of the refresh under `refresh`."""
-    features = [family.name for family in families()]
     outcomes: dict[str, RunOutcome] = {}
     if plan.lookback:
-        outcomes["lookback"] = materialise(definitions, instance, RAW_ASSETS, plan.lookback)
+        outcomes["lookback"] = materialise(definitions, instance, RAW_ASSETS, plan.lookback, tags=_tags(Kind.REFRESH))
     if all(outcome.succeeded for outcome in outcomes.values()):
-        outcomes["refresh"] = materialise(definitions, instance, [*RAW_ASSETS, *features], plan.refresh)
+        outcomes["refresh"] = materialise(definitions, instance, REFRESHED, plan.refresh, tags=_tags(Kind.REFRESH))
     if not all(outcome.succeeded for outcome in outcomes.values()):
         return outcomes
     for done, key in enumerate(plan.cutoffs, start=1):
-        outcomes[key] = materialise(definitions, instance, DECIDING, [key])
+        outcomes[key] = materialise(definitions, instance, DECIDING, [key], tags=_tags(Kind.RETRAINING))
         report("dataset to deployment", done, len(plan.cutoffs))
     return outcomes
+
+
+def _tags(kind: Kind) -> dict[str, str]:
+    """By which the loop knows the run, if a daemon is turning it."""
+    return {KIND_TAG: kind.value, REASON_TAG: "bid-assets run"}
 
 
 def _choose(keys: Sequence[str], cutoff_windows: str) -> list[str]:

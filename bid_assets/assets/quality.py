@@ -1,0 +1,116 @@
+"""The data-quality checks of the dataset as Dagster sees them. What they judge is in `modelling/quality.py`.
+
+A dataset is judged before it is written: one that fails never becomes what readers get, and what was active stays active.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bid_assets.app_db.contract import UNDATED_REASON
+from bid_assets.settings import Settings
+from bid_assets.versions.store import VersionStore
+from bid_assets.versions.tables import WindowedTable
+
+QUALITY_CHECKS = {
+    "rejected_rows_within_limit": "Not too many rows of the look-back break the contract.",
+    "no_family_all_missing": "No feature family has lost all of its values.",
+    "label_rate_as_before": "The odds of success are near those of the datasets before.",
+    "schema_as_before": "Columns and types are those of the dataset before.",
+}
+"""Name -> description. A failure of one stops the dataset before its HEAD moves."""
+
+MISSING_FAMILIES_KEY = "families_without_values"
+_COMPARED = 8
+
+
+def quality_checks() -> list[dg.AssetCheckSpec]:
+    """The specs of all checks."""
+    return [
+        dg.AssetCheckSpec(name, asset="training_dataset", description=description, blocking=True)
+        for name, description in QUALITY_CHECKS.items()
+    ]
+
+
+def judge(
+    store: VersionStore, dataset: pa.Table, bids: WindowedTable, label_rate: float | None, settings: Settings
+) -> list[Any]:
+    """The verdicts on a dataset that has not been written yet."""
+    from bid_assets.modelling import quality
+
+    before = _before(store, settings)
+    rejected, valid = _rejected(store, bids.windows), _rows(store, ["raw_bids", "raw_bid_outcomes"], bids.windows)
+    enough = dataset.num_rows >= settings.min_labelled_bids
+    return [
+        quality.rejected_rows_within_limit(rejected, valid, settings.max_rejected_share),
+        quality.no_family_all_missing(dataset, before),
+        quality.label_rate_as_before(label_rate if enough else None, before, settings.max_label_odds_ratio),
+        quality.schema_as_before(dataset, before),
+    ]
+
+
+def check_results(verdicts: Sequence[Any], accepted: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+    """The verdicts for the checks' pages, with what to do where one failed."""
+    if unknown := sorted(set(accepted) - set(QUALITY_CHECKS)):
+        raise dg.Failure(
+            description=f"accept names no check: {', '.join(unknown)}; the checks are {', '.join(QUALITY_CHECKS)}",
+            allow_retries=False,
+        )
+    for verdict in verdicts:
+        accept = f'If it is as it should be, materialise training_dataset with the config `accept: ["{verdict.check}"]`.'
+        stops = verdict.stops and verdict.check not in accepted
+        yield dg.AssetCheckResult(
+            check_name=verdict.check,
+            passed=verdict.passed,
+            severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
+            description=verdict.finding if verdict.passed else f"{verdict.finding}. {verdict.advice} {accept}",
+            metadata=dict(verdict.figures),
+        )
+
+
+def refuse_blocked(verdicts: Sequence[Any], accepted: Sequence[str]) -> None:
+    """Raise `dagster.Failure` where a check that stops has failed and nobody has accepted that."""
+    failed = [verdict for verdict in verdicts if not verdict.passed and verdict.stops and verdict.check not in accepted]
+    if failed:
+        told = "; ".join(f"{verdict.check}: {verdict.finding}" for verdict in failed)
+        raise dg.Failure(
+            description=f"the dataset was not written, and what is active stays active. {told}. The check's page says what to do",
+            allow_retries=False,
+        )
+
+
+def _before(store: VersionStore, settings: Settings) -> Any:
+    """What the newest datasets say of themselves; small ones have no say in the label rate."""
+    from bid_assets.modelling.quality import Before
+
+    heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
+    newest = sorted(heads, key=lambda head: head.created_at, reverse=True)
+    rates = [head.info["label_rate"] for head in newest if (head.rows or 0) >= settings.min_labelled_bids]
+    if not newest:
+        return Before()
+    missing = frozenset(newest[0].info.get(MISSING_FAMILIES_KEY, ()))
+    return Before(newest[0].schema or (), rates[:_COMPARED], missing)
+
+
+def _rejected(store: VersionStore, windows: Sequence[str]) -> dict[str, int]:
+    """Rejected rows by window, without those that lie there only because they have no time."""
+    found = dict.fromkeys(windows, 0)
+    for key, head in store.heads("rejected_rows", windows).items():
+        if head.rows:
+            reasons = pq.read_table(store.fetch(head), columns=["reason"], partitioning=None)["reason"]
+            undated = pc.match_substring_regex(reasons, UNDATED_REASON)
+            found[key] = head.rows - (pc.sum(undated).as_py() or 0)
+    return found
+
+
+def _rows(store: VersionStore, assets: Sequence[str], windows: Sequence[str]) -> dict[str, int]:
+    """Rows by window, of several assets together."""
+    found = dict.fromkeys(windows, 0)
+    for asset in assets:
+        for key, head in store.heads(asset, windows).items():
+            found[key] += head.rows or 0
+    return found

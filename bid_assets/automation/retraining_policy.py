@@ -1,0 +1,177 @@
+"""Whether to retrain now: a pure function of the state, which says what to do and why, in words.
+
+Nothing here asks a clock, a database or Dagster; `state.py` gathers what is judged here, `sensors.py` acts on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from bid_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a retraining is due; see the settings of the same names."""
+
+    min_new_outcomes: int
+    min_interval: timedelta
+    max_age: timedelta
+    retry_blocked: bool
+    first_pause: timedelta
+    max_attempts: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """The rules that the settings say."""
+        return cls(
+            min_new_outcomes=settings.retrain_min_new_outcomes,
+            min_interval=timedelta(minutes=settings.retrain_min_interval_minutes),
+            max_age=timedelta(days=settings.retrain_max_age_days),
+            retry_blocked=settings.retry_blocked_retraining,
+            first_pause=timedelta(seconds=settings.retry_pause_seconds),
+            max_attempts=settings.max_attempts,
+        )
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """A retraining that failed: when it ended, what it said, the outcomes waiting when it began."""
+
+    run_id: str
+    ended_at: datetime
+    message: str
+    new_outcomes: int
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A wish for a retraining, raised by monitoring or a person."""
+
+    name: str
+    reason: str
+    raised_at: datetime
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the decision depends on.
+
+    `new_outcomes` count from the active model's dataset, `unseen_outcomes` from the newest dataset of all: a challenger that
+    was not activated has learned from its outcomes too, and training it again would give the same model. `failures` are
+    those since the last success, newest first; `blocked_by` says which data-quality check stopped the newest of them.
+    """
+
+    now: datetime
+    window: str | None = None
+    """The newest window that holds rows; what would be retrained. None: nothing has been read yet."""
+    active_model: str | None = None
+    dataset_made_at: datetime | None = None
+    """Of the active model."""
+    new_outcomes: int = 0
+    unseen_outcomes: int = 0
+    last_attempt_at: datetime | None = None
+    """When the newest finished attempt ended, however it ended."""
+    failures: tuple[FailedAttempt, ...] = ()
+    blocked_by: str | None = None
+    retraining_runs: tuple[str, ...] = ()
+    """Run ids, queued or running."""
+    refreshing_runs: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and why. `attempt` counts from 1 after every success."""
+
+    action: Literal["retrain", "wait", "give up"]
+    reason: str
+    attempt: int = 1
+
+
+def decide(state: State, rules: Rules) -> Decision:
+    """The decision for this state. Every path gives its reason."""
+    if state.window is None:
+        return _wait("nothing has been read from the application's database yet")
+    if state.retraining_runs:
+        return _wait(f"retraining run {_short(state.retraining_runs[0])} is in flight")
+    if state.refreshing_runs:
+        return _wait(f"refresh run {_short(state.refreshing_runs[0])} is in flight, and what it brings belongs in the dataset")
+    if state.failures:
+        return _after_failure(state, rules)
+    if state.unseen_outcomes == 0:
+        return _wait(
+            "no outcome is new since the last dataset" + ("" if state.active_model else ", and no model is active yet")
+        )
+    if flags := [flag for flag in state.flags if state.last_attempt_at is None or flag.raised_at > state.last_attempt_at]:
+        return Decision("retrain", "; ".join(f"{flag.name}: {flag.reason}" for flag in flags))
+    return _by_outcomes_and_age(state, rules)
+
+
+def _by_outcomes_and_age(state: State, rules: Rules) -> Decision:
+    seen = f"{state.unseen_outcomes:,} new outcomes since the last dataset"
+    if state.active_model and state.new_outcomes != state.unseen_outcomes:
+        seen += f" ({state.new_outcomes:,} since the active model's)"
+    age = None if state.dataset_made_at is None else state.now - state.dataset_made_at
+    enough, old = state.unseen_outcomes >= rules.min_new_outcomes, age is not None and age >= rules.max_age
+    if not enough and not old:
+        told = "no model is active yet" if age is None else f"the active model's dataset is {in_words(age)} old"
+        limit = f"of at least {rules.min_new_outcomes:,}"
+        return _wait(f"{seen}, {limit}; {told}" + ("" if age is None else f", of at most {in_words(rules.max_age)}"))
+    rested = None if state.last_attempt_at is None else state.now - state.last_attempt_at
+    if rested is not None and rested < rules.min_interval:
+        left = in_words(rules.min_interval - rested)
+        return _wait(f"{seen}, but the last retraining ended {in_words(rested)} ago; the next may start in {left}")
+    if enough:
+        return Decision("retrain", f"{seen}, at least {rules.min_new_outcomes:,} were asked for")
+    return Decision("retrain", f"the active model's dataset is {in_words(age or rules.max_age)} old, and there are {seen}")
+
+
+def _after_failure(state: State, rules: Rules) -> Decision:
+    failed, last = len(state.failures), state.failures[0]
+    if state.blocked_by is not None and not rules.retry_blocked:
+        news = state.new_outcomes - last.new_outcomes
+        if news < rules.min_new_outcomes:
+            return _wait(
+                f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. "
+                f"It is tried again once {rules.min_new_outcomes:,} more outcomes are there ({max(news, 0):,} so far)"
+            )
+    if failed >= rules.max_attempts:
+        return Decision(
+            "give up",
+            f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. "
+            f"Nothing more is tried until a retraining of window {state.window} succeeds: mend the cause, then materialise it in the UI "
+            "or call `bid-assets run`",
+            failed,
+        )
+    due = last.ended_at + pause_after(failed, rules.first_pause)
+    if state.now < due:
+        return _wait(
+            f"attempt {failed} of {rules.max_attempts} failed (run {_short(last.run_id)}: {last.message}); "
+            f"the next starts in {in_words(due - state.now)}"
+        )
+    return Decision("retrain", f"attempt {failed + 1} of {rules.max_attempts}, after: {last.message}", failed + 1)
+
+
+def pause_after(failures: int, first: timedelta) -> timedelta:
+    """How long to wait after so many failures in a row: `first`, then twice as long each time, at most a day."""
+    return min(first * int(2 ** min(failures - 1, 30)), max(first, timedelta(days=1)))
+
+
+def in_words(span: timedelta) -> str:
+    """A length of time as a person would say it."""
+    seconds = max(0, round(span.total_seconds()))
+    for name, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {name}s"
+    return f"{seconds} seconds"
+
+
+def _wait(reason: str) -> Decision:
+    return Decision("wait", reason)
+
+
+def _short(run_id: str) -> str:
+    return run_id.split("-")[0]

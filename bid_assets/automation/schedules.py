@@ -1,0 +1,91 @@
+"""What happens by the clock: the open window every night, and a window's final version when it has ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import dagster as dg
+
+from bid_assets.automation.jobs import CLOSING, REFRESH
+from bid_assets.automation.refreshing import plan
+from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG
+from bid_assets.features.families import families
+from bid_assets.runs import partition_tags
+from bid_assets.settings import Settings
+from bid_assets.versions.store import VersionStore
+from bid_assets.windows import Cadence, TimeRange, as_utc
+
+NIGHTLY = "0 2 * * *"
+CLOSE = {Cadence.WEEKLY: "15 0 * * 1", Cadence.DAILY: "15 0 * * *"}
+"""A quarter of an hour after a window has ended: what was committed late is there by then."""
+
+
+def schedules(settings: Settings, store: VersionStore) -> list[dg.ScheduleDefinition]:
+    """All schedules, in UTC; they are on as soon as a daemon runs."""
+    return [_nightly(settings, store), _closing(settings, store)]
+
+
+def _nightly(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        job_name=REFRESH,
+        cron_schedule=NIGHTLY,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Reads the open window again, whether or not anything was noticed.",
+    )
+    def nightly_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        now = _time_of(context)
+        window = settings.cadence.key(now)
+        if asleep := _asleep(settings, store, window):
+            return dg.SkipReason(asleep)
+        present = store.partitions("raw_bids")
+        [refresh] = plan({"bids": [window]}, present, families(), settings.cadence)
+        cadence = settings.cadence
+        keys = cadence.keys(TimeRange(cadence.window(refresh.first).start, cadence.window(refresh.last).end))
+        return dg.RunRequest(
+            run_key=f"night of {now:%Y-%m-%d}",
+            partition_key=window if len(keys) == 1 else None,
+            tags={
+                REASON_TAG: f"the night of {now:%Y-%m-%d}",
+                ATTEMPT_TAG: "1",
+                **(partition_tags(keys) if len(keys) > 1 else {}),
+            },
+        )
+
+    return nightly_refresh
+
+
+def _closing(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        job_name=CLOSING,
+        cron_schedule=CLOSE[settings.cadence],
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="The final version of a window that has ended, and a retraining on it.",
+    )
+    def close_window_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        now = _time_of(context)
+        window = settings.cadence.key(now - settings.cadence.length)
+        if asleep := _asleep(settings, store, window):
+            return dg.SkipReason(asleep)
+        return dg.RunRequest(
+            run_key=f"close {window}", partition_key=window, tags={REASON_TAG: f"window {window} has ended", ATTEMPT_TAG: "1"}
+        )
+
+    return close_window_schedule
+
+
+def _time_of(context: dg.ScheduleEvaluationContext) -> datetime:
+    """The moment that the tick is for; one that was slept through is caught up later."""
+    return as_utc(context.scheduled_execution_time)
+
+
+def _asleep(settings: Settings, store: VersionStore, window: str) -> str | None:
+    """Why nothing is to be done for `window`: nothing was read yet, or nothing for as long as a dataset looks back."""
+    newest = max(store.partitions("raw_bids"), default=None)
+    if newest is None:
+        return "nothing has been read from the application's database yet"
+    silent = settings.cadence.window(window).start - settings.cadence.window(newest).start
+    if silent > settings.lookback_windows * settings.cadence.length:
+        return f"the newest window that was read is {newest}: the market has been silent since"
+    return None

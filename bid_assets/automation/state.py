@@ -1,0 +1,134 @@
+"""Gathers the state that the retraining policy judges: from the store what is there, from Dagster what runs and ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bid_assets.assets.quality import QUALITY_CHECKS
+from bid_assets.automation.retraining_policy import FailedAttempt, Flag, State
+from bid_assets.automation.run_history import (
+    OUTCOMES_TAG,
+    RETRAINING,
+    LoopRun,
+    failure_message,
+    failures_in_a_row,
+    finished,
+    refreshes_in_flight,
+    retrainings_in_flight,
+)
+from bid_assets.partitions import first_key_of
+from bid_assets.settings import Settings
+from bid_assets.versions.activation import active_model
+from bid_assets.versions.flags import raised_flags
+from bid_assets.versions.manifest import InputRef, Manifest
+from bid_assets.versions.store import VersionStore
+from bid_assets.windows import TimeRange, utc_now
+
+
+def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings) -> State:
+    """The state at this moment."""
+    ended = finished(instance, RETRAINING)
+    active = active_model(store)
+    learned_from = _dataset_of(store, active.model) if active is not None else None
+    newest = _newest_dataset(store)
+    window = newest_window(store)
+    failed = failures_in_a_row(ended)
+    return State(
+        now=utc_now(),
+        window=window,
+        active_model=active.model.version if active is not None else None,
+        dataset_made_at=learned_from.created_at if learned_from is not None else None,
+        new_outcomes=new_outcomes(store, settings, window, learned_from),
+        unseen_outcomes=new_outcomes(store, settings, window, newest),
+        last_attempt_at=max(
+            (at for at in [_ended(ended), newest.created_at if newest else None] if at is not None), default=None
+        ),
+        failures=tuple(_failure(instance, run) for run in failed),
+        blocked_by=_blocked_by(instance, failed[0]) if failed else None,
+        retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
+        refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance)),
+        flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
+    )
+
+
+def newest_window(store: VersionStore) -> str | None:
+    """The newest window that holds any bid or outcome; None where nothing has been read yet."""
+    for key in reversed(store.partitions("raw_bids")):
+        heads = [store.head(asset, key) for asset in ("raw_bids", "raw_bid_outcomes")]
+        if any(head is not None and head.rows for head in heads):
+            return key
+    return None
+
+
+def new_outcomes(store: VersionStore, settings: Settings, window: str | None, dataset: Manifest | None) -> int:
+    """How many outcomes in the look-back of `window` are new, changed or gone since `dataset` was made; None: since ever."""
+    if window is None:
+        return 0
+    first = first_key_of(settings.cadence, window, settings.lookback_windows)
+    keys = settings.cadence.keys(TimeRange(settings.cadence.window(first).start, settings.cadence.window(window).end))
+    present = store.heads("raw_bid_outcomes", keys)
+    pinned = {ref.partition: ref for ref in dataset.inputs if ref.asset == "raw_bid_outcomes"} if dataset is not None else {}
+    return sum(_difference(store, pinned.get(key), head) for key, head in present.items())
+
+
+def _difference(store: VersionStore, before: InputRef | None, now: Manifest) -> int:
+    """Outcomes that only one of two versions has, an edited one counted once; all of them where there was none before."""
+    if before is None:
+        return now.rows or 0
+    if before.content_hash == now.content_hash:
+        return 0
+    old, new = (
+        _outcomes(store, manifest) for manifest in (store.manifest(before.asset, before.partition, before.version), now)
+    )
+    return len({row[0] for row in old ^ new})
+
+
+def _outcomes(store: VersionStore, manifest: Manifest) -> set[tuple[object, ...]]:
+    names = ["id", "bid_id", "is_success", "outcome_timestamp"]
+    table: pa.Table = pq.read_table(store.fetch(manifest), columns=names, partitioning=None)
+    return set(
+        zip(
+            *(table[name].cast(pa.int64()).to_pylist() if name == names[3] else table[name].to_pylist() for name in names),
+            strict=True,
+        )
+    )
+
+
+def _dataset_of(store: VersionStore, model: InputRef) -> Manifest | None:
+    """The dataset that a model learned from; None where its manifest is gone."""
+    inputs = [
+        ref for ref in store.manifest(model.asset, model.partition, model.version).inputs if ref.asset == "training_dataset"
+    ]
+    return store.manifests(inputs).get(inputs[0]) if inputs else None
+
+
+def _newest_dataset(store: VersionStore) -> Manifest | None:
+    heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
+    return max(heads, key=lambda head: head.created_at, default=None)
+
+
+def _ended(runs: Sequence[LoopRun]) -> datetime | None:
+    return runs[0].ended_at if runs else None
+
+
+def _failure(instance: dg.DagsterInstance, run: LoopRun) -> FailedAttempt:
+    assert run.ended_at is not None
+    return FailedAttempt(run.run_id, run.ended_at, failure_message(instance, run.run_id), int(run.tags.get(OUTCOMES_TAG, "0")))
+
+
+def _blocked_by(instance: dg.DagsterInstance, run: LoopRun) -> str | None:
+    """The data-quality checks that failed in this run, if any."""
+    names: Iterable[str] = (
+        name
+        for name in QUALITY_CHECKS
+        for record in instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey("training_dataset"), name), limit=1
+        )
+        if record.run_id == run.run_id and record.status.value == "FAILED"
+    )
+    return ", ".join(names) or None

@@ -1,0 +1,100 @@
+"""`bid-assets status`: what is active, what waits, what ran last, and what the retraining policy says now."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+from rich.table import Table
+
+from bid_assets.automation.noticing import follow
+from bid_assets.automation.retraining_policy import Decision, Rules, State, decide, in_words
+from bid_assets.automation.run_history import REASON_TAG, Kind, following_cursor, latest
+from bid_assets.automation.state import gather
+from bid_assets.commands.console import console, print_json
+from bid_assets.instance import open_instance
+from bid_assets.settings import Settings, get_settings
+from bid_assets.versions.activation import active_model
+from bid_assets.versions.store import VersionStore
+from bid_assets.windows import utc_now
+
+_SHOWN = 8
+
+
+def status(*, as_json: bool) -> None:
+    """Print the state of the loop."""
+    settings = get_settings()
+    store = VersionStore(settings.resolved_store_url)
+    with open_instance() as instance:
+        state = gather(instance, store, settings)
+        told = {
+            "active": _active(store),
+            "outcomes": _outcomes(instance, settings, store, state),
+            "policy": asdict(decide(state, Rules.of(settings))),
+            "runs": _runs(instance),
+        }
+    if as_json:
+        print_json(told)
+    else:
+        _say(told, decide(state, Rules.of(settings)))
+
+
+def _active(store: VersionStore) -> dict[str, Any] | None:
+    active = active_model(store)
+    if active is None:
+        return None
+    model = store.manifest(active.model.asset, active.model.partition, active.model.version)
+    dataset = next((ref.version for ref in model.inputs if ref.asset == "training_dataset"), None)
+    return {"model": active.model.version, "window": active.model.partition, "since": active.since, "dataset": dataset}
+
+
+def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionStore, state: State) -> dict[str, Any]:
+    """Outcomes that the active model does not know: those read already, and the windows in which there are unread rows."""
+    cursor = following_cursor(instance)
+    unread = follow(settings, store, cursor).touched if cursor is not None else {}
+    return {
+        "waiting": state.new_outcomes,
+        "since_last_dataset": state.unseen_outcomes,
+        "unread_windows": {table: sorted(keys) for table, keys in unread.items()},
+        "followed": cursor is not None,
+    }
+
+
+def _runs(instance: dg.DagsterInstance) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run.run_id,
+            "kind": run.kind.value if run.kind else "by hand",
+            "status": run.status.value,
+            "windows": run.first if run.first == run.last else f"{run.first} to {run.last}",
+            "created_at": run.created_at,
+            "reason": run.tags.get(REASON_TAG),
+        }
+        for run in latest(instance, list(Kind), _SHOWN)
+    ]
+
+
+def _say(told: dict[str, Any], decision: Decision) -> None:
+    active = told["active"]
+    if active is None:
+        console.print("No model is active yet.")
+    else:
+        console.print(
+            f"Active: [bold]{active['model']}[/bold] of window {active['window']}, for {in_words(utc_now() - active['since'])}, "
+            f"trained on {active['dataset']}"
+        )
+    outcomes = told["outcomes"]
+    unread = outcomes["unread_windows"]
+    console.print(
+        f"Outcomes that it has not learned from: {outcomes['waiting']:,}"
+        + (f"; unread rows in {sum(map(len, unread.values()))} window(s)" if unread else "")
+        + ("" if outcomes["followed"] else "; nobody follows the database (`bid-assets up`)")
+    )
+    colour = {"retrain": "green", "wait": "cyan", "give up": "red"}[decision.action]
+    console.print(f"Policy: [{colour}]{decision.action}[/{colour}], {decision.reason}")
+    table = Table("run", "kind", "status", "windows", "started", "why", title="Last runs of the loop", title_justify="left")
+    for run in told["runs"]:
+        started = f"{run['created_at']:%Y-%m-%d %H:%M:%S}"
+        table.add_row(run["run_id"][:8], run["kind"], run["status"], run["windows"], started, run["reason"] or "")
+    console.print(table)

@@ -1,0 +1,121 @@
+"""Whether a dataset may be trusted: checks that stop it before anybody reads it. Pure: figures in, verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.modelling.dataset import FAMILY_OF
+
+_ENOUGH_ROWS = 100
+"""A window's share of rejected rows says little below so many rows."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found. `advice` says what to do where it failed; `stops` whether a failure stops the dataset."""
+
+    check: str
+    passed: bool
+    finding: str
+    advice: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    stops: bool = True
+
+
+@dataclass(frozen=True)
+class Before:
+    """What is known of the datasets that were made before: schema and label rates, newest first."""
+
+    schema: Sequence[Mapping[str, str]] = ()
+    label_rates: Sequence[float] = ()
+    missing_families: frozenset[str] = frozenset()
+
+
+def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, int], limit: float) -> Verdict:
+    """Rejected against all rows, by window: over the whole look-back, and in its last window that has enough of them."""
+    totals = {key: rejected.get(key, 0) + valid.get(key, 0) for key in sorted({*rejected, *valid})}
+    rows, bad = sum(totals.values()), sum(rejected.values())
+    large = [key for key, total in totals.items() if total >= _ENOUGH_ROWS]
+    shares = {"the look-back": bad / rows if rows else 0.0}
+    if large:
+        shares[f"window {large[-1]}"] = rejected.get(large[-1], 0) / totals[large[-1]]
+    worst, share = max(shares.items(), key=lambda item: item[1])
+    return Verdict(
+        "rejected_rows_within_limit",
+        share <= limit,
+        f"{share:.1%} of the rows of {worst} were rejected; at most {limit:.1%} may be",
+        "Look at the rejected_rows of the look-back's windows (table, id, reason), mend them in the application's database, and "
+        "refresh the windows; or raise BID_ASSETS_MAX_REJECTED_SHARE.",
+        {"rejected_rows": bad, "rows": rows, "share": share},
+    )
+
+
+def no_family_all_missing(dataset: pa.Table, before: Before) -> Verdict:
+    """Every family has a value somewhere. Where the dataset before had none either, or there was none, it does not stop."""
+    empty = sorted(missing_families(dataset)) if dataset.num_rows else []
+    lost = [name for name in empty if name not in before.missing_families]
+    return Verdict(
+        "no_family_all_missing",
+        not empty,
+        f"{', '.join(empty)}: all values are missing" if empty else "every family has values",
+        "See whether the application still fills the columns that the family reads, and whether its windows were made.",
+        {"families": empty},
+        stops=bool(lost and before.schema),
+    )
+
+
+def label_rate_as_before(rate: float | None, before: Before, limit: float) -> Verdict:
+    """The odds of success are at most `limit` times those of the datasets before (their mean rate), or as many times less."""
+    if rate is None or not before.label_rates:
+        return Verdict("label_rate_as_before", True, "there is nothing to compare with yet", "")
+    usual = sum(before.label_rates) / len(before.label_rates)
+    ratio = _odds(max(rate, usual)) / _odds(min(rate, usual))
+    return Verdict(
+        "label_rate_as_before",
+        ratio <= limit,
+        f"{rate:.1%} of the labels are successes; {usual:.1%} were in the {len(before.label_rates)} dataset(s) before",
+        "See in bid_outcomes whether outcomes are recorded as before (a bulk correction, a new meaning of is_success, failures that no "
+        "longer arrive).",
+        {"label_rate": rate, "usual": usual, "odds_ratio": ratio},
+    )
+
+
+def _odds(rate: float) -> float:
+    """Finite also where all labels are of one kind."""
+    return (rate + 1e-6) / (1 - rate + 1e-6)
+
+
+def schema_as_before(dataset: pa.Table, before: Before) -> Verdict:
+    """The same columns and types as in the dataset before."""
+    present = {(f.name, str(f.type)) for f in dataset.schema}
+    usual = {(column["name"], column["type"]) for column in before.schema}
+    gone, new = sorted(usual - present), sorted(present - usual)
+    same = not before.schema or not (gone or new)
+    told = "; ".join(
+        f"{word} {', '.join(f'{name} ({kind})' for name, kind in columns)}"
+        for word, columns in (("gone:", gone), ("new:", new))
+        if columns
+    )
+    return Verdict(
+        "schema_as_before",
+        same,
+        "the columns are those of the dataset before" if same else told,
+        "If a feature family was changed on purpose, accept it once; otherwise see which family's columns or types changed.",
+        {"gone": [name for name, _ in gone], "new": [name for name, _ in new]},
+    )
+
+
+def missing_families(dataset: pa.Table) -> frozenset[str]:
+    """The families none of whose columns has a value."""
+    seen: dict[str, bool] = {}
+    for name in dataset.column_names:
+        family = (dataset.schema.field(name).metadata or {}).get(FAMILY_OF, b"").decode()
+        if family:
+            missing = pc.is_null(dataset[name], nan_is_null=pa.types.is_floating(dataset[name].type))
+            seen[family] = seen.get(family, False) or not pc.all(missing).as_py()
+    return frozenset(family for family, has_values in seen.items() if not has_values)

@@ -1,0 +1,216 @@
+"""The loop as a whole: `bid-assets up` with its daemon, web server and PostgreSQL; outcomes by plain SQL; and what came of them.
+
+The tests follow each other on one platform. After each: exactly the versions that there should be, no work done twice, and
+as many outcomes in the store as in the database.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from bid_assets.automation.run_history import REASON_TAG, Kind, LoopRun
+from bid_assets.versions.lineage import LineageNode, upstream
+from bid_assets_tests.loops import Loop, eventually, loop_in
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+HOUR = timedelta(hours=1)
+WEEK = timedelta(weeks=1)
+DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
+
+
+@pytest.fixture(scope="module")
+def loop(static_encoder: Path) -> Iterator[Loop]:
+    folder = Path(tempfile.mkdtemp(prefix="loop-"))
+    folder.chmod(0o755)
+    with loop_in(folder, static_encoder) as made:
+        made.up()
+        eventually(lambda: sensors_have_looked(made), 90, "first ticks of all sensors")
+        yield made
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def nothing_lost(loop: Loop) -> Iterator[None]:
+    yield
+    eventually(lambda: loop.quiet(), 60, "no run in flight")
+    assert loop.outcomes_in_the_store() == loop.outcomes_in_the_database()
+
+
+def sensors_have_looked(loop: Loop) -> bool:
+    names = {"new_outcomes_sensor", "reconciliation_sensor", "retraining_sensor"}
+    states = [state for state in loop.instance.all_instigator_state() if state.name in names]
+    return len(states) == 3 and all(
+        loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) for state in states
+    )
+
+
+def new_runs(loop: Loop, before: list[LoopRun], kind: Kind) -> list[LoopRun]:
+    known = {run.run_id for run in before}
+    return [run for run in loop.runs(kind) if run.run_id not in known]
+
+
+def decided_again(loop: Loop, before: list[LoopRun], seconds: float = 90) -> None:
+    """Wait until the outcomes of now have become a decision, and nothing is in flight any more."""
+
+    def done() -> bool:
+        runs = new_runs(loop, before, Kind.RETRAINING)
+        return bool(runs) and runs[0].status is dg.DagsterRunStatus.SUCCESS and loop.quiet()
+
+    eventually(done, seconds, "a retraining after the outcomes")
+
+
+def inputs_of(node: LineageNode) -> set[str]:
+    return {node.ref.version}.union(*(inputs_of(child) for child in node.inputs))
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision_within_a_minute(loop: Loop) -> None:
+    before, window = loop.runs(), loop.window(0)
+    bids = loop.decide(5, loop.end + HOUR)
+    eventually(lambda: loop.head("deployment", window), 60, "a deployment decision")
+    [refresh], [retraining] = new_runs(loop, before, Kind.REFRESH), new_runs(loop, before, Kind.RETRAINING)
+    assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
+    assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]
+    model, outcomes = loop.head("trained_model", window), loop.head("raw_bid_outcomes", window)
+    assert model is not None
+    assert outcomes is not None
+    assert outcomes.rows == 5
+    assert outcomes.version in inputs_of(upstream(loop.store, model))
+    assert set(bids) <= set(loop.labels(window))
+    for asset in DECIDING:
+        assert len(loop.store.versions(asset, window)) == 1, asset
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_outcomes_in_four_windows_at_once_are_one_refresh_and_one_retraining(loop: Loop) -> None:
+    before = loop.runs()
+    loop.decide(2, *(loop.end + HOUR + week * WEEK for week in range(4)))
+    decided_again(loop, before)
+    [refresh] = new_runs(loop, before, Kind.REFRESH)
+    assert (refresh.first, refresh.last) == (loop.window(0), loop.window(3))
+    [retraining] = new_runs(loop, before, Kind.RETRAINING)
+    assert retraining.first == loop.window(3)
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_a_back_dated_correction_flips_a_label_in_the_next_dataset(loop: Loop) -> None:
+    before, window = loop.runs(), loop.window(3)
+    labels = loop.labels(window)
+    [(bid, was, when)] = loop.sql(
+        "select bid_id, is_success, outcome_timestamp from bid_outcomes where id not like 'correction%' and outcome_timestamp < "
+        f"'{loop.end.isoformat()}' and bid_id in (select id from bids where submitted_at > '{(loop.end - WEEK).isoformat()}') "
+        "and bid_id not in (select bid_id from bid_outcomes group by bid_id having count(*) > 1) order by id limit 1"
+    )
+    later = when + timedelta(minutes=1)
+    loop.sql(
+        f"insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) values ('fix', '{bid}', {not was}, '{later}')"
+    )
+    decided_again(loop, before)
+    after = loop.labels(window)
+    assert {key: (labels.get(key), value) for key, value in after.items() if labels.get(key) != value} == {bid: (was, not was)}
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_a_deleted_outcome_leaves_the_next_dataset(loop: Loop) -> None:
+    before, window = loop.runs(), loop.window(3)
+    labels = loop.labels(window)
+    [(bid,)] = loop.sql(
+        "delete from bid_outcomes where id = (select min(id) from bid_outcomes where id like 'late-%') returning bid_id"
+    )
+    decided_again(loop, before)
+    assert set(labels) - set(loop.labels(window)) == {bid}
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_a_daemon_killed_during_the_run_loses_nothing_and_does_nothing_twice(loop: Loop) -> None:
+    before = loop.runs()
+    loop.decide(3, loop.end + 3 * WEEK + 2 * HOUR)
+    eventually(lambda: new_runs(loop, before, Kind.REFRESH), 40, "a refresh")
+    daemon = loop.child("dagster", "daemon")
+    assert daemon is not None
+    daemon.send_signal(signal.SIGKILL)
+    decided_again(loop, before, 120)
+    assert len(new_runs(loop, before, Kind.REFRESH)) == 1
+    assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_a_refresh_that_fails_is_tried_again_until_it_succeeds(loop: Loop) -> None:
+    before = loop.runs()
+    loop.sql("alter table jobs rename to jobs_elsewhere")
+    try:
+        loop.decide(2, loop.end + 3 * WEEK + 3 * HOUR)
+        failed = eventually(
+            lambda: [run for run in new_runs(loop, before, Kind.REFRESH) if run.status is dg.DagsterRunStatus.FAILURE],
+            60,
+            "a failed refresh",
+        )
+    finally:
+        loop.sql("alter table jobs_elsewhere rename to jobs")
+    decided_again(loop, before, 120)
+    runs = new_runs(loop, before, Kind.REFRESH)
+    assert runs[0].attempt == len(runs) > len(failed)
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS, *[dg.DagsterRunStatus.FAILURE] * (len(runs) - 1)]
+    assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_postgresql_may_die_under_it(loop: Loop) -> None:
+    before = loop.runs()
+    pid = int((loop.settings.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    import psutil
+
+    psutil.Process(pid).kill()
+    loop.decide(2, loop.end + 3 * WEEK + 4 * HOUR)
+    decided_again(loop, before, 150)
+    assert len([run for run in new_runs(loop, before, Kind.RETRAINING) if run.status is dg.DagsterRunStatus.SUCCESS]) == 1
+
+
+def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
+    runs, versions = loop.runs(), loop.versions()
+    ticks = [
+        (state, loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)[0].tick_id)
+        for state in loop.instance.all_instigator_state()
+        if "sensor" in state.name
+    ]
+    for state, tick in ticks:
+        eventually(
+            lambda state=state, tick=tick: (
+                int(loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)[0].tick_id) > int(tick) + 1
+            ),
+            40,
+            f"two more ticks of {state.name}",
+        )
+    assert [run.run_id for run in loop.runs()] == [run.run_id for run in runs]
+    assert loop.versions() == versions
+
+
+@pytest.mark.parametrize("moment", ["after-the-evaluation", "before-the-cursor"])
+def test_a_daemon_killed_between_tick_and_cursor_loses_nothing_and_asks_for_nothing_twice(
+    static_encoder: Path, moment: str
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    folder.chmod(0o755)
+    with loop_in(folder, static_encoder) as loop:
+        before = loop.runs()
+        dying = loop.start(sys.executable, "-m", "bid_assets_tests.faulty_daemon", moment)
+        eventually(lambda: sensors_have_looked(loop), 90, "first ticks of all sensors")
+        loop.decide(5, loop.end + HOUR)
+        eventually(lambda: dying.poll() is not None, 60, "the daemon's death")
+        assert dying.returncode == -signal.SIGKILL
+        loop.start(str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", "workspace.yaml")
+        decided_again(loop, before)
+        assert len(new_runs(loop, before, Kind.REFRESH)) == 1
+        assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
+        assert loop.outcomes_in_the_store() == loop.outcomes_in_the_database()
+    shutil.rmtree(folder, ignore_errors=True)
