@@ -70,7 +70,8 @@ def test_the_model_is_active_and_better_than_its_baselines(platform: Platform) -
 def test_running_again_makes_no_new_version_and_keeps_the_active_model(platform: Platform) -> None:
     before, active = platform.versions(), active_model(platform.store)
     again = call_json("run")
-    assert again["windows"] == platform.first_run["windows"]
+    assert again["windows"] == platform.first_run["windows"] == platform.first_run["refreshed"]
+    assert again["refreshed"] == []
     assert platform.versions() == before
     assert active_model(platform.store) == active
 

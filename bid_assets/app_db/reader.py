@@ -53,7 +53,7 @@ class Snapshot:
         self._cadence = cadence
         self._limit = max(1, chunk_rows // HELD)
         self._sources = (self._queries.bids, self._queries.outcomes)
-        self._counts: dict[tuple[str, TimeRange], pa.Table] = {}
+        self._counts: dict[TimeRange, dict[str, pa.Table]] = {}
         self._names = Names(cadence)
         self._flawless = {source.table: Covered() for source in self._sources}
 
@@ -147,14 +147,14 @@ class Snapshot:
         return self._queries.rejected_rows(flawed, part, undated, self._home_of_undated)
 
     def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Part]:
-        return cut(span, pa.concat_tables([self._counted(source, span) for source in sources]), step, limit)
+        return cut(span, pa.concat_tables([self._counted(span)[source.table] for source in sources]), step, limit)
 
-    def _counted(self, source: RowSource, span: TimeRange) -> pa.Table:
-        """Rows by the hour; counted once, since several streams are cut by them."""
-        key = source.table, span
-        if key not in self._counts:
-            self._counts[key] = self._lanes.fetch(self._queries.hourly_counts(source, span))
-        return self._counts[key]
+    def _counted(self, span: TimeRange) -> dict[str, pa.Table]:
+        """Rows by the hour, per table; counted once, side by side, since several streams are cut by them."""
+        if span not in self._counts:
+            counts = self._lanes.fetch_each(self._queries.hourly_counts(source, span) for source in self._sources)
+            self._counts[span] = {source.table: count for source, count in zip(self._sources, counts, strict=True)}
+        return self._counts[span]
 
     @cached_property
     def _ends(self) -> list[tuple[datetime | None, datetime | None]]:

@@ -11,8 +11,10 @@ import dagster as dg
 from rich.table import Table
 
 from bid_assets.app_db.database import app_db_url
+from bid_assets.app_db.fingerprints import changed
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.raw import RAW_ASSETS
+from bid_assets.automation.noticing import recorded_fingerprints
 from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, REFRESHED, Kind
 from bid_assets.commands.console import console, notes, print_json, progress_bars
 from bid_assets.definitions import build_defs
@@ -22,6 +24,7 @@ from bid_assets.partitions import windows_for_days
 from bid_assets.progress import report
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings, get_settings
+from bid_assets.staleness import stale_windows
 from bid_assets.versions.activation import active_model
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, as_utc
@@ -29,8 +32,10 @@ from bid_assets.windows import TimeRange, as_utc
 
 @dataclass(frozen=True)
 class Plan:
-    """The windows of a run: `lookback` are raw windows that history needs and nobody has made yet."""
+    """The windows of a run: `lookback` are raw windows that history needs and nobody has made yet, `refresh` those of the
+    range `wanted` from the first one on whose rows, inputs or code have changed."""
 
+    wanted: tuple[str, ...]
     lookback: tuple[str, ...]
     refresh: tuple[str, ...]
     cutoffs: tuple[str, ...]
@@ -48,7 +53,8 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, a
     if as_json:
         print_json(
             {
-                "windows": list(plan.refresh),
+                "windows": list(plan.wanted),
+                "refreshed": list(plan.refresh),
                 "cutoff_windows": [_decision_of(store, key, outcomes[key]) for key in plan.cutoffs if key in outcomes],
                 "active_model": None if after is None else asdict(after),
                 "failures": [failure for outcome in outcomes.values() for failure in outcome.failures],
@@ -95,7 +101,9 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
     history_back = _keys_before(settings, keys[0], windows_for_days(settings.cadence, longest))[:-1]
     lookback = _absent(store, list(RAW_ASSETS), history_back)
     lookback = [key for key in history_back if key >= lookback[0]] if lookback else []
-    return Plan(tuple(lookback), tuple(keys), tuple(cutoffs))
+    outdated = {*keys} if lookback else _outdated(settings, store, keys)
+    refresh = [key for key in keys if key >= min(outdated)] if outdated else []
+    return Plan(tuple(keys), tuple(lookback), tuple(refresh), tuple(cutoffs))
 
 
 def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, plan: Plan) -> dict[str, RunOutcome]:
@@ -103,7 +111,7 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, plan: Pla
     outcomes: dict[str, RunOutcome] = {}
     if plan.lookback:
         outcomes["lookback"] = materialise(definitions, instance, RAW_ASSETS, plan.lookback, tags=_tags(Kind.REFRESH))
-    if all(outcome.succeeded for outcome in outcomes.values()):
+    if plan.refresh and all(outcome.succeeded for outcome in outcomes.values()):
         outcomes["refresh"] = materialise(definitions, instance, REFRESHED, plan.refresh, tags=_tags(Kind.REFRESH))
     if not all(outcome.succeeded for outcome in outcomes.values()):
         return outcomes
@@ -111,6 +119,17 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, plan: Pla
         outcomes[key] = materialise(definitions, instance, DECIDING, [key], tags=_tags(Kind.RETRAINING))
         report("dataset to deployment", done, len(plan.cutoffs))
     return outcomes
+
+
+def _outdated(settings: Settings, store: VersionStore, keys: Sequence[str]) -> set[str]:
+    """The windows whose rows are not those that were read, or whose features are not made from those by the code of now."""
+    span = TimeRange(settings.cadence.window(keys[0]).start, settings.cadence.window(keys[-1]).end)
+    with open_snapshot(app_db_url(settings), cadence=settings.cadence) as snapshot:
+        present = snapshot.fingerprints(span)
+    recorded = recorded_fingerprints(store)
+    stale = stale_windows(store, settings, families(), keys)
+    unread = {key for key in keys if key not in recorded}
+    return unread.union(changed({key: recorded[key] for key in keys if key in recorded}, present), *stale.values())
 
 
 def _tags(kind: Kind) -> dict[str, str]:
@@ -166,5 +185,9 @@ def _say(store: VersionStore, plan: Plan, outcomes: Mapping[str, RunOutcome]) ->
         figures = [decision["metrics"].get(name) for name in ("roc_auc", "log_loss", "calibration_error")]
         shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         table.add_row(key, *shown, "yes" if decision["activated"] else "no", decision["reason"])
-    console.print(f"Refreshed {len(plan.refresh)} windows, {plan.refresh[0]} to {plan.refresh[-1]}.")
+    told = f"Of {len(plan.wanted)} windows, {plan.wanted[0]} to {plan.wanted[-1]}, "
+    if plan.refresh:
+        console.print(f"{told}{len(plan.refresh)} were refreshed, {plan.refresh[0]} to {plan.refresh[-1]}.")
+    else:
+        console.print(f"{told}none has changed.")
     console.print(table)
