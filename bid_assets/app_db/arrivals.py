@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from bid_assets.app_db.introspection import columns_of
+from bid_assets.app_db.introspection import contract_shapes
 from bid_assets.app_db.queries import USABLE_TIMES, Queries, RowSource, _literal, _within
 from bid_assets.windows import Cadence
 
@@ -63,13 +63,13 @@ def look(connection: Any, cursor: Cursor | None, cadence: Cadence, overlap: time
     """What is new since `cursor`; without one, only the cursor to begin with. `connection`: psycopg2, in autocommit.
 
     Both answers come from one snapshot, so that no row falls between this look and the next. A row from the future is seen
-    like any other, but the cursor does not run ahead of `now`.
+    like any other, but the cursor does not run ahead of `now`. Raises `ContractError`.
     """
     touched: dict[str, set[str]] = {}
     since: dict[str, str] = {}
     seen: dict[str, Seen] = {}
     with _snapshot(connection) as asking:
-        queries = Queries({table: columns_of(asking, table) for table in ("profiles", "jobs", "bids", "bid_outcomes")}, cadence)
+        queries = Queries(contract_shapes(asking), cadence)
         for table, source in (("bid_outcomes", queries.outcomes), ("bids", queries.bids)):
             if cursor is not None:
                 present = _seen(asking, source, cursor.since[table], cadence)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -28,6 +29,8 @@ from urllib.parse import quote
 
 from bid_assets.app_db import places
 from bid_assets.app_db.places import PostgresUnavailable
+
+log = logging.getLogger(__name__)
 
 LEASES = "leases.lock"
 STARTING = "starting.lock"
@@ -117,7 +120,10 @@ class EmbeddedServer:
     def ensure_running(self) -> None:
         """Start the server unless it runs."""
         with self._alone():
-            self.sockets = self._running() or self._start()
+            running = self._running()
+            if running is None and hasattr(self, "sockets"):
+                log.warning("the embedded PostgreSQL in %s was gone; it is started again", self.data)
+            self.sockets = running or self._start()
 
     def release(self) -> None:
         """Give the lease back; the last one out stops the server. A forked child leaves its parent's lease alone."""

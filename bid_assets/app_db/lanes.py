@@ -14,8 +14,9 @@ from itertools import repeat
 from queue import SimpleQueue
 from typing import Any
 
+import adbc_driver_manager as adbc
+import adbc_driver_postgresql
 import pyarrow as pa
-from adbc_driver_postgresql import dbapi
 
 from bid_assets.app_db.database import DatabaseUnreachable
 
@@ -35,18 +36,44 @@ _SESSION = (
 )
 
 
+class Cursor:
+    """As much of a DB-API cursor as is needed here: the driver's own loads polars, which takes longer than to connect."""
+
+    def __init__(self, statement: adbc.AdbcStatement) -> None:
+        self._statement = statement
+        self._rows = pa.table({})
+
+    def execute(self, query: str, texts: pa.Array | None = None) -> None:
+        """Run one statement, with `texts` bound to its `$1` (a `text[]`) if there is one; its rows are fetched at once."""
+        self._statement.set_sql_query(query)
+        if texts is not None:
+            self._statement.prepare()
+            self._statement.bind(pa.record_batch([_as_list(texts)], ["texts"]))
+        stream, _ = self._statement.execute_query()
+        self._rows = pa.RecordBatchReader.from_stream(stream).read_all()
+
+    def fetch_arrow_table(self) -> pa.Table:
+        """All rows; they can be fetched once."""
+        rows, self._rows = self._rows, pa.table({})
+        return rows
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows, as tuples."""
+        return list(zip(*(column.to_pylist() for column in self.fetch_arrow_table().columns), strict=True))
+
+
 class Lanes:
     """Runs queries against one snapshot. Made by `open_lanes`; safe to use from several threads."""
 
-    def __init__(self, cursors: list[Any], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, cursors: list[Cursor], pool: ThreadPoolExecutor) -> None:
         self._pool = pool
-        self._free: SimpleQueue[Any] = SimpleQueue()
+        self._free: SimpleQueue[Cursor] = SimpleQueue()
         for cursor in cursors:
             self._free.put(cursor)
 
     @contextmanager
-    def cursor(self) -> Iterator[Any]:
-        """A DB-API cursor for as long as the block runs."""
+    def cursor(self) -> Iterator[Cursor]:
+        """A cursor for as long as the block runs."""
         cursor = self._free.get()
         try:
             yield cursor
@@ -56,7 +83,7 @@ class Lanes:
     def fetch(self, query: str, texts: pa.Array | None = None) -> pa.Table:
         """All rows of one query, with `texts` bound to its `$1` (a `text[]`) if there is one."""
         with self.cursor() as cursor:
-            cursor.execute(query, None if texts is None else pa.record_batch([_as_list(texts)], ["texts"]))
+            cursor.execute(query, texts)
             return cursor.fetch_arrow_table()
 
     def fetch_each(self, queries: Iterable[str], texts: Iterable[pa.Array | None] = repeat(None)) -> Iterator[pa.Table]:
@@ -74,10 +101,10 @@ class Lanes:
 def open_lanes(url: str) -> Iterator[Lanes]:
     """Connect and hold the snapshot for as long as the block runs. Raises `DatabaseUnreachable`."""
     with ExitStack() as stack:
-        cursors = [_cursor(stack, url) for _ in range(LANES)]
+        cursors = _cursors(stack, url)
         _begin(cursors[0])
         cursors[0].execute("SELECT pg_export_snapshot()")
-        (snapshot,) = cursors[0].fetchone()
+        ((snapshot,),) = cursors[0].fetchall()
         for cursor in cursors[1:]:
             _begin(cursor, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
         pool = stack.enter_context(ThreadPoolExecutor(LANES, thread_name_prefix="app_db"))
@@ -85,18 +112,19 @@ def open_lanes(url: str) -> Iterator[Lanes]:
         yield Lanes(cursors, pool)
 
 
-def _cursor(stack: ExitStack, url: str) -> Any:
+def _cursors(stack: ExitStack, url: str) -> list[Cursor]:
     try:
-        connection = stack.enter_context(dbapi.connect(url, autocommit=True))
-    except dbapi.Error as error:
+        database = stack.enter_context(adbc_driver_postgresql.connect(url))
+        connections = [stack.enter_context(adbc.AdbcConnection(database)) for _ in range(LANES)]
+    except adbc.Error as error:
         raise DatabaseUnreachable(f"cannot connect to the application's database: {error}") from None
-    return stack.enter_context(connection.cursor())
+    return [Cursor(stack.enter_context(adbc.AdbcStatement(connection))) for connection in connections]
 
 
 def _as_list(texts: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
 
 
-def _begin(cursor: Any, *first: str) -> None:
+def _begin(cursor: Cursor, *first: str) -> None:
     for statement in (_BEGIN, *first, *_SESSION):
         cursor.execute(statement)

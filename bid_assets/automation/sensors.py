@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from bid_assets.app_db.contract import ContractError
 from bid_assets.assets.raw import RAW_ASSETS
 from bid_assets.automation.jobs import REFRESH, RETRAINING
 from bid_assets.automation.refreshing import Refresh, plan
@@ -67,7 +68,10 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
         if running := refreshes_in_flight(context.instance):
             told = f"refresh run {running[0].run_id[:8]} is in flight; what lands meanwhile is noticed after it"
             return dg.SensorResult(skip_reason=told, cursor=context.cursor)
-        noticed = follow(settings, store, context.cursor)
+        try:
+            noticed = follow(settings, store, context.cursor)
+        except ContractError as error:
+            return _unreadable(context, error)
         for remark in noticed.remarks:
             context.log.warning(remark)
         again, told = _failed_before(context.instance, settings)
@@ -89,7 +93,10 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
         from bid_assets.automation.noticing import reconcile
 
         before = refreshes_in_flight(context.instance)  # one of them may end while everything is being compared
-        noticed = reconcile(settings, store, context.cursor, following_cursor(context.instance))
+        try:
+            noticed = reconcile(settings, store, context.cursor, following_cursor(context.instance))
+        except ContractError as error:
+            return _unreadable(context, error)
         for remark in noticed.remarks:
             context.log.warning(remark)
         running = [run.refresh for run in (*before, *refreshes_in_flight(context.instance))]
@@ -125,6 +132,12 @@ def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefi
         return dg.SensorResult(run_requests=[request], cursor=decision.reason)
 
     return retraining_sensor
+
+
+def _unreadable(context: dg.SensorEvaluationContext, error: ContractError) -> dg.SensorResult:
+    """The cursor stays: once the tables fit the contract, everything is seen."""
+    context.log.error(str(error))
+    return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
 
 
 def _planned(settings: Settings, store: VersionStore, touched: dict[str, set[str]]) -> list[Wanted]:
