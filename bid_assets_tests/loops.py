@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import dagster as dg
 import psutil
 import psycopg2
+from sqlalchemy.exc import OperationalError
 
 from bid_assets.app_db.database import app_db_url
 from bid_assets.automation.run_history import Kind, LoopRun, latest
@@ -50,11 +51,12 @@ def free_port() -> int:
 
 
 def eventually(ask: Callable[[], T | None], seconds: float = 60, what: str = "") -> T:
-    """What `ask` answers at last; fails with `what` was waited for."""
+    """What `ask` answers at last, however PostgreSQL fares meanwhile; fails with `what` was waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if answer := ask():
-            return answer
+        with suppress(OperationalError):
+            if answer := ask():
+                return answer
         time.sleep(0.5)
     raise AssertionError(f"not within {seconds} s: {what or ask}")
 
@@ -101,6 +103,9 @@ class Loop:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         self.processes.clear()
+        while (left := self.child("dagster")) is not None:  # the code server of a killed daemon
+            left.kill()
+            left.wait(10)
 
     def child(self, *words: str) -> psutil.Process | None:
         """The process below ours whose command line has all of these words."""

@@ -78,7 +78,7 @@ def look(connection: Any, cursor: Cursor | None, cadence: Cadence, overlap: time
                 if changed:
                     touched[table] = changed
             newest = _newest(asking, source, now)
-            since[table] = ((newest or now) - overlap).isoformat()
+            since[table] = (newest - overlap if newest else USABLE_TIMES.start).isoformat()
             seen[table] = _seen(asking, source, since[table], cadence)
     return Arrivals(touched, Cursor(since, seen))
 

@@ -103,6 +103,18 @@ class Queries:
             f" WHERE {_within(source.time, span)} AND {_is_valid(source)}"
         )
 
+    def all_rows(self, source: RowSource, schema: pa.Schema, span: TimeRange) -> str:
+        """The rows of `span`, valid or not, with the columns of `schema`."""
+        columns = self._select(source.row, source.table, schema)
+        return f"SELECT {columns} FROM {source.table} {source.row} WHERE {_within(source.time, span)}"
+
+    def rejected_ids(self, source: RowSource, span: TimeRange) -> str:
+        """The `id` of each rejected row of `span`, as text."""
+        return (
+            f"SELECT {source.row}.id::text AS id FROM {source.joined}"
+            f" WHERE {_within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
+        )
+
     def rejected_rows(
         self, dated: Iterable[RowSource], span: TimeRange, undated: Iterable[RowSource], home_of_undated: datetime
     ) -> str:

@@ -90,28 +90,42 @@ class Snapshot:
         Cheapest in the order of `STREAMS`: what one stream has seen, the next ones need not ask for again.
         """
         batches = {
-            "raw_bids": lambda: self._valid_batches(self._queries.bids, name, span, self._limit),
-            "raw_bid_outcomes": lambda: self._valid_batches(self._outcomes(), name, span, _SHORT_ROWS * self._limit),
-            "raw_jobs": lambda: self._named_batches("jobs", "job_id", STREAMS["raw_jobs"], span),
-            "raw_profiles": lambda: self._named_batches("profiles", "profile_id", STREAMS["raw_profiles"], span),
-            "rejected_rows": lambda: _batches(self._rejected(span), STREAMS["rejected_rows"], _ORDER["rejected_rows"]),
+            "raw_bids": lambda: _batches(self._bids(self._hours(span), STREAMS[name]), STREAMS[name], _ORDER[name]),
+            "raw_bid_outcomes": lambda: _batches(self._outcomes(span), STREAMS[name], _ORDER[name]),
+            "raw_jobs": lambda: self._named_batches("jobs", "job_id", STREAMS[name], span),
+            "raw_profiles": lambda: self._named_batches("profiles", "profile_id", STREAMS[name], span),
+            "rejected_rows": lambda: _batches(self._rejected(span), STREAMS[name], _ORDER[name]),
         }
         return pa.RecordBatchReader.from_batches(STREAMS[name], batches[name]())
 
-    def _valid_batches(self, source: RowSource, name: str, span: TimeRange, limit: int) -> Iterator[pa.RecordBatch]:
-        parts = self._cut([source], span, _HOUR, limit)
-        yield from _batches(self._valid(source, STREAMS[name], parts), STREAMS[name], _ORDER[name])
-
-    def _valid(self, source: RowSource, schema: pa.Schema, parts: list[Part]) -> Iterator[pa.Table]:
-        chunks = self._lanes.fetch_each(self._queries.valid_rows(source, schema, part.span) for part in parts)
+    def _bids(self, parts: list[Part], schema: pa.Schema) -> Iterator[pa.Table]:
+        chunks = self._lanes.fetch_each(self._queries.valid_rows(self._queries.bids, schema, part.span) for part in parts)
         for part in parts:
             chunk = next(chunks)
             if chunk.num_rows == part.rows:
-                self._flawless[source.table].add(part.span)
-            if source is self._queries.bids and part.span not in self._names:
+                self._flawless["bids"].add(part.span)
+            if part.span not in self._names:
                 self._names.learn(part.span, chunk)
             yield chunk
             del chunk  # or it would be kept while the next one arrives (which zip would do, too)
+
+    def _outcomes(self, span: TimeRange) -> Iterator[pa.Table]:
+        """All outcomes but those that another query rejects: one lane sends rows while the other one's server joins."""
+        source, schema = self._judged_outcomes(), STREAMS["raw_bid_outcomes"]
+        parts = self._cut([source], span, _HOUR, _SHORT_ROWS * self._limit)
+        answers = self._lanes.fetch_each(
+            query
+            for part in parts
+            for query in (self._queries.all_rows(source, schema, part.span), self._queries.rejected_ids(source, part.span))
+        )
+        for part in parts:
+            chunk, rejected = next(answers), next(answers)["id"]
+            if len(rejected) == 0:
+                self._flawless["bid_outcomes"].add(part.span)
+                yield chunk
+            else:
+                yield chunk.filter(pc.invert(pc.is_in(chunk["id"], rejected)))  # to which one null is like the other
+            del chunk
 
     def _named_batches(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
         """Asks for each row once per part, however many of the part's windows name it."""
@@ -125,12 +139,15 @@ class Snapshot:
 
     def _learnt(self, span: TimeRange) -> list[TimeRange]:
         """Ranges that make up `span`, for each of which it is known what its bids name, whether they were streamed or not."""
-        parts = self._cut([self._queries.bids], span, _HOUR, self._limit)
-        for _ in self._valid(self._queries.bids, NAMING, [part for part in parts if part.span not in self._names]):
+        parts = self._hours(span)
+        for _ in self._bids([part for part in parts if part.span not in self._names], NAMING):
             pass
         return [part.span for part in parts]
 
-    def _outcomes(self) -> RowSource:
+    def _hours(self, span: TimeRange) -> list[Part]:
+        return self._cut([self._queries.bids], span, _HOUR, self._limit)
+
+    def _judged_outcomes(self) -> RowSource:
         """Outcomes need no look behind their bids where it has been seen that there are only good ones."""
         (first, last), _ = self._ends
         seen = first and last and TimeRange(first, last + timedelta(microseconds=1)) in self._flawless["bids"]
