@@ -75,6 +75,8 @@ class Loop:
     end: datetime
     """Of its market: all windows from here on are empty at first."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    port: int = 0
+    """Of the web server."""
 
     @property
     def store(self) -> VersionStore:
@@ -91,7 +93,8 @@ class Loop:
         return process
 
     def up(self) -> subprocess.Popen[bytes]:
-        return self.start(str(Path(sys.executable).with_name("bid-assets")), "up", "--port", str(free_port()))
+        self.port = free_port()
+        return self.start(str(Path(sys.executable).with_name("bid-assets")), "up", "--port", str(self.port))
 
     def stop(self) -> None:
         for process in self.processes:

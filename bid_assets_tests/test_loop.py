@@ -6,8 +6,10 @@ as many outcomes in the store as in the database.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,8 +20,11 @@ import dagster as dg
 import pytest
 
 from bid_assets.automation.run_history import REASON_TAG, Kind, LoopRun
+from bid_assets.commands.up import answers
+from bid_assets.versions.activation import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
 from bid_assets_tests.loops import Loop, eventually, loop_in
+from bid_assets_tests.platforms import call, call_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -194,6 +199,49 @@ def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
         )
     assert [run.run_id for run in loop.runs()] == [run.run_id for run in runs]
     assert loop.versions() == versions
+
+
+@pytest.mark.parametrize("words", [("dagster-webserver",), ("code-server", "start"), ("dagster-daemon",)])
+def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) -> None:
+    before = loop.child(*words)
+    assert before is not None
+    before.kill()
+    after = eventually(lambda: (now := loop.child(*words)) if now is None or now.pid != before.pid else None, 20, "the part")
+    assert after.is_running()
+    eventually(lambda: answers("127.0.0.1", loop.port), 40, "an answer of the web server")
+
+
+def test_a_second_one_on_the_same_port_is_told_so_at_once(loop: Loop) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "bid_assets.cli", "up", "--port", str(loop.port)], capture_output=True, text=True
+    )
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{loop.port}" in refused.stderr
+
+
+def test_status_says_what_is_active_what_waits_and_what_ran(loop: Loop) -> None:
+    told = eventually(lambda: call_json("status"))
+    active = active_model(loop.store)
+    assert active is not None
+    assert told["active"]["model"] == active.model.version
+    assert told["outcomes"]["followed"] is True
+    assert told["policy"]["action"] == "wait"
+    assert {run["kind"] for run in told["runs"]} == {"refresh", "retraining"}
+    assert all(run["reason"] for run in told["runs"])
+    assert "Policy: wait" in call("status").stdout
+
+
+def test_the_log_of_all_parts_is_in_one_place(loop: Loop) -> None:
+    log = (loop.settings.home / "logs" / "up.log").read_text()
+    assert {"[daemon]", "[web server]", "[code server]", "[up]"} <= set(re.findall(r"\[[a-z ]+\]", log))
+    assert "daemon was killed by SIGKILL; it is started again" in log
+
+
+def test_sigterm_stops_every_part(loop: Loop) -> None:
+    [up] = loop.processes
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(40) == 0
+    assert loop.child("dagster") is None
 
 
 @pytest.fixture(scope="module")

@@ -71,15 +71,16 @@ def look(connection: Any, cursor: Cursor | None, cadence: Cadence, overlap: time
     with _snapshot(connection) as asking:
         queries = Queries(contract_shapes(asking), cadence)
         for table, source in (("bid_outcomes", queries.outcomes), ("bids", queries.bids)):
+            newest = _newest(asking, source, now)
+            since[table] = (newest - overlap if newest else USABLE_TIMES.start).isoformat()
+            seen[table] = _seen(asking, source, since[table], cadence)
             if cursor is not None:
-                present = _seen(asking, source, cursor.since[table], cadence)
+                same_moment = cursor.since[table] == since[table]
+                present = seen[table] if same_moment else _seen(asking, source, cursor.since[table], cadence)
                 before = cursor.seen[table]
                 changed = {key for key in {*present, *before} if present.get(key) != before.get(key)}
                 if changed:
                     touched[table] = changed
-            newest = _newest(asking, source, now)
-            since[table] = (newest - overlap if newest else USABLE_TIMES.start).isoformat()
-            seen[table] = _seen(asking, source, since[table], cadence)
     return Arrivals(touched, Cursor(since, seen))
 
 
@@ -113,7 +114,7 @@ def _seen(cursor: Any, source: RowSource, since: str, cadence: Cadence) -> Seen:
     moment = datetime.fromisoformat(since)
     cursor.execute(
         f"SELECT floor(extract(epoch FROM {source.moment}) / 86400)::bigint, count(*), "
-        f"sum(hashtextextended(row({columns})::text, 0))::text "
+        f"sum(hash_record_extended(row({columns}), 0))::text "
         f"FROM {source.table} {source.row} WHERE {source.time} >= {_literal(moment)} AND {_within(source.time, USABLE_TIMES)} GROUP BY 1"
     )
     seen: dict[str, list[int]] = {}

@@ -19,6 +19,7 @@ Fingerprints = dict[str, dict[str, list[Any]]]
 """Window -> table -> [rows, hash]. Rows without a usable time are a table of their own, `undated_<table>`."""
 
 _SCHEMAS = {"bids": RAW_BIDS, "bid_outcomes": RAW_BID_OUTCOMES, "jobs": RAW_JOBS, "profiles": RAW_PROFILES}
+_NOT_HASHABLE = {"json", "xml", "money", "json[]"}
 _BID_OF_OUTCOME = "b.id, b.profile_id, b.job_id, b.submitted_at, p.id IS NULL"
 """What decides, beside an outcome itself, whether it is valid."""
 
@@ -37,7 +38,7 @@ def window_fingerprints(cursor: Any, cadence: Cadence, span: TimeRange | None) -
     found: Fingerprints = {}
 
     def add(table: str, alias: str, source: RowSource, joined: str, more: str = "") -> None:
-        hashed = ", ".join([*(f"{alias}.{name}" for name in _present(table, columns)), *([more] if more else [])])
+        hashed = ", ".join([*_present(alias, table, columns), *([more] if more else [])])
         _add(found, table, cursor, cadence, source, joined, f"row({hashed})", asked)
 
     bids, outcomes = queries.bids, queries.outcomes
@@ -61,9 +62,10 @@ def _plain(tables: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {table: list(fingerprint) for table, fingerprint in tables.items()}
 
 
-def _present(table: str, columns: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The contract's columns that the table has and that make a version."""
-    return [field.name for field in _SCHEMAS[table] if field.name in columns[table] and field.name not in VOLATILE_COLUMNS]
+def _present(alias: str, table: str, columns: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The contract's columns that the table has and that make a version; as text where PostgreSQL cannot hash the type."""
+    names = [field.name for field in _SCHEMAS[table] if field.name in columns[table] and field.name not in VOLATILE_COLUMNS]
+    return [f"{alias}.{name}{'::text' if columns[table][name] in _NOT_HASHABLE else ''}" for name in names]
 
 
 def _add(
@@ -79,7 +81,7 @@ def _add(
     length = cadence.length.days
     cursor.execute(
         f"SELECT to_char(date_bin('{length} days', {source.moment}, '1970-01-05T00:00:00Z'::timestamptz), 'YYYY-MM-DD'), "
-        f"count(*), sum(hashtextextended({hashed}::text, 0))::text FROM {joined} WHERE {_within(source.time, span)} GROUP BY 1"
+        f"count(*), sum(hash_record_extended({hashed}, 0))::text FROM {joined} WHERE {_within(source.time, span)} GROUP BY 1"
     )
     for key, rows, total in cursor.fetchall():
         found.setdefault(key, {})[table] = [rows, total]
