@@ -142,6 +142,15 @@ def test_rejected_rows_are_the_same_whether_they_are_read_first_or_last(app_db: 
     assert last.equals(first)
 
 
+def test_an_outcome_without_id_is_rejected_and_those_beside_it_are_read(app_db: str) -> None:
+    standard_tables(app_db)
+    execute(app_db, "ALTER TABLE bid_outcomes DROP CONSTRAINT bid_outcomes_pkey, ALTER id DROP NOT NULL")
+    insert(app_db, "bids", [bid("b1", MONDAY)])
+    insert(app_db, "bid_outcomes", [outcome("o1", "b1", MONDAY), {**outcome("", "b1", MONDAY), "id": None}])
+    assert read(app_db)["raw_bid_outcomes"]["id"].to_pylist() == ["o1"]
+    assert rejections(app_db) == [(MONDAY, "bid_outcomes", None, "has no id")]
+
+
 def test_outcomes_are_judged_the_same_before_and_after_it_is_seen_that_all_dated_bids_are_valid(app_db: str) -> None:
     standard_tables(app_db)
     insert(app_db, "bids", [bid("b1", MONDAY + HOUR), bid("b2", None), bid("b3", "-infinity"), bid("b4", NEXT_WEEK)])
