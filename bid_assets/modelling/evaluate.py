@@ -11,12 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.modelling import metrics, preprocess
-from bid_assets.modelling.dataset import FAMILY_OF, feature_columns
+from bid_assets.modelling import linear, metrics, preprocess
 from bid_assets.modelling.metrics import Labels, Probabilities
 from bid_assets.modelling.model import BidSuccessModel
-
-HISTORY_FAMILY = "profile_historical_features"
 
 
 def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
@@ -59,31 +56,14 @@ def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool)
 
     None where the dataset has no history features, or `train` fewer than two classes.
     """
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    columns = [
-        name
-        for name in feature_columns(train)
-        if (train.schema.field(name).metadata or {}).get(FAMILY_OF) == HISTORY_FAMILY.encode()
-    ]
-    known = labels(train)
+    columns, known = linear.history_columns(train), labels(train)
     if not columns or len(np.unique(known)) < 2:
         return None, 0.5
     encodings = preprocess.fit(train, columns, vocabulary_size=0, embedding_components=1)
     matrix = preprocess.encode(train, encodings)
-    pipeline = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        StandardScaler(),
-        LogisticRegression(max_iter=1000),
-    )
-    pipeline.fit(matrix, known)
-    threshold = metrics.best_f1_threshold(known, pipeline.predict_proba(matrix)[:, 1], rarer_is_success)
-    if not holdout.num_rows:
-        return np.empty(0), threshold
-    return pipeline.predict_proba(preprocess.encode(holdout, encodings))[:, 1].astype(np.float64), threshold
+    regression = linear.fit(matrix, known, range(matrix.shape[1]))
+    threshold = metrics.best_f1_threshold(known, linear.probability(regression.log_odds(matrix)), rarer_is_success)
+    return linear.probability(regression.log_odds(preprocess.encode(holdout, encodings))), threshold
 
 
 def labels(rows: pa.Table) -> Labels:

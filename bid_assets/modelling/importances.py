@@ -1,4 +1,4 @@
-"""What a model looks at: gain and weight of its trees, and mean |SHAP| over rows of its dataset."""
+"""What a model looks at: gain and weight of its trees, and mean |SHAP| of the whole model over rows of its dataset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SCHEMA = pa.schema(
 def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
     """One row per feature, by mean |SHAP| (log-odds) downwards.
 
-    `gain`: mean gain in loss of the splits on it; `weight`: number of such splits; `source_column`: the dataset's column.
+    `gain`: mean gain in loss of the trees' splits on it; `weight`: number of such splits; `mean_abs_shap`: of trees and linear
+    part together; `source_column`: the dataset's column.
     """
     rows = np.unique(np.linspace(0, dataset.num_rows - 1, min(SHAP_ROWS, dataset.num_rows)).round().astype(np.int64))
     _, contributions = model.contributions(dataset.take(pa.array(rows)))

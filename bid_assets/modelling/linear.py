@@ -1,6 +1,9 @@
-"""The model's second opinion: a small logistic regression, fitted and scored with plain numpy.
+"""The model's second opinion: a small logistic regression on the profile's history, fitted and scored with plain numpy.
 
-Trees cut a slope into steps; a line does not. The average of both ranks better than either (docs/architecture.md, "Training").
+Trees cut a slope into steps, and need many bids for each; a line needs few. Why history alone, and the figures, are in
+docs/architecture.md ("Training"). Where something else than history decides, it would only dilute the trees: its weight is
+what is best on validation rows.
+
 Sums run in one fixed order, never through BLAS: the same rows give the same bits with any number of threads, and a row scores
 the same alone as among others.
 """
@@ -13,25 +16,35 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from bid_assets.modelling.dataset import FAMILY_OF, feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.preprocess import Matrix
 
 Vector = npt.NDArray[np.float64]
 
+HISTORY_FAMILY = "profile_historical_features"
+
 PENALTY = 1.0
 """On the squares of the weights of standardised numbers; the intercept is free."""
+
+REACH = 1.0
+"""How far beyond the range of a number in training a line goes on, in lengths of that range."""
+
+WEIGHTS = 8
+"""So many weights, evenly from 0 to the most that is allowed, are tried on the validation rows."""
 
 _MOST_STEPS = 100
 _SMALLEST_STEP = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class LinearPart:
     """Log-odds as a sum over some columns of a matrix: `base`, and a term of each column that is 0 on average in training.
 
-    The term of a number is `slope * number + offset`; of a missing one, `absent`. Numbers outside of `low` to `high`, the
-    range seen in training, count as its nearer end: a line must not run away with a number that nobody has seen.
+    The term of a number is `slope * number + offset`; of a missing one, `absent`. A number outside of `low` to `high` counts as
+    the nearer end: a line may reach beyond what training has seen, but must not run away.
     """
 
     columns: npt.NDArray[np.int64]
@@ -44,25 +57,25 @@ class Linear:
 
     def terms(self, matrix: Matrix) -> Vector:
         """What each of `columns` adds to the log-odds of each row, shape (rows, columns)."""
-        numbers = matrix[:, self.columns].astype(np.float64)
+        numbers = np.take(matrix, self.columns, axis=1).astype(np.float64)
         inside = np.clip(numbers, self.low, self.high)
         return np.where(np.isnan(numbers), self.absent, inside * self.slope + self.offset)
 
     def log_odds(self, matrix: Matrix) -> Vector:
         """The log-odds of each row, shape (rows,)."""
-        return np.einsum("rc->r", self.terms(matrix)) + self.base
+        return np.cumsum(self.terms(matrix), axis=1)[:, -1] + self.base
 
     def digest(self) -> bytes:
         """SHA-256 of everything that decides a score."""
         return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in astuple(self))).digest()
 
 
-def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Linear:
+def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> LinearPart:
     """The regression of `success` on `columns` of `matrix`; both kinds of outcome must occur, and one column at least.
 
     A missing number counts as the median, and that it is missing is a yes/no number of its own.
     """
-    numbers = matrix[:, columns].astype(np.float64)
+    numbers = np.take(matrix, columns, axis=1).astype(np.float64)
     missing = np.isnan(numbers)
     empty = missing.all(axis=0)
     numbers[:, empty] = 0.0
@@ -74,16 +87,44 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Linear:
     intercept, weights = _logistic_regression((inputs - mean) / scale, success)
     slope, missing_weight = np.split(weights / scale, 2)
     of_value, of_missing = np.split(mean, 2)
+    low, high = filled.min(axis=0), filled.max(axis=0)
     offset = -slope * of_value - missing_weight * of_missing
-    return Linear(
+    return LinearPart(
         columns=np.array(columns, dtype=np.int64),
         slope=slope,
         offset=offset,
         absent=slope * median + missing_weight + offset,
-        low=filled.min(axis=0),
-        high=filled.max(axis=0),
+        low=low - REACH * (high - low),
+        high=high + REACH * (high - low),
         base=intercept,
     )
+
+
+def history_columns(dataset: pa.Table) -> list[str]:
+    """The feature columns of the history family; none where the fields do not say their family."""
+    family = HISTORY_FAMILY.encode()
+    return [name for name in feature_columns(dataset) if (dataset.schema.field(name).metadata or {}).get(FAMILY_OF) == family]
+
+
+def blended(trees: Vector, line: Vector, weight: float) -> Vector:
+    """The log-odds (or parts of them) of both together."""
+    return (1 - weight) * trees + weight * line
+
+
+def best_weight(trees: Vector, line: Vector, success: Labels, most: float) -> float:
+    """The weight of `line`, at most `most`, with the least log loss; both parts are log-odds, shape (rows,)."""
+    weights = np.linspace(0.0, most, WEIGHTS)
+    return float(weights[np.argmin([_log_loss(blended(trees, line, weight), success) for weight in weights])])
+
+
+def probability(log_odds: Vector) -> Vector:
+    """The probability that has these log-odds."""
+    return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
+
+
+def _log_loss(log_odds: Vector, success: Labels) -> float:
+    """Summed over the rows; exact for any log-odds, however far from 0."""
+    return float(np.sum(np.logaddexp(0, log_odds) - success * log_odds))
 
 
 def _logistic_regression(inputs: Vector, success: Labels) -> tuple[float, Vector]:
@@ -97,12 +138,12 @@ def _logistic_regression(inputs: Vector, success: Labels) -> tuple[float, Vector
 
     def loss(tried: Vector) -> float:
         log_odds = np.einsum("rc,c->r", design, tried)
-        return float(np.sum(np.logaddexp(0, log_odds) - success * log_odds) + 0.5 * np.sum(penalty * tried**2))
+        return _log_loss(log_odds, success) + 0.5 * float(np.sum(penalty * tried**2))
 
     for _ in range(_MOST_STEPS):
-        probability = 1 / (1 + np.exp(-np.einsum("rc,c->r", design, weights)))
-        gradient = np.einsum("rc,r->c", design, probability - success) + penalty * weights
-        spread = design * (probability * (1 - probability))[:, None]
+        expected = probability(np.einsum("rc,c->r", design, weights))
+        gradient = np.einsum("rc,r->c", design, expected - success) + penalty * weights
+        spread = design * (expected * (1 - expected))[:, None]
         step = np.linalg.solve(np.einsum("ri,rj->ij", spread, design) + np.diag(penalty), gradient)
         before = loss(weights)
         while loss(weights - step) > before and np.abs(step).max() > _SMALLEST_STEP:

@@ -1,5 +1,6 @@
 """A trained model: one object with all that it takes to score a table, and nothing that would have to be learnt again.
 
+It is the weighted average, in log-odds, of a booster that sees every feature and a linear part that sees the history.
 XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
 """
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from bid_assets.modelling import preprocess
+from bid_assets.modelling import linear, preprocess
 from bid_assets.modelling.parameters import TrainingParameters
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class BidSuccessModel:
     encodings: tuple[preprocess.Encoding, ...]
     trees: bytes
     """The booster in XGBoost's UBJSON."""
+    linear: linear.LinearPart | None
+    """None: the trees alone."""
+    linear_weight: float
+    """Its share of the log-odds; the trees have the rest."""
     threshold: float
     """From this probability on a bid is called a success; see `train.best_threshold`."""
     encoder_fingerprint: str | None
@@ -47,7 +52,7 @@ class BidSuccessModel:
 
     @property
     def feature_names(self) -> list[str]:
-        """The names of the numbers that the trees see, in order."""
+        """The names of the numbers that the model sees, in order; the trees see all of them, the linear part some."""
         return [name for encoding in self.encodings for name in encoding.names]
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
@@ -55,17 +60,28 @@ class BidSuccessModel:
         matrix = preprocess.encode(table, self.encodings)
         if not len(matrix):
             return np.empty(0)
-        return np.asarray(self._booster.inplace_predict(matrix, missing=np.nan), dtype=np.float64)
+        log_odds = self._booster.inplace_predict(matrix, predict_type="margin", missing=np.nan).astype(np.float64)
+        if self.linear is not None:
+            log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
+        return linear.probability(log_odds)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """XGBoost's own SHAP values in log-odds, shape (rows, features + 1); the last column is `BASE`."""
+        """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
+
+        The weighted sum of XGBoost's own values and of the terms of the linear part; a row adds up to the model's log-odds.
+        """
         import xgboost as xgb
 
         matrix = preprocess.encode(table, self.encodings)
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
-        return names, np.asarray(self._booster.predict(xgb.DMatrix(matrix), pred_contribs=True), dtype=np.float32)
+        parts = self._booster.predict(xgb.DMatrix(matrix), pred_contribs=True).astype(np.float64)
+        if self.linear is not None:
+            line = np.zeros_like(parts)
+            line[:, self.linear.columns], line[:, -1] = self.linear.terms(matrix), self.linear.base
+            parts = linear.blended(parts, line, self.linear_weight)
+        return names, parts.astype(np.float32)
 
     def scores(self, importance_type: str) -> npt.NDArray[np.float64]:
         """XGBoost's `gain` or `weight` of each feature, in the order of `feature_names`; 0 where no tree uses it."""
@@ -73,11 +89,13 @@ class BidSuccessModel:
         return np.array([found.get(f"f{number}", 0.0) for number in range(len(self.feature_names))], dtype=np.float64)
 
     def content_hash(self) -> str:
-        """SHA-256 of what the model is, the same in every process: trees, encodings, threshold, encoder, parameters, facts."""
+        """SHA-256 of what the model is, the same in every process: both parts, encodings, threshold, encoder, parameters, facts."""
         digest = hashlib.sha256(self.trees)
         for encoding in self.encodings:
             digest.update(encoding.digest())
-        rest = [self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
+        if self.linear is not None:
+            digest.update(self.linear.digest())
+        rest = [self.linear_weight, self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
         digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
 
@@ -88,6 +106,8 @@ class BidSuccessModel:
             "threshold": self.threshold,
             "columns": len(self.encodings),
             "features": len(self.feature_names),
+            "linear_weight": self.linear_weight,
+            "linear_features": 0 if self.linear is None else len(self.linear.columns),
             "encoder_fingerprint": self.encoder_fingerprint or "none",
             "parameters": self.parameters.as_dict(),
         }

@@ -18,6 +18,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "subsample": (0.01, 1),
     "colsample_bytree": (0.01, 1),
     "l2": (0, 1e9),
+    "max_linear_weight": (0, 1),
     "embedding_components": (1, 100_000),
     "vocabulary_size": (0, 100_000),
     "validation_share": (0.01, 0.9),
@@ -44,6 +45,8 @@ class TrainingParameters:
     """Share of the features that a tree is offered; every column of the dataset counts alike (see `train`)."""
     l2: float = 10.0
     """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
+    max_linear_weight: float = 0.7
+    """Most that the linear part may have of the log-odds; the validation part decides how much it has. 0: the booster alone."""
     embedding_components: int = 16
     """Principal components kept of each embedding."""
     vocabulary_size: int = 32

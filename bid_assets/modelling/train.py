@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xgboost as xgb
 
-from bid_assets.modelling import metrics, preprocess
+from bid_assets.modelling import linear, metrics, preprocess
 from bid_assets.modelling.dataset import feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
@@ -29,9 +29,9 @@ class NotTrainable(Exception):
 def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint: str | None = None) -> BidSuccessModel:
     """A model of the dataset's `train` rows; the same dataset and parameters give the same `content_hash`.
 
-    Number of trees and threshold are found on the newest part of these rows with a booster that has not seen it; the model's
-    own booster is then fitted to all of them, with that number of trees. Raises `NotTrainable` where there are too few
-    outcomes, or only one kind of outcome.
+    Number of trees, weight of the linear part and threshold are found on the newest part of these rows with parts that have
+    not seen it; the model's own are then fitted to all of them. Raises `NotTrainable` where there are too few outcomes, or
+    only one kind of outcome.
     """
     refuse_untrainable(dataset, parameters)
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
@@ -44,8 +44,15 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
     learner = _Learner(matrix, success, _column_weights(encodings), parameters)
     fitted, validation = time_ordered_parts(*_times(rows), success, parameters)
-    rounds, probability = learner.early_stopped(fitted, validation)
-    threshold = metrics.best_f1_threshold(success[validation], probability, metrics.success_is_rarer(success))
+    history = _matrix_columns(encodings, linear.history_columns(rows))
+    rounds, log_odds = learner.early_stopped(fitted, validation)
+    weight = 0.0
+    if history:
+        line = linear.fit(matrix[fitted], success[fitted], history).log_odds(matrix[validation])
+        weight = linear.best_weight(log_odds, line, success[validation], parameters.max_linear_weight)
+        log_odds = linear.blended(log_odds, line, weight)
+    rarer_is_success = metrics.success_is_rarer(success)
+    threshold = metrics.best_f1_threshold(success[validation], linear.probability(log_odds), rarer_is_success)
     facts = {
         "train_rows": len(success),
         "train_label_rate": float(success.mean()),
@@ -54,7 +61,8 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         "validation_label_rate": float(success[validation].mean()),
         "rounds": rounds,
     }
-    return BidSuccessModel(encodings, learner.fitted_to_all(rounds), threshold, encoder_fingerprint, parameters, facts)
+    booster, line_of_all = learner.fitted_to_all(rounds), linear.fit(matrix, success, history) if weight else None
+    return BidSuccessModel(encodings, booster, line_of_all, weight, threshold, encoder_fingerprint, parameters, facts)
 
 
 def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:
@@ -110,8 +118,8 @@ class _Learner:
     feature_weights: preprocess.Matrix
     parameters: TrainingParameters
 
-    def early_stopped(self, fitted: Labels, validation: Labels) -> tuple[int, metrics.Probabilities]:
-        """The number of rounds that is best on `validation`, and what these rounds, learnt from `fitted`, say of it."""
+    def early_stopped(self, fitted: Labels, validation: Labels) -> tuple[int, linear.Vector]:
+        """The number of rounds that is best on `validation`, and the log-odds that these rounds, learnt from `fitted`, give it."""
         learning = self._data(fitted)
         judging = self._data(validation, ref=learning)
         booster = xgb.train(
@@ -123,8 +131,9 @@ class _Learner:
             verbose_eval=False,
         )
         rounds = booster.best_iteration + 1
-        probability = booster.inplace_predict(self.matrix[validation], iteration_range=(0, rounds), missing=np.nan)
-        return rounds, np.asarray(probability, dtype=np.float64)
+        judged = self.matrix[validation]
+        trees = booster.inplace_predict(judged, iteration_range=(0, rounds), predict_type="margin", missing=np.nan)
+        return rounds, np.asarray(trees, dtype=np.float64)
 
     def fitted_to_all(self, rounds: int) -> bytes:
         """The booster of all rows after `rounds`, as UBJSON."""
@@ -169,6 +178,12 @@ def _column_weights(encodings: Sequence[preprocess.Encoding]) -> preprocess.Matr
     Otherwise two embeddings of 16 components each would crowd out the profile's history.
     """
     return np.array([1 / len(encoding.names) for encoding in encodings for _ in encoding.names], dtype=np.float32)
+
+
+def _matrix_columns(encodings: Sequence[preprocess.Encoding], wanted: Sequence[str]) -> list[int]:
+    """Where in the matrix the numbers of the `wanted` columns stand."""
+    sources = [encoding.column for encoding in encodings for _ in encoding.names]
+    return [number for number, source in enumerate(sources) if source in wanted]
 
 
 def _times(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

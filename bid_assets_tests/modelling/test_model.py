@@ -21,9 +21,11 @@ from bid_assets_tests.modelling.conftest import QUICK
 
 CHILD = """
 from bid_assets.modelling.train import train
-from bid_assets_tests.modelling.conftest import QUICK
+from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import market
-print(train(market().dataset(), QUICK, "an-encoder").content_hash())
+dataset = market().dataset()
+for rows in (dataset, where_history_decides(dataset)):
+    print(train(rows, QUICK, "an-encoder").content_hash())
 """
 
 
@@ -39,7 +41,9 @@ def test_a_model_scores_a_table_that_has_nothing_but_its_features(model: BidSucc
     np.testing.assert_array_equal(model.predict(alone), model.predict(dataset))
 
 
-def test_a_row_scores_the_same_alone_as_among_others(model: BidSuccessModel, dataset: pa.Table) -> None:
+@pytest.mark.parametrize("kind", ["model", "blended_model"])
+def test_a_row_scores_the_same_alone_as_among_others(kind: str, dataset: pa.Table, request: pytest.FixtureRequest) -> None:
+    model: BidSuccessModel = request.getfixturevalue(kind)
     together = model.predict(dataset.slice(0, 200))
     alone = [model.predict(dataset.slice(row, 1))[0] for row in range(200)]
     np.testing.assert_array_equal(alone, together)
@@ -55,14 +59,35 @@ def test_a_table_that_does_not_fit_is_one_error_that_names_all_columns(model: Bi
         model.predict(broken)
 
 
-def test_contributions_add_up_to_the_log_odds(model: BidSuccessModel, dataset: pa.Table) -> None:
+@pytest.mark.parametrize("kind", ["model", "blended_model"])
+def test_contributions_add_up_to_the_log_odds(kind: str, dataset: pa.Table, request: pytest.FixtureRequest) -> None:
+    model: BidSuccessModel = request.getfixturevalue(kind)
     names, contributions = model.contributions(dataset.slice(0, 50))
     assert names == [*model.feature_names, BASE]
     probability = model.predict(dataset.slice(0, 50))
     np.testing.assert_allclose(contributions.sum(axis=1), np.log(probability / (1 - probability)), atol=1e-4)
 
 
-def test_a_model_comes_back_from_joblib_as_it_was(model: BidSuccessModel, dataset: pa.Table, tmp_path: Path) -> None:
+def test_a_linear_part_has_a_say_where_history_decides_and_none_where_the_text_does(
+    model: BidSuccessModel, blended_model: BidSuccessModel
+) -> None:
+    assert (model.linear, model.linear_weight) == (None, 0.0)
+    assert blended_model.linear is not None
+    assert 0 < blended_model.linear_weight <= QUICK.max_linear_weight
+    names = [blended_model.feature_names[column] for column in blended_model.linear.columns]
+    assert names == ["rate", "bids"]
+
+
+def test_the_log_odds_are_the_weighted_average_of_both_parts(blended_model: BidSuccessModel, dataset: pa.Table) -> None:
+    def log_odds(weight: float) -> np.ndarray:
+        probability = replace(blended_model, linear_weight=weight).predict(dataset)
+        return np.log(probability / (1 - probability))
+
+    np.testing.assert_allclose(log_odds(0.25), 0.75 * log_odds(0.0) + 0.25 * log_odds(1.0), atol=1e-9)
+
+
+def test_a_model_comes_back_from_joblib_as_it_was(blended_model: BidSuccessModel, dataset: pa.Table, tmp_path: Path) -> None:
+    model = blended_model
     model.predict(dataset)
     joblib.dump(model, tmp_path / "model.joblib")
     again = joblib.load(tmp_path / "model.joblib")
@@ -77,10 +102,12 @@ def test_scoring_leaves_no_trace_in_the_model(dataset: pa.Table) -> None:
     assert pickle.dumps(model) == before
 
 
-def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_threads(model: BidSuccessModel) -> None:
+def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_threads(
+    model: BidSuccessModel, blended_model: BidSuccessModel
+) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
     child = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, check=True)
-    assert child.stdout.strip() == model.content_hash()
+    assert child.stdout.split() == [model.content_hash(), blended_model.content_hash()]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +116,13 @@ def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_thre
         {"threshold": 0.123},
         {"encoder_fingerprint": "another"},
         {"trees": b"other trees"},
+        {"linear": None},
+        {"linear_weight": 0.123},
         {"parameters": replace(QUICK, seed=5)},
     ],
 )
-def test_whatever_decides_a_score_or_a_call_is_in_the_hash(model: BidSuccessModel, change: dict[str, object]) -> None:
-    assert replace(model, **change).content_hash() != model.content_hash()  # type: ignore[arg-type]
+def test_whatever_decides_a_score_or_a_call_is_in_the_hash(blended_model: BidSuccessModel, change: dict[str, object]) -> None:
+    assert replace(blended_model, **change).content_hash() != blended_model.content_hash()  # type: ignore[arg-type]
 
 
 def test_a_vocabulary_in_another_order_is_another_model(model: BidSuccessModel) -> None:

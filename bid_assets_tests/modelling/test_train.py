@@ -16,7 +16,7 @@ from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.train import NotTrainable, time_ordered_parts, train
 from bid_assets_tests.features.tables import START
-from bid_assets_tests.modelling.conftest import QUICK
+from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import day, market
 
 
@@ -47,6 +47,17 @@ def test_the_number_of_threads_does_not_change_the_model(
 ) -> None:
     monkeypatch.setattr(training, "SINGLE_THREAD_CELLS", 0)
     assert train(dataset, QUICK, "an-encoder").content_hash() == model.content_hash()
+
+
+def test_no_linear_weight_allowed_gives_the_booster_alone(dataset: pa.Table) -> None:
+    alone = train(where_history_decides(dataset), replace(QUICK, max_linear_weight=0.0))
+    assert (alone.linear, alone.linear_weight) == (None, 0.0)
+
+
+def test_columns_that_do_not_say_their_family_give_the_booster_alone(dataset: pa.Table) -> None:
+    rows = where_history_decides(dataset)
+    stripped = pa.table({name: rows[name] for name in rows.column_names})
+    assert train(stripped, QUICK).linear is None
 
 
 def test_an_empty_dataset_is_not_trainable() -> None:
@@ -86,7 +97,8 @@ def test_a_column_without_a_single_number_to_learn_from_is_harmless(dataset: pa.
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("learning_rate", 0.0), ("max_depth", 0), ("subsample", 1.5), ("validation_share", 1.0)]
+    ("name", "value"),
+    [("learning_rate", 0.0), ("max_depth", 0), ("subsample", 1.5), ("validation_share", 1.0), ("max_linear_weight", 1.1)],
 )
 def test_a_parameter_out_of_range_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be between"):
