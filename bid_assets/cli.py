@@ -89,6 +89,20 @@ def marketplace_create(weeks: int, bids: int, seed: int, end: datetime | None, r
     create_marketplace(weeks=weeks, bids=bids, seed=seed, end=end, overwrite=replace)
 
 
+@marketplace.command("play", epilog=example("bid-assets marketplace play --speed 7"))
+@click.option("--speed", default=7.0, show_default=True, help="Days of the market in a minute.")
+@click.option("--until", type=DAY, help="Stop at the start of this day, UTC (default: go on until Ctrl-C).")
+def marketplace_play(speed: float, until: datetime | None) -> None:
+    """The simulated market goes on living: new jobs, bids and profiles, and outcomes as they become known.
+
+    It goes on from where it stands, never passes the present, and in the present lives in real time. Ctrl-C stops it; so may
+    anything else, nothing is lost or doubled.
+    """
+    from bid_assets.commands.database import play_marketplace
+
+    play_marketplace(speed, until)
+
+
 @main.command(epilog=example("bid-assets run", "bid-assets run --from 2026-05-04 --to 2026-11-02 --cutoff-windows 4"))
 @click.option("--from", "first", type=DAY, help="First day (default: the first window with data).")
 @click.option("--to", "last", type=DAY, help="Last day (default: the last window with data).")

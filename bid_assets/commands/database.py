@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.live import Live
 
 from bid_assets.app_db.database import app_db_url, engine
 from bid_assets.commands.console import console, progress_bars
 from bid_assets.progress import report
 from bid_assets.settings import get_settings
 from bid_assets.windows import as_utc
+
+if TYPE_CHECKING:
+    from bid_assets.marketplace.play import Happened
 
 TRUTH_FOLDER = "marketplace"
 """Below the home folder: what only the simulation knows, where no asset reads."""
@@ -43,3 +53,45 @@ def create_marketplace(*, weeks: int, bids: int, seed: int, end: datetime | None
         f"Wrote {market.bids.num_rows:,} bids of {market.profiles.num_rows:,} profiles on {market.jobs.num_rows:,} jobs, "
         f"with {market.outcomes.num_rows:,} outcomes so far. Next: [bold]bid-assets run[/bold]"
     )
+
+
+def play_marketplace(speed: float, until: datetime | None) -> None:
+    """Let the simulated market go on at `speed` days per minute until that day, Ctrl-C or SIGTERM; say what happens in it."""
+    from bid_assets.marketplace.play import check_speed, moments, open_market
+
+    check_speed(speed)
+    settings = get_settings()
+    until = None if until is None else as_utc(until)
+    with progress_bars() as bars, open_market(app_db_url(settings), settings.home / TRUTH_FOLDER) as market:
+        bars.stop()
+        start, caught_up = market.at, False
+        with _asked_to_stop() as stop, Live(console=console, auto_refresh=False) as live:
+            for moment, is_present in moments(start, speed, until, stop.wait):
+                market.advance(moment)
+                live.update(f"{_day(market.at)}   {_told(market.happened)} so far, {speed:g} days a minute", refresh=True)
+                if is_present and not caught_up:
+                    caught_up = True
+                    live.console.print("The market has caught up with the present. From here on it lives in real time.")
+        console.print(
+            f"Played from {_day(start)} to {_day(market.at)}: {_told(market.happened)}. Playing again goes on from there."
+        )
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set while the block runs, so that a step is never cut in two."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%a %Y-%m-%d %H:%M}"
+
+
+def _told(happened: Happened) -> str:
+    return f"{happened.jobs:,} jobs, {happened.bids:,} bids, {happened.outcomes:,} outcomes"

@@ -23,6 +23,10 @@ from bid_assets.versions.activation import ActiveModel, active_model
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
+from bid_assets.windows import Cadence, utc_now
+
+_WEEKS_TO_PLAY = 8
+"""The demo's market ends so long before the present, so that it can be played on."""
 
 
 def demo(*, bids: int, weeks: int) -> None:
@@ -55,7 +59,8 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
 
     url = app_db_url(settings)
     if not (settings.home / TRUTH_FOLDER / TRUTH_FILE).exists():
-        create_marketplace(weeks=weeks, bids=bids, seed=7, end=None, overwrite=False)
+        end = Cadence.WEEKLY.floor(utc_now()) - _WEEKS_TO_PLAY * Cadence.WEEKLY.length
+        create_marketplace(weeks=weeks, bids=bids, seed=7, end=end, overwrite=False)
         return
     with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
         console.print(f"The market of an earlier demo is still there: {snapshot.watermark()}")
@@ -96,7 +101,8 @@ def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
 def _next_steps(active: ActiveModel, seconds: float) -> Panel:
     return Panel(
         f"Done in {seconds:.0f} s. What next:\n\n"
-        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]   the asset graph, runs and plots in the browser\n"
+        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]       the asset graph, runs and plots in the browser\n"
+        "  [bold]bid-assets marketplace play --speed 7[/bold]         in another terminal: the market goes on, watch the loop turn\n"
         f"  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         f"  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
         f"  [bold]bid-assets rebuild trained_model --partition {active.model.partition} --version {active.model.version}[/bold]\n"

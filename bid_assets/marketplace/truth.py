@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +20,18 @@ _OPTIONS = b"marketplace_options"
 
 
 def write_truth(truth: pa.Table, options: MarketplaceOptions, path: Path) -> None:
-    """Write the truth, and the options with which the same market can be made again and continued."""
+    """Write the truth, and the options with which the market was created: they make it again, and make what comes after."""
     told = json.dumps(asdict(options) | {"end": options.end.isoformat()})
     pq.write_table(truth.replace_schema_metadata({_OPTIONS: told}), path, compression="zstd")
+
+
+def replace_truth(truth: pa.Table, options: MarketplaceOptions, folder: Path) -> None:
+    """Write the truth in place of the folder's: a reader, and a machine that comes back, finds the old one or the new one."""
+    partial = folder / f"{TRUTH_FILE}.partial"
+    write_truth(truth, options, partial)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(folder / TRUTH_FILE)
 
 
 def read_truth(folder: Path) -> pa.Table:

@@ -17,10 +17,28 @@ from bid_assets.marketplace.truth import TRUTH_FILE, write_truth
 from bid_assets.progress import Listener, report
 
 _ROWS_AT_A_TIME = 20_000
+_MARKET_LOCK = 6_262_001  # any number; a lock of this database only
 
 
 class DatabaseNotEmpty(RuntimeError):
     """The application's tables hold rows, and nobody said that they may be replaced."""
+
+
+class MarketInUse(RuntimeError):
+    """Another process plays the market of this database."""
+
+
+def hold_market(cursor: Any, *, until: str) -> None:
+    """Be the only one who writes a simulated market into this database, until the end of the `session` or `transaction`.
+
+    Raises `MarketInUse` if somebody else is that.
+    """
+    lock = {"session": "pg_try_advisory_lock", "transaction": "pg_try_advisory_xact_lock"}[until]
+    cursor.execute(f"SELECT {lock}({_MARKET_LOCK})")
+    if not cursor.fetchone()[0]:
+        raise MarketInUse(
+            "another process plays or writes the simulated market of this database; let it end, or stop it, first"
+        )
 
 
 def write(
@@ -28,7 +46,8 @@ def write(
 ) -> None:
     """Write all tables, or none, and then the truth. Makes the tables that are not there.
 
-    Raises `DatabaseNotEmpty` if one of them holds rows, unless `replace`: then all rows of the four tables are removed first.
+    Raises `DatabaseNotEmpty` if one of them holds rows, unless `replace`: then all rows of the four tables are removed first;
+    and `MarketInUse` while the market that is there is being played.
     """
     tables = {
         "profiles": marketplace.profiles,
@@ -44,6 +63,7 @@ def write(
         create_tables(made)
         with made.begin() as connection:
             cursor: Any = connection.connection.cursor()
+            hold_market(cursor, until="transaction")
             _make_room(cursor, list(tables), replace)
             _copy(cursor, tables, progress)
         partial.replace(truth_folder / TRUTH_FILE)
