@@ -30,7 +30,7 @@ lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the 
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml
 
 test: lint ## Lint, types and the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 bench: $(INSTALLED) ## Measure against what others would do; prints ratios, asserts nothing
 	$(BIN)/python -m bid_assets_tests.benchmarks

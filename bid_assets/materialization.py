@@ -78,7 +78,7 @@ def _inputs_links(inputs: tuple[InputRef, ...]) -> str:
     lines = ["| asset | window | version | content |", "|---|---|---|---|"]
     for asset, refs in _by_asset(inputs):
         for ref in refs[-3:]:
-            link = f"/assets/{quote(asset)}?partition={quote(ref.partition)}"
+            link = f"/assets/{quote(asset)}?view=partitions&partition={quote(ref.partition)}"
             lines.append(f"| [{asset}]({link}) | {ref.partition} | `{ref.version}` | `{ref.content_hash[:8]}` |")
         if len(refs) > 3:
             lines.append(f"| {asset} | and {len(refs) - 3} earlier windows | | |")

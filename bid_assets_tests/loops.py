@@ -32,6 +32,11 @@ from bid_assets_tests.platforms import call, call_json
 
 T = TypeVar("T")
 
+HOUR = timedelta(hours=1)
+
+PATIENCE = 240.0
+"""Seconds to wait for anything: far more than it takes, since nothing is to be said about the machine."""
+
 QUICK = {
     "LOOKBACK_WINDOWS": 6,
     "ENCODER": "static",
@@ -50,7 +55,7 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def eventually(ask: Callable[[], T | None], seconds: float = 60, what: str = "") -> T:
+def eventually(ask: Callable[[], T | None], seconds: float = PATIENCE, what: str = "") -> T:
     """What `ask` answers at last, however PostgreSQL fares meanwhile; fails with `what` was waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -102,7 +107,7 @@ class Loop:
                 process.send_signal(signal.SIGTERM)
         for process in self.processes:
             try:
-                process.wait(40)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         self.processes.clear()
@@ -217,3 +222,30 @@ def loop_in(folder: Path, static_encoder: Path, *, weeks_to_play: int = 6) -> It
             finally:
                 loop.stop()
         get_settings.cache_clear()
+
+
+def sensors_have_looked(loop: Loop) -> bool:
+    names = {"new_outcomes_sensor", "reconciliation_sensor", "retraining_sensor"}
+    states = [state for state in loop.instance.all_instigator_state() if state.name in names]
+    return len(states) == 3 and all(
+        any(
+            tick.status.value in ("SUCCESS", "SKIPPED")  # one that has only begun may see what comes next, or not
+            for tick in loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=2)
+        )
+        for state in states
+    )
+
+
+def new_runs(loop: Loop, before: list[LoopRun], kind: Kind) -> list[LoopRun]:
+    known = {run.run_id for run in before}
+    return [run for run in loop.runs(kind) if run.run_id not in known]
+
+
+def decided_again(loop: Loop, before: list[LoopRun]) -> None:
+    """Wait until the outcomes of now have become a decision, and nothing is in flight any more."""
+
+    def done() -> bool:
+        runs = new_runs(loop, before, Kind.RETRAINING)
+        return bool(runs) and runs[0].status is dg.DagsterRunStatus.SUCCESS and loop.quiet()
+
+    eventually(done, what="a retraining after the outcomes")

@@ -19,16 +19,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from bid_assets.automation.run_history import REASON_TAG, Kind, LoopRun
+from bid_assets.automation.run_history import REASON_TAG, Kind
 from bid_assets.commands.up import answers
 from bid_assets.versions.activation import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
-from bid_assets_tests.loops import Loop, eventually, loop_in
+from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
 from bid_assets_tests.platforms import call, call_json
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-HOUR = timedelta(hours=1)
 WEEK = timedelta(weeks=1)
 DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
 
@@ -39,7 +38,7 @@ def loop(static_encoder: Path) -> Iterator[Loop]:
     folder.chmod(0o755)
     with loop_in(folder, static_encoder) as made:
         made.up()
-        eventually(lambda: sensors_have_looked(made), 90, "first ticks of all sensors")
+        eventually(lambda: sensors_have_looked(made), what="first ticks of all sensors")
         yield made
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -47,31 +46,8 @@ def loop(static_encoder: Path) -> Iterator[Loop]:
 @pytest.fixture
 def nothing_lost(loop: Loop) -> Iterator[None]:
     yield
-    eventually(lambda: loop.quiet(), 60, "no run in flight")
+    eventually(lambda: loop.quiet(), what="no run in flight")
     assert loop.outcomes_in_the_store() == loop.outcomes_in_the_database()
-
-
-def sensors_have_looked(loop: Loop) -> bool:
-    names = {"new_outcomes_sensor", "reconciliation_sensor", "retraining_sensor"}
-    states = [state for state in loop.instance.all_instigator_state() if state.name in names]
-    return len(states) == 3 and all(
-        loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) for state in states
-    )
-
-
-def new_runs(loop: Loop, before: list[LoopRun], kind: Kind) -> list[LoopRun]:
-    known = {run.run_id for run in before}
-    return [run for run in loop.runs(kind) if run.run_id not in known]
-
-
-def decided_again(loop: Loop, before: list[LoopRun], seconds: float = 90) -> None:
-    """Wait until the outcomes of now have become a decision, and nothing is in flight any more."""
-
-    def done() -> bool:
-        runs = new_runs(loop, before, Kind.RETRAINING)
-        return bool(runs) and runs[0].status is dg.DagsterRunStatus.SUCCESS and loop.quiet()
-
-    eventually(done, seconds, "a retraining after the outcomes")
 
 
 def inputs_of(node: LineageNode) -> set[str]:
@@ -79,10 +55,10 @@ def inputs_of(node: LineageNode) -> set[str]:
 
 
 @pytest.mark.usefixtures("nothing_lost")
-def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision_within_a_minute(loop: Loop) -> None:
+def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -> None:
     before, window = loop.runs(), loop.window(0)
     bids = loop.decide(5, loop.end + HOUR)
-    eventually(lambda: loop.head("deployment", window), 60, "a deployment decision")
+    eventually(lambda: loop.head("deployment", window), what="a deployment decision")
     [refresh], [retraining] = new_runs(loop, before, Kind.REFRESH), new_runs(loop, before, Kind.RETRAINING)
     assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
     assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]
@@ -140,11 +116,11 @@ def test_a_deleted_outcome_leaves_the_next_dataset(loop: Loop) -> None:
 def test_a_daemon_killed_during_the_run_loses_nothing_and_does_nothing_twice(loop: Loop) -> None:
     before = loop.runs()
     loop.decide(3, loop.end + 3 * WEEK + 2 * HOUR)
-    eventually(lambda: new_runs(loop, before, Kind.REFRESH), 40, "a refresh")
+    eventually(lambda: new_runs(loop, before, Kind.REFRESH), what="a refresh")
     daemon = loop.child("dagster", "daemon")
     assert daemon is not None
     daemon.send_signal(signal.SIGKILL)
-    decided_again(loop, before, 120)
+    decided_again(loop, before)
     assert len(new_runs(loop, before, Kind.REFRESH)) == 1
     assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
 
@@ -152,17 +128,16 @@ def test_a_daemon_killed_during_the_run_loses_nothing_and_does_nothing_twice(loo
 @pytest.mark.usefixtures("nothing_lost")
 def test_a_refresh_that_fails_is_tried_again_until_it_succeeds(loop: Loop) -> None:
     before = loop.runs()
-    loop.sql("alter table jobs rename to jobs_elsewhere")
+    loop.sql("alter table jobs rename to jobs_elsewhere; create view jobs as select *, 1 / 0 as fault from jobs_elsewhere")
     try:
         loop.decide(2, loop.end + 3 * WEEK + 3 * HOUR)
         failed = eventually(
             lambda: [run for run in new_runs(loop, before, Kind.REFRESH) if run.status is dg.DagsterRunStatus.FAILURE],
-            60,
-            "a failed refresh",
+            what="a failed refresh",
         )
     finally:
-        loop.sql("alter table jobs_elsewhere rename to jobs")
-    decided_again(loop, before, 120)
+        loop.sql("drop view jobs; alter table jobs_elsewhere rename to jobs")
+    decided_again(loop, before)
     runs = new_runs(loop, before, Kind.REFRESH)
     assert runs[0].attempt == len(runs) > len(failed)
     assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS, *[dg.DagsterRunStatus.FAILURE] * (len(runs) - 1)]
@@ -177,16 +152,17 @@ def test_postgresql_may_die_under_it(loop: Loop) -> None:
 
     psutil.Process(pid).kill()
     loop.decide(2, loop.end + 3 * WEEK + 4 * HOUR)
-    decided_again(loop, before, 150)
+    decided_again(loop, before)
     done = eventually(lambda: new_runs(loop, before, Kind.RETRAINING), what="the runs")
     assert len([run for run in done if run.status is dg.DagsterRunStatus.SUCCESS]) == 1
 
 
 def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
+    states = eventually(loop.instance.all_instigator_state)  # its connection may be one that PostgreSQL's death has cut
     runs, versions = loop.runs(), loop.versions()
     ticks = [
         (state, loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)[0].tick_id)
-        for state in loop.instance.all_instigator_state()
+        for state in states
         if "sensor" in state.name
     ]
     for state, tick in ticks:
@@ -194,8 +170,7 @@ def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
             lambda state=state, tick=tick: (
                 int(loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)[0].tick_id) > int(tick) + 1
             ),
-            40,
-            f"two more ticks of {state.name}",
+            what=f"two more ticks of {state.name}",
         )
     assert [run.run_id for run in loop.runs()] == [run.run_id for run in runs]
     assert loop.versions() == versions
@@ -211,8 +186,8 @@ def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) ->
         now = loop.child(*words)
         return now is not None and now.pid != before.pid
 
-    eventually(again, 20, "the part")
-    eventually(lambda: answers("127.0.0.1", loop.port), 40, "an answer of the web server")
+    eventually(again, what="the part")
+    eventually(lambda: answers("127.0.0.1", loop.port), what="an answer of the web server")
 
 
 def test_a_second_one_on_the_same_port_is_told_so_at_once(loop: Loop) -> None:
@@ -244,33 +219,5 @@ def test_the_log_of_all_parts_is_in_one_place(loop: Loop) -> None:
 def test_sigterm_stops_every_part(loop: Loop) -> None:
     [up] = loop.processes
     up.send_signal(signal.SIGTERM)
-    assert up.wait(40) == 0
-    assert loop.child("dagster") is None
-
-
-@pytest.fixture(scope="module")
-def still_loop(static_encoder: Path) -> Iterator[Loop]:
-    """A platform on which nothing runs yet."""
-    folder = Path(tempfile.mkdtemp(prefix="still-"))
-    folder.chmod(0o755)
-    with loop_in(folder, static_encoder) as made:
-        yield made
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.mark.parametrize(("hour", "moment"), [(1, "after-the-evaluation"), (2, "before-the-cursor")])
-def test_a_daemon_killed_between_tick_and_cursor_loses_nothing_and_asks_for_nothing_twice(
-    still_loop: Loop, hour: int, moment: str
-) -> None:
-    loop, before = still_loop, still_loop.runs()
-    dying = loop.start(sys.executable, "-m", "bid_assets_tests.faulty_daemon", moment)
-    eventually(lambda: sensors_have_looked(loop), 90, "first ticks of all sensors")
-    loop.decide(5, loop.end + hour * HOUR)
-    eventually(lambda: dying.poll() is not None, 60, "the daemon's death")
-    assert dying.returncode == -signal.SIGKILL
-    loop.start(str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", "workspace.yaml")
-    decided_again(loop, before)
-    loop.stop()
-    assert len(new_runs(loop, before, Kind.REFRESH)) == 1
-    assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
-    assert loop.outcomes_in_the_store() == loop.outcomes_in_the_database()
+    assert up.wait(PATIENCE) == 0
+    eventually(lambda: loop.child("dagster") is None, what="the end of all processes")

@@ -52,6 +52,8 @@ _OPTIONS = {
     "listen_addresses": "",
 }
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_OUTLIVED = "pre-existing shared memory block"
+"""What a server says that finds processes of a killed one at work: they end as soon as they notice its death."""
 _servers: dict[Path, EmbeddedServer] = {}
 _guard = threading.Lock()
 
@@ -202,8 +204,15 @@ class EmbeddedServer:
         sockets = self._socket_folder()
         options = {**_OPTIONS, "unix_socket_directories": str(sockets), **({} if self.durable else _NOT_DURABLE)}
         arguments = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
-        self._pg_ctl("start", "-l", str(self.data / "server.log"), "-o", arguments)
-        return sockets
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._pg_ctl("start", "-l", str(self.data / "server.log"), "-o", arguments)
+                return sockets
+            except PostgresUnavailable:
+                if time.monotonic() > deadline or _OUTLIVED not in self._log_tail():
+                    raise
+                time.sleep(0.2)
 
     def _stop(self, sockets: Path) -> None:
         self._pg_ctl("stop", "--mode=fast")

@@ -118,11 +118,11 @@ def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefi
     )
     def retraining_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         state = gather(context.instance, store, settings)
-        decision = decide(state, Rules.of(settings))
+        decision = decide(state, Rules.of(settings))  # its reason is the cursor as well: the list of ticks shows cursors only
         if decision.action == "give up":
             raise dg.Failure(description=decision.reason)
         if decision.action == "wait" or state.window is None:
-            return dg.SensorResult(skip_reason=decision.reason)
+            return dg.SensorResult(skip_reason=decision.reason, cursor=decision.reason)
         context.log.info(decision.reason)
         tags = {REASON_TAG: decision.reason, ATTEMPT_TAG: str(decision.attempt), OUTCOMES_TAG: str(state.new_outcomes)}
         since = state.last_attempt_at.isoformat() if state.last_attempt_at else "never"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.commands.up import answers
@@ -38,15 +35,6 @@ class Site:
 
     platform: Platform
     url: str
-
-    def ask(self, query: str, **variables: object) -> Any:
-        """The data that the web server's GraphQL gives."""
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            answer = json.load(response)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
 
     def decide(self, count: int) -> None:
         """So many bids without an outcome get one now, by plain SQL, as the application would write it."""

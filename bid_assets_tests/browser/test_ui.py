@@ -68,7 +68,6 @@ def test_the_figures_of_the_report_are_plotted_over_windows(page: Page) -> None:
     expect(page.locator("canvas").first).to_be_visible()
 
 
-@pytest.mark.xfail(strict=True, reason="inputs_links (materialization.py) lack view=partitions: they show the newest window")
 def test_a_link_to_an_input_leads_to_the_version_that_it_names(site: Site, page: Page) -> None:
     window = site.platform.first_run["windows"][-2]  # not the newest of the asset
     [raw] = site.platform.head("bid_temporal_features", window).inputs
