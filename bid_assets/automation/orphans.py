@@ -6,8 +6,12 @@ Processes can only be looked for on this machine, so this is for an instance tha
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import psutil
+
+from bid_assets.windows import as_utc, utc_now
 
 _RUNNING = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
@@ -23,12 +27,14 @@ def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
     return orphans
 
 
-def fail_unstarted(instance: dg.DagsterInstance) -> list[str]:
-    """Mark the runs as failed that were handed to a code server and never began; for when no code server is running."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
-    unstarted = [run for run in runs if not _processes(instance, run.run_id)]
+def fail_unstarted(instance: dg.DagsterInstance, after: timedelta) -> list[str]:
+    """Mark the runs as failed that were to begin so long ago and have not: their code server is gone, or the daemon was
+    killed while it handed them over."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
+    late = [record.dagster_run for record in records if as_utc(record.update_timestamp) <= utc_now() - after]
+    unstarted = [run for run in late if not _processes(instance, run.run_id)]
     for run in unstarted:
-        instance.report_run_failed(run, "it was handed to a code server that is gone")
+        instance.report_run_failed(run, "it was handed to a code server and never began")
     return [run.run_id for run in unstarted]
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -27,7 +28,9 @@ from bid_assets.supervisor import Part, PartGivenUp, Supervisor, rotating_log
 
 _WORTH_SHOWING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback|RUN_SUCCESS|RUN_FAILURE|Launching run for")
 _LOOK_EVERY = 0.5
-_ORPHANS_EVERY = 30.0
+_ORPHANS_EVERY = 15.0
+_TO_BEGIN = timedelta(minutes=1)
+"""How long the process of a run may take to say that it is there."""
 _LOADED = (
     """query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError { __typename } } } } }"""
 )
@@ -106,7 +109,7 @@ def run(supervisor: Supervisor, settings: Settings, host: str, port: int, log_fi
     with open_instance() as instance:
         from bid_assets.automation.orphans import fail_orphans, fail_unstarted
 
-        fail_unstarted(instance)
+        fail_unstarted(instance, after=timedelta(0))  # no code server is running yet
         supervisor.start()
         answered, orphans_at = False, 0.0
         while True:
@@ -115,8 +118,8 @@ def run(supervisor: Supervisor, settings: Settings, host: str, port: int, log_fi
             if time.monotonic() >= orphans_at and not settings.dagster_db_url:
                 orphans_at = time.monotonic() + _ORPHANS_EVERY
                 with suppress(OperationalError):  # PostgreSQL is just being started again
-                    for run_id in fail_orphans(instance):
-                        notes.print(f"Run {run_id[:8]} had lost its process; it is marked as failed.", style="yellow")
+                    for run_id in [*fail_orphans(instance), *fail_unstarted(instance, after=_TO_BEGIN)]:
+                        notes.print(f"Run {run_id[:8]} has no process; it is marked as failed.", style="yellow")
             if not answered and answers(host, port):
                 answered = True
                 say_addresses(settings, host, port, log_file, time.monotonic() - begin)

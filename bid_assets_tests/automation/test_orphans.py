@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from uuid import uuid4
 
 import dagster as dg
@@ -41,5 +42,11 @@ def test_a_run_whose_process_is_gone_is_marked_as_failed_and_one_that_lives_is_n
 def test_a_run_that_never_began_is_marked_as_failed_when_no_code_server_is_there(dagster_instance: dg.DagsterInstance) -> None:
     waiting, alive = run_in(dagster_instance, None), run_in(dagster_instance, os.getpid())
     assert fail_orphans(dagster_instance) == []
-    assert fail_unstarted(dagster_instance) == [waiting]
+    assert fail_unstarted(dagster_instance, after=timedelta(0)) == [waiting]
     assert status_of(dagster_instance, alive) is dg.DagsterRunStatus.STARTED
+
+
+def test_a_run_that_is_just_beginning_is_given_the_time_to(dagster_instance: dg.DagsterInstance) -> None:
+    beginning = run_in(dagster_instance, None)
+    assert fail_unstarted(dagster_instance, after=timedelta(minutes=1)) == []
+    assert status_of(dagster_instance, beginning) is dg.DagsterRunStatus.STARTING
