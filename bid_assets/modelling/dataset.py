@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
 from bid_assets.features.base import VECTOR, FeatureFamily
+from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, Shares, calibrating, split_by_time
 from bid_assets.windows import MONDAY, Cadence, as_utc
 
 KEYS = pa.schema(
@@ -45,22 +46,34 @@ def assemble(
     cutoff: datetime,
     holdout_share: float,
     cadence: Cadence,
+    calibration_share: float = 0.0,
+    rules: LabelRules = AS_DECIDED,
 ) -> pa.Table:
     """One row per bid of `bids` that was submitted and decided before `cutoff`, sorted by (submitted_at, bid_id).
 
     The label is the outcome with the latest `outcome_timestamp` strictly before the cutoff (of equal times, the larger id).
-    Columns: `KEYS`, then the features of every family; where a family has no row for a bid, its features are null.
-    `holdout_share` of 0 makes everything `train`. Raises `ValueError` for a family with two rows per key, or two families
+    By `rules` an old undecided bid may count as a failure. Columns: `KEYS`, then the features of every family; where a family
+    has no row for a bid, its features are null. How the shares and `rules` make the split is in `split`. Raises `ValueError` for a family with two rows per key, or two families
     with a feature of one name.
     """
     moment = pa.scalar(as_utc(cutoff), TIME)
-    labels = effective_outcomes(_with_columns(outcomes, RAW_BID_OUTCOMES), as_utc(cutoff))
     bids = _with_columns(bids, RAW_BIDS)
     bids = bids.filter(pc.less(bids["submitted_at"], moment))
+    labels = effective_outcomes(_with_columns(outcomes, RAW_BID_OUTCOMES), as_utc(cutoff))
+    labels = labels.select(["bid_id", "is_success", "outcome_timestamp"])
+    if rules.presumed_failed_after is not None:
+        labels = pa.concat_tables([labels, _presumed_failures(bids, labels, rules.presumed_failed_after, as_utc(cutoff))])
     bids = bids.filter(pc.is_in(bids["id"], value_set=labels["bid_id"]))
     bids = bids.take(pc.sort_indices(bids, sort_keys=[("submitted_at", "ascending"), ("id", "ascending")]))
     label = labels.take(pc.index_in(bids["id"], value_set=labels["bid_id"]))
-    split = split_by_time(_microseconds(bids["submitted_at"]), _microseconds(label["outcome_timestamp"]), holdout_share)
+    split = split_by_time(
+        _microseconds(bids["submitted_at"]),
+        _microseconds(label["outcome_timestamp"]),
+        calibrating(bids["profile_id"], calibration_share),
+        int(as_utc(cutoff).timestamp() * 1_000_000),
+        Shares(holdout_share, calibration_share),
+        rules,
+    )
     keys = {
         "bid_id": bids["id"],
         "profile_id": bids["profile_id"],
@@ -90,36 +103,27 @@ def effective_outcomes(outcomes: pa.Table, cutoff: datetime | None) -> pa.Table:
     return outcomes.filter(pa.array(np.diff(ids, prepend=-1) != 0))
 
 
-def split_by_time(submitted: np.ndarray, known: np.ndarray, holdout_share: float) -> np.ndarray:
-    """`train`, `embargo` or `holdout` for each bid; both times in one unit, `submitted` ascending.
+def facts(bids: pa.Table, dataset: pa.Table, rules: LabelRules = AS_DECIDED) -> dict[str, Any]:
+    """What there is to say about a dataset made from `bids`: counts, label rate, times, rows per split. JSON-able.
 
-    The newest `holdout_share` of the bids, and all that share their first moment H, are holdout. What was submitted and
-    became known before H is train; what was submitted before H and became known later is embargo.
+    `undecided` bids have no label; `undecided_mature` are those of them that are old enough to have one.
     """
-    split = np.full(len(submitted), "train", dtype=object)
-    if len(submitted) and holdout_share > 0:
-        held = max(1, round(len(submitted) * holdout_share))
-        boundary = submitted[len(submitted) - held]
-        split[known >= boundary] = "embargo"
-        split[submitted >= boundary] = "holdout"
-    return split
-
-
-def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
-    """What there is to say about a dataset made from `bids`: counts, label rate, times, rows per split. JSON-able."""
     cutoff = datetime.fromisoformat(dataset.schema.field("cutoff").metadata[b"cutoff"].decode())
     bids = _with_columns(bids, RAW_BIDS)
-    submitted = pc.sum(pc.less(bids["submitted_at"], pa.scalar(cutoff, TIME))).as_py() or 0
-    splits = {name: pc.sum(pc.equal(dataset["split"], name)).as_py() or 0 for name in ("train", "holdout", "embargo")}
+    bids = bids.filter(pc.less(bids["submitted_at"], pa.scalar(cutoff, TIME)))
+    undecided = bids.filter(pc.invert(pc.is_in(bids["id"], value_set=dataset["bid_id"])))
+    mature = pc.less(undecided["submitted_at"], pa.scalar(cutoff - rules.maturity, TIME))
     first, last = pc.min_max(dataset["submitted_at"]).as_py().values()
     return {
-        "bids": submitted,
+        "bids": bids.num_rows,
         "labelled": dataset.num_rows,
-        "undecided": submitted - dataset.num_rows,
+        "undecided": undecided.num_rows,
+        "undecided_mature": pc.sum(mature).as_py() or 0,
+        "label_maturity_days": rules.maturity / timedelta(days=1),
         "label_rate": pc.mean(dataset["target_is_success"]).as_py(),
         "first_submitted": first and first.isoformat(),
         "last_submitted": last and last.isoformat(),
-        **{f"{name}_rows": count for name, count in splits.items()},
+        **{f"{name}_rows": pc.sum(pc.equal(dataset["split"], name)).as_py() or 0 for name in SPLITS},
         "cutoff": cutoff.isoformat(),
     }
 
@@ -127,6 +131,15 @@ def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
 def feature_columns(dataset: pa.Table) -> list[str]:
     """The names of the columns that are features."""
     return [name for name in dataset.column_names if name not in KEY_COLUMNS]
+
+
+def _presumed_failures(bids: pa.Table, labels: pa.Table, age: timedelta, cutoff: datetime) -> pa.Table:
+    """A label of failure for each undecided bid of that age, known since it was that old."""
+    old = pc.less(bids["submitted_at"], pa.scalar(cutoff - age, TIME))
+    open_bids = bids.filter(pc.and_(old, pc.invert(pc.is_in(bids["id"], value_set=labels["bid_id"]))))
+    known = pa.array(_microseconds(open_bids["submitted_at"]) + age // timedelta(microseconds=1), pa.int64()).cast(TIME)
+    failed = pa.repeat(pa.scalar(False), open_bids.num_rows)
+    return pa.table([open_bids["id"], failed, known], schema=labels.schema)
 
 
 def _join(table: pa.Table, family: FeatureFamily, rows: pa.Table) -> pa.Table:

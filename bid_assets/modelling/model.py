@@ -1,6 +1,7 @@
 """A trained model: one object with all that it takes to score a table, and nothing that would have to be learnt again.
 
-It is the weighted average, in log-odds, of a booster that sees every feature and a linear part that sees the history.
+It is the weighted average, in log-odds, of a booster that sees every feature and a linear part that sees the history; then
+calibrated.
 XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
 """
 
@@ -17,6 +18,7 @@ import orjson
 import pyarrow as pa
 
 from bid_assets.modelling import linear, preprocess
+from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration
 from bid_assets.modelling.parameters import TrainingParameters
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class BidSuccessModel:
     parameters: TrainingParameters
     training: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: rows, label rates, rounds. JSON-able."""
+    calibration: Calibration = NOT_CALIBRATED
 
     @property
     def feature_schema(self) -> pa.Schema:
@@ -57,18 +60,23 @@ class BidSuccessModel:
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Probability of success of each row, shape (rows,). Raises `WrongColumns` for a table that does not fit."""
+        return self.calibration.probability(self.log_odds(table))
+
+    def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
+        """What the model says before it is calibrated, shape (rows,)."""
         matrix = preprocess.encode(table, self.encodings)
         if not len(matrix):
             return np.empty(0)
         log_odds = self._booster.inplace_predict(matrix, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
             log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
-        return linear.probability(log_odds)
+        return np.asarray(log_odds, dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
         """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
 
-        The weighted sum of XGBoost's own values and of the terms of the linear part; a row adds up to the model's log-odds.
+        The weighted sum of XGBoost's own values and of the terms of the linear part; a row adds up to the log-odds of the
+        probability, or, where the calibration is isotonic and nothing adds up to it, to the log-odds before it.
         """
         import xgboost as xgb
 
@@ -81,6 +89,8 @@ class BidSuccessModel:
             line = np.zeros_like(parts)
             line[:, self.linear.columns], line[:, -1] = self.linear.terms(matrix), self.linear.base
             parts = linear.blended(parts, line, self.linear_weight)
+        parts *= self.calibration.slope
+        parts[:, -1] += self.calibration.intercept
         return names, parts.astype(np.float32)
 
     def scores(self, importance_type: str) -> npt.NDArray[np.float64]:
@@ -95,6 +105,7 @@ class BidSuccessModel:
             digest.update(encoding.digest())
         if self.linear is not None:
             digest.update(self.linear.digest())
+        digest.update(self.calibration.digest())
         rest = [self.linear_weight, self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
         digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
@@ -106,6 +117,7 @@ class BidSuccessModel:
             "threshold": self.threshold,
             "columns": len(self.encodings),
             "features": len(self.feature_names),
+            "threshold_aim": self.parameters.threshold_aim,
             "linear_weight": self.linear_weight,
             "linear_features": 0 if self.linear is None else len(self.linear.columns),
             "encoder_fingerprint": self.encoder_fingerprint or "none",

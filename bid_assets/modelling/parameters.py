@@ -24,8 +24,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "validation_share": (0.01, 0.9),
     "min_labelled_bids": (2, 1e12),
     "min_per_class": (1, 1e12),
+    "min_precision": (0, 1),
+    "cost_per_bid": (0, 1e12),
+    "gain_per_success": (0, 1e12),
     "seed": (0, 2**31 - 1),
 }
+
+THRESHOLD_AIMS = ("f1", "precision", "value")
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,23 @@ class TrainingParameters:
     min_labelled_bids: int = 200
     min_per_class: int = 10
     """Fewest bids of either class in training and in holdout."""
+    threshold_aim: str = "f1"
+    """What the threshold is to serve; see `thresholds.choose`."""
+    min_precision: float = 0.5
+    """Of the bids called successes, the least share that shall be; for the aim `precision`."""
+    cost_per_bid: float = 1.0
+    gain_per_success: float = 10.0
+    """What a bid costs and what a success brings, in one currency; for the aim `value`."""
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.threshold_aim not in THRESHOLD_AIMS:
+            raise ValueError(f"threshold_aim must be one of {', '.join(THRESHOLD_AIMS)}, not {self.threshold_aim!r}")
         for name, (low, high) in _RANGES.items():
             value: Any = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value!r}")
 
-    def as_dict(self) -> dict[str, int | float]:
+    def as_dict(self) -> dict[str, int | float | str]:
         """The parameters by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xgboost as xgb
 
-from bid_assets.modelling import linear, metrics, preprocess
+from bid_assets.modelling import calibration, linear, metrics, preprocess, thresholds
 from bid_assets.modelling.dataset import feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
@@ -30,7 +30,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     """A model of the dataset's `train` rows; the same dataset and parameters give the same `content_hash`.
 
     Number of trees, weight of the linear part and threshold are found on the newest part of these rows with parts that have
-    not seen it; the model's own are then fitted to all of them. Raises `NotTrainable` where there are too few outcomes, or
+    not seen it; the model's own are then fitted to all of them. The dataset's `calibration` rows calibrate it. Raises `NotTrainable` where there are too few outcomes, or
     only one kind of outcome.
     """
     refuse_untrainable(dataset, parameters)
@@ -51,8 +51,12 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         line = linear.fit(matrix[fitted], success[fitted], history).log_odds(matrix[validation])
         weight = linear.best_weight(log_odds, line, success[validation], parameters.max_linear_weight)
         log_odds = linear.blended(log_odds, line, weight)
-    rarer_is_success = metrics.success_is_rarer(success)
-    threshold = metrics.best_f1_threshold(success[validation], linear.probability(log_odds), rarer_is_success)
+    booster, line_of_all = learner.fitted_to_all(rounds), linear.fit(matrix, success, history) if weight else None
+    uncalibrated = BidSuccessModel(encodings, booster, line_of_all, weight, 0.5, encoder_fingerprint, parameters)
+    calibrated, calibration_facts = _calibrated(uncalibrated, dataset)
+    threshold = thresholds.choose(
+        success[validation], calibrated.probability(log_odds), parameters, metrics.success_is_rarer(success)
+    )
     facts = {
         "train_rows": len(success),
         "train_label_rate": float(success.mean()),
@@ -60,15 +64,15 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         "validation_rows": int(validation.sum()),
         "validation_label_rate": float(success[validation].mean()),
         "rounds": rounds,
+        **calibration_facts,
     }
-    booster, line_of_all = learner.fitted_to_all(rounds), linear.fit(matrix, success, history) if weight else None
-    return BidSuccessModel(encodings, booster, line_of_all, weight, threshold, encoder_fingerprint, parameters, facts)
+    return replace(uncalibrated, calibration=calibrated, threshold=threshold, training=facts)
 
 
 def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:
     """Raise `NotTrainable` unless there are enough labelled bids, and enough of both classes in training and in holdout.
 
-    A dataset that is all `train` has no holdout to ask anything of.
+    A dataset made without holdout has none to ask anything of.
     """
     if not dataset.num_rows:
         raise NotTrainable("the dataset has no labelled bid: no outcome of its bids was known at the cutoff")
@@ -77,13 +81,24 @@ def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> Non
             f"{dataset.num_rows} labelled bids; at least {parameters.min_labelled_bids} are wanted (min_labelled_bids)"
         )
     split, success = dataset["split"].to_numpy(), np.asarray(dataset["target_is_success"], dtype=bool)
-    for name in ("train",) if (split == "train").all() else ("train", "holdout"):
+    judged = np.isin(split, ("holdout", "immature")).any()
+    immature = int((split == "immature").sum())
+    left_out = f"; {immature} are younger than the label maturity (label_maturity_days)" if immature else ""
+    for name in ("train", "holdout") if judged else ("train",):
         successes, failures = (int((part & (split == name)).sum()) for part in (success, ~success))
         if min(successes, failures) < parameters.min_per_class:
             raise NotTrainable(
                 f"the {name} part has {successes} successes and {failures} failures; "
-                f"at least {parameters.min_per_class} of each are wanted (min_per_class)"
+                f"at least {parameters.min_per_class} of each are wanted (min_per_class){left_out}"
             )
+
+
+def _calibrated(model: BidSuccessModel, dataset: pa.Table) -> tuple[calibration.Calibration, dict[str, Any]]:
+    """How to correct the model's log-odds, and facts about that."""
+    rows = dataset.filter(pc.equal(dataset["split"], "calibration"))
+    success = np.asarray(rows["target_is_success"], dtype=bool)
+    found = calibration.fit(model.log_odds(rows), success)
+    return found, {"calibration": found.kind, "calibration_rows": len(success)}
 
 
 def time_ordered_parts(

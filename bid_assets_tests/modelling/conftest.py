@@ -36,3 +36,8 @@ def blended_model(dataset: pa.Table) -> BidSuccessModel:
 @pytest.fixture(scope="session")
 def model(dataset: pa.Table) -> BidSuccessModel:
     return train(dataset, QUICK, "an-encoder")
+
+
+@pytest.fixture(scope="session")
+def calibrated_model(a_market: Market) -> BidSuccessModel:
+    return train(a_market.dataset(calibration_share=0.4), QUICK, "an-encoder")

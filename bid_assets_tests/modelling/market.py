@@ -43,10 +43,16 @@ class Market:
     outcomes: pa.Table
     features: list[tuple[FeatureFamily, pa.Table]]
 
-    def dataset(self, holdout_share: float = 0.2, cutoff: datetime = CUTOFF) -> pa.Table:
+    def dataset(self, holdout_share: float = 0.2, cutoff: datetime = CUTOFF, calibration_share: float = 0.0) -> pa.Table:
         """The market's training dataset."""
         return assemble(
-            self.bids, self.outcomes, self.features, cutoff=cutoff, holdout_share=holdout_share, cadence=Cadence.WEEKLY
+            self.bids,
+            self.outcomes,
+            self.features,
+            cutoff=cutoff,
+            holdout_share=holdout_share,
+            cadence=Cadence.WEEKLY,
+            calibration_share=calibration_share,
         )
 
 

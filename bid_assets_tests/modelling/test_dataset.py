@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bid_assets.features.base import Feature
-from bid_assets.modelling.dataset import FAMILY_OF, KEY_COLUMNS, assemble, facts, feature_columns, split_by_time
+from bid_assets.modelling.dataset import FAMILY_OF, KEY_COLUMNS, assemble, facts, feature_columns
+from bid_assets.modelling.split import SPLITS, LabelRules
 from bid_assets.versions.hashing import table_hash
 from bid_assets.windows import Cadence
 from bid_assets_tests.features.tables import START, at, bids_table, outcomes_table
@@ -104,26 +103,25 @@ def test_the_moment_of_building_is_no_part_of_the_content(a_market: Market) -> N
 
 def test_facts_can_be_written_as_json_and_add_up(a_market: Market, dataset: pa.Table) -> None:
     found = json.loads(json.dumps(facts(a_market.bids, dataset), allow_nan=False))
-    assert found["train_rows"] + found["holdout_rows"] + found["embargo_rows"] == found["labelled"] == dataset.num_rows
+    assert sum(found[f"{name}_rows"] for name in SPLITS) == found["labelled"] == dataset.num_rows
     assert found["label_rate"] == pytest.approx(pc.mean(dataset["target_is_success"]).as_py())
 
 
-histories = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=40).map(sorted)
+def test_an_old_undecided_bid_may_count_as_a_failure_known_since_it_was_that_old() -> None:
+    bids = bids_table([("old", "p", 0), ("young", "p", 80), ("won", "p", 1)])
+    outcomes = outcomes_table([("o", "won", True, 90)])
+    rules = LabelRules(presumed_failed_after=timedelta(hours=48))
+    made = assemble(bids, outcomes, [], cutoff=at(100), holdout_share=0, cadence=Cadence.WEEKLY, rules=rules)
+    assert made.select(["bid_id", "target_is_success", "outcome_timestamp"]).to_pylist() == [
+        {"bid_id": "old", "target_is_success": False, "outcome_timestamp": at(48)},
+        {"bid_id": "won", "target_is_success": True, "outcome_timestamp": at(90)},
+    ]
 
 
-@given(histories, st.sampled_from([0.1, 0.2, 0.5, 0.8]))
-def test_nothing_in_train_became_known_after_the_holdout_begins(history: list[tuple[int, int]], share: float) -> None:
-    submitted = np.array([time for time, _ in history], dtype=np.int64)
-    known = submitted + np.array([delay for _, delay in history], dtype=np.int64)
-    split = split_by_time(submitted, known, share)
-    held = split == "holdout"
-    assert held.sum() >= min(len(history), max(1, round(share * len(history))))
-    if held.any():
-        begin = submitted[held].min()
-        assert (submitted[~held] < begin).all(), "equal times straddle the boundary"
-        assert (known[split == "train"] < begin).all()
-        assert (known[split == "embargo"] >= begin).all()
-
-
-def test_without_a_holdout_everything_is_train() -> None:
-    assert set(split_by_time(np.array([1, 2, 3]), np.array([9, 9, 9]), 0.0)) == {"train"}
+def test_facts_say_how_many_undecided_bids_are_old_enough_to_be_decided() -> None:
+    bids = bids_table([("old", "p", 0), ("young", "p", 80), ("won", "p", 1)])
+    outcomes = outcomes_table([("o", "won", True, 90)])
+    rules = LabelRules(maturity=timedelta(hours=48))
+    made = assemble(bids, outcomes, [], cutoff=at(100), holdout_share=0, cadence=Cadence.WEEKLY, rules=rules)
+    found = facts(bids, made, rules)
+    assert (found["undecided"], found["undecided_mature"], found["label_maturity_days"]) == (2, 1, 2.0)

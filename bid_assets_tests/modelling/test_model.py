@@ -11,6 +11,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from bid_assets.modelling.dataset import feature_columns
@@ -18,6 +19,7 @@ from bid_assets.modelling.model import BASE, BidSuccessModel
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.modelling.train import train
 from bid_assets_tests.modelling.conftest import QUICK
+from bid_assets_tests.modelling.market import Market
 
 CHILD = """
 from bid_assets.modelling.train import train
@@ -59,7 +61,7 @@ def test_a_table_that_does_not_fit_is_one_error_that_names_all_columns(model: Bi
         model.predict(broken)
 
 
-@pytest.mark.parametrize("kind", ["model", "blended_model"])
+@pytest.mark.parametrize("kind", ["model", "blended_model", "calibrated_model"])
 def test_contributions_add_up_to_the_log_odds(kind: str, dataset: pa.Table, request: pytest.FixtureRequest) -> None:
     model: BidSuccessModel = request.getfixturevalue(kind)
     names, contributions = model.contributions(dataset.slice(0, 50))
@@ -76,6 +78,17 @@ def test_a_linear_part_has_a_say_where_history_decides_and_none_where_the_text_d
     assert 0 < blended_model.linear_weight <= QUICK.max_linear_weight
     names = [blended_model.feature_names[column] for column in blended_model.linear.columns]
     assert names == ["rate", "bids"]
+
+
+def test_the_bids_of_some_profiles_calibrate_and_do_not_train(calibrated_model: BidSuccessModel, a_market: Market) -> None:
+    dataset = a_market.dataset(calibration_share=0.4)
+    rows = {name: dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "calibration")}
+    assert not set(rows["train"]["profile_id"].to_pylist()) & set(rows["calibration"]["profile_id"].to_pylist())
+    assert calibrated_model.training["train_rows"] == rows["train"].num_rows
+    assert calibrated_model.training["calibration_rows"] == rows["calibration"].num_rows
+    assert calibrated_model.calibration.kind == calibrated_model.training["calibration"] == "sigmoid"
+    log_odds = calibrated_model.log_odds(dataset)
+    assert (calibrated_model.predict(dataset) == calibrated_model.calibration.probability(log_odds)).all()
 
 
 def test_the_log_odds_are_the_weighted_average_of_both_parts(blended_model: BidSuccessModel, dataset: pa.Table) -> None:

@@ -1,0 +1,95 @@
+"""Which rows of a dataset learn, calibrate and judge: split by time, with regard to when labels become known. Pure.
+
+Successes become known sooner than failures. So among bids that are young at a moment, those decided by then are mostly
+successes: no fair sample. A bid is **mature** once it is so old that its outcome would be known; only mature bids judge and
+calibrate.
+
+```
+          train, calibration           holdout          immature
+   ───────────────────────────────┬────────────────┬──────────────► submitted
+    outcome known before H         H   mature at     cutoff - maturity      cutoff
+    (else: embargo)                    the cutoff
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SPLITS = ("train", "calibration", "embargo", "holdout", "immature")
+
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What is made of the time that labels take."""
+
+    maturity: timedelta = timedelta(0)
+    """A bid of this age counts as one whose outcome would be known."""
+    train_on_mature_only: bool = False
+    """Whether training, like judging, leaves out bids that were not mature when the holdout began."""
+    presumed_failed_after: timedelta | None = None
+    """A bid undecided for so long counts as a failure that became known at that age; None: it stays undecided."""
+
+
+AS_DECIDED = LabelRules()
+"""Every label counts as soon as it is there, however young its bid."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the rows are shared out."""
+
+    holdout: float
+    """Of the mature bids, the newest. 0: none; then everything known at the cutoff may train."""
+    calibration: float = 0.0
+    """Of the profiles, chosen by a hash: their bids calibrate and never train. So the calibration is as fresh as the training."""
+
+
+def split_by_time(
+    submitted: Times, known: Times, calibrates: npt.NDArray[np.bool_], cutoff: int, shares: Shares, rules: LabelRules
+) -> npt.NDArray[np.object_]:
+    """One of `SPLITS` for each row; times in microseconds, `submitted` ascending, all of them before `cutoff`.
+
+    The newest `shares.holdout` of the mature bids, and all that share their first moment H, are the holdout; younger ones are
+    immature. What was submitted before H is train or calibration if it became known before H, else embargo; calibration must
+    have been mature at H too.
+    """
+    maturity = rules.maturity // timedelta(microseconds=1)
+    mature = int(np.searchsorted(submitted, cutoff - maturity))
+    if shares.holdout == 0:
+        begin = cutoff
+    elif mature:
+        begin = int(submitted[mature - max(1, round(mature * shares.holdout))])
+    else:
+        begin = cutoff - maturity
+    was_mature = submitted < begin - maturity
+    learns = (known < begin) & (submitted < begin)
+    split = np.full(len(submitted), "embargo", dtype=object)
+    split[learns & ~calibrates & (was_mature | (not rules.train_on_mature_only))] = "train"
+    split[learns & calibrates & was_mature] = "calibration"
+    split[submitted >= begin] = "holdout"
+    split[submitted >= max(begin, cutoff - maturity)] = "immature"
+    return split
+
+
+def calibrating(profiles: pa.Array | pa.ChunkedArray, share: float) -> npt.NDArray[np.bool_]:
+    """Whether each row's profile is among the `share` of all possible profiles that calibrate; the same for ever."""
+    if not share:
+        return np.zeros(len(profiles), dtype=bool)
+    encoded = profiles.combine_chunks() if isinstance(profiles, pa.ChunkedArray) else profiles
+    encoded = encoded.dictionary_encode()
+    chosen = np.array([_place(str(name)) < share for name in encoded.dictionary.to_pylist()], dtype=bool)
+    return chosen[np.asarray(encoded.indices)] if len(chosen) else np.zeros(0, dtype=bool)
+
+
+def _place(name: str) -> float:
+    """Where a name falls in [0, 1), evenly."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
