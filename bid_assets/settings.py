@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,12 +46,36 @@ class Settings(BaseSettings):
     embedding_components: int = Field(16, ge=1, description="Principal components that a model keeps of each text embedding.")
     vocabulary_size: int = Field(32, ge=0, description="Most frequent values that a model learns of a list or category column.")
 
-    holdout_share: float = Field(0.2, gt=0, lt=0.9, description="Share of a dataset's bids, the newest, kept for judging.")
+    holdout_share: float = Field(
+        0.2, gt=0, lt=0.9, description="Share of a dataset's mature bids, the newest, kept for judging."
+    )
+    calibration_share: float = Field(
+        0.1,
+        ge=0,
+        lt=0.5,
+        description="Share of the profiles, chosen by a hash, whose bids calibrate the model and train nothing.",
+    )
+    label_maturity_days: float = Field(
+        14, ge=0, description="Bids younger than this judge and calibrate no model: their failures are not known yet."
+    )
+    train_on_mature_only: bool = Field(False, description="Leave bids younger than that out of the training as well.")
+    undecided_as_failure_days: float | None = Field(
+        None, gt=0, description="A bid undecided for so long counts as a failure; unset: it stays undecided and is left out."
+    )
     validation_share: float = Field(
         0.2, gt=0, lt=0.9, description="Share of the training bids, the newest, for early stopping."
     )
     min_labelled_bids: int = Field(200, ge=2, description="Fewer labelled bids than this: no model is trained, and it says so.")
     min_per_class: int = Field(10, ge=1, description="Fewer bids of either class in training or holdout: no model is trained.")
+
+    threshold_aim: Literal["f1", "precision", "value"] = Field(
+        "f1", description="What the model's threshold serves: F1 of the rarer class, a least precision, or value."
+    )
+    min_precision: float = Field(
+        0.5, ge=0, le=1, description="Least share of successes among bids called so (aim `precision`)."
+    )
+    cost_per_bid: float = Field(1, ge=0, description="What a bid costs (aim `value`).")
+    gain_per_success: float = Field(10, ge=0, description="What a success brings, in the same currency (aim `value`).")
 
     min_roc_auc: float = Field(0.55, description="A model below this ROC AUC on its holdout is not activated.")
     max_calibration_error: float = Field(0.15, description="A model above this expected calibration error is not activated.")

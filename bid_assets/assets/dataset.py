@@ -1,7 +1,7 @@
 """The training dataset: every family joined to the labels known at the cutoff, over the look-back of its window."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,8 @@ from bid_assets.versions.pinned import PinnedStore
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import TimeRange, as_utc, utc_now
+
+LABEL_SETTINGS = ["label_maturity_days", "train_on_mature_only", "undecided_as_failure_days"]
 
 AGREEMENT_TRIES, AGREEMENT_PAUSE = 12, 5
 """How often, and after how many seconds, a dataset looks again whether a refresh beside it has come to its end."""
@@ -62,14 +64,14 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         kinds={"arrow", "parquet"},
-        code_version="1",
+        code_version="2",
         ins=dict.fromkeys(tables, lookback),
         partitions_def=windows(settings),
         io_manager_key="parquet_io_manager",
         required_resource_keys={"store"},
         check_specs=quality_checks(),
         pool=RETRAINING_POOL,
-        metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share"]},
+        metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share", "calibration_share", *LABEL_SETTINGS]},
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
         from bid_assets.modelling.dataset import assemble, facts
@@ -86,8 +88,10 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             cutoff=cutoff_of(settings.cadence.window(context.partition_key), config.cutoff),
             holdout_share=settings.holdout_share,
             cadence=settings.cadence,
+            calibration_share=settings.calibration_share,
+            rules=label_rules(settings),
         )
-        about = facts(bids, dataset)
+        about = facts(bids, dataset, label_rules(settings))
         verdicts = judge(store, dataset, inputs["raw_bids"], about["label_rate"], settings)
         yield from check_results(verdicts, config.accept)
         refuse_blocked(verdicts, config.accept)
@@ -102,6 +106,18 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         )
 
     return training_dataset
+
+
+def label_rules(settings: Settings) -> Any:
+    """The settings that say what is made of the time that labels take, as `modelling.split.LabelRules`."""
+    from bid_assets.modelling.split import LabelRules
+
+    horizon = settings.undecided_as_failure_days
+    return LabelRules(
+        maturity=timedelta(days=settings.label_maturity_days),
+        train_on_mature_only=settings.train_on_mature_only,
+        presumed_failed_after=None if horizon is None else timedelta(days=horizon),
+    )
 
 
 def refuse_missing_windows(inputs: dict[str, WindowedTable], allowed: list[str]) -> None:

@@ -62,7 +62,7 @@ def assemble(
     labels = effective_outcomes(_with_columns(outcomes, RAW_BID_OUTCOMES), as_utc(cutoff))
     labels = labels.select(["bid_id", "is_success", "outcome_timestamp"])
     if rules.presumed_failed_after is not None:
-        labels = pa.concat_tables([labels, _presumed_failures(bids, labels, rules.presumed_failed_after, as_utc(cutoff))])
+        labels = pa.concat_tables([labels, _presumed_failures(bids, labels, rules.presumed_failed_after)])
     bids = bids.filter(pc.is_in(bids["id"], value_set=labels["bid_id"]))
     bids = bids.take(pc.sort_indices(bids, sort_keys=[("submitted_at", "ascending"), ("id", "ascending")]))
     label = labels.take(pc.index_in(bids["id"], value_set=labels["bid_id"]))
@@ -70,7 +70,6 @@ def assemble(
         _microseconds(bids["submitted_at"]),
         _microseconds(label["outcome_timestamp"]),
         calibrating(bids["profile_id"], calibration_share),
-        int(as_utc(cutoff).timestamp() * 1_000_000),
         Shares(holdout_share, calibration_share),
         rules,
     )
@@ -112,7 +111,7 @@ def facts(bids: pa.Table, dataset: pa.Table, rules: LabelRules = AS_DECIDED) -> 
     bids = _with_columns(bids, RAW_BIDS)
     bids = bids.filter(pc.less(bids["submitted_at"], pa.scalar(cutoff, TIME)))
     undecided = bids.filter(pc.invert(pc.is_in(bids["id"], value_set=dataset["bid_id"])))
-    mature = pc.less(undecided["submitted_at"], pa.scalar(cutoff - rules.maturity, TIME))
+    mature = _older_than(undecided["submitted_at"], rules.maturity, dataset["outcome_timestamp"])
     first, last = pc.min_max(dataset["submitted_at"]).as_py().values()
     return {
         "bids": bids.num_rows,
@@ -133,13 +132,19 @@ def feature_columns(dataset: pa.Table) -> list[str]:
     return [name for name in dataset.column_names if name not in KEY_COLUMNS]
 
 
-def _presumed_failures(bids: pa.Table, labels: pa.Table, age: timedelta, cutoff: datetime) -> pa.Table:
+def _presumed_failures(bids: pa.Table, labels: pa.Table, age: timedelta) -> pa.Table:
     """A label of failure for each undecided bid of that age, known since it was that old."""
-    old = pc.less(bids["submitted_at"], pa.scalar(cutoff - age, TIME))
+    old = _older_than(bids["submitted_at"], age, labels["outcome_timestamp"])
     open_bids = bids.filter(pc.and_(old, pc.invert(pc.is_in(bids["id"], value_set=labels["bid_id"]))))
     known = pa.array(_microseconds(open_bids["submitted_at"]) + age // timedelta(microseconds=1), pa.int64()).cast(TIME)
     failed = pa.repeat(pa.scalar(False), open_bids.num_rows)
     return pa.table([open_bids["id"], failed, known], schema=labels.schema)
+
+
+def _older_than(submitted: pa.ChunkedArray, age: timedelta, outcomes: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which bids had that age when the newest of the outcomes became known; none where there is no outcome."""
+    newest = pc.max(outcomes).as_py()
+    return pc.less(submitted, pa.scalar(None if newest is None else newest - age, TIME)).fill_null(False)
 
 
 def _join(table: pa.Table, family: FeatureFamily, rows: pa.Table) -> pa.Table:

@@ -5,11 +5,13 @@ successes: no fair sample. A bid is **mature** once it is so old that its outcom
 calibrate.
 
 ```
-          train, calibration           holdout          immature
-   ───────────────────────────────┬────────────────┬──────────────► submitted
-    outcome known before H         H   mature at     cutoff - maturity      cutoff
-    (else: embargo)                    the cutoff
+   train, calibration, embargo      holdout         immature
+  ─────────────────────────────┬──────────────┬────────────────┬──► submitted
+                               H      newest - maturity     newest
 ```
+
+Ages are counted from the newest outcome that is known, not by the clock: where no outcomes come in, no bid grows older. So the
+same outcomes make the same split whenever it is made.
 """
 
 from __future__ import annotations
@@ -54,29 +56,30 @@ class Shares:
 
 
 def split_by_time(
-    submitted: Times, known: Times, calibrates: npt.NDArray[np.bool_], cutoff: int, shares: Shares, rules: LabelRules
+    submitted: Times, known: Times, calibrates: npt.NDArray[np.bool_], shares: Shares, rules: LabelRules
 ) -> npt.NDArray[np.object_]:
-    """One of `SPLITS` for each row; times in microseconds, `submitted` ascending, all of them before `cutoff`.
+    """One of `SPLITS` for each row; times in microseconds, `submitted` ascending and never after `known`.
 
     The newest `shares.holdout` of the mature bids, and all that share their first moment H, are the holdout; younger ones are
     immature. What was submitted before H is train or calibration if it became known before H, else embargo; calibration must
     have been mature at H too.
     """
     maturity = rules.maturity // timedelta(microseconds=1)
-    mature = int(np.searchsorted(submitted, cutoff - maturity))
+    now = int(known.max(initial=0)) + 1
+    mature = int(np.searchsorted(submitted, now - maturity))
     if shares.holdout == 0:
-        begin = cutoff
+        begin = now
     elif mature:
         begin = int(submitted[mature - max(1, round(mature * shares.holdout))])
     else:
-        begin = cutoff - maturity
+        begin = now - maturity
     was_mature = submitted < begin - maturity
-    learns = (known < begin) & (submitted < begin)
+    learns = known < begin
     split = np.full(len(submitted), "embargo", dtype=object)
     split[learns & ~calibrates & (was_mature | (not rules.train_on_mature_only))] = "train"
     split[learns & calibrates & was_mature] = "calibration"
     split[submitted >= begin] = "holdout"
-    split[submitted >= max(begin, cutoff - maturity)] = "immature"
+    split[submitted >= max(begin, now - maturity)] = "immature"
     return split
 
 

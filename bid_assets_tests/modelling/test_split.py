@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from bid_assets.modelling.split import AS_DECIDED, LabelRules, Shares, calibrating, split_by_time
 
 DAY = 86_400_000_000
-LATER = 10_000 * DAY
 
 histories = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.booleans()), max_size=40).map(sorted)
 
@@ -31,10 +30,10 @@ def test_who_learns_was_decided_before_the_holdout_begins_and_who_judges_is_matu
     history: list[tuple[int, int, bool]], share: float, maturity: int, mature_only: bool
 ) -> None:
     submitted, known, calibrates = columns(history)
-    cutoff, rules = 13 * DAY, LabelRules(timedelta(days=maturity), mature_only)
-    split = split_by_time(submitted, known, calibrates, cutoff, Shares(share, 0.1), rules)
+    rules = LabelRules(timedelta(days=maturity), mature_only)
+    split = split_by_time(submitted, known, calibrates, Shares(share, 0.1), rules)
     held, young = split == "holdout", split == "immature"
-    old = submitted < cutoff - maturity * DAY
+    old = submitted <= known.max(initial=0) - maturity * DAY
     assert (young == (~old)).all()
     assert held.sum() >= min(old.sum(), max(1, round(share * old.sum())))
     if held.any():
@@ -51,13 +50,13 @@ def test_who_learns_was_decided_before_the_holdout_begins_and_who_judges_is_matu
 
 def test_without_a_holdout_and_without_calibration_everything_known_is_train() -> None:
     submitted = np.array([1, 2, 3])
-    assert set(split_by_time(submitted, submitted + 9, nobody(3), LATER, Shares(0.0), AS_DECIDED)) == {"train"}
+    assert set(split_by_time(submitted, submitted + 9, nobody(3), Shares(0.0), AS_DECIDED)) == {"train"}
 
 
 def test_where_no_bid_is_mature_nothing_learns_or_judges() -> None:
     submitted = np.array([DAY, 2 * DAY])
     rules = LabelRules(timedelta(days=30))
-    split = split_by_time(submitted, submitted + 1, nobody(2), 3 * DAY, Shares(0.2), rules)
+    split = split_by_time(submitted, submitted + 1, nobody(2), Shares(0.2), rules)
     assert set(split) == {"immature"}
 
 
