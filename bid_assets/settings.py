@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     min_labelled_bids: int = Field(200, ge=2, description="Fewer labelled bids than this: no model is trained, and it says so.")
     min_per_class: int = Field(10, ge=1, description="Fewer bids of either class in training or holdout: no model is trained.")
 
+    excluded_features: str = Field(
+        "month", description="Columns of the dataset that no model learns from, with commas between."
+    )
     threshold_aim: Literal["f1", "precision", "value"] = Field(
         "f1", description="What the model's threshold serves: F1 of the rarer class, a least precision, or value."
     )

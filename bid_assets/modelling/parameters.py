@@ -56,6 +56,9 @@ class TrainingParameters:
     """Principal components kept of each embedding."""
     vocabulary_size: int = 32
     """Most frequent values learnt of each text or list column."""
+    excluded_features: str = "month"
+    """Columns of the dataset that no model learns from, with commas between. In a look-back of less than two years a month tells
+    of no season, only of how young a bid's label is, and of young bids mostly successes are known."""
     validation_share: float = 0.2
     """Share of the training bids, the newest, for early stopping and for the threshold."""
     min_labelled_bids: int = 200
@@ -77,6 +80,11 @@ class TrainingParameters:
             value: Any = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value!r}")
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The names in `excluded_features`."""
+        return frozenset(name.strip() for name in self.excluded_features.split(",") if name.strip())
 
     def as_dict(self) -> dict[str, int | float | str]:
         """The parameters by name."""

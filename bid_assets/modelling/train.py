@@ -35,7 +35,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     """
     refuse_untrainable(dataset, parameters)
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
-    columns = feature_columns(rows)
+    columns = [name for name in feature_columns(rows) if name not in parameters.excluded]
     if not columns:
         raise NotTrainable("the dataset has no feature column")
     encodings = preprocess.fit(

@@ -157,3 +157,9 @@ def test_an_older_part_with_one_kind_of_outcome_is_not_trainable() -> None:
 def test_a_dataset_that_is_all_train_needs_no_holdout() -> None:
     model = train(market(400).dataset(holdout_share=0, cutoff=day(150)), QUICK)
     assert model.training["train_rows"] > 200
+
+
+def test_an_excluded_feature_is_in_the_dataset_and_not_in_the_model(dataset: pa.Table) -> None:
+    model = train(dataset, replace(QUICK, excluded_features="level, rate"))
+    assert not {"level", "rate"} & set(model.feature_schema.names)
+    assert "bids" in model.feature_schema.names
