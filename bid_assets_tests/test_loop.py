@@ -128,7 +128,9 @@ def test_a_daemon_killed_during_the_run_loses_nothing_and_does_nothing_twice(loo
 @pytest.mark.usefixtures("nothing_lost")
 def test_a_refresh_that_fails_is_made_good(loop: Loop) -> None:
     before = loop.runs()
-    loop.sql("alter table jobs rename to jobs_elsewhere; create view jobs as select id, (1 / 0)::text title from jobs_elsewhere")
+    loop.sql(
+        "alter table jobs rename to jobs_elsewhere; create view jobs as select id, (1 / 0)::text title from jobs_elsewhere"
+    )
     try:
         loop.decide(2, loop.end + 3 * WEEK + 3 * HOUR)
         failed = eventually(

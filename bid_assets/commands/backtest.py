@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console, print_json
 from bid_assets.features.families import families
@@ -63,5 +64,7 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
         seeds=seeds,
         parameters=training_parameters(settings),
         cadence=settings.cadence,
+        calibration_share=settings.calibration_share,
+        rules=label_rules(settings),
     )
     return {**figures, "first_window": wanted[0], "last_window": wanted[-1]}

@@ -18,8 +18,9 @@ from bid_assets.app_db.contract import TIME
 from bid_assets.features.base import FeatureFamily
 from bid_assets.modelling import metrics
 from bid_assets.modelling.dataset import assemble
-from bid_assets.modelling.evaluate import history_baseline, labels
+from bid_assets.modelling.evaluate import history_baseline, labels, profile_rate_baseline
 from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.split import AS_DECIDED, LabelRules
 from bid_assets.modelling.train import train
 from bid_assets.windows import Cadence, as_utc
 
@@ -39,9 +40,11 @@ def backtest(
     seeds: int,
     parameters: TrainingParameters,
     cadence: Cadence,
+    calibration_share: float = 0.0,
+    rules: LabelRules = AS_DECIDED,
     encoder_fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """Train on the bids of [cutoff - lookback, cutoff) decided before it, judge on those submitted from it on.
+    """Train on the bids of [cutoff - lookback, cutoff) decided before it, by `rules`, judge on those submitted from it on.
 
     A test bid's label is its latest outcome known at all. Undecided bids are left out of both sides and counted. Seeds
     `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `SPREAD`; `baselines` holds
@@ -50,19 +53,31 @@ def backtest(
     """
     cutoff = as_utc(cutoff)
     past, future = _between(bids, cutoff - lookback, cutoff), _between(bids, cutoff, _EVER)
-    learned = assemble(past, outcomes, features, cutoff=cutoff, holdout_share=0, cadence=cadence)
+    learned = assemble(
+        past,
+        outcomes,
+        features,
+        cutoff=cutoff,
+        holdout_share=0,
+        cadence=cadence,
+        calibration_share=calibration_share,
+        rules=rules,
+    )
     judged = assemble(future, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence)
     if not judged.num_rows:
         raise ValueError(f"no bid submitted from {cutoff.isoformat()} on has an outcome: there is nothing to judge by")
-    known, success = labels(learned), labels(judged)
+    known, success = labels(learned.filter(pc.equal(learned["split"], "train"))), labels(judged)
     rarer_is_success = metrics.success_is_rarer(known)
     runs, rounds = [], []
     for seed in range(parameters.seed, parameters.seed + seeds):
         model = train(learned, replace(parameters, seed=seed), encoder_fingerprint)
         runs.append(metrics.all_metrics(success, model.predict(judged), model.threshold, rarer_is_success))
         rounds.append(model.training["rounds"])
-    history, threshold = history_baseline(learned, judged, rarer_is_success)
-    baselines = {"base_rate": (np.full(len(success), known.mean()), 0.5), "history_logistic_regression": (history, threshold)}
+    baselines: dict[str, tuple[metrics.Probabilities, float] | None] = {
+        "base_rate": (np.full(len(success), known.mean()), 0.5),
+        "profile_success_rate": profile_rate_baseline(learned, judged, rarer_is_success),
+        "history_logistic_regression": history_baseline(learned, judged, rarer_is_success),
+    }
     return {
         "cutoff": cutoff.isoformat(),
         "lookback_days": lookback.days,
@@ -78,9 +93,9 @@ def backtest(
         "test_label_rate": float(success.mean()),
         "test_until": pc.max(judged["submitted_at"]).as_py().isoformat(),
         "baselines": {
-            name: _figures(metrics.all_metrics(success, probability, limit, rarer_is_success))
-            for name, (probability, limit) in baselines.items()
-            if probability is not None
+            name: _figures(metrics.all_metrics(success, *found, rarer_is_success))
+            for name, found in baselines.items()
+            if found is not None
         },
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.modelling.model import BidSuccessModel
@@ -27,7 +28,7 @@ def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
     `gain`: mean gain in loss of the trees' splits on it; `weight`: number of such splits; `mean_abs_shap`: of trees and linear
     part together; `source_column`: the dataset's column.
     """
-    rows = np.unique(np.linspace(0, dataset.num_rows - 1, min(SHAP_ROWS, dataset.num_rows)).round().astype(np.int64))
+    rows = spread(dataset.num_rows)
     _, contributions = model.contributions(dataset.take(pa.array(rows)))
     shap = np.abs(contributions[:, :-1]).mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(len(model.feature_names))
     table = pa.table(
@@ -41,3 +42,8 @@ def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
         schema=SCHEMA,
     )
     return table.sort_by([("mean_abs_shap", "descending"), ("gain", "descending"), ("feature", "ascending")])
+
+
+def spread(rows: int) -> npt.NDArray[np.int64]:
+    """At most `SHAP_ROWS` of so many rows, spread evenly."""
+    return np.unique(np.linspace(0, rows - 1, min(SHAP_ROWS, rows)).round().astype(np.int64))

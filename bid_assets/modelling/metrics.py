@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 Labels = npt.NDArray[np.bool_]
 Probabilities = npt.NDArray[np.float64]
 
 CALIBRATION_BINS = 10
-_ROC_POINTS = 200
+_CURVE_POINTS = 200
+_SCORE_BINS = 20
 _SMALLEST = 1e-7
 """Log loss takes no probability to be nearer to 0 or 1 than single precision can say."""
 
@@ -101,11 +102,30 @@ def roc_points(success: Labels, probability: Probabilities) -> dict[str, list[fl
     if len(np.unique(success)) < 2:
         return None
     false_positive, true_positive, _ = roc_curve(success, probability)
-    kept = np.unique(np.linspace(0, len(false_positive) - 1, _ROC_POINTS).round().astype(int))
+    kept = _thinned(len(false_positive))
     return {
         "false_positive_rate": false_positive[kept].round(5).tolist(),
         "true_positive_rate": true_positive[kept].round(5).tolist(),
     }
+
+
+def precision_recall_points(success: Labels, probability: Probabilities) -> dict[str, list[float]] | None:
+    """Precision against recall of finding successes, thinned to at most 200 points; None with one class only."""
+    if len(np.unique(success)) < 2:
+        return None
+    precision, recall, _ = precision_recall_curve(success, probability)
+    kept = _thinned(len(precision))
+    return {"recall": recall[kept].round(5).tolist(), "precision": precision[kept].round(5).tolist()}
+
+
+def score_histogram(success: Labels, probability: Probabilities) -> dict[str, list[Any]]:
+    """How many successes and failures have a probability in each of 20 bins of equal width."""
+    edges = np.linspace(0, 1, _SCORE_BINS + 1)
+    counts = {
+        name: np.histogram(probability[chosen], edges)[0].tolist()
+        for name, chosen in {"successes": success, "failures": ~success}.items()
+    }
+    return {"edges": edges.round(3).tolist(), **counts}
 
 
 def best_f1_threshold(success: Labels, probability: Probabilities, rarer_is_success: bool) -> float:
@@ -123,6 +143,11 @@ def best_f1_threshold(success: Labels, probability: Probabilities, rarer_is_succ
     cut = last_of_equals[int(f1.argmax())]
     following = np.append(score, score[-1] - _SMALLEST)[cut + 1]
     return float(abs(score[cut] + following) / 2)
+
+
+def _thinned(points: int) -> npt.NDArray[np.int64]:
+    """Which of so many points of a curve are kept."""
+    return np.unique(np.linspace(0, points - 1, _CURVE_POINTS).round().astype(np.int64))
 
 
 def _precision_recall(suffix: str, hits: int, false_alarms: int, missed: int) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from bid_assets.modelling.evaluate import evaluate
+from bid_assets.modelling.evaluate import evaluate, labels, profile_rate_baseline
 from bid_assets.modelling.gate import Thresholds, judge
 from bid_assets.modelling.importances import feature_importances
 from bid_assets.modelling.model import BidSuccessModel
@@ -105,3 +105,34 @@ def test_pictures_of_a_report_without_figures_say_so_instead_of_failing(model: B
     empty = evaluate(model, dataset.filter(pc.equal(dataset["split"], "train")))
     assert roc_png(empty) != roc_png({**empty, "note": "something else"})
     assert calibration_png(empty).startswith(b"\x89PNG")
+
+
+def test_a_profile_s_own_rate_is_drawn_to_the_base_rate_where_it_has_few_outcomes(dataset: pa.Table) -> None:
+    train, holdout = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "holdout"))
+    assert profile_rate_baseline(train, holdout, False) is None, "this dataset has no such columns"
+    won, decided = [0, 0, 10, None], [0, 2, 10, None]
+    rows = (
+        holdout.slice(0, 4).append_column("successes_90d", pa.array(won)).append_column("known_outcomes_90d", pa.array(decided))
+    )
+    zeros = pa.array([0] * train.num_rows)
+    learned = train.append_column("successes_90d", zeros).append_column("known_outcomes_90d", zeros)
+    found = profile_rate_baseline(learned, rows, False)
+    assert found is not None
+    base = labels(train).mean()
+    assert found[0] == pytest.approx([base, 5 * base / 7, (10 + 5 * base) / 15, base])
+
+
+def test_the_shap_summary_says_which_way_a_feature_works(report: dict) -> None:
+    shap = {each["feature"]: each for each in report["shap"]}
+    assert shap["rate"]["direction"] > 0.5
+    assert [each["mean_abs"] for each in report["shap"]] == sorted((each["mean_abs"] for each in report["shap"]), reverse=True)
+
+
+def test_the_histogram_counts_every_bid_of_the_holdout(report: dict) -> None:
+    scores = report["curves"]["scores"]
+    assert sum(scores["successes"]) == report["model_metrics"]["successes"]
+    assert sum(scores["failures"]) == report["model_metrics"]["failures"]
+
+
+def test_rows_of_every_split_are_counted(report: dict, dataset: pa.Table) -> None:
+    assert sum(report["rows"].values()) == dataset.num_rows
