@@ -20,6 +20,9 @@ from bid_assets.settings import Settings, get_settings
 
 CHECKOUT = Path(__file__).parent.parent
 
+SMALL_MARKET = {"LABEL_MATURITY_DAYS": 7, "MAX_CALIBRATION_ERROR": 0.3}
+"""Settings for markets of eight weeks: their holdout has a few hundred bids, and calibration on so few is mostly noise."""
+
 # In CI the same examples every time: a change must not fail for what another day's chance would have found.
 hypothesis.settings.register_profile("here", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("here")
@@ -75,6 +78,7 @@ def settings_for(folder: Path, app_db_url: str, dagster_db_url: str, **values: o
         "APP_DB_URL": app_db_url,
         "DAGSTER_DB_URL": dagster_db_url,
         "ENCODER": "static",
+        **SMALL_MARKET,
         **values,
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -27,7 +27,7 @@ from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import Cadence, utc_now
-from bid_assets_tests.conftest import CHECKOUT
+from bid_assets_tests.conftest import CHECKOUT, SMALL_MARKET
 from bid_assets_tests.platforms import call, call_json
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ QUICK = {
     "RETRAIN_MIN_NEW_OUTCOMES": 1,
     "RETRAIN_MIN_INTERVAL_MINUTES": 0,
     "RETRY_PAUSE_SECONDS": 1,
+    **SMALL_MARKET,
 }
 """Settings with which the loop turns at once, and again and again."""
 
