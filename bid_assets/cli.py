@@ -206,6 +206,83 @@ def rebuild(asset: str, partition: str, version: str, as_json: bool) -> None:
         sys.exit(ANSWER_IS_NO)
 
 
+REASON = click.option("--reason", required=True, help="Why; it is kept in the history.")
+
+
+@main.group(invoke_without_command=True, epilog=example("bid-assets deployments", "bid-assets deployments --json"))
+@JSON
+@click.pass_context
+def deployments(ctx: click.Context, as_json: bool) -> None:
+    """Which models were and are served: the history, who decided, when and why."""
+    from bid_assets.commands.deployments import show_deployments
+
+    if ctx.invoked_subcommand is None:
+        show_deployments(as_json=as_json)
+
+
+@deployments.command("canary", epilog=example('bid-assets deployments canary VERSION --share 0.1 --reason "first week"'))
+@click.argument("version")
+@click.option("--share", type=float, required=True, help="Share of the profiles, between 0 and 1; the same ones every time.")
+@REASON
+def deployments_canary(version: str, share: float, reason: str) -> None:
+    """Let a model answer for a share of the profiles, beside the active one."""
+    from bid_assets.commands.deployments import canary
+
+    canary(version, share, reason)
+
+
+@deployments.command("shadow", epilog=example('bid-assets deployments shadow VERSION --reason "let us see"'))
+@click.argument("version")
+@REASON
+def deployments_shadow(version: str, reason: str) -> None:
+    """Let a model score every bid and answer none."""
+    from bid_assets.commands.deployments import shadow
+
+    shadow(version, reason)
+
+
+@deployments.command("end", epilog=example('bid-assets deployments end VERSION --reason "seen enough"'))
+@click.argument("version")
+@REASON
+def deployments_end(version: str, reason: str) -> None:
+    """End a canary or shadow."""
+    from bid_assets.commands.deployments import end
+
+    end(version, reason)
+
+
+@main.command(epilog=example('bid-assets approve VERSION --reason "looked at the report"'))
+@click.argument("version")
+@REASON
+def approve(version: str, reason: str) -> None:
+    """Make a model that awaits approval the active one (setting `approval`: manual)."""
+    from bid_assets.commands.deployments import approve as approve_command
+
+    approve_command(version, reason)
+
+
+@main.command(epilog=example('bid-assets reject VERSION --reason "agencies are worse off"'))
+@click.argument("version")
+@REASON
+def reject(version: str, reason: str) -> None:
+    """Say no to a model that awaits approval."""
+    from bid_assets.commands.deployments import reject as reject_command
+
+    reject_command(version, reason)
+
+
+@main.command(
+    epilog=example('bid-assets rollback --reason "complaints"', 'bid-assets rollback --to VERSION --reason "was best"')
+)
+@click.option("--to", help="Version of a model that was active once (default: the one before).")
+@REASON
+def rollback(to: str | None, reason: str) -> None:
+    """Go back to the model that was active before. The loop does not bring the other one back; a new, better one it may."""
+    from bid_assets.commands.deployments import rollback as rollback_command
+
+    rollback_command(to, reason)
+
+
 @main.command(epilog=example("bid-assets up --port 3000"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that the web server listens on.")
 @click.option("--port", default=3000, show_default=True, help="Port of the web server.")

@@ -45,6 +45,9 @@ TIME_COLUMN_KEY = "partition_expr"
 """Metadata key of an asset: the column that says which window a row belongs to (as in Dagster's database IO managers)."""
 
 
+_SHOWN_EVENTS = 20
+"""So many of the newest events of the deployment history are shown with a decision."""
+
 WRITERS = 8
 """Windows of a range run written at once: making files durable is waiting, not computing."""
 
@@ -302,23 +305,35 @@ class JsonIOManager(SingleWindowIOManager):
 
 
 class DecisionIOManager(JsonIOManager):
-    """Deployment decisions: JSON, and the pointer to the active model that a positive one moves.
+    """Deployment decisions: JSON, and the event of the deployment history that each one is.
 
-    The decision is written first, so that the pointer never names a decision that does not exist.
+    The decision is written first, so that the history never names a decision that does not exist.
     """
 
-    def _write(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Written:
-        draft = self._draft(context, asset, key, value)
-        written = self.store.write(draft, lambda path: self.write_file(value, path))
-        self.after_write(context, value, written.manifest)
-        return written
+    def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
+        """Without the run's config: what a person says in it is an event of the history, no property of the decision."""
+        settings = super()._settings_that_mattered(context)
+        settings.pop("config", None)
+        return settings
 
     def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
-        """Activate the model, if the decision says so."""
-        from bid_assets.versions.activation import activate
+        """Let the decision be history, and show what has become of the model."""
+        from bid_assets.versions.deployments import State, history, record_decision
 
-        if value["activate"]:
-            activate(self.store, value["model"], decision=manifest)
+        model = InputRef(**value["model"])
+        record_decision(
+            self.store, model, State(value["outcome"]), value["reason"], manifest.ref, by=f"bid_assets, run {context.run_id}"
+        )
+        now = history(self.store)
+        context.add_output_metadata(
+            {
+                "state": now.state(model).value,
+                "active_model": now.traffic.active.model.version if now.traffic.active is not None else "none",
+                "deployments": dg.MetadataValue.table(
+                    [dg.TableRecord(event.in_words()) for event in now.events[-_SHOWN_EVENTS:]]
+                ),
+            }
+        )
 
 
 class CsvIOManager(SingleWindowIOManager):

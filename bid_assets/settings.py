@@ -85,6 +85,24 @@ class Settings(BaseSettings):
     min_log_loss_gain: float = Field(
         0.0, description="A model is not activated unless its log loss is this much below the base rate's."
     )
+    required_improvement: float = Field(
+        0.0,
+        ge=0,
+        description="Log loss by which a model of the active model's own dataset, or of an older one, must be better.",
+    )
+    required_confidence: float = Field(
+        0.95, ge=0, le=1, description="Share of resamples of the profiles in which such a model must be better."
+    )
+    fresher_tolerance: float = Field(
+        0.003, ge=0, description="Log loss by which a model that learned from newer outcomes may be worse than the active one."
+    )
+    max_roc_auc_loss: float = Field(0.01, ge=0, description="ROC AUC by which a model may be worse than the active one.")
+    max_slice_harm: float = Field(
+        0.05, ge=0, description="Log loss by which a model may be worse than the active one on any slice, beyond doubt."
+    )
+    approval: Literal["automatic", "manual"] = Field(
+        "automatic", description="`manual`: a model that has passed waits until a person approves it."
+    )
 
     max_rejected_share: float = Field(
         0.05,

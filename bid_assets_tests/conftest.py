@@ -20,8 +20,14 @@ from bid_assets.settings import Settings, get_settings
 
 CHECKOUT = Path(__file__).parent.parent
 
-SMALL_MARKET = {"LABEL_MATURITY_DAYS": 7, "MAX_CALIBRATION_ERROR": 0.3}
-"""Settings for markets of eight weeks: their holdout has a few hundred bids, and calibration on so few is mostly noise."""
+SMALL_MARKET = {
+    "LABEL_MATURITY_DAYS": 7,
+    "MAX_CALIBRATION_ERROR": 0.3,
+    "FRESHER_TOLERANCE": 1,
+    "MAX_ROC_AUC_LOSS": 1,
+    "MAX_SLICE_HARM": 9,
+}
+"""Settings for markets of eight weeks: their holdout has a few hundred bids, and a figure of so few is mostly noise."""
 
 # In CI the same examples every time: a change must not fail for what another day's chance would have found.
 hypothesis.settings.register_profile("here", deadline=None, max_examples=50, derandomize="CI" in os.environ)

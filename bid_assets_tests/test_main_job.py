@@ -18,7 +18,7 @@ from bid_assets.assets import dataset as dataset_assets
 from bid_assets.assets.quality import QUALITY_CHECKS, _rejected
 from bid_assets.cli import main
 from bid_assets.instance import open_instance
-from bid_assets.versions.activation import active_model
+from bid_assets.versions.deployments import active_model
 from bid_assets.windows import Cadence, as_utc, utc_now
 from bid_assets_tests.platforms import (
     DECIDING,

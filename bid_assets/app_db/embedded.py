@@ -223,7 +223,7 @@ class EmbeddedServer:
     def _initialise(self) -> None:
         """Make the data folder: beside and renamed, so that one half made by a killed process is never taken for it."""
         for half_made in self.folder.glob("new-*"):
-            shutil.rmtree(half_made, ignore_errors=True)
+            _remove(half_made)
         if self.data.exists() and any(self.data.iterdir()):
             raise PostgresUnavailable(f"{self.data} holds files that are not PostgreSQL's; set BID_ASSETS_POSTGRES_DATA")
         new = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
@@ -324,6 +324,15 @@ def _serves(pid: int, data: Path) -> bool:
         return not Path(folder).is_absolute() or Path(folder).samefile(data)  # relative: started by hand; believe it
     except (psutil.Error, FileNotFoundError):
         return False
+
+
+def _remove(half_made: Path) -> None:
+    """Remove a folder into which the `initdb` of a killed process may still be writing, until that one notices."""
+    for _ in range(50):
+        shutil.rmtree(half_made, ignore_errors=True)
+        if not half_made.exists():
+            return
+        time.sleep(0.1)
 
 
 def _sync(folder: Path) -> None:

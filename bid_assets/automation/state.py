@@ -23,7 +23,7 @@ from bid_assets.automation.run_history import (
 )
 from bid_assets.partitions import first_key_of
 from bid_assets.settings import Settings
-from bid_assets.versions.activation import active_model
+from bid_assets.versions.deployments import active_model
 from bid_assets.versions.flags import raised_flags
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore

@@ -19,7 +19,7 @@ from bid_assets.commands.inspect import lineage_tree
 from bid_assets.commands.run import run
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions import lineage
-from bid_assets.versions.activation import ActiveModel, active_model
+from bid_assets.versions.deployments import ActiveModel, active_model
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable

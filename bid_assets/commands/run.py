@@ -25,7 +25,7 @@ from bid_assets.progress import report
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings, get_settings
 from bid_assets.staleness import stale_windows
-from bid_assets.versions.activation import active_model
+from bid_assets.versions.deployments import active_model
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, as_utc
 
@@ -168,6 +168,7 @@ def _decision_of(store: VersionStore, key: str, outcome: RunOutcome) -> dict[str
         "succeeded": outcome.succeeded,
         "reason": decision.get("reason") if ended else "; ".join([*outcome.failures, *outcome.observations.values()]),
         "activated": ended and bool(decision.get("activated")),
+        "outcome": decision.get("outcome") if ended else None,
         "metrics": made["metrics_report"].info if ended and "metrics_report" in made else {},
         "versions": {name: manifest.version for name, manifest in made.items()},
     }
@@ -177,14 +178,14 @@ def _say(store: VersionStore, plan: Plan, outcomes: Mapping[str, RunOutcome]) ->
     for name in ("lookback", "refresh"):
         for failure in outcomes[name].failures if name in outcomes else ():
             notes.print(f"[red]failed[/red] {failure}")
-    table = Table("window", "ROC AUC", "log loss", "calibration error", "activated", "why", title_justify="left")
+    table = Table("window", "ROC AUC", "log loss", "calibration error", "model", "why", title_justify="left")
     for key in plan.cutoffs:
         if key not in outcomes:
             continue
         decision = _decision_of(store, key, outcomes[key])
         figures = [decision["metrics"].get(name) for name in ("roc_auc", "log_loss", "calibration_error")]
         shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
-        table.add_row(key, *shown, "yes" if decision["activated"] else "no", decision["reason"])
+        table.add_row(key, *shown, decision["outcome"] or "none", decision["reason"])
     told = f"Of {len(plan.wanted)} windows, {plan.wanted[0]} to {plan.wanted[-1]}, "
     if plan.refresh:
         console.print(f"{told}{len(plan.refresh)} were refreshed, {plan.refresh[0]} to {plan.refresh[-1]}.")

@@ -15,7 +15,7 @@ from bid_assets.automation.state import gather
 from bid_assets.commands.console import console, print_json
 from bid_assets.instance import open_instance
 from bid_assets.settings import Settings, get_settings
-from bid_assets.versions.activation import active_model
+from bid_assets.versions.deployments import active_model
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
 

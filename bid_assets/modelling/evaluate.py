@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from bid_assets.modelling import linear, metrics, preprocess
 from bid_assets.modelling.calibration import NOT_CALIBRATED
 from bid_assets.modelling.importances import spread
+from bid_assets.modelling.intervals import intervals
 from bid_assets.modelling.metrics import Labels, Probabilities
 from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.slices import slices
 from bid_assets.modelling.split import SPLITS
 
 PRIOR_OUTCOMES = 5.0
@@ -30,7 +32,8 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
     """The metrics report on the dataset's holdout, JSON-able: a figure that cannot be computed is null, and `note` says why.
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
-    same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `note`.
+    same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `intervals` (95 %),
+    `slices`, `note`.
     """
     train, holdout = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "holdout"))
     success, known = labels(holdout), labels(train)
@@ -65,6 +68,8 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
             "scores": metrics.score_histogram(success, probability),
         },
         "shap": shap_summary(model, holdout),
+        "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
+        "slices": slices(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
         "note": _note(success),
     }
 

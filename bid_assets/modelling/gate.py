@@ -1,8 +1,8 @@
-"""Whether a model is good enough to be served: rules on its metrics report, and nothing else. Pure."""
+"""Whether a model is good enough to be served: rules with their figures, and what they come to in a sentence. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,40 +17,36 @@ class Thresholds:
     """How much its log loss must be below that of the base rate."""
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """Whether a model passed, every rule with its figure, and the reason in a sentence."""
-
-    passed: bool
-    rules: list[dict[str, Any]]
-    """Each: `rule` (text), `figure` (None where it could not be computed), `limit`, `passed`."""
-    reason: str
-
-
-def judge(report: Mapping[str, Any], thresholds: Thresholds) -> Judgement:
-    """The judgement on a metrics report. A figure that could not be computed passes no rule."""
+def floors(report: Mapping[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:
+    """The rules on a metrics report that any model must keep, champion or no champion."""
     figures = report["model_metrics"]
     gain = _difference((report["baselines"]["base_rate"] or {}).get("log_loss"), figures["log_loss"])
-    rules = [
-        _rule("ROC AUC at least", figures["roc_auc"], thresholds.min_roc_auc, at_least=True),
-        _rule("calibration error at most", figures["calibration_error"], thresholds.max_calibration_error, at_least=False),
-        _rule("log loss below the base rate's by at least", gain, thresholds.min_log_loss_gain, at_least=True),
+    return [
+        rule("ROC AUC at least", figures["roc_auc"], thresholds.min_roc_auc, at_least=True),
+        rule("calibration error at most", figures["calibration_error"], thresholds.max_calibration_error, at_least=False),
+        rule("log loss below the base rate's by at least", gain, thresholds.min_log_loss_gain, at_least=True),
     ]
-    failed = [_sentence(rule) for rule in rules if not rule["passed"]]
-    if not failed:
-        return Judgement(True, rules, f"all {len(rules)} rules passed on {figures['rows']} holdout bids")
-    note = f" ({report['note']})" if report.get("note") else ""
-    return Judgement(False, rules, "; ".join(failed) + note)
 
 
-def _rule(text: str, figure: float | None, limit: float, *, at_least: bool) -> dict[str, Any]:
+def rule(text: str, figure: float | None, limit: float, *, at_least: bool) -> dict[str, Any]:
+    """A rule: `rule` (text), `figure` (None where it could not be computed; that keeps no rule), `limit`, `passed`."""
     passed = figure is not None and (figure >= limit if at_least else figure <= limit)
     return {"rule": text, "figure": figure, "limit": limit, "passed": passed}
 
 
+def verdict(rules: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether every rule is kept, and the reason in a sentence. A rule may bring its own words for a failure (`otherwise`)."""
+    failed = [rule.get("otherwise") or _sentence(rule) for rule in rules if not rule["passed"]]
+    if not failed:
+        return True, f"all {len(rules)} rules passed on {report['model_metrics']['rows']} holdout bids"
+    note = f" ({report['note']})" if report.get("note") else ""
+    return False, "; ".join(failed) + note
+
+
 def _sentence(rule: Mapping[str, Any]) -> str:
     figure = "not computable" if rule["figure"] is None else f"{rule['figure']:.4f}"
-    return f"{rule['rule']} {rule['limit']:g}, but it is {figure}"
+    where = f" ({rule['slice']})" if "slice" in rule else ""
+    return f"{rule['rule']} {rule['limit']:g}, but it is {figure}{where}"
 
 
 def _difference(base: float | None, figure: float | None) -> float | None:

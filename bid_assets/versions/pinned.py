@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,12 @@ class PinnedStore(VersionStore):
 
     def move_pointer(self, name: str, value: dict[str, Any]) -> None:
         """A rebuild decides nothing."""
+
+    def append(self, log: str, number: int, entry: dict[str, Any]) -> bool:
+        """Nor does anything happen by it."""
+        return True
+
+    def entries(self, log: str, after: int = 0) -> list[dict[str, Any]]:
+        """What had happened before the version was made."""
+        then = self.rebuilt.created_at
+        return [entry for entry in super().entries(log, after) if datetime.fromisoformat(entry["at"]) < then]

@@ -1,8 +1,9 @@
-"""The version store: immutable versions with manifests, a HEAD per window, and a few named pointers.
+"""The version store: immutable versions with manifests, a HEAD per window, a few named pointers and logs.
 
     <store>/<asset>/<partition>/<asset>_<YYYYMMDD_HHMMSS>_<hash8>.<extension>
     <store>/<asset>/<partition>/<same name>.manifest.json
     <store>/<asset>/<partition>/HEAD
+    <store>/<log>/<number>.json
 
 A version exists once its manifest does. The order of writing is file, manifest, HEAD, each step atomic (`files.py`), so a
 crash at any point leaves the old HEAD and no half version. What the content of a version means is not known here.
@@ -155,6 +156,21 @@ class VersionStore:
         """Give a named pointer a new value, atomically."""
         self._files.replace(_checked(name), orjson.dumps(value, option=PLAIN_JSON | orjson.OPT_INDENT_2))
 
+    def append(self, log: str, number: int, entry: dict[str, Any]) -> bool:
+        """Put entry `number` (from 1) of a log, for ever. False where somebody else has put that entry before."""
+        text = orjson.dumps(entry, option=PLAIN_JSON | orjson.OPT_INDENT_2)
+        return self._files.put_new(_entry_path(log, number), lambda path: _write(path, text))
+
+    def entries(self, log: str, after: int = 0) -> list[dict[str, Any]]:
+        """The entries of a log that follow number `after`, in their order. Raises `CorruptVersion`."""
+        following = f"{_checked(log)}/{_entry_name(after)}"
+        paths = [path for path in self._files.find(log) if path > following]
+        return [self._entry(path, text) for path, text in zip(paths, self._files.read(*paths), strict=True)]
+
+    def has_entry(self, log: str, number: int) -> bool:
+        """Whether a log has an entry of this number: one small read."""
+        return self._files.read(_entry_path(log, number))[0] is not None
+
     def file_url(self, manifest: Manifest) -> str:
         """Where the version's file is."""
         return self._files.url(_path(manifest, manifest.file))
@@ -192,6 +208,12 @@ class VersionStore:
             if self._files.put_new(_path(manifest, version + MANIFEST), lambda path, text=text: _write(path, text)):  # type: ignore[misc]
                 return manifest
         raise AssertionError  # `count` never ends
+
+    def _entry(self, path: str, text: bytes | None) -> dict[str, Any]:
+        try:
+            return dict(orjson.loads(text or b""))
+        except (ValueError, TypeError) as error:
+            raise CorruptVersion(f"{self._files.url(path)} is damaged: {error}; restore the file") from None
 
     def _versions_below(self, folder: str) -> list[Manifest]:
         paths = [path.removesuffix(MANIFEST).split("/") for path in self._files.find(folder) if path.endswith(MANIFEST)]
@@ -242,6 +264,14 @@ def identity_hash(item: Draft | Manifest) -> str:
     """The hash of all that makes a version another one."""
     inputs = sorted((ref.asset, ref.partition, ref.content_hash) for ref in item.inputs)
     return json_hash([item.content_hash, inputs, item.code.asset, item.settings])
+
+
+def _entry_path(log: str, number: int) -> str:
+    return f"{_checked(log)}/{_entry_name(number)}"
+
+
+def _entry_name(number: int) -> str:
+    return f"{number:08}.json"
 
 
 def _folder(asset: str, partition: str) -> str:

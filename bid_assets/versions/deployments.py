@@ -1,0 +1,263 @@
+"""Which models are served, and how that came about: an append-only history, and the state that it folds to.
+
+The history is the truth: one immutable file per event, numbered. Event N+1 can be put once, so of two people who decide at
+once on the same state one wins and the other is told. The pointer ACTIVE holds the folded state for quick reading, with the
+number of its last event; a reader who finds the next event there (the writer was killed between the two) folds the history.
+What people may do to it is in `approval`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bid_assets.versions.manifest import InputRef
+from bid_assets.versions.store import CorruptVersion, VersionStore
+from bid_assets.windows import utc_now
+
+POINTER = "ACTIVE"
+LOG = "deployments"
+
+
+class Action(StrEnum):
+    """What happened to a model."""
+
+    ACTIVATED = "activated"
+    REJECTED = "rejected"
+    AWAITING = "awaiting approval"
+    APPROVED = "approved"
+    ROLLED_BACK = "rolled back to"
+    CANARY = "canary"
+    SHADOW = "shadow"
+    ENDED = "ended"
+
+
+class State(StrEnum):
+    """What a model is now. A version that no event names is a candidate."""
+
+    CANDIDATE = "candidate"
+    REJECTED = "rejected"
+    AWAITING = "awaiting approval"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+_SERVING = (Action.ACTIVATED, Action.APPROVED, Action.ROLLED_BACK)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: to which model, by whom, why. `decision`: the version behind it, where the loop decided."""
+
+    action: Action
+    model: InputRef
+    by: str
+    reason: str
+    decision: InputRef | None = None
+    share: float | None = None
+    """Of the profiles, for a canary."""
+    at: datetime = field(default_factory=utc_now)
+    number: int = 0
+
+    def in_words(self) -> dict[str, str]:
+        """A row of the history, for people."""
+        what = self.action.value if self.share is None else f"{self.action.value} for {self.share:.0%} of the profiles"
+        return {
+            "event": str(self.number),
+            "when": f"{self.at:%Y-%m-%d %H:%M:%S}",
+            "model": self.model.version,
+            "window": self.model.partition,
+            "what": what,
+            "by": self.by,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    """The model that is served: its version, the decision behind it, since when, and the event that made it so."""
+
+    model: InputRef
+    decision: InputRef | None
+    since: datetime
+    event: int
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A model that answers for a share of the profiles."""
+
+    model: InputRef
+    share: float
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Who answers: the active model, perhaps a canary beside it, and shadows that score and answer nothing."""
+
+    event: int = 0
+    active: ActiveModel | None = None
+    canary: Canary | None = None
+    shadows: tuple[InputRef, ...] = ()
+
+
+@dataclass(frozen=True)
+class History:
+    """All events in their order, and what they fold to."""
+
+    events: tuple[Event, ...] = ()
+    traffic: Traffic = Traffic()
+    states: Mapping[InputRef, State] = field(default_factory=dict)
+    before: tuple[InputRef, ...] = ()
+    """Models that a rollback goes back to, the next one last."""
+
+    def state(self, model: InputRef) -> State:
+        """What a model is now."""
+        return self.states.get(model, State.CANDIDATE)
+
+    def of(self, model: InputRef) -> list[Event]:
+        """What happened to a model."""
+        return [event for event in self.events if event.model == model]
+
+    def then(self, event: Event) -> History:
+        """The history with one more event."""
+        states, before, traffic = dict(self.states), self.before, replace(self.traffic, event=event.number)
+        active = traffic.active.model if traffic.active is not None else None
+        if event.action in _SERVING:
+            if active is not None and active != event.model:
+                states[active] = State.RETIRED
+            before = _ways_back(before, active, event)
+            states[event.model] = State.ACTIVE
+            decision = event.decision or self._decision(event.model)
+            traffic = _without(replace(traffic, active=ActiveModel(event.model, decision, event.at, event.number)), event.model)
+        elif event.action in (Action.REJECTED, Action.AWAITING):
+            states[event.model] = State(event.action.value)
+        elif event.action is Action.CANARY:
+            traffic = replace(_without(traffic, event.model), canary=Canary(event.model, event.share or 0.0))
+        elif event.action is Action.SHADOW:
+            rest = _without(traffic, event.model)
+            traffic = replace(rest, shadows=(*rest.shadows, event.model))
+        else:
+            traffic = _without(traffic, event.model)
+        return History((*self.events, event), traffic, states, before)
+
+    def _decision(self, model: InputRef) -> InputRef | None:
+        return next((event.decision for event in reversed(self.of(model)) if event.decision is not None), None)
+
+
+class Superseded(RuntimeError):
+    """Somebody else has decided first; the message names the event."""
+
+
+def history(store: VersionStore) -> History:
+    """Everything that has happened so far. Raises `CorruptVersion`."""
+    return _fold(_parsed(store, entry) for entry in store.entries(LOG))
+
+
+def record(store: VersionStore, seen: History, event: Event) -> History:
+    """Add an event to the history as it was `seen`, and move the pointer. Raises `Superseded` if it has gone on since."""
+    number = seen.traffic.event + 1
+    numbered = replace(event, number=number)
+    if not store.append(LOG, number, asdict(numbered)):
+        other = _parsed(store, store.entries(LOG, after=number - 1)[0])
+        raise Superseded(
+            f"{other.by} was quicker: {other.model.version} is {other.action.value} since {other.at:%Y-%m-%d %H:%M:%S} UTC "
+            f"({other.reason}); nothing was changed. Look at `bid-assets deployments`, then decide again"
+        )
+    now = seen.then(numbered)
+    store.move_pointer(POINTER, asdict(now.traffic))
+    return now
+
+
+def traffic(store: VersionStore) -> Traffic:
+    """Who answers now: two small reads, cheap enough to ask every second. Raises `CorruptVersion`."""
+    value = store.read_pointer(POINTER)
+    try:
+        found = Traffic() if value is None else _traffic(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptVersion(
+            f"the pointer {POINTER} of the store {store.url} names no model: {error!r}; remove that file: the history in "
+            f"{LOG}/ is the truth and is read instead"
+        ) from None
+    return history(store).traffic if store.has_entry(LOG, found.event + 1) else found
+
+
+def active_model(store: VersionStore) -> ActiveModel | None:
+    """The active model; None where none has been activated yet. Raises `CorruptVersion`."""
+    return traffic(store).active
+
+
+def record_decision(store: VersionStore, model: InputRef, outcome: State, reason: str, decision: InputRef, by: str) -> None:
+    """Let the loop's decision on a model be history, once. Once a model has served, only people move it.
+
+    `outcome`: active, awaiting approval or rejected.
+    """
+    action = {State.ACTIVE: Action.ACTIVATED, State.AWAITING: Action.AWAITING, State.REJECTED: Action.REJECTED}[outcome]
+    while True:
+        seen = history(store)
+        served = seen.state(model) in (State.ACTIVE, State.RETIRED)
+        if served or any(event.decision == decision for event in seen.of(model)):
+            return
+        try:
+            record(store, seen, Event(action, model, by, reason, decision))
+        except Superseded:
+            continue
+        return
+
+
+def _ways_back(before: tuple[InputRef, ...], active: InputRef | None, event: Event) -> tuple[InputRef, ...]:
+    """A rollback along the way takes its target and the models after it off; any other change puts the former model on it."""
+    if event.action is Action.ROLLED_BACK and event.model in before:
+        return before[: before.index(event.model)]
+    passed = before if active is None else (*before, active)
+    return tuple(model for model in passed if model != event.model)
+
+
+def _without(traffic: Traffic, model: InputRef) -> Traffic:
+    canary = None if traffic.canary is not None and traffic.canary.model == model else traffic.canary
+    return replace(traffic, canary=canary, shadows=tuple(each for each in traffic.shadows if each != model))
+
+
+def _fold(events: Iterable[Event]) -> History:
+    folded = History()
+    for event in events:
+        folded = folded.then(event)
+    return folded
+
+
+def _parsed(store: VersionStore, entry: Mapping[str, Any]) -> Event:
+    try:
+        return Event(
+            action=Action(entry["action"]),
+            model=InputRef(**entry["model"]),
+            by=entry["by"],
+            reason=entry["reason"],
+            decision=None if entry["decision"] is None else InputRef(**entry["decision"]),
+            share=entry["share"],
+            at=datetime.fromisoformat(entry["at"]),
+            number=int(entry["number"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptVersion(
+            f"an event in {LOG}/ of the store {store.url} is damaged: {error!r} in {dict(entry)!r}; restore the file"
+        ) from None
+
+
+def _traffic(value: Mapping[str, Any]) -> Traffic:
+    active, canary = value["active"], value["canary"]
+    return Traffic(
+        event=int(value["event"]),
+        active=None
+        if active is None
+        else ActiveModel(
+            model=InputRef(**active["model"]),
+            decision=None if active["decision"] is None else InputRef(**active["decision"]),
+            since=datetime.fromisoformat(active["since"]),
+            event=int(active["event"]),
+        ),
+        canary=None if canary is None else Canary(InputRef(**canary["model"]), float(canary["share"])),
+        shadows=tuple(InputRef(**shadow) for shadow in value["shadows"]),
+    )

@@ -1,0 +1,61 @@
+"""How often is a challenger promoted whose true quality is known? With the default rules, on holdouts of several sizes.
+
+Champion and challenger read the same hidden truth through noise; their true ROC AUC is measured on 200,000 bids. Half of the
+champion's noise is shared with the challenger, as models of mostly the same data share theirs.
+
+    python -m bid_assets_tests.benchmarks.bench_promotion --trials 400
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+import numpy as np
+from rich.table import Table
+
+from bid_assets.commands.console import console
+from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
+from bid_assets.settings import Settings
+from bid_assets_tests.modelling.scorers import Scorer, sample, scorer, scorer_of_auc
+
+SHARED, OWN = 0.6, 0.4
+RULES = PromotionRules(**{field.name: Settings.model_fields[field.name].default for field in fields(PromotionRules)})
+
+
+def promoted(champion: Scorer, challenger: Scorer, *, bids: int, profiles: int, trials: int, fresher: bool) -> float:
+    """The share of trials in which the challenger keeps every rule."""
+    count = 0
+    for trial in range(trials):
+        random = np.random.default_rng([trial, bids])
+        drawn = sample(bids, profiles, random)
+        scores = drawn.scores(champion, random), drawn.scores(challenger, random)
+        slices = {"profile type": np.where(np.arange(bids) % 4 == 0, "agency", "personal").astype(object)}
+        compared = compare(drawn.success, *scores, drawn.profile_ids, slices, resamples=200, seed=trial)
+        count += all(rule["passed"] for rule in promotion_rules(compared, RULES, fresher=fresher))
+    return count / trials
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=300)
+    trials = parser.parse_args().trials
+    champion = scorer(SHARED, OWN)
+    table = Table("holdout", "challenger's true AUC", "promoted, fresher", "promoted, same dataset", title=f"{RULES}")
+    for bids, profiles in ((1000, 150), (2000, 250), (4000, 350), (8000, 500)):
+        for difference in (-0.02, -0.01, 0.0, 0.01, 0.02):
+            challenger = scorer_of_auc(SHARED, champion.roc_auc + difference)
+            shares = [
+                promoted(champion, challenger, bids=bids, profiles=profiles, trials=trials, fresher=fresher)
+                for fresher in (True, False)
+            ]
+            table.add_row(
+                f"{bids:,} bids of {profiles} profiles",
+                f"{challenger.roc_auc:.4f} (champion {champion.roc_auc:.4f})",
+                *(f"{share:.1%}" for share in shares),
+            )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

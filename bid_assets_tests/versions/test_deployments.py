@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bid_assets.versions import approval
+from bid_assets.versions.approval import NotPossible
+from bid_assets.versions.deployments import (
+    LOG,
+    POINTER,
+    Action,
+    Event,
+    History,
+    State,
+    Superseded,
+    active_model,
+    history,
+    record,
+    record_decision,
+    traffic,
+)
+from bid_assets.versions.manifest import InputRef
+from bid_assets.versions.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets_tests.versions.drafts import write_text
+
+WINDOWS = ("2026-01-05", "2026-01-12", "2026-01-19", "2026-01-26")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VersionStore:
+    return VersionStore(str(tmp_path / "store"))
+
+
+def model(store: VersionStore, number: int = 0) -> InputRef:
+    return write_text(store, f"model {number}", WINDOWS[number], asset="trained_model").manifest.ref
+
+
+def decision(store: VersionStore, number: int = 0, text: str = "good") -> InputRef:
+    return write_text(store, text, WINDOWS[number], asset="deployment").manifest.ref
+
+
+def decide(store: VersionStore, number: int, outcome: State, text: str = "good") -> InputRef:
+    ref = model(store, number)
+    record_decision(store, ref, outcome, text, decision(store, number, text), "run 1")
+    return ref
+
+
+def active(store: VersionStore) -> InputRef | None:
+    found = active_model(store)
+    return None if found is None else found.model
+
+
+def test_no_model_is_active_at_first(store: VersionStore) -> None:
+    assert active_model(store) is None
+
+
+def test_the_active_model_names_its_version_its_decision_and_since_when(store: VersionStore) -> None:
+    ref = decide(store, 0, State.ACTIVE)
+    found = active_model(store)
+    assert found is not None
+    assert (found.model, found.decision, found.event) == (ref, decision(store), 1)
+    assert found.since == history(store).events[0].at
+
+
+def test_the_same_decision_again_is_no_event(store: VersionStore) -> None:
+    decide(store, 0, State.REJECTED)
+    decide(store, 0, State.REJECTED)
+    assert len(history(store).events) == 1
+
+
+def test_another_decision_on_a_rejected_model_counts(store: VersionStore) -> None:
+    decide(store, 0, State.REJECTED, "too weak")
+    ref = decide(store, 0, State.ACTIVE, "floors were lowered")
+    assert active(store) == ref
+
+
+def test_no_decision_of_the_loop_takes_the_active_model_down(store: VersionStore) -> None:
+    ref = decide(store, 0, State.ACTIVE)
+    decide(store, 0, State.REJECTED, "floors were raised")
+    assert active(store) == ref
+    assert history(store).state(ref) is State.ACTIVE
+
+
+def test_the_loop_does_not_bring_back_a_model_that_a_person_has_rolled_back(store: VersionStore) -> None:
+    first, second = decide(store, 0, State.ACTIVE), decide(store, 1, State.ACTIVE)
+    approval.rollback(store, None, by="ann", reason="complaints")
+    decide(store, 1, State.ACTIVE, "decided again under other settings")
+    assert (active(store), history(store).state(second)) == (first, State.RETIRED)
+
+
+def test_a_model_that_is_replaced_is_retired(store: VersionStore) -> None:
+    first, second = decide(store, 0, State.ACTIVE), decide(store, 1, State.ACTIVE)
+    assert history(store).states == {first: State.RETIRED, second: State.ACTIVE}
+
+
+def test_a_model_that_no_event_names_is_a_candidate(store: VersionStore) -> None:
+    assert history(store).state(model(store)) is State.CANDIDATE
+
+
+def test_approving_makes_a_waiting_model_active_and_says_who_when_and_why(store: VersionStore) -> None:
+    ref = decide(store, 0, State.AWAITING)
+    assert active(store) is None
+    event = approval.approve(store, ref.version, by="ann", reason="looks right")
+    assert active(store) == ref
+    assert (event.by, event.reason, event.number) == ("ann", "looks right", 2)
+    found = active_model(store)
+    assert found is not None
+    assert found.decision == decision(store)
+
+
+def test_a_rejected_model_cannot_be_approved(store: VersionStore) -> None:
+    ref = decide(store, 0, State.AWAITING)
+    approval.reject(store, ref.version, by="ann", reason="odd importances")
+    with pytest.raises(NotPossible, match=r"is rejected \(rejected by ann, .*: odd importances\).*must be awaiting approval"):
+        approval.approve(store, ref.version, by="bob", reason="")
+
+
+def test_a_model_that_the_store_does_not_have_cannot_be_approved(store: VersionStore) -> None:
+    with pytest.raises(VersionNotFound, match="bid-assets versions trained_model"):
+        approval.approve(store, "trained_model_x", by="ann", reason="")
+
+
+def test_rolling_back_again_and_again_goes_further_back(store: VersionStore) -> None:
+    refs = [decide(store, number, State.ACTIVE) for number in range(3)]
+    approval.rollback(store, None, by="ann", reason="complaints")
+    assert active(store) == refs[1]
+    approval.rollback(store, None, by="ann", reason="still")
+    assert active(store) == refs[0]
+    with pytest.raises(NotPossible, match="no earlier active model"):
+        approval.rollback(store, None, by="ann", reason="still")
+
+
+def test_rolling_back_to_a_version_may_go_back_and_forth(store: VersionStore) -> None:
+    refs = [decide(store, number, State.ACTIVE) for number in range(3)]
+    approval.rollback(store, refs[0].version, by="ann", reason="")
+    approval.rollback(store, refs[2].version, by="ann", reason="")
+    assert active(store) == refs[2]
+
+
+def test_rolling_back_to_a_model_that_never_was_active_is_refused(store: VersionStore) -> None:
+    decide(store, 0, State.ACTIVE)
+    ref = decide(store, 1, State.REJECTED)
+    with pytest.raises(NotPossible, match="is rejected"):
+        approval.rollback(store, ref.version, by="ann", reason="")
+
+
+def test_after_a_rollback_a_new_model_may_be_activated_and_a_rollback_leads_to_the_one_before_it(store: VersionStore) -> None:
+    refs = [decide(store, number, State.ACTIVE) for number in range(2)]
+    approval.rollback(store, None, by="ann", reason="")
+    decide(store, 2, State.ACTIVE)
+    approval.rollback(store, None, by="ann", reason="")
+    assert active(store) == refs[0]
+
+
+def test_a_model_whose_file_fails_its_checksum_cannot_be_activated(store: VersionStore) -> None:
+    first = decide(store, 0, State.ACTIVE)
+    second = decide(store, 1, State.ACTIVE)
+    Path(store.file_url(store.manifest(first.asset, first.partition, first.version))).write_text("harmed")
+    with pytest.raises(CorruptVersion, match="must not be used"):
+        approval.rollback(store, None, by="ann", reason="")
+    assert active(store) == second
+
+
+def test_a_decision_on_a_history_that_has_gone_on_is_refused_and_names_the_winner(store: VersionStore) -> None:
+    ref = decide(store, 0, State.AWAITING)
+    seen = history(store)
+    approval.approve(store, ref.version, by="ann", reason="fine")
+    with pytest.raises(Superseded, match=r"ann was quicker: .* is approved since .* \(fine\); nothing was changed"):
+        record(store, seen, Event(Action.REJECTED, ref, "bob", "no"))
+    assert active(store) == ref
+
+
+def test_a_writer_killed_between_event_and_pointer_has_decided_all_the_same(store: VersionStore) -> None:
+    decide(store, 0, State.ACTIVE)
+    before = store.read_pointer(POINTER)
+    second = decide(store, 1, State.ACTIVE)
+    assert before is not None
+    store.move_pointer(POINTER, before)
+    assert active(store) == second
+    third = decide(store, 2, State.ACTIVE)
+    assert active(store) == third
+
+
+def test_a_damaged_event_is_an_error_that_names_the_log(store: VersionStore) -> None:
+    assert store.append(LOG, 1, {"action": "nonsense"})
+    with pytest.raises(CorruptVersion, match="an event in deployments/"):
+        history(store)
+
+
+def test_a_pointer_that_names_no_model_is_an_error(store: VersionStore) -> None:
+    store.move_pointer(POINTER, {"active": {}})
+    with pytest.raises(CorruptVersion, match="ACTIVE of the store"):
+        active_model(store)
+
+
+def test_canary_and_shadow_run_beside_the_active_model_until_they_end(store: VersionStore) -> None:
+    first = decide(store, 0, State.ACTIVE)
+    second, third = model(store, 1), model(store, 2)
+    approval.canary(store, second.version, 0.1, by="ann", reason="try")
+    approval.shadow(store, third.version, by="ann", reason="watch")
+    now = traffic(store)
+    assert now.active is not None
+    assert now.active.model == first
+    assert now.canary is not None
+    assert (now.canary.model, now.canary.share) == (second, 0.1)
+    assert now.shadows == (third,)
+    approval.end(store, second.version, by="ann", reason="seen enough")
+    approval.end(store, third.version, by="ann", reason="seen enough")
+    assert (traffic(store).canary, traffic(store).shadows) == (None, ())
+
+
+def test_a_canary_that_is_activated_is_no_canary_any_more(store: VersionStore) -> None:
+    decide(store, 0, State.ACTIVE)
+    ref = decide(store, 1, State.AWAITING)
+    approval.canary(store, ref.version, 0.5, by="ann", reason="")
+    approval.approve(store, ref.version, by="ann", reason="")
+    assert traffic(store).canary is None
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1])
+def test_a_canary_takes_a_real_share(store: VersionStore, share: float) -> None:
+    with pytest.raises(NotPossible, match="more than 0 and less than 1"):
+        approval.canary(store, model(store).version, share, by="ann", reason="")
+
+
+def test_ending_what_does_not_run_is_refused(store: VersionStore) -> None:
+    with pytest.raises(NotPossible, match="neither canary nor shadow"):
+        approval.end(store, model(store).version, by="ann", reason="")
+
+
+def _try_to_approve(url: str, version: str, name: str, start: Any, answers: Any) -> None:
+    start.wait()
+    try:
+        approval.approve(VersionStore(url), version, by=name, reason="mine")
+        answers.put(("won", name))
+    except (Superseded, NotPossible) as error:
+        answers.put((str(error), name))
+
+
+def test_of_people_who_approve_at_once_one_wins_and_the_others_are_told(store: VersionStore) -> None:
+    ref = decide(store, 0, State.AWAITING)
+    context = multiprocessing.get_context("fork")
+    start, answers = context.Barrier(4), context.Queue()
+    people = [
+        context.Process(target=_try_to_approve, args=(store.url, ref.version, name, start, answers))
+        for name in ("ann", "bob", "cleo", "dan")
+    ]
+    for person in people:
+        person.start()
+    found = [answers.get(timeout=30) for _ in people]
+    for person in people:
+        person.join()
+    winners = [name for answer, name in found if answer == "won"]
+    assert len(winners) == 1
+    assert all(winners[0] in answer for answer, _ in found if answer != "won")
+    assert [event.by for event in history(store).events] == ["run 1", winners[0]]
+
+
+MODELS = [InputRef("trained_model", window, f"trained_model_{window}", "x") for window in WINDOWS]
+STEPS = st.lists(st.tuples(st.sampled_from(list(Action)), st.sampled_from(MODELS)), max_size=25)
+
+
+@given(STEPS)
+@settings(max_examples=200)
+def test_law_any_history_has_at_most_one_active_model_and_it_is_the_one_that_answers(
+    steps: list[tuple[Action, InputRef]],
+) -> None:
+    now = History()
+    for number, (action, ref) in enumerate(steps, start=1):
+        if now.state(ref) is State.ACTIVE and action in (Action.REJECTED, Action.AWAITING, Action.CANARY, Action.SHADOW):
+            continue  # `approval` and `record_decision` refuse these
+        now = now.then(replace(Event(action, ref, "x", "y", share=0.5), number=number))
+        answering = [] if now.traffic.active is None else [now.traffic.active.model]
+        assert [each for each, state in now.states.items() if state is State.ACTIVE] == answering
+        assert not set(answering) & {*now.traffic.shadows, *([now.traffic.canary.model] if now.traffic.canary else [])}
+        assert not set(answering) & set(now.before)
