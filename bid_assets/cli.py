@@ -7,6 +7,7 @@ content differs, a run in which some window failed).
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -281,6 +282,18 @@ def rollback(to: str | None, reason: str) -> None:
     from bid_assets.commands.deployments import rollback as rollback_command
 
     rollback_command(to, reason)
+
+
+@main.command(epilog=example("bid-assets report --open", "bid-assets report --partition 2026-11-02 --output card.html"))
+@click.argument("version", required=False)
+@click.option("--partition", help="The model of this window, instead of the active one.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Copy the page to this file.")
+@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
+def report(version: str | None, partition: str | None, output: Path | None, open_it: bool) -> None:
+    """The model card of the active model, or of another VERSION: prints the path of a page that needs nothing else."""
+    from bid_assets.commands.report import report as report_command
+
+    report_command(version, partition, output, open_it=open_it)
 
 
 @main.command(epilog=example("bid-assets up --port 3000"))

@@ -8,6 +8,7 @@ from bid_assets.assets.dataset import dataset_asset
 from bid_assets.assets.deployment import deployment_asset
 from bid_assets.assets.features import feature_assets
 from bid_assets.assets.model import model_assets
+from bid_assets.assets.model_card import model_card_asset
 from bid_assets.assets.raw import raw_assets
 from bid_assets.assets.report import report_asset
 from bid_assets.automation.jobs import jobs
@@ -30,6 +31,7 @@ def build_defs(settings: Settings | None = None, store: VersionStore | None = No
             *model_assets(settings),
             report_asset(settings),
             deployment_asset(settings),
+            model_card_asset(settings),
         ],
         jobs=jobs(),
         sensors=sensors(settings, store),

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets import materialization
-from bid_assets.partitions import first_key_of_input
+from bid_assets.partitions import LOOKBACK_KEY, first_key_of_input
 from bid_assets.progress import report
 from bid_assets.settings import Settings
 from bid_assets.splitting import split_by_window
@@ -31,6 +31,7 @@ from bid_assets.versions.hashing import json_hash, table_hash
 from bid_assets.versions.manifest import Draft, InputRef, Manifest
 from bid_assets.versions.store import VersionStore, Written
 from bid_assets.versions.tables import WindowedTable, write_parquet
+from bid_assets.windows import TimeRange
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import StepExecutionContext
@@ -75,6 +76,20 @@ def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[Input
     """The versions of `asset` that the running step has loaded, oldest window first."""
     loaded = _loaded.get(context.get_step_execution_context(), [])
     return [item.ref for item in loaded if item.ref.asset == asset]
+
+
+def pin_earlier(
+    context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, asset: str, count: int
+) -> list[Manifest]:
+    """The versions of `asset` in up to `count` windows before this one, oldest first, remembered as inputs of the step."""
+    end, length = settings.cadence.window(context.partition_key).start, settings.cadence.length
+    start = max(end - count * length, settings.first_moment)
+    keys = settings.cadence.keys(TimeRange(start, end)) if start < end else []
+    heads = store.heads(asset, keys)
+    found = [heads[key] for key in keys if key in heads]
+    loaded = _loaded.setdefault(context.get_step_execution_context(), [])
+    loaded.extend(LoadedInput(manifest.ref, {LOOKBACK_KEY: count + 1}) for manifest in found)
+    return found
 
 
 class MissingVersions(dg.Failure):
@@ -358,6 +373,24 @@ class CsvIOManager(SingleWindowIOManager):
         return csv.read_csv(path)
 
 
+class HtmlIOManager(SingleWindowIOManager):
+    """Pages for people."""
+
+    extension = "html"
+
+    def content_hash(self, value: Any) -> str:
+        """Of the text."""
+        return json_hash(value)
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """As UTF-8."""
+        path.write_text(value, encoding="utf-8")
+
+    def read_file(self, path: Path) -> str:
+        """The text."""
+        return path.read_text(encoding="utf-8")
+
+
 def io_managers(store: VersionStore, settings: Settings) -> dict[str, VersionedIOManager]:
     """The IO managers by resource key."""
     return {
@@ -366,6 +399,7 @@ def io_managers(store: VersionStore, settings: Settings) -> dict[str, VersionedI
         "json_io_manager": JsonIOManager(store, settings),
         "decision_io_manager": DecisionIOManager(store, settings),
         "csv_io_manager": CsvIOManager(store, settings),
+        "html_io_manager": HtmlIOManager(store, settings),
     }
 
 

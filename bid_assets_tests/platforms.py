@@ -28,7 +28,7 @@ WEEKS, LOOKBACK = 8, 6
 FAMILIES = ("profile_features", "bid_temporal_features", "profile_historical_features")
 EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
 RAW = ("raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes", "rejected_rows")
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
+DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
 
 @dataclass

@@ -29,7 +29,7 @@ from bid_assets_tests.platforms import call, call_json
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WEEK = timedelta(weeks=1)
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
+DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.assets.quality import MISSING_FAMILIES_KEY, check_results, judge, quality_checks, refuse_blocked
+from bid_assets.assets.quality import MISSING_FAMILIES_KEY, check_results, judge, quality_checks, refuse_blocked, rejected_rows
 from bid_assets.features.families import families
 from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import looking_back, windows
@@ -100,6 +100,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             metadata={
                 **about,
                 MISSING_FAMILIES_KEY: sorted(missing_families(dataset)),
+                "rejected_rows": sum(rejected_rows(store, inputs["raw_bids"].windows).values()),
                 **_windows(inputs),
                 **one_encoder(inputs),
             },

@@ -43,7 +43,7 @@ def judge(
     from bid_assets.modelling import quality
 
     before = _before(store, settings)
-    rejected, valid = _rejected(store, bids.windows), _rows(store, ["raw_bids", "raw_bid_outcomes"], bids.windows)
+    rejected, valid = rejected_rows(store, bids.windows), _rows(store, ["raw_bids", "raw_bid_outcomes"], bids.windows)
     enough = dataset.num_rows >= settings.min_labelled_bids
     return [
         quality.rejected_rows_within_limit(rejected, valid, settings.max_rejected_share),
@@ -96,7 +96,7 @@ def _before(store: VersionStore, settings: Settings) -> Any:
     return Before(newest[0].schema or (), rates[:_COMPARED], missing)
 
 
-def _rejected(store: VersionStore, windows: Sequence[str]) -> dict[str, int]:
+def rejected_rows(store: VersionStore, windows: Sequence[str]) -> dict[str, int]:
     """Rejected rows by window, without those that lie there only because they have no time."""
     found = dict.fromkeys(windows, 0)
     for key, head in store.heads("rejected_rows", windows).items():

@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 
 REFRESHED = (*RAW_ASSETS, *(family.name for family in families()))
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment")
+DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
 REFRESHING = (Kind.REFRESH, Kind.CLOSING)
 RETRAINING = (Kind.RETRAINING, Kind.CLOSING)

@@ -14,7 +14,7 @@ from bid_assets_tests.platforms import DECIDING, EMBEDDINGS, FAMILIES, RAW
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-GROUPS = {"raw": RAW, "features": (*FAMILIES, *EMBEDDINGS), "training": DECIDING[:-1], "serving": ("deployment",)}
+GROUPS = {"raw": RAW, "features": (*FAMILIES, *EMBEDDINGS), "training": DECIDING[:-2], "serving": DECIDING[-2:]}
 KINDS = {"raw_bids": "Postgres", "profile_features": "Parquet", "trained_model": "XGBoost", "metrics_report": "json"}
 
 

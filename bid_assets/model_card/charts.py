@@ -1,0 +1,151 @@
+"""Charts as inline SVG: lines, dots and bars on plain axes. They take their colours from the page, so dark mode is no matter.
+
+Each function gives a complete `<svg>` with a title and a description for those who cannot see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 420, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line (`dots`: with a dot at each point) or, with `dashed`, a line to compare with."""
+
+    name: str
+    points: Sequence[Point]
+    dots: bool = False
+    dashed: bool = False
+    spread: Sequence[tuple[float, float] | None] = field(default=())
+    """Lower and upper end at each point, drawn as a whisker."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the two directions mean, and from where to where they go. `x_labels` replaces numbers below the points."""
+
+    x: str
+    y: str
+    x_range: tuple[float, float] = (0.0, 1.0)
+    y_range: tuple[float, float] = (0.0, 1.0)
+    x_labels: Sequence[str] = ()
+
+
+def line_chart(title: str, axes: Axes, series: Sequence[Series]) -> Markup:
+    """Lines on common axes; their names stand in a legend where there are several."""
+    parts = [_frame(axes)]
+    for number, one in enumerate(series):
+        style = "pale" if one.dashed else f"ink{number % 4}"
+        at = [(_x(axes, x), _y(axes, y)) for x, y in one.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+        parts.append(f'<polyline class="line {style}" points="{path}"/>')
+        if one.dots:
+            parts += [f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in at]
+        for (x, _), ends in zip(at, one.spread, strict=False):
+            if ends is not None:
+                low, high = (_y(axes, end) for end in ends)
+                parts.append(f'<line class="line {style}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
+    named = [one.name for one in series if one.name]
+    if len(named) > 1:
+        parts += [
+            f'<text class="legend {"pale" if one.dashed else f"ink{n % 4}"}" x="{_LEFT + 8}" y="{_TOP + 16 + 15 * n}">'
+            f"{escape(one.name)}</text>"
+            for n, one in enumerate(series)
+            if one.name
+        ]
+    return _svg(title, f"{axes.y} against {axes.x}: {', '.join(named) or 'one line'}", parts)
+
+
+def histogram(title: str, axes: Axes, edges: Sequence[float], counts: dict[str, Sequence[int]]) -> Markup:
+    """Counts of several kinds in the same bins, side by side."""
+    most = max((count for values in counts.values() for count in values), default=0) or 1
+    axes = Axes(axes.x, axes.y, (edges[0], edges[-1]), (0, most))
+    parts = [_frame(axes)]
+    for number, (name, values) in enumerate(counts.items()):
+        for low, high, count in zip(edges[:-1], edges[1:], values, strict=True):
+            width = (_x(axes, high) - _x(axes, low)) / len(counts)
+            left, top = _x(axes, low) + number * width, _y(axes, count)
+            parts.append(
+                f'<rect class="bar ink{number}" x="{left:.1f}" y="{top:.1f}" width="{max(width - 0.5, 0.5):.1f}" '
+                f'height="{_y(axes, 0) - top:.1f}"/>'
+            )
+        parts.append(f'<text class="legend ink{number}" x="{WIDTH - 110}" y="{_TOP + 16 + 15 * number}">{escape(name)}</text>')
+    return _svg(title, f"{axes.y} by {axes.x}, for {', '.join(counts)}", parts)
+
+
+def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
+    """Named values as bars from the left, the first one on top."""
+    row, names = 22, 170
+    most = max((value for _, value in values), default=0) or 1
+    parts = []
+    for number, (name, value) in enumerate(values):
+        y, width = number * row + 4, (WIDTH - names - 60) * value / most
+        parts.append(f'<text class="tick" x="{names - 6}" y="{y + 13}" text-anchor="end">{escape(_shortened(name))}</text>')
+        parts.append(f'<rect class="bar ink0" x="{names}" y="{y}" width="{max(width, 1):.1f}" height="{row - 6}"/>')
+        parts.append(f'<text class="tick" x="{names + width + 5:.1f}" y="{y + 13}">{value:.3g}</text>')
+    told = ", ".join(f"{name} {value:.3g}" for name, value in values)
+    return _svg(title, told or "nothing", parts, height=row * max(len(values), 1) + 8)
+
+
+def fitted(values: Sequence[float], *, least: float = 0.02) -> tuple[float, float]:
+    """A range that holds all values with some air around them."""
+    low, high = min(values), max(values)
+    air = max((high - low) * 0.15, least)
+    return low - air, high + air
+
+
+def _svg(title: str, description: str, parts: Sequence[str], height: int = HEIGHT) -> Markup:
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}: {escape(description)}">'
+    return Markup(f"{head}<title>{escape(title)}</title>{''.join(parts)}</svg>")  # every text in it has been escaped
+
+
+def _frame(axes: Axes) -> str:
+    (x0, x1), (y0, y1) = axes.x_range, axes.y_range
+    base, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    parts = [f'<path class="frame" d="M{_LEFT},{_TOP}V{base}H{right}"/>']
+    for step in range(5):
+        value = y0 + (y1 - y0) * step / 4
+        y = _y(axes, value)
+        parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f}H{right}"/>')
+        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+    shown: list[tuple[float, str]]
+    if axes.x_labels:
+        every = -(-len(axes.x_labels) // 5)
+        shown = [(n, label) for n, label in enumerate(axes.x_labels) if n % every == 0]
+    else:
+        shown = [(x0 + (x1 - x0) * step / 4, _number(x0 + (x1 - x0) * step / 4)) for step in range(5)]
+    for value, label in shown:
+        x = _x(axes, value)
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{base + 16}" text-anchor="middle">{escape(label)}</text>')
+    middle = (_LEFT + right) / 2
+    parts.append(f'<text class="tick" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(axes.x)}</text>')
+    turned = f'transform="rotate(-90 12 {HEIGHT / 2 - 12})"'
+    parts.append(f'<text class="tick" x="12" y="{HEIGHT / 2 - 12}" text-anchor="middle" {turned}>{escape(axes.y)}</text>')
+    return "".join(parts)
+
+
+def _x(axes: Axes, value: float) -> float:
+    low, high = axes.x_range
+    return _LEFT + (WIDTH - _LEFT - _RIGHT) * (value - low) / ((high - low) or 1)
+
+
+def _y(axes: Axes, value: float) -> float:
+    low, high = axes.y_range
+    return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / ((high - low) or 1)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _shortened(name: str, most: int = 26) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.model_card.page import Facts, page
+from bid_assets_tests.browser.chromium import chromium, chromium_path
+from bid_assets_tests.platforms import Platform, call, small_platform
+
+SECTIONS = ("summary", "decision", "figures", "confusion", "charts", "slices", "dataset", "lineage", "settings", "limits")
+CHARTS = ("ROC", "Precision and recall", "Reliability", "Scores", "Importances", "What moves it (SHAP)")
+
+
+@pytest.fixture(scope="module")
+def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with small_platform(postgres, tmp_path_factory.mktemp("card"), static_encoder) as made:
+        call("run", "--cutoff-windows", "2")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if chromium_path() is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def facts(platform: Platform) -> Facts:
+    def read(asset: str) -> dict:
+        return json.loads(platform.store.fetch(platform.head(asset)).read_bytes())
+
+    return Facts(
+        platform.head("trained_model"),
+        platform.head("training_dataset"),
+        read("metrics_report"),
+        read("deployment"),
+        importances=[{"feature": "amount", "gain": 2.5}],
+    )
+
+
+def without(facts: Facts, *keys: str) -> Facts:
+    report = copy.deepcopy(dict(facts.report))
+    for key in keys:
+        part, _, last = key.rpartition("/")
+        (report[part] if part else report)[last] = None
+    return Facts(facts.model, facts.dataset, report, facts.decision, facts.importances)
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href")]
+        self.found += [tag] if tag in ("script", "link", "iframe") else []
+
+
+def test_the_page_needs_nothing_else(facts: Facts) -> None:
+    links = Links()
+    links.feed(page(facts))
+    assert links.found == []
+    assert "url(" not in page(facts)
+
+
+def test_every_figure_stands_beside_its_interval_and_its_baselines(facts: Facts) -> None:
+    text = page(facts)
+    figures = facts.report["model_metrics"]
+    assert f"{figures['roc_auc']:.4f}" in text
+    assert f"{facts.report['intervals']['log_loss'][0]:.4f} to" in text
+    assert f"{facts.report['baselines']['base_rate']['log_loss']:.4f}" in text
+
+
+def test_what_was_not_measured_is_absent_and_not_nought(facts: Facts) -> None:
+    nothing = ("model_metrics/roc_auc", "intervals/roc_auc", "curves/roc", "model_metrics/precision")
+    text = page(without(facts, *nothing))
+    row = text[text.index("ROC AUC</th><td") :].split("</tr>")[0]
+    assert row.count("–") >= 2
+    assert "0.0000" not in row.split("</td>")[0]
+    assert "<h3>ROC</h3>" not in text
+
+
+def test_words_from_data_are_escaped(facts: Facts) -> None:
+    report = copy.deepcopy(dict(facts.report))
+    report["slices"][0]["value"] = "<script>alert(1)</script>"
+    told = page(Facts(facts.model, facts.dataset, report, facts.decision, [{"feature": "<b>x", "gain": 1.0}]))
+    assert "<script>" not in told
+    assert "<b>" not in told
+
+
+def test_the_command_gives_the_card_of_the_active_model_or_of_a_window(platform: Platform, tmp_path: Path) -> None:
+    path = Path(call("report").output.strip())
+    assert path.name.startswith("model_card_")
+    assert platform.head("trained_model").version in path.read_text()
+    copied = tmp_path / "card.html"
+    call("report", "--partition", platform.first_run["windows"][-2], "--output", str(copied))
+    assert platform.head("trained_model", platform.first_run["windows"][-2]).version in copied.read_text()
+
+
+def test_a_card_is_traced_to_the_reports_that_it_draws_and_can_be_rebuilt(platform: Platform) -> None:
+    head = platform.head("model_card")
+    assert {ref.partition for ref in head.inputs if ref.asset == "metrics_report"} == set(platform.first_run["windows"][-2:])
+    call("rebuild", "model_card", "--partition", head.partition, "--version", head.version)
+
+
+def test_an_unknown_model_has_no_card_and_the_message_says_what_to_do(platform: Platform) -> None:
+    assert "materialise `model_card`" in call("report", "trained_model_x", fails=1).stderr
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_all_of_it_without_complaint_and_without_scrolling_sideways(
+    platform: Platform, browser: Browser, width: int
+) -> None:
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("requestfailed", lambda request: complaints.append(request.url))
+    opened.goto(platform.store.fetch(platform.head("model_card")).absolute().as_uri())
+    for section in SECTIONS:
+        assert opened.locator(f"section#{section}").is_visible(), section
+    titles = opened.locator("figure h3").all_inner_texts()
+    assert set(CHARTS) <= set(titles)
+    assert "ROC AUC over the last windows" in titles
+    for chart in opened.locator("figure svg").all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["width"] > 200
+        assert box["height"] > 20
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    opened.close()
