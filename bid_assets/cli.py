@@ -125,18 +125,58 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, as_j
         sys.exit(ANSWER_IS_NO)
 
 
-@main.command(epilog=example("bid-assets backtest --cutoff 2026-09-01 --seeds 3 --json"))
-@click.option("--cutoff", type=MOMENT, required=True, help="Train on what was known then (UTC), judge on what came after.")
-@click.option("--seeds", default=3, show_default=True, help="Models to train, with different seeds.")
+@main.command(
+    epilog=example(
+        "bid-assets backtest --cutoff 2026-09-01 --seeds 3 --json",
+        "bid-assets backtest --every window",
+        "bid-assets backtest --every 4 --from 2022-01-03 --to 2022-08-29 --policy never --policy weekly --policy every:500",
+    )
+)
+@click.option("--cutoff", type=MOMENT, help="One moment (UTC): train on what was known then, judge on all that came after.")
+@click.option("--seeds", default=3, show_default=True, help="With --cutoff: models to train, with different seeds.")
+@click.option("--every", help="Walk forward: a cutoff at the end of every `window`, or of every so many windows.")
+@click.option("--from", "first", type=DAY, help="With --every: first cutoff (default: with half of a look-back behind it).")
+@click.option("--to", "last", type=DAY, help="With --every: end (default: the last bid that is old enough to judge).")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    help="With --every: a retraining policy to cost: never, monthly, weekly, daily or every:K outcomes. Several may be given.",
+)
+@click.option("--workers", type=click.IntRange(1), help="With --every: cutoffs at a time (default: one for each core).")
 @JSON
-def backtest(cutoff: datetime, seeds: int, as_json: bool) -> None:
-    """Judge the method on history: train as of a moment, score the bids submitted from then on.
+def backtest(
+    cutoff: datetime | None,
+    seeds: int,
+    every: str | None,
+    first: datetime | None,
+    last: datetime | None,
+    policies: tuple[str, ...],
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Judge the method on history: train on what was known at a moment, score the bids submitted from then on.
 
-    Reads the versions that `bid-assets run` has made. Bids still undecided are left out of both sides, and counted.
+    With --every at one moment after another: what each model said of itself on its holdout, how it did until the next one, and
+    what retraining policies would have cost. What is finished is kept: the same command goes on where it was stopped.
+
+    Reads the versions that `bid-assets run` has made. Bids still undecided are left out of both sides.
     """
-    from bid_assets.commands.backtest import backtest as backtest_command
+    if (cutoff is None) == (every is None):
+        raise click.UsageError("say either --cutoff MOMENT or --every window")
+    if cutoff is not None:
+        from bid_assets.commands.backtest import backtest as backtest_command
 
-    backtest_command(cutoff, seeds=seeds, as_json=as_json)
+        backtest_command(cutoff, seeds=seeds, as_json=as_json)
+        return
+    if every != "window" and not (str(every).isdigit() and int(str(every)) > 0):
+        raise click.UsageError(f"--every takes `window` or a number of windows, not {every!r}")
+    import os
+
+    from bid_assets.commands.walk_forward import DEFAULT_POLICIES, walk_forward
+
+    step = 1 if every == "window" else int(str(every))
+    walk_forward(first, last, step, policies or DEFAULT_POLICIES, workers or os.cpu_count() or 1, as_json=as_json)
 
 
 @main.command(epilog=example("bid-assets demo"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 from rich.table import Table
 
 from bid_assets.assets.dataset import label_rules
@@ -12,6 +13,7 @@ from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console, print_json
 from bid_assets.features.families import families
 from bid_assets.settings import Settings, get_settings
+from bid_assets.versions.hashing import json_hash
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import as_utc
@@ -39,26 +41,15 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
     """The backtest's figures, from the heads of all windows in the store."""
     from bid_assets.modelling.backtest import backtest as judge
 
-    store = VersionStore(settings.resolved_store_url)
-    keys = store.partitions(families()[-1].name)  # raw windows reach back further: histories need them, models cannot use them
     lookback = timedelta(days=settings.lookback_windows * settings.cadence.length.days)
-    wanted = [key for key in keys if settings.cadence.window(key).end > cutoff - lookback]
-    if not wanted or settings.cadence.window(wanted[-1]).end <= cutoff:
+    windows = _windows(settings, cutoff - lookback)
+    if not windows or settings.cadence.window(windows[-1]).end <= cutoff:
         raise ValueError(f"the store has no bids from {cutoff:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
-
-    def read(asset: str) -> Any:
-        table = WindowedTable(store, asset, wanted, store.heads(asset, wanted))
-        if table.missing:
-            raise ValueError(
-                f"{asset} has no version for {len(table.missing)} windows from {table.missing[0]} on; "
-                f"make them with `bid-assets run --from {table.missing[0]}`"
-            )
-        return table.read()
-
+    tables, _, _ = read_history(settings, first=cutoff - lookback)
     figures: dict[str, Any] = judge(
-        read("raw_bids"),
-        read("raw_bid_outcomes"),
-        [(family, read(family.name)) for family in families()],
+        tables["raw_bids"],
+        tables["raw_bid_outcomes"],
+        [(family, tables[family.name]) for family in families()],
         cutoff=cutoff,
         lookback=lookback,
         seeds=seeds,
@@ -67,4 +58,33 @@ def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, 
         calibration_share=settings.calibration_share,
         rules=label_rules(settings),
     )
-    return {**figures, "first_window": wanted[0], "last_window": wanted[-1]}
+    return {**figures, "first_window": windows[0], "last_window": windows[-1]}
+
+
+def read_history(settings: Settings, first: datetime | None = None) -> tuple[dict[str, pa.Table], str, str | None]:
+    """Bids, outcomes and every family's rows from the window of `first` on; a hash of their versions; the encoder's print.
+
+    Raises `ValueError` where the store has no windows, or a table lacks some.
+    """
+    store = VersionStore(settings.resolved_store_url)
+    wanted = _windows(settings, first)
+    if not wanted:
+        raise ValueError("the store has no windows to judge by; make them with `bid-assets run`")
+    tables, hashes, encoders = {}, [], set()
+    for asset in ("raw_bids", "raw_bid_outcomes", *(family.name for family in families())):
+        table = WindowedTable(store, asset, wanted, store.heads(asset, wanted))
+        if table.missing:
+            raise ValueError(
+                f"{asset} has no version for {len(table.missing)} windows from {table.missing[0]} on; "
+                f"make them with `bid-assets run --from {table.missing[0]}`"
+            )
+        tables[asset] = table.read()
+        hashes.append([asset, *(manifest.content_hash for manifest in table.manifests)])
+        encoders |= {manifest.info.get("encoder_fingerprint") for manifest in table.manifests} - {None}
+    return tables, json_hash(hashes), encoders.pop() if len(encoders) == 1 else None
+
+
+def _windows(settings: Settings, first: datetime | None) -> list[str]:
+    # Raw windows reach back further than features: histories need them, models cannot use them.
+    keys = VersionStore(settings.resolved_store_url).partitions(families()[-1].name)
+    return [key for key in keys if first is None or settings.cadence.window(key).end > first]

@@ -5,7 +5,7 @@ matplotlib is imported when the first picture is drawn, without any display (Agg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -63,6 +63,34 @@ def importances_png(importances: pa.Table) -> bytes:
     axes.invert_yaxis()
     axes.set_xlabel("mean |SHAP|, log-odds")
     axes.set_title("What the model looks at")
+    return _png(figure)
+
+
+def over_time_png(steps: Sequence[Mapping[str, Any]], policies: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """A walk over history: estimate with its interval and later score at each cutoff; below, log loss of each policy by window."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2 * _WIDTH, 2 * _HEIGHT), dpi=_DPI, layout="constrained")
+    top, bottom = figure.subplots(2, 1)
+    made = [step for step in steps if "estimate" in step and step["estimate"]["roc_auc"] is not None]
+    days = [step["cutoff"][:10] for step in made]
+    for side, colour, shift in (("estimate", _PALE, -0.1), ("later", _INK, 0.1)):
+        there = [(n, step[side]) for n, step in enumerate(made) if step[side]["roc_auc"] is not None]
+        top.plot([n + shift for n, _ in there], [part["roc_auc"] for _, part in there], "o-", color=colour, label=side)
+        for n, part in there:
+            if part["intervals"]["roc_auc"] is not None:
+                top.plot([n + shift] * 2, part["intervals"]["roc_auc"], color=colour, linewidth=1)
+    top.set(ylabel="ROC AUC", title="What each model said of itself, and how it did until the next cutoff")
+    top.set_xticks(range(0, len(days), max(1, len(days) // 8)), days[:: max(1, len(days) // 8)])
+    if made:
+        top.legend()
+    for name, costs in policies.items():
+        windows = [row["window"] for row in costs["by_window"]]
+        bottom.plot(windows, [row["log_loss"] for row in costs["by_window"]], label=name, linewidth=1.4)
+        bottom.set_xticks(range(0, len(windows), max(1, len(windows) // 8)), windows[:: max(1, len(windows) // 8)])
+    bottom.set(ylabel="log loss", title="Log loss by window under each retraining policy")
+    if policies:
+        bottom.legend()
     return _png(figure)
 
 

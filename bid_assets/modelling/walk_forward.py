@@ -1,0 +1,200 @@
+"""Walking forward over history: at each cutoff a model of what was known then, judged by itself then and by the bids that came.
+
+Each cutoff is a task of its own: nothing is shared but the tables, so tasks run side by side and in any order. Imports XGBoost
+and scikit-learn: import this module only where a backtest is run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.app_db.contract import TIME
+from bid_assets.features.base import FeatureFamily
+from bid_assets.modelling import metrics
+from bid_assets.modelling.dataset import assemble
+from bid_assets.modelling.intervals import FIGURES, intervals
+from bid_assets.modelling.metrics import Labels, Probabilities
+from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.split import LabelRules
+from bid_assets.modelling.train import NotTrainable, train
+from bid_assets.windows import Cadence, as_utc
+
+RESAMPLES = 500
+_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How models are made at every cutoff."""
+
+    parameters: TrainingParameters
+    lookback: timedelta
+    cadence: Cadence
+    holdout_share: float
+    calibration_share: float
+    rules: LabelRules
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """All tables of the walk: `bids` and `outcomes` as read, features of all bids, and `judged`, which `judged_bids` makes."""
+
+    bids: pa.Table
+    outcomes: pa.Table
+    features: Mapping[str, pa.Table]
+    judged: pa.Table
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What came of one cutoff: facts (JSON-able) and the model's probability of every judged bid from the cutoff on."""
+
+    facts: dict[str, Any]
+    probability: Probabilities
+    """Empty where no model could be trained."""
+
+
+def judged_bids(
+    bids: pa.Table,
+    outcomes: pa.Table,
+    features: Sequence[tuple[FeatureFamily, pa.Table]],
+    *,
+    cadence: Cadence,
+    rules: LabelRules,
+) -> pa.Table:
+    """Every bid that may judge: with its last known outcome and its features, in order of submission.
+
+    Only bids that are mature at the newest outcome: among younger ones mostly the successes are known.
+    """
+    table = assemble(bids, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence, rules=rules)
+    newest = pc.max(table["outcome_timestamp"]).as_py()
+    if newest is None:
+        return table
+    return table.filter(pc.less(table["submitted_at"], pa.scalar(newest - rules.maturity, TIME)))
+
+
+def step(
+    history: History,
+    families: Sequence[FeatureFamily],
+    method: Method,
+    cutoff: datetime,
+    until: datetime,
+    encoder_fingerprint: str | None = None,
+) -> Step:
+    """Train at `cutoff` as the loop would; the model's own estimate on its holdout, and its true score on bids until `until`.
+
+    Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `estimate` and `later` (each: `rows`, figures,
+    `intervals`), `not_trained` (why there is no model; then there is nothing else).
+    """
+    cutoff = as_utc(cutoff)
+    began = time.perf_counter()
+    dataset = assemble(
+        _between(history.bids, cutoff - method.lookback, cutoff),
+        history.outcomes,
+        [(family, history.features[family.name]) for family in families],
+        cutoff=cutoff,
+        holdout_share=method.holdout_share,
+        cadence=method.cadence,
+        calibration_share=method.calibration_share,
+        rules=method.rules,
+    )
+    facts: dict[str, Any] = {"cutoff": cutoff.isoformat(), "until": as_utc(until).isoformat(), "rows": dataset.num_rows}
+    try:
+        model = train(dataset, method.parameters, encoder_fingerprint)
+    except NotTrainable as reason:
+        return Step({**facts, "seconds": time.perf_counter() - began, "not_trained": str(reason)}, np.empty(0))
+    facts["seconds"] = time.perf_counter() - began
+    rarer_is_success = metrics.success_is_rarer(_labels(dataset.filter(pc.equal(dataset["split"], "train"))))
+    holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
+    future = history.judged.slice(first_from(history.judged, cutoff))
+    probability = model.predict(future)
+    following = first_from(future, until)
+    return Step(
+        {
+            **facts,
+            "estimate": _figures(holdout, model.predict(holdout), rarer_is_success),
+            "later": _figures(future.slice(0, following), probability[:following], rarer_is_success),
+        },
+        probability,
+    )
+
+
+def coverage(steps: Sequence[Mapping[str, Any]], figure: str, *, least: int = 10) -> dict[str, Any]:
+    """How well the estimates foretold: over all steps with both classes in `later` at least `least` times.
+
+    `within`: share of steps whose later figure lies within 1.96 standard errors of the estimate, where the error is that of the
+    difference: the later figure, of one window only, is uncertain as well. `within_estimate`: share that lies in the estimate's
+    own interval, as if the later figure were exact. `bias`: mean of later minus estimate.
+    """
+    differences, both, alone = [], 0, 0
+    for facts in steps:
+        if not _comparable(facts, figure, least):
+            continue
+        estimate, later = facts["estimate"], facts["later"]
+        low, high = estimate["intervals"][figure]
+        difference = later[figure] - estimate[figure]
+        error = np.hypot(*((side["intervals"][figure][1] - side["intervals"][figure][0]) / 2 for side in (estimate, later)))
+        differences.append(difference)
+        both += bool(abs(difference) <= error)
+        alone += bool(low <= later[figure] <= high)
+    count = len(differences)
+    return {
+        "steps": count,
+        "within": both / count if count else None,
+        "within_estimate": alone / count if count else None,
+        "bias": float(np.mean(differences)) if count else None,
+    }
+
+
+def first_from(rows: pa.Table, moment: datetime) -> int:
+    """The number of the first row submitted at `moment` or later; rows are in order of submission."""
+    at = (as_utc(moment) - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
+    return int(np.searchsorted(microseconds(rows["submitted_at"]), at))
+
+
+def microseconds(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Times as microseconds since 1970."""
+    return np.asarray(times.cast(TIME).cast(pa.int64()))
+
+
+def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:
+    success = _labels(rows)
+    found = {
+        **metrics.ranking(success, probability, rarer_is_success),
+        **metrics.probability_metrics(success, probability),
+    }
+    profiles = rows["profile_id"].to_numpy()
+    return {
+        "rows": len(success),
+        "successes": int(success.sum()),
+        **{name: found[name] for name in FIGURES},
+        "intervals": intervals(success, probability, profiles, rarer_is_success, resamples=RESAMPLES),
+    }
+
+
+def _comparable(facts: Mapping[str, Any], figure: str, least: int) -> bool:
+    sides = [facts[name] for name in ("estimate", "later") if name in facts]
+    return len(sides) == 2 and all(
+        min(side["successes"], side["rows"] - side["successes"]) >= least and side["intervals"][figure] is not None
+        for side in sides
+    )
+
+
+def _labels(rows: pa.Table) -> Labels:
+    return np.asarray(rows["target_is_success"], dtype=bool)
+
+
+def _between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:
+    submitted = bids["submitted_at"]
+    inside = pc.and_(pc.greater_equal(submitted, pa.scalar(start, TIME)), pc.less(submitted, pa.scalar(end, TIME)))
+    return bids.filter(inside)
