@@ -11,6 +11,7 @@ from bid_assets.assets.model import model_assets
 from bid_assets.assets.model_card import model_card_asset
 from bid_assets.assets.raw import raw_assets
 from bid_assets.assets.report import report_asset
+from bid_assets.assets.search import search_asset
 from bid_assets.automation.jobs import jobs
 from bid_assets.automation.schedules import schedules
 from bid_assets.automation.sensors import sensors
@@ -28,6 +29,7 @@ def build_defs(settings: Settings | None = None, store: VersionStore | None = No
             raw_assets(settings),
             *feature_assets(settings),
             dataset_asset(settings),
+            search_asset(settings),
             *model_assets(settings),
             report_asset(settings),
             deployment_asset(settings),

@@ -87,9 +87,18 @@ def pin_earlier(
     keys = settings.cadence.keys(TimeRange(start, end)) if start < end else []
     heads = store.heads(asset, keys)
     found = [heads[key] for key in keys if key in heads]
-    loaded = _loaded.setdefault(context.get_step_execution_context(), [])
-    loaded.extend(LoadedInput(manifest.ref, {LOOKBACK_KEY: count + 1}) for manifest in found)
+    pin(context, settings, *found)
     return found
+
+
+def pin(context: dg.AssetExecutionContext, settings: Settings, *manifests: Manifest) -> None:
+    """Remember versions of this window or of earlier ones as inputs of the step that Dagster's graph does not name."""
+    loaded = _loaded.setdefault(context.get_step_execution_context(), [])
+    for manifest in manifests:
+        keys = settings.cadence.keys(
+            TimeRange(settings.cadence.window(manifest.partition).start, settings.cadence.window(context.partition_key).end)
+        )
+        loaded.append(LoadedInput(manifest.ref, {LOOKBACK_KEY: len(keys)}))
 
 
 class MissingVersions(dg.Failure):

@@ -80,6 +80,13 @@ class Settings(BaseSettings):
     cost_per_bid: float = Field(1, ge=0, description="What a bid costs (aim `value`).")
     gain_per_success: float = Field(10, ge=0, description="What a success brings, in the same currency (aim `value`).")
 
+    hyperparameters: str | None = Field(
+        None, description="Version of a `hyperparameter_search` whose best setting every training uses; unset: the defaults."
+    )
+    refit_after_judging: bool = Field(
+        False, description="Serve a model that has learned from the holdout too; the report is about its twin that has not."
+    )
+
     min_roc_auc: float = Field(0.55, description="A model below this ROC AUC on its holdout is not activated.")
     max_calibration_error: float = Field(0.15, description="A model above this expected calibration error is not activated.")
     min_log_loss_gain: float = Field(

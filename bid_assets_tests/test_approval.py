@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -95,6 +96,24 @@ def test_a_model_of_the_same_dataset_must_be_better_beyond_doubt(platform: Platf
     assert make(platform, JUDGED, platform.window, trained_model={"seed": 9}).succeeded
     assert shown("deployment")["outcome"] == "rejected"
     assert "share of resamples with a lower log loss" in shown("deployment")["reason"]
+
+
+def test_a_search_is_used_by_its_version_and_is_in_the_models_lineage(platform: Platform) -> None:
+    assert make(platform, ["hyperparameter_search"], platform.window, hyperparameter_search={"trials": 2}).succeeded
+    search = platform.head("hyperparameter_search")
+    assert make(platform, JUDGED, platform.window, trained_model={"hyperparameters": search.version}).succeeded
+    model = platform.head("trained_model")
+    assert search.ref in model.inputs
+    best = json.loads(platform.store.fetch(search).read_bytes())["best"]
+    assert best.items() <= model.info["parameters"].items()
+    call("rebuild", "trained_model", "--partition", model.partition, "--version", model.version)
+
+
+def test_a_search_of_a_later_window_would_look_ahead(platform: Platform) -> None:
+    earlier = platform.first_run["windows"][-2]
+    call("run", "--to", earlier)
+    config = {"hyperparameters": platform.head("hyperparameter_search").version}
+    assert "would look ahead" in make(platform, ["trained_model"], earlier, trained_model=config).failures[0]
 
 
 def test_the_decision_can_be_rebuilt_though_the_history_has_gone_on(platform: Platform) -> None:

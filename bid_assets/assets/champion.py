@@ -18,6 +18,7 @@ from bid_assets.versions.store import CorruptVersion, VersionNotFound, VersionSt
 from bid_assets.versions.tables import WindowedTable
 
 _LEARNED_FROM = ["train", "calibration"]
+_REFITTED_FROM = [*_LEARNED_FROM, "embargo", "holdout"]
 
 
 class NotComparable(Exception):
@@ -41,7 +42,7 @@ def compared_with_champion(
     _same_encoder(model, own)
     rows = dataset.read()
     holdout = rows.filter(pc.equal(rows["split"], "holdout"))
-    unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned))))
+    unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned, model))))
     known_profiles = pc.unique(rows.filter(pc.equal(rows["split"], "train"))["profile_id"])
     try:
         scores = model.predict(unseen)
@@ -50,7 +51,7 @@ def compared_with_champion(
     compared = compare(
         np.asarray(unseen["target_is_success"], dtype=bool),
         scores,
-        challenger.predict(unseen),
+        (challenger.judged or challenger).predict(unseen),
         unseen["profile_id"].to_numpy(),
         columns(unseen, known_profiles),
     )
@@ -83,11 +84,13 @@ def _same_encoder(model: BidSuccessModel, dataset: Manifest) -> None:
         raise NotComparable(f"the active model reads texts by another encoder ({theirs}) than this dataset has ({ours})")
 
 
-def _seen_bids(store: VersionStore, learned: InputRef) -> pa.Array:
+def _seen_bids(store: VersionStore, learned: InputRef, model: BidSuccessModel) -> pa.Array:
     """The bids that the champion was trained or calibrated on."""
     manifest = _manifest(store, learned)
     rows = WindowedTable(store, learned.asset, [learned.partition], {learned.partition: manifest}).read(["bid_id", "split"])
-    return rows.filter(pc.is_in(rows["split"], value_set=pa.array(_LEARNED_FROM)))["bid_id"].combine_chunks()
+    return rows.filter(
+        pc.is_in(rows["split"], value_set=pa.array(_REFITTED_FROM if model.judged is not None else _LEARNED_FROM))
+    )["bid_id"].combine_chunks()
 
 
 def _manifest(store: VersionStore, ref: InputRef) -> Manifest:

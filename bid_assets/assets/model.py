@@ -1,6 +1,7 @@
 """The model of a window, and what it has learned to look at."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
@@ -9,10 +10,12 @@ import pyarrow as pa
 from pydantic import create_model
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.io_managers import SETTINGS_KEY, loaded_versions
+from bid_assets.io_managers import SETTINGS_KEY, loaded_versions, pin
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+
+SEARCH_KEY = "hyperparameters"
 
 MODEL_SETTINGS = [field.name for field in dataclasses.fields(TrainingParameters) if field.name in Settings.model_fields]
 """Training parameters that are settings of the platform too; a run's config may still overrule them."""
@@ -28,7 +31,27 @@ def training_config(settings: Settings) -> type[dg.Config]:
     defaults = training_parameters(settings)
     types = get_type_hints(TrainingParameters)
     fields: dict[str, Any] = {name: (types[name], getattr(defaults, name)) for name in types}
+    fields[SEARCH_KEY] = (str | None, settings.hyperparameters)
     return create_model("TrainingConfig", __base__=dg.Config, **fields)
+
+
+def found_hyperparameters(context: dg.AssetExecutionContext, settings: Settings, version: str) -> dict[str, Any]:
+    """The best setting of a search, which becomes an input of the step. Raises `dg.Failure` for one that does not fit."""
+    store = context.resources.store
+    found = next((item for item in store.versions("hyperparameter_search") if item.version == version), None)
+    if found is None:
+        raise dg.Failure(
+            f"the store has no hyperparameter_search {version}; `bid-assets versions hyperparameter_search` lists what there is",
+            allow_retries=False,
+        )
+    if found.partition > context.partition_key:
+        raise dg.Failure(
+            f"{version} was found on window {found.partition}, which comes after {context.partition_key}: that would look ahead",
+            allow_retries=False,
+        )
+    pin(context, settings, found)
+    best: dict[str, Any] = json.loads(store.fetch(found).read_bytes())["best"]
+    return best
 
 
 def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -40,7 +63,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name="training",
         owners=OWNERS,
         kinds={"xgboost", "joblib"},
-        code_version="2",
+        code_version="3",
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="joblib_io_manager",
@@ -57,7 +80,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         loaded = loaded_versions(context, "training_dataset")[-1]
         dataset = context.resources.store.manifest(loaded.asset, loaded.partition, loaded.version)
-        parameters = TrainingParameters(**config.model_dump())  # type: ignore[attr-defined]
+        said = config.model_dump()  # type: ignore[attr-defined]
+        search = said.pop(SEARCH_KEY)
+        parameters = TrainingParameters(**said)
+        if search is not None:
+            parameters = dataclasses.replace(parameters, **found_hyperparameters(context, settings, search))
         try:
             model = train(training_dataset, parameters, dataset.info.get("encoder_fingerprint"))
         except NotTrainable as reason:

@@ -93,6 +93,11 @@ def summary(facts: Facts) -> list[str]:
             f"Of the bids that it calls successes (probability {figures['threshold']:.2f} or more), {figures['precision']:.0%} were; "
             f"it finds {figures['recall']:.0%} of all successes."
         )
+    if report.get("refitted_rows"):
+        told.append(
+            f"What is served is a twin of the model judged here that has learned from the judged bids too ({report['refitted_rows']:,} "
+            "in all); nothing has judged that one."
+        )
     if report.get("note"):
         told.append(f"{report['note'].capitalize()}.")
     return told

@@ -33,8 +33,11 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
     same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `intervals` (95 %),
-    `slices`, `note`.
+    `slices`, `refitted_rows` (where the model that is served has learned from the holdout too, from how many bids: then all
+    figures are of its twin that has not), `note`.
     """
+    refitted_rows = model.training.get("refitted_rows")
+    model = model.judged or model
     train, holdout = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "holdout"))
     success, known = labels(holdout), labels(train)
     rarer_is_success = metrics.success_is_rarer(known)
@@ -70,6 +73,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "shap": shap_summary(model, holdout),
         "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
         "slices": slices(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
+        "refitted_rows": refitted_rows,
         "note": _note(success),
     }
 

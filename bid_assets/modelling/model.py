@@ -47,6 +47,8 @@ class BidSuccessModel:
     training: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: rows, label rates, rounds. JSON-able."""
     calibration: Calibration = NOT_CALIBRATED
+    judged: BidSuccessModel | None = None
+    """The twin that has not learned from the holdout, if this one has (`refit_after_judging`): reports are about that one."""
 
     @property
     def feature_schema(self) -> pa.Schema:
@@ -108,6 +110,8 @@ class BidSuccessModel:
         digest.update(self.calibration.digest())
         rest = [self.linear_weight, self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
         digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
+        if self.judged is not None:
+            digest.update(self.judged.content_hash().encode())
         return digest.hexdigest()
 
     def facts(self) -> dict[str, Any]:

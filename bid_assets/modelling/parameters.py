@@ -71,6 +71,8 @@ class TrainingParameters:
     cost_per_bid: float = 1.0
     gain_per_success: float = 10.0
     """What a bid costs and what a success brings, in one currency; for the aim `value`."""
+    refit_after_judging: bool = False
+    """Whether the model that is served learns from the bids of the holdout too, once its twin has been judged on them."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -66,7 +66,29 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         "rounds": rounds,
         **calibration_facts,
     }
-    return replace(uncalibrated, calibration=calibrated, threshold=threshold, training=facts)
+    model = replace(uncalibrated, calibration=calibrated, threshold=threshold, training=facts)
+    return refitted(model, dataset) if parameters.refit_after_judging else model
+
+
+def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
+    """A twin of `model` that has learned from the holdout too, and from what became known while that was being filled.
+
+    Immature bids stay out: of them mostly the successes are known. Rounds, weight of the linear part, calibration and threshold are the judged model's, which it carries as `judged`. Rows that
+    calibrate still train nothing.
+    """
+    parameters = model.parameters
+    learned = ["train", "embargo", "holdout"]
+    rows = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(learned)))
+    columns = [encoding.column for encoding in model.encodings]
+    encodings = preprocess.fit(
+        rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=parameters.embedding_components
+    )
+    matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
+    history = _matrix_columns(encodings, linear.history_columns(rows))
+    booster = _Learner(matrix, success, _column_weights(encodings), parameters).fitted_to_all(model.training["rounds"])
+    line = linear.fit(matrix, success, history) if model.linear is not None else None
+    facts = {**model.training, "refitted_rows": len(success)}
+    return replace(model, encodings=encodings, trees=booster, linear=line, training=facts, judged=model)
 
 
 def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:

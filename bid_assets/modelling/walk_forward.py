@@ -122,7 +122,7 @@ def step(
     return Step(
         {
             **facts,
-            "estimate": _figures(holdout, model.predict(holdout), rarer_is_success),
+            "estimate": _figures(holdout, (model.judged or model).predict(holdout), rarer_is_success),
             "later": _figures(future.slice(0, following), probability[:following], rarer_is_success),
         },
         probability,
