@@ -153,6 +153,36 @@ class Queries:
             return f"n.id = w.id::{_CASTS[kin]}"
         return "n.id::text = w.id"
 
+    def bids_of_profiles(self) -> str:
+        """Valid bids of the profiles $1 (texts) submitted in [$2, $3): id, profile_id, and the time in microseconds."""
+        source = self.bids
+        return (
+            f"SELECT b.id::text, b.profile_id::text, {_micros(source.moment)} FROM {source.joined} WHERE {self._of_profiles()}"
+            f" AND {_is_valid(source)}"
+        )
+
+    def outcomes_of_profiles(self) -> str:
+        """Valid outcomes of these bids: id, bid_id, profile_id, result, and the time in microseconds."""
+        source = self.outcomes
+        return (
+            f"SELECT o.id::text, b.id::text, b.profile_id::text, {_result('o', self._columns['bid_outcomes'])},"
+            f" {_micros(source.moment)} FROM {source.joined} WHERE {self._of_profiles()} AND {_is_valid(source)}"
+        )
+
+    def _of_profiles(self) -> str:
+        kin, moment = _kin(self._columns["bids"]["profile_id"]), self.bids.moment
+        is_one = {"text": "b.profile_id = ANY($1::text[])"} | {
+            name: f"b.profile_id = ANY($1::text[]::{cast}[])" for name, cast in _CASTS.items()
+        }
+        return (
+            f"{is_one.get(kin, 'b.profile_id::text = ANY($1::text[])')}"
+            f" AND {moment} >= $2::timestamptz AND {moment} < $3::timestamptz"
+        )
+
+    def kin_of_id(self, table: str) -> str:
+        """What an id of the table looks like: `text`, `integer`, `uuid` or another SQL type."""
+        return _kin(self._columns[table]["id"])
+
     def hourly_counts(self, source: RowSource, span: TimeRange) -> str:
         """Rows of `span` per hour, valid or not."""
         return (
@@ -196,6 +226,10 @@ def _value(alias: str, table: str, field: pa.Field, types: ColumnTypes) -> str:
     if field.name not in types:
         return "NULL::text"
     return f"to_json({column})::text" if types[field.name].endswith("[]") else f"{column}::text"
+
+
+def _micros(moment: str) -> str:
+    return f"(extract(epoch FROM {moment}) * 1000000)::bigint"
 
 
 def _amount(column: str, sql_type: str | None) -> str:

@@ -62,11 +62,17 @@ class BidSuccessModel:
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Probability of success of each row, shape (rows,). Raises `WrongColumns` for a table that does not fit."""
-        return self.calibration.probability(self.log_odds(table))
+        return self.probability_of(preprocess.encode(table, self.encodings))
+
+    def probability_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
+        """The same of rows that are encoded already, shape (rows, len(feature_names))."""
+        return self.calibration.probability(self._log_odds_of(matrix))
 
     def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """What the model says before it is calibrated, shape (rows,)."""
-        matrix = preprocess.encode(table, self.encodings)
+        return self._log_odds_of(preprocess.encode(table, self.encodings))
+
+    def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
         log_odds = self._booster.inplace_predict(matrix, predict_type="margin", missing=np.nan).astype(np.float64)

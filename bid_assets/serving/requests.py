@@ -1,0 +1,37 @@
+"""What a caller may know of a bid that is to be made. Plain data; how it looks as JSON is in `schemas`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class JobText:
+    """A job that the application's database does not have (yet)."""
+
+    title: str | None = None
+    description: str | None = None
+    category: str | None = None
+    required_skills: list[str] | None = None
+    posted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class BidToBe:
+    """A bid that somebody thinks of making."""
+
+    profile_id: str
+    job_id: str | None = None
+    job: JobText | None = None
+    """In place of what the database knows of `job_id`."""
+    bid_text: str | None = None
+    amount: float | None = None
+    settings: Mapping[str, Any] | str | None = None
+    """As the application stores them in `bid_settings_snapshot`: budget, duration_weeks, is_fixed_price; or that JSON text."""
+    at: datetime | None = None
+    """When it would be submitted, aware; None: now."""
+    bid_id: str | None = None
+    """The application's own id, kept in the log so that the outcome can be joined later."""
