@@ -24,12 +24,11 @@ from bid_assets.commands.up import answers
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
-from bid_assets_tests.platforms import call, call_json
+from bid_assets_tests.platforms import DECIDING, call, call_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WEEK = timedelta(weeks=1)
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def inputs_of(node: LineageNode) -> set[str]:
 def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -> None:
     before, window = loop.runs(), loop.window(0)
     bids = loop.decide(5, loop.end + HOUR)
-    eventually(lambda: loop.head("deployment", window), what="a deployment decision")
+    eventually(lambda: loop.head(DECIDING[-1], window), what="a deployment decision and its card")
     [refresh], [retraining] = new_runs(loop, before, Kind.REFRESH), new_runs(loop, before, Kind.RETRAINING)
     assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
     assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.assets import dataset as dataset_assets
-from bid_assets.assets.quality import QUALITY_CHECKS, _rejected
+from bid_assets.assets.quality import QUALITY_CHECKS, rejected_rows
 from bid_assets.cli import main
 from bid_assets.instance import open_instance
 from bid_assets.versions.deployments import active_model
@@ -176,7 +176,7 @@ def test_rejected_rows_are_kept_counted_and_shown_by_a_check(platform: Platform)
 
 
 def test_rows_without_a_time_do_not_count_against_the_window_that_they_lie_in(platform: Platform) -> None:
-    before = _rejected(platform.store, [platform.window])
+    before = rejected_rows(platform.store, [platform.window])
     assert platform.settings.app_db_url is not None
     execute(
         platform.settings.app_db_url,
@@ -185,7 +185,7 @@ def test_rows_without_a_time_do_not_count_against_the_window_that_they_lie_in(pl
     rows = platform.head("rejected_rows").rows or 0
     assert make(platform, list(RAW), platform.window).succeeded
     assert platform.head("rejected_rows").rows == rows + 1
-    assert _rejected(platform.store, [platform.window]) == before
+    assert rejected_rows(platform.store, [platform.window]) == before
 
 
 def test_plots_and_figures_are_shown_on_the_pages_of_the_assets(platform: Platform) -> None:

@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def new_page(browser: Browser, url: str, width: int = 2300, height: int = 1500) -> Iterator[Page]:
+def new_page(browser: Browser, url: str, width: int = 3000, height: int = 1500) -> Iterator[Page]:
     """A page in a context of its own; addresses are relative to `url`. At the default size the whole graph fits, legibly."""
     context = browser.new_context(base_url=url, viewport={"width": width, "height": height}, timezone_id="UTC", locale="en-US")
     context.set_default_timeout(PATIENCE_MS)
