@@ -28,8 +28,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def new_page(browser: Browser, url: str, width: int = 3000, height: int = 1500) -> Iterator[Page]:
-    """A page in a context of its own; addresses are relative to `url`. At the default size the whole graph fits, legibly."""
+def new_page(browser: Browser, url: str, width: int = 2600, height: int = 2100) -> Iterator[Page]:
+    """A page in a context of its own; addresses are relative to `url`.
+
+    At the default size the whole graph, which Dagster fits to the width of the page only, is in sight and legible.
+    """
     context = browser.new_context(base_url=url, viewport={"width": width, "height": height}, timezone_id="UTC", locale="en-US")
     context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()

@@ -55,17 +55,17 @@ def launch(page: Page, asset: str, window: str) -> str:
     return page.url.rsplit("/", 1)[-1]
 
 
-def tick(page: Page, sensor: str, told: str) -> Locator:
-    """The newest tick on the page of a sensor that says `told`, such as "0 runs requested", once there is one."""
+def tick(page: Page, sensor: str, asked: str, saying: str = "") -> Locator:
+    """The newest tick on a sensor's page that has `asked`, such as "0 runs requested", and whose cursor says this; once there is one."""
     page.goto(f"/locations/bid_assets/sensors/{sensor}")
-    row = page.get_by_role("row").filter(has_text=told).filter(has_text="View logs").first
+    row = page.get_by_role("row").filter(has_text=asked).filter(has_text=saying).filter(has_text="View logs").first
     expect(row).to_be_visible(timeout=60_000)
     return row
 
 
-def open_tick(page: Page, sensor: str, told: str) -> Locator:
+def open_tick(page: Page, sensor: str, asked: str, saying: str = "") -> Locator:
     """The details of that tick."""
-    tick(page, sensor, told).get_by_text(told).last.click()
+    tick(page, sensor, asked, saying).get_by_text(asked).last.click()
     details = page.get_by_role("dialog")
     expect(details.get_by_text(f"Tick for {sensor}")).to_be_visible()
     return details

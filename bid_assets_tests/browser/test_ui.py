@@ -14,7 +14,12 @@ from bid_assets_tests.platforms import DECIDING, EMBEDDINGS, FAMILIES, RAW
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-GROUPS = {"raw": RAW, "features": (*FAMILIES, *EMBEDDINGS), "training": DECIDING[:-2], "serving": DECIDING[-2:]}
+GROUPS = {
+    "raw": RAW,
+    "features": (*FAMILIES, *EMBEDDINGS),
+    "training": (*DECIDING[:-2], "hyperparameter_search"),
+    "serving": DECIDING[-2:],
+}
 KINDS = {"raw_bids": "Postgres", "profile_features": "Parquet", "trained_model": "XGBoost", "metrics_report": "json"}
 
 
@@ -88,15 +93,15 @@ def test_a_window_is_materialised_by_clicking(site: Site, page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sensor", "reason"),
+    ("sensor", "cursor", "reason"),
     [
-        ("new_outcomes_sensor", r"\w+"),
-        ("reconciliation_sensor", r"\w+"),
-        ("retraining_sensor", "no outcome is new since the last dataset"),
+        ("new_outcomes_sensor", "", r"\w+"),
+        ("reconciliation_sensor", "", r"\w+"),
+        ("retraining_sensor", *["no outcome is new since the last dataset"] * 2),
     ],
 )
-def test_a_tick_that_asks_for_nothing_says_why(page: Page, sensor: str, reason: str) -> None:
-    expect(open_tick(page, sensor, "0 runs requested")).to_contain_text(re.compile(f"Skip reason: {reason}"))
+def test_a_tick_that_asks_for_nothing_says_why(page: Page, sensor: str, cursor: str, reason: str) -> None:
+    expect(open_tick(page, sensor, "0 runs requested", cursor)).to_contain_text(re.compile(f"Skip reason: {reason}"))
 
 
 def test_a_tick_that_asks_for_a_run_shows_the_run_and_its_reason(site: Site, page: Page) -> None:
