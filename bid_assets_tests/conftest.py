@@ -1,4 +1,4 @@
-"""What tests share: one embedded PostgreSQL for the session, a fresh database, settings and Dagster instance for each test."""
+"""What tests share: one embedded PostgreSQL for the run, a fresh database, settings and Dagster instance for each test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -34,15 +35,34 @@ hypothesis.settings.register_profile("here", deadline=None, max_examples=50, der
 hypothesis.settings.load_profile("here")
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedServer]:
-    """The session's server, in a folder that the server's user can reach (pytest's own folders are closed to others)."""
-    folder = Path(tempfile.mkdtemp(prefix="bid_assets_tests-"))
+SHARED = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for what is made once per run; the server's user can reach it (pytest's own folders are closed to others)."""
+    handed = getattr(config, "workerinput", {}).get("shared")
+    folder = config.stash[SHARED] = Path(handed or tempfile.mkdtemp(prefix="bid_assets_tests-"))
     folder.chmod(0o755)
-    running = server(folder / "postgres", durable=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by pytest-xdist for each of its workers: they share the folder of the run."""
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The folder goes when all workers have gone."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[SHARED], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
+    """The run's server: workers share it as any processes do."""
+    running = server(pytestconfig.stash[SHARED] / "postgres", durable=False)
     yield running
     running.release()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -62,11 +82,16 @@ def fresh_databases(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
         return postgres.url(names[-1])
 
     yield make
+    administer(postgres, *(f"drop database if exists {name} with (force)" for name in names))
+
+
+def administer(postgres: EmbeddedServer, *statements: str) -> None:
+    """Statements about whole databases, which bear no transaction."""
     connection = psycopg2.connect(postgres.url("postgres"))
     connection.autocommit = True
     with connection.cursor() as cursor:
-        for name in names:
-            cursor.execute(f'drop database if exists "{name}" with (force)')
+        for statement in statements:
+            cursor.execute(statement)
     connection.close()
 
 

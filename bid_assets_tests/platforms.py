@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg2
 import pyarrow as pa
@@ -22,9 +25,11 @@ from bid_assets.settings import Settings
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
-from bid_assets_tests.conftest import fresh_databases, settings_for
+from bid_assets_tests.conftest import administer, fresh_databases, settings_for
 
 WEEKS, LOOKBACK = 8, 6
+TEMPLATES = ("template_app", "template_dagster")
+FIRST_RUN = "first_run.json"
 FAMILIES = ("profile_features", "bid_temporal_features", "profile_historical_features")
 EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
 RAW = ("raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes", "rejected_rows")
@@ -80,13 +85,52 @@ def make(platform: Platform, assets: list[str], window: str, **config: Any) -> R
 
 @contextmanager
 def small_platform(postgres: EmbeddedServer, folder: Path, static_encoder: Path, **values: object) -> Iterator[Platform]:
-    """The platform after its first run, its settings in the environment; `values` are more settings."""
-    (folder / "home").mkdir()
-    (folder / "home" / "encoders").symlink_to(static_encoder.parent)
-    with (
-        fresh_databases(postgres) as new_database,
-        settings_for(folder, new_database(), new_database(), LOOKBACK_WINDOWS=LOOKBACK, **values) as settings,
-    ):
-        call("marketplace", "create", "--weeks", str(WEEKS), "--bids", "3000")
-        first = call_json("run")
-        yield Platform(settings, VersionStore(settings.resolved_store_url), first)
+    """The platform after its first run, its settings in the environment; `values` are more settings, for what comes after.
+
+    Made once per run of pytest, and given out as a copy: databases, store, caches.
+    """
+    template = _template(postgres, static_encoder)
+    shutil.copytree(template / "home", folder / "home", symlinks=True)
+    names = [f"test_{uuid4().hex[:12]}" for _ in TEMPLATES]
+    administer(postgres, *(f"create database {new} template {old}" for new, old in zip(names, TEMPLATES, strict=True)))
+    try:
+        with settings_for(folder, *map(postgres.url, names), LOOKBACK_WINDOWS=LOOKBACK, **values) as settings:
+            first_run = json.loads((template / FIRST_RUN).read_text())
+            yield Platform(settings, VersionStore(settings.resolved_store_url), first_run)
+    finally:
+        administer(postgres, *(f"drop database {name} with (force)" for name in names))
+
+
+@contextmanager
+def new_platform(postgres: EmbeddedServer, folder: Path, static_encoder: Path, **values: object) -> Iterator[Platform]:
+    """The same, made on the spot: where `values` have a say in the first run."""
+    with fresh_databases(postgres) as new_database:
+        urls = new_database(), new_database()
+        with settings_for(folder, *urls, LOOKBACK_WINDOWS=LOOKBACK, **values) as settings:
+            first_run = _first_run(settings, static_encoder)
+            yield Platform(settings, VersionStore(settings.resolved_store_url), first_run)
+
+
+def _first_run(settings: Settings, static_encoder: Path) -> dict[str, Any]:
+    settings.home.mkdir()
+    (settings.home / "encoders").symlink_to(static_encoder.parent)
+    call("marketplace", "create", "--weeks", str(WEEKS), "--bids", "3000")
+    result: dict[str, Any] = call_json("run")
+    return result
+
+
+def _template(postgres: EmbeddedServer, static_encoder: Path) -> Path:
+    """The folder of the platform that others are copied from, made by whichever worker is first; nobody is connected to it."""
+    folder = postgres.folder.parent / "platform"
+    with (postgres.folder.parent / "platform.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / FIRST_RUN).exists():
+            folder.mkdir()
+            with settings_for(folder, *map(postgres.url, TEMPLATES), LOOKBACK_WINDOWS=LOOKBACK) as settings:
+                result = _first_run(settings, static_encoder)
+            hermits = (f"alter database {name} with allow_connections false" for name in TEMPLATES)
+            listed = ", ".join(f"'{name}'" for name in TEMPLATES)
+            leave = f"select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname in ({listed})"
+            administer(postgres, *hermits, leave)
+            (folder / FIRST_RUN).write_text(json.dumps(result))
+    return folder

@@ -16,14 +16,14 @@ from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.instance import open_instance
 from bid_assets.versions.deployments import State, active_model, history
 from bid_assets.versions.manifest import InputRef
-from bid_assets_tests.platforms import Platform, call, call_json, execute, make, small_platform
+from bid_assets_tests.platforms import Platform, call, call_json, execute, make, new_platform
 
 JUDGED = ["trained_model", "feature_importances", "metrics_report", "deployment"]
 
 
 @pytest.fixture(scope="module")
 def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with small_platform(postgres, tmp_path_factory.mktemp("approval"), static_encoder, APPROVAL="manual") as made:
+    with new_platform(postgres, tmp_path_factory.mktemp("approval"), static_encoder, APPROVAL="manual") as made:
         yield made
 
 

@@ -230,7 +230,8 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 def _floats(values: pa.Array) -> Matrix:
     """Float32 with NaN for null and for what is not finite."""
     floats = pc.cast(values, pa.float32()) if not pa.types.is_floating(values.type) else values
-    numbers = np.array(floats.to_numpy(zero_copy_only=False), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        numbers = np.array(floats.to_numpy(zero_copy_only=False), dtype=np.float32)
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
 
