@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         None, description="The application's PostgreSQL (`postgresql://...`); unset: the embedded server."
     )
     dagster_db_url: str | None = Field(None, description="PostgreSQL for Dagster's own storage; unset: the embedded server.")
+    prediction_db_url: str | None = Field(
+        None, description="PostgreSQL that remembers predictions; unset: Dagster's if its URL is set, else the embedded server."
+    )
     store_url: str | None = Field(
         None,
         description="The version store: a folder or any fsspec URL such as `s3://bucket/prefix`; unset: `<home>/store`.",
@@ -147,6 +150,13 @@ class Settings(BaseSettings):
         60, ge=1, description="Pause after a failed run of the loop; it doubles with each failure."
     )
     max_attempts: int = Field(5, ge=1, description="After so many failures in a row the loop gives up, and says so.")
+
+    prediction_log_max_rows: int = Field(
+        100_000, ge=1, description="Predictions of one process that wait for the database; what comes beyond is not remembered."
+    )
+    prediction_retention_days: int = Field(
+        400, ge=15, le=36_500, description="Whole days of predictions that are older than this leave the database."
+    )
 
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")
 

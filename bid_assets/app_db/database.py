@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 APP_DATABASE = "bid_assets_app"
 DAGSTER_DATABASE = "bid_assets_dagster"
+PREDICTION_DATABASE = "bid_assets_predictions"
 RELAXED = "&options=-csynchronous_commit%3Doff"
 """Thousands of small commits, each of which would wait for the disk. If the machine dies, the last half second of Dagster's
 events may be lost, never their consistency; versions and lineage are in the store."""
@@ -30,6 +31,12 @@ def dagster_db_url(settings: Settings) -> str:
     if settings.dagster_db_url:
         return libpq_url(settings.dagster_db_url)
     return _embedded_url(settings, DAGSTER_DATABASE) + RELAXED
+
+
+def prediction_db_url(settings: Settings) -> str:
+    """The libpq URL of the database that remembers predictions: one of its own, Dagster's, or the embedded server's."""
+    url = settings.prediction_db_url or settings.dagster_db_url
+    return libpq_url(url) if url else _embedded_url(settings, PREDICTION_DATABASE)
 
 
 def libpq_url(url: str) -> str:

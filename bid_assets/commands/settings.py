@@ -8,7 +8,7 @@ from rich.table import Table
 from bid_assets.commands.console import console
 from bid_assets.settings import Settings, get_settings
 
-SECRET = ("app_db_url", "dagster_db_url")
+SECRET = ("app_db_url", "dagster_db_url", "prediction_db_url")
 
 
 def show_settings(*, markdown: bool) -> None:
