@@ -336,6 +336,47 @@ def report(version: str | None, partition: str | None, output: Path | None, open
     report_command(version, partition, output, open_it=open_it)
 
 
+@main.group()
+def keys() -> None:
+    """API keys of the prediction service. With the first one, every request needs one."""
+
+
+@keys.command("create", epilog=example("bid-assets keys create autobidder --scope predict"))
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    default=("predict",),
+    show_default=True,
+    type=click.Choice(["predict", "admin"]),
+    help="What it may do; `admin` includes `predict`. Several may be given.",
+)
+def keys_create(name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key and print it, this once."""
+    from bid_assets.commands.keys import create
+
+    create(name, scopes)
+
+
+@keys.command("list", epilog=example("bid-assets keys list --json"))
+@JSON
+def keys_list(as_json: bool) -> None:
+    """Who has a key, and for what."""
+    from bid_assets.commands.keys import list_keys
+
+    list_keys(as_json=as_json)
+
+
+@keys.command("revoke", epilog=example("bid-assets keys revoke autobidder"))
+@click.argument("name")
+def keys_revoke(name: str) -> None:
+    """Refuse a key (by name or id) from now on; services that run do so within a second."""
+    from bid_assets.commands.keys import revoke
+
+    revoke(name)
+
+
 @main.command(epilog=example("bid-assets up --port 3000"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that the web server listens on.")
 @click.option("--port", default=3000, show_default=True, help="Port of the web server.")

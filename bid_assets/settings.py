@@ -157,10 +157,18 @@ class Settings(BaseSettings):
     prediction_retention_days: int = Field(
         400, ge=15, le=36_500, description="Whole days of predictions that are older than this leave the database."
     )
+    api_keys: Path | None = Field(
+        None, description="File of the prediction service's API keys (hashes only); unset: `<home>/api_keys.json`."
+    )
+    serving_rate_limit: float | None = Field(
+        None, gt=0, description="Requests that a key may make in a second, of each worker process; unset: any number."
+    )
+    serving_max_body_bytes: int = Field(8 << 20, ge=1, description="Larger bodies of requests are refused.")
+    serving_timeout_seconds: float = Field(10, gt=0, description="A request that takes longer is answered with 503.")
 
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")
 
-    @field_validator("home", "postgres_data")
+    @field_validator("home", "postgres_data", "api_keys")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
@@ -184,6 +192,11 @@ class Settings(BaseSettings):
     def resolved_store_url(self) -> str:
         """The version store's URL, with the default filled in."""
         return self.store_url or str(self.home / "store")
+
+    @property
+    def resolved_api_keys(self) -> Path:
+        """The file of API keys, with the default filled in."""
+        return self.api_keys or self.home / "api_keys.json"
 
 
 @lru_cache(maxsize=1)
