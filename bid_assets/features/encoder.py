@@ -44,6 +44,8 @@ class CachedEncoder:
 
     def __init__(self, model: TextModel, caches: Path) -> None:
         self.model = model
+        self.hits = self.misses = 0
+        """Texts that were known when they were looked up, and those that had to be encoded."""
         self._caches = caches
 
     @property
@@ -85,7 +87,10 @@ class CachedEncoder:
     def _distinct(self, texts: list[str]) -> Vectors:
         """Look all of them up; encode those that are new. What is kept counts: another process may have been quicker."""
         vectors, known = self._cache.lookup(texts)
-        if not known.all():
+        found = int(known.sum())
+        self.hits += found
+        self.misses += len(texts) - found
+        if found < len(texts):
             new = [texts[row] for row in np.flatnonzero(~known)]
             self._cache.store(new, self.model.vectors(new))
             vectors[~known], _ = self._cache.lookup(new)

@@ -77,6 +77,13 @@ def test_a_text_is_encoded_once_however_often_it_comes(tmp_path: Path) -> None:
     assert again.to_pylist() == [first[4].as_py(), first[0].as_py()]
 
 
+def test_texts_found_and_texts_encoded_are_counted(tmp_path: Path) -> None:
+    encoder = CachedEncoder(Counting(), tmp_path)
+    encoded(encoder, ["a", "b", "a", None])
+    encoded(encoder, ["a", "c"])
+    assert (encoder.hits, encoder.misses) == (1, 3)
+
+
 def test_a_text_is_encoded_once_across_slices(tmp_path: Path) -> None:
     model = Counting()
     numbers = [f"text {row % 1500}" for row in range(3 * SLICE)]
