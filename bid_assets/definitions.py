@@ -9,6 +9,7 @@ from bid_assets.assets.deployment import deployment_asset
 from bid_assets.assets.features import feature_assets
 from bid_assets.assets.model import model_assets
 from bid_assets.assets.model_card import model_card_asset
+from bid_assets.assets.predictions import predictions_asset
 from bid_assets.assets.raw import raw_assets
 from bid_assets.assets.report import report_asset
 from bid_assets.assets.search import search_asset
@@ -27,6 +28,7 @@ def build_defs(settings: Settings | None = None, store: VersionStore | None = No
     return dg.Definitions(
         assets=[
             raw_assets(settings),
+            predictions_asset(settings),
             *feature_assets(settings),
             dataset_asset(settings),
             search_asset(settings),

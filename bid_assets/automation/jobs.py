@@ -6,12 +6,13 @@ import warnings
 
 import dagster as dg
 
+from bid_assets.assets.predictions import RAW_PREDICTIONS
 from bid_assets.automation.run_history import DECIDING, KIND_TAG, REFRESHED, Kind
 
 # `close_window` has assets of both policies; it is only ever started for one window, where policies say nothing.
 warnings.filterwarnings("ignore", message=r"Asset job \S+ materializes assets with varying BackfillPolicies")
 
-REFRESH, RETRAINING, CLOSING = "refresh_windows", "retrain", "close_window"
+REFRESH, RETRAINING, CLOSING, PREDICTIONS = "refresh_windows", "retrain", "close_window", "read_predictions"
 
 
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
@@ -33,5 +34,10 @@ def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
             Kind.CLOSING,
             [*REFRESHED, *DECIDING],
             "A window that has ended: its final versions, and a retraining.",
+        ),
+        dg.define_asset_job(
+            PREDICTIONS,
+            selection=dg.AssetSelection.assets(RAW_PREDICTIONS),
+            description="What the service has predicted; not a part of the loop.",
         ),
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 
-from bid_assets.automation.jobs import CLOSING, REFRESH
+from bid_assets.app_db.database import DatabaseUnreachable, prediction_db_url
+from bid_assets.assets.predictions import RAW_PREDICTIONS
+from bid_assets.automation.jobs import CLOSING, PREDICTIONS, REFRESH
 from bid_assets.automation.refreshing import plan
 from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG
 from bid_assets.features.families import families
@@ -16,13 +18,14 @@ from bid_assets.versions.store import VersionStore
 from bid_assets.windows import Cadence, TimeRange, as_utc
 
 NIGHTLY = "0 2 * * *"
+NIGHTLY_PREDICTIONS = "30 2 * * *"
 CLOSE = {Cadence.WEEKLY: "15 0 * * 1", Cadence.DAILY: "15 0 * * *"}
 """A quarter of an hour after a window has ended: what was committed late is there by then."""
 
 
 def schedules(settings: Settings, store: VersionStore) -> list[dg.ScheduleDefinition]:
     """All schedules, in UTC; they are on as soon as a daemon runs."""
-    return [_nightly(settings, store), _closing(settings, store)]
+    return [_nightly(settings, store), _closing(settings, store), _predictions(settings, store)]
 
 
 def _nightly(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
@@ -73,6 +76,39 @@ def _closing(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
         )
 
     return close_window_schedule
+
+
+def _predictions(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        job_name=PREDICTIONS,
+        cron_schedule=NIGHTLY_PREDICTIONS,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Reads the predictions of the open window, and of those that have ended since they were read.",
+    )
+    def nightly_predictions(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from bid_assets.prediction_db.reader import open_predictions
+
+        now, cadence = _time_of(context), settings.cadence
+        try:
+            with open_predictions(prediction_db_url(settings)) as predictions:
+                oldest, _ = predictions.ends()
+        except DatabaseUnreachable as error:
+            return dg.SkipReason(f"{error}; what is missed tonight is read the next night")
+        if oldest is None:
+            return dg.SkipReason("no prediction has been remembered yet")
+        newest_read = max(store.partitions(RAW_PREDICTIONS), default=cadence.key(oldest))
+        # one that ended yesterday is read again in any case: somebody may have read the open one since
+        first = max(min(newest_read, cadence.key(now - timedelta(days=2))), cadence.key(max(oldest, settings.first_moment)))
+        keys = cadence.keys(TimeRange(cadence.window(first).start, cadence.window(cadence.key(now)).end))
+        night = f"the night of {now:%Y-%m-%d}"
+        return dg.RunRequest(
+            run_key=night,
+            partition_key=keys[0] if len(keys) == 1 else None,
+            tags={REASON_TAG: night, **(partition_tags(keys) if len(keys) > 1 else {})},
+        )
+
+    return nightly_predictions
 
 
 def _time_of(context: dg.ScheduleEvaluationContext) -> datetime:

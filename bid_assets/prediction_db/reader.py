@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from bid_assets.prediction_db.connection import Connection
-from bid_assets.prediction_db.tables import COLUMNS, MODEL_FEATURES, PREDICTIONS, days, exist
+from bid_assets.prediction_db.tables import COLUMNS, MODEL_FEATURES, PREDICTIONS, exist
 from bid_assets.windows import TimeRange
 
 
@@ -25,17 +25,12 @@ class Predictions:
         self.present = exist(connection)
         """Whether any prediction was ever to be remembered; without, everything else here is empty."""
 
-    def kept_since(self) -> datetime | None:
-        """The start of the oldest day that is there; None where there is none."""
-        found = days(self._connection) if self.present else []
-        return datetime.combine(found[0][1], time(), UTC) if found else None
-
-    def newest(self) -> datetime | None:
-        """The time of the newest prediction."""
+    def ends(self) -> tuple[datetime | None, datetime | None]:
+        """The times of the oldest and of the newest prediction."""
         if not self.present:
-            return None
-        newest: datetime | None = self._connection.fetch(f"SELECT max(at) AS at FROM {PREDICTIONS}")["at"][0].as_py()
-        return newest and newest.astimezone(UTC)
+            return None, None
+        [row] = self._connection.fetch(f"SELECT min(at) AS oldest, max(at) AS newest FROM {PREDICTIONS}").to_pylist()
+        return row["oldest"] and row["oldest"].astimezone(UTC), row["newest"] and row["newest"].astimezone(UTC)
 
     def feature_names(self, span: TimeRange) -> dict[str, list[str]]:
         """Of each model version that predicted in `span`: the names of the numbers in `features`."""

@@ -36,7 +36,7 @@ def url(new_database: Callable[[], str]) -> str:
 
 @pytest.fixture
 def settings(url: str, tmp_path: Path) -> Iterator[Settings]:
-    with settings_for(tmp_path, url, url, PREDICTION_DB_URL=url) as made:
+    with settings_for(tmp_path, url, url, PREDICTION_DB_URL=url, PREDICTION_RETENTION_DAYS=36_500) as made:
         yield made
 
 
