@@ -79,7 +79,7 @@ def test_a_text_is_encoded_once_however_often_it_comes(tmp_path: Path) -> None:
 
 def test_texts_found_and_texts_encoded_are_counted(tmp_path: Path) -> None:
     encoder = CachedEncoder(Counting(), tmp_path)
-    encoded(encoder, ["a", "b", "a", None])
+    encoder.encode(pa.array(["a", "b", "a", None]))
     encoded(encoder, ["a", "c"])
     assert (encoder.hits, encoder.misses) == (1, 3)
 
