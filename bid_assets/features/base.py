@@ -93,6 +93,8 @@ class FeatureFamily:
             fields.append(field)
             arrays.append(values if values.type == field.type else pc.cast(values, field.type))
         table = pa.table(arrays, schema=pa.schema(fields))
+        if table.num_rows < 2:
+            return table
         time = microseconds(table[self.time_column])
         order = order_of(np.zeros_like(time), time, table[self.key])
         return table if (np.diff(order) > 0).all() else table.take(pa.array(order))

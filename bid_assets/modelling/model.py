@@ -8,6 +8,7 @@ XGBoost is imported when the first row is scored. How a model comes to be is in 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,18 @@ import pyarrow as pa
 
 from bid_assets.modelling import linear, preprocess
 from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration
+from bid_assets.modelling.encode_rows import Row, RowEncoder
 from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.trees import FEW, PlainTrees
 
 if TYPE_CHECKING:
     import xgboost as xgb
 
 BASE = "(base)"
 """Name of the last column of `contributions`: what the model says before it has looked at any feature."""
+
+PROBABILITY_OF_NOTHING = "probability_of_nothing"
+"""Name of the canned prediction among a model's facts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +74,14 @@ class BidSuccessModel:
         """The same of rows that are encoded already, shape (rows, len(feature_names))."""
         return self.calibration.probability(self._log_odds_of(matrix))
 
+    def probability_of_nothing(self) -> float:
+        """What it says of a bid of which nothing is known: a canned prediction, to be the same wherever it is loaded."""
+        return float(self.probability_of(self.matrix_of([{}]))[0])
+
+    def matrix_of(self, rows: Sequence[Row]) -> preprocess.Matrix:
+        """Rows that are plain values by column name, encoded. Raises `WrongColumns`, which names the column."""
+        return self._row_encoder(rows)
+
     def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """What the model says before it is calibrated, shape (rows,)."""
         return self._log_odds_of(preprocess.encode(table, self.encodings))
@@ -75,7 +89,10 @@ class BidSuccessModel:
     def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
-        log_odds = self._booster.inplace_predict(matrix, predict_type="margin", missing=np.nan).astype(np.float64)
+        if len(matrix) <= FEW:
+            log_odds = self._plain_trees.log_odds(matrix).astype(np.float64)
+        else:
+            log_odds = self._booster.inplace_predict(matrix, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
             log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
         return np.asarray(log_odds, dtype=np.float64)
@@ -131,6 +148,7 @@ class BidSuccessModel:
             "linear_weight": self.linear_weight,
             "linear_features": 0 if self.linear is None else len(self.linear.columns),
             "encoder_fingerprint": self.encoder_fingerprint or "none",
+            PROBABILITY_OF_NOTHING: self.probability_of_nothing(),
             "parameters": self.parameters.as_dict(),
         }
 
@@ -142,5 +160,16 @@ class BidSuccessModel:
         booster.load_model(bytearray(self.trees))
         return booster
 
+    @cached_property
+    def _plain_trees(self) -> PlainTrees:
+        return PlainTrees.of(self._booster)
+
+    @cached_property
+    def _row_encoder(self) -> RowEncoder:
+        return RowEncoder(self.encodings)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_booster"}
+        return {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
+
+
+_MADE_WHEN_ASKED = ("_booster", "_plain_trees", "_row_encoder")

@@ -7,10 +7,8 @@ column gives. A value that training has not kept is 0 in all of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +36,6 @@ class Numbers:
         """The column as a matrix of shape (rows, len(names))."""
         return _floats(values)[:, None]
 
-    def put(self, value: Any, into: Matrix) -> None:
-        """One value that is not missing, as its part of a row."""
-        if isinstance(value, str):
-            raise TypeError("a number is wanted")
-        if np.isfinite(value):
-            with np.errstate(over="ignore"):
-                into[0] = value
-            if not np.isfinite(into[0]):
-                into[0] = np.nan
-
     def digest(self) -> bytes:
         """SHA-256 of everything that decides how a column is encoded."""
         return hashlib.sha256(f"numbers\0{self.column}".encode()).digest()
@@ -74,20 +62,6 @@ class Vocabulary:
         matrix[rows[found >= 0], found[found >= 0]] = 1.0
         matrix[values.is_null().to_numpy(False)] = np.nan
         return matrix
-
-    def put(self, value: Any, into: Matrix) -> None:
-        """One value that is not missing, as its part of a row."""
-        one = isinstance(value, str)
-        if one != (kind(self.type) == "text"):
-            raise TypeError("a text is wanted" if not one else "a list of texts is wanted")
-        into[:] = 0.0
-        for item in [value] if one else value:
-            if item in self._places:
-                into[self._places[item]] = 1.0
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {value: place for place, value in enumerate(self.values)}
 
     def digest(self) -> bytes:
         """SHA-256 of everything that decides how a column is encoded."""
@@ -118,14 +92,6 @@ class Components:
             matrix[start + np.flatnonzero(present)] = (vectors - self.mean) @ self.axes.T
         return matrix
 
-    def put(self, value: Any, into: Matrix) -> None:
-        """One value that is not missing, as its part of a row."""
-        vector = np.asarray(value, dtype=np.float32)
-        if vector.shape != self.mean.shape:
-            raise ValueError(f"{len(self.mean)} numbers are wanted")
-        if np.isfinite(vector).all():
-            into[:] = ((vector[None, :] - self.mean) @ self.axes.T)[0]
-
     def digest(self) -> bytes:
         """SHA-256 of everything that decides how a column is encoded."""
         shape = f"components\0{self.column}\0{self.axes.shape}\0"
@@ -137,6 +103,10 @@ Encoding = Numbers | Vocabulary | Components
 
 class WrongColumns(ValueError):
     """A table does not have the columns that a model was trained on, or has them with another kind of value."""
+
+    def __init__(self, message: str, column: str | None = None) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedding_components: int) -> tuple[Encoding, ...]:
@@ -174,26 +144,6 @@ def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:
     for encoding in encodings:
         width = len(encoding.names)
         matrix[:, start : start + width] = encoding.encode(_array(table[encoding.column]))
-        start += width
-    return matrix
-
-
-def encode_rows(rows: Sequence[Mapping[str, Any]], encodings: Sequence[Encoding]) -> Matrix:
-    """As `encode`, of rows that are plain values by column name: without Arrow, for one row at a time. Absent is missing.
-
-    Raises `WrongColumns` that names the column of a value of another kind.
-    """
-    matrix = np.full((len(rows), sum(len(encoding.names) for encoding in encodings)), np.nan, dtype=np.float32)
-    start = 0
-    for encoding in encodings:
-        width = len(encoding.names)
-        for number, row in enumerate(rows):
-            value = row.get(encoding.column)
-            if value is not None:
-                try:
-                    encoding.put(value, matrix[number, start : start + width])
-                except (TypeError, ValueError) as error:
-                    raise WrongColumns(f"column {encoding.column!r} is {encoding.type}, not {value!r:.60}: {error}") from None
         start += width
     return matrix
 

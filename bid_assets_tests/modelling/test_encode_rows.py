@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.modelling import preprocess
+from bid_assets.modelling.encode_rows import RowEncoder
 from bid_assets.modelling.model import BidSuccessModel
 
 
 def test_law_a_row_alone_is_encoded_as_in_its_table(model: BidSuccessModel, dataset: pa.Table) -> None:
     rows = dataset.select(model.feature_schema.names).slice(0, 300)
     whole = preprocess.encode(rows, model.encodings)
-    alone = np.concatenate([preprocess.encode_rows([row], model.encodings) for row in rows.to_pylist()])
+    alone = np.concatenate([model.matrix_of([row]) for row in rows.to_pylist()])
     assert np.array_equal(whole, alone, equal_nan=True)
 
 
@@ -24,15 +25,15 @@ def test_law_any_number_is_encoded_alike(value: float | None) -> None:
     encoding = preprocess.Numbers("n", pa.float64())
     table = pa.table({"n": pa.array([None if value is None else float(value)], pa.float64())})
     expected = preprocess.encode(table, [encoding])
-    assert np.array_equal(preprocess.encode_rows([{"n": value}], [encoding]), expected, equal_nan=True)
+    assert np.array_equal(RowEncoder([encoding])([{"n": value}]), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("value", ["text", ["a"], {"a": 1}])
 def test_a_value_of_another_kind_is_refused_by_name(value: object) -> None:
     with pytest.raises(preprocess.WrongColumns, match="column 'n' is double"):
-        preprocess.encode_rows([{"n": value}], [preprocess.Numbers("n", pa.float64())])
+        RowEncoder([preprocess.Numbers("n", pa.float64())])([{"n": value}])
 
 
 def test_a_text_where_a_list_is_wanted_is_refused() -> None:
     with pytest.raises(preprocess.WrongColumns, match="a list of texts is wanted"):
-        preprocess.encode_rows([{"s": "sql"}], [preprocess.Vocabulary("s", pa.list_(pa.string()), ("sql",))])
+        RowEncoder([preprocess.Vocabulary("s", pa.list_(pa.string()), ("sql",))])([{"s": "sql"}])

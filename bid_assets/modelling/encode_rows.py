@@ -1,0 +1,109 @@
+"""As `preprocess.encode`, of rows that are plain values by column name: no Arrow, and twenty times faster for one row.
+
+What a value becomes is the same, bit for bit; a law of the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Numbers, Vocabulary, WrongColumns, kind
+
+Row = Mapping[str, Any]
+
+_NO_NUMBERS = (str, list, tuple, dict, bytes)
+
+
+class RowEncoder:
+    """Encodes rows for one model; made once, since it looks up where each column goes."""
+
+    def __init__(self, encodings: Sequence[Encoding]) -> None:
+        starts = np.cumsum([0, *(len(encoding.names) for encoding in encodings)]).tolist()
+        placed = list(zip(encodings, starts, starts[1:], strict=False))
+        self._width = starts[-1]
+        self._numbers = [encoding for encoding in encodings if isinstance(encoding, Numbers)]
+        self._number_columns = [encoding.column for encoding in self._numbers]
+        self._number_places = np.array(
+            [start for encoding, start, _ in placed if isinstance(encoding, Numbers)], dtype=np.int64
+        )
+        self._words = [
+            (encoding, start, end, {word: start + place for place, word in enumerate(encoding.values)})
+            for encoding, start, end in placed
+            if isinstance(encoding, Vocabulary)
+        ]
+        self._vectors = [(encoding, start, end) for encoding, start, end in placed if isinstance(encoding, Components)]
+
+    def __call__(self, rows: Sequence[Row]) -> Matrix:
+        """The matrix of shape (rows, all names). Absent and None are missing.
+
+        Raises `WrongColumns` that names the column of a value of another kind.
+        """
+        matrix = np.full((len(rows), self._width), np.nan, dtype=np.float32)
+        for row, into in zip(rows, matrix, strict=True):
+            into[self._number_places] = self._floats(row)
+            for words, start, end, places in self._words:
+                if (value := row.get(words.column)) is not None:
+                    into[start:end] = 0.0
+                    for word in _words_of(words, value):
+                        if (place := places.get(word)) is not None:
+                            into[place] = 1.0
+            for components, start, end in self._vectors:
+                if (value := row.get(components.column)) is not None:
+                    _reduce(components, value, into[start:end])
+        return matrix
+
+    def _floats(self, row: Row) -> Matrix:
+        values = [row.get(column) for column in self._number_columns]
+        try:
+            if any(isinstance(value, _NO_NUMBERS) for value in values):
+                raise TypeError
+            numbers = np.array(values, dtype=np.float64)  # None becomes NaN
+        except (TypeError, ValueError, OverflowError):
+            numbers = np.array([_number(*each) for each in zip(self._numbers, values, strict=True)], dtype=np.float64)
+        with np.errstate(over="ignore"):
+            floats = numbers.astype(np.float32)
+        floats[~np.isfinite(floats)] = np.nan
+        return floats
+
+
+def _number(encoding: Numbers, value: Any) -> float:
+    """One value, or the error that names its column."""
+    if value is None:
+        return math.nan
+    try:
+        if isinstance(value, _NO_NUMBERS):
+            raise TypeError("a number is wanted")
+        return float(value)
+    except OverflowError:
+        return math.nan
+    except (TypeError, ValueError) as error:
+        raise _wrong(encoding, value, error) from None
+
+
+def _words_of(encoding: Vocabulary, value: Any) -> Sequence[Any]:
+    one = kind(encoding.type) == "text"
+    if one != isinstance(value, str) or not isinstance(value, str | list | tuple):
+        raise _wrong(encoding, value, "a text is wanted" if one else "a list of texts is wanted")
+    words = [value] if one else value
+    if not all(word is None or isinstance(word, str) for word in words):
+        raise _wrong(encoding, value, "a list of texts is wanted")
+    return words
+
+
+def _reduce(encoding: Components, value: Any, into: Matrix) -> None:
+    try:
+        vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _wrong(encoding, value, error) from None
+    if vector.shape != encoding.mean.shape:
+        raise _wrong(encoding, value, f"{len(encoding.mean)} numbers are wanted")
+    if np.isfinite(vector).all():
+        into[:] = ((vector[None, :] - encoding.mean) @ encoding.axes.T)[0]
+
+
+def _wrong(encoding: Encoding, value: Any, error: Exception | str) -> WrongColumns:
+    return WrongColumns(f"column {encoding.column!r} is {encoding.type}, not {value!r:.60}: {error}", encoding.column)
