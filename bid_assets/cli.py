@@ -377,14 +377,34 @@ def keys_revoke(name: str) -> None:
     revoke(name)
 
 
-@main.command(epilog=example("bid-assets up --port 3000"))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the web server listens on.")
+@main.command(epilog=example("bid-assets up --port 3000 --service-port 8000"))
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address that web server and prediction service listen on."
+)
 @click.option("--port", default=3000, show_default=True, help="Port of the web server.")
-def up(host: str, port: int) -> None:
-    """Dagster's web server and daemon, with the databases that they need. Ctrl-C stops everything."""
+@click.option("--service-port", default=8000, show_default=True, help="Port of the prediction service.")
+def up(host: str, port: int, service_port: int) -> None:
+    """Dagster's web server and daemon, the prediction service, and the databases that they need. Ctrl-C stops everything."""
     from bid_assets.commands.up import up as up_command
 
-    sys.exit(up_command(host, port))
+    sys.exit(up_command(host, port, service_port))
+
+
+@main.command(epilog=example("bid-assets serve --port 8000", "bid-assets serve --host 0.0.0.0 --workers 2"))
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; any other than loopback needs API keys."
+)
+@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that answer.")
+def serve(host: str, port: int, workers: int) -> None:
+    """The prediction service alone: the probability that a bid will succeed, from the active model, over HTTP.
+
+    It follows the deployment history: what `up`, `approve` or `rollback` makes active answers within two seconds. /docs describes
+    the endpoints.
+    """
+    from bid_assets.commands.serve import serve as serve_command
+
+    serve_command(host, port, workers)
 
 
 @main.command(epilog=example("bid-assets status --json"))

@@ -83,6 +83,8 @@ class Loop:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     port: int = 0
     """Of the web server."""
+    service_port: int = 0
+    """Of the prediction service."""
 
     @property
     def store(self) -> VersionStore:
@@ -99,8 +101,15 @@ class Loop:
         return process
 
     def up(self) -> subprocess.Popen[bytes]:
-        self.port = free_port()
-        return self.start(str(Path(sys.executable).with_name("bid-assets")), "up", "--port", str(self.port))
+        self.port, self.service_port = free_port(), free_port()
+        return self.start(
+            str(Path(sys.executable).with_name("bid-assets")),
+            "up",
+            "--port",
+            str(self.port),
+            "--service-port",
+            str(self.service_port),
+        )
 
     def stop(self) -> None:
         for process in self.processes:

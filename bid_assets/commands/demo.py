@@ -25,6 +25,7 @@ from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import Cadence, utc_now
 
+_REASONS = 5
 _WEEKS_TO_PLAY = 8
 """The demo's market ends so long before the present, so that it can be played on."""
 
@@ -50,6 +51,8 @@ def demo(*, bids: int, weeks: int) -> None:
     console.rule("What it was made from")
     model = store.manifest(active.model.asset, active.model.partition, active.model.version)
     console.print(lineage_tree(lineage.upstream(store, model)))
+    console.rule("What it says of a bid, and why")
+    console.print(one_prediction(store, settings, active))
     console.print(_next_steps(active, time.monotonic() - started))
 
 
@@ -94,6 +97,36 @@ def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Tab
     return table
 
 
+def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
+    """The window's last bid, asked about as the prediction service would be at the moment when it was made."""
+    from bid_assets.serving.explanation import explanation
+    from bid_assets.serving.online import OnlineFeatures
+    from bid_assets.serving.requests import BidToBe
+    from bid_assets.serving.scorer import Scorer
+
+    heads = store.heads("raw_bids", [active.model.partition])
+    asked = WindowedTable(store, "raw_bids", [active.model.partition], heads).read().sort_by("submitted_at").to_pylist()[-1]
+    online, scorer = OnlineFeatures(settings), Scorer.load(store, active.model)
+    bid = BidToBe(
+        asked["profile_id"],
+        asked["job_id"],
+        bid_text=asked["generated_bid_text"],
+        amount=asked["amount"],
+        settings=asked["bid_settings_snapshot"],
+        at=asked["submitted_at"],
+    )
+    features = online.features([bid]).table
+    online.close()
+    chance, why = scorer.model.predict(features)[0], explanation(scorer, features)
+    table = Table("what moved it most", title_justify="left")
+    table.title = (
+        f"A bid of {bid.profile_id} on {bid.job_id}: {chance:.1%} ({'bid' if chance >= scorer.threshold else 'do not bid'})"
+    )
+    for each in why.contributions[:_REASONS]:
+        table.add_row(each.words)
+    return table
+
+
 def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
     return dict(orjson.loads(store.fetch(manifest).read_bytes()))
 
@@ -101,7 +134,7 @@ def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
 def _next_steps(active: ActiveModel, seconds: float) -> Panel:
     return Panel(
         f"Done in {seconds:.0f} s. What next:\n\n"
-        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]       the asset graph, runs and plots in the browser\n"
+        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]       the asset graph in the browser, and predictions over HTTP\n"
         "  [bold]bid-assets marketplace play --speed 7[/bold]         in another terminal: the market goes on, watch the loop turn\n"
         f"  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         f"  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"

@@ -1,4 +1,4 @@
-"""`bid-assets up`: code server, web server and daemon over this folder's code and databases, until Ctrl-C."""
+"""`bid-assets up`: code server, web server, daemon and prediction service over this folder's code and databases, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 from bid_assets.app_db.database import app_db_url, dagster_db_url
 from bid_assets.commands.console import console, notes
 from bid_assets.instance import dagster_home, open_instance, state_folder
+from bid_assets.serving.keys import KeyRing, refuse_open_door
 from bid_assets.settings import Settings, get_settings
 from bid_assets.supervisor import Part, PartGivenUp, Supervisor, rotating_log
 
@@ -36,10 +37,12 @@ _LOADED = (
 )
 
 
-def up(host: str, port: int) -> int:
+def up(host: str, port: int, service_port: int) -> int:
     """Run all parts until Ctrl-C or SIGTERM; the exit code. 1 where a part could not be kept running."""
     settings = get_settings()
     refuse_taken(host, port)
+    refuse_taken(host, service_port, "--service-port")
+    refuse_open_door(host, KeyRing(settings.resolved_api_keys))
     keep_databases(settings)  # first, so that their errors are the first thing to be read
     log_file = settings.home / "logs" / "up.log"
     log = rotating_log(log_file)
@@ -54,10 +57,11 @@ def up(host: str, port: int) -> int:
         notes.print(f"{part} {line}. Its log: {log_file}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with tempfile.TemporaryDirectory(prefix="bid_assets-") as sockets:
-        supervisor = Supervisor(parts(Path(sockets) / "code", host, port), environment(settings), dagster_home(), heard, report)
+        all_parts = [*parts(Path(sockets) / "code", host, port), prediction_service(host, service_port)]
+        supervisor = Supervisor(all_parts, environment(settings), dagster_home(), heard, report)
         with stopping_on_signals():
             try:
-                run(supervisor, settings, host, port, log_file)
+                run(supervisor, settings, host, port, service_port, log_file)
             except PartGivenUp as error:
                 log.info("[up] %s", error)
                 notes.print(f"Given up: {error}", style="red", markup=False, highlight=False)
@@ -93,6 +97,12 @@ def parts(code_socket: Path, host: str, port: int) -> list[Part]:
     ]
 
 
+def prediction_service(host: str, port: int) -> Part:
+    """It waits for nobody: until there is a model it says so itself."""
+    program = str(Path(sys.executable).parent / "bid-assets")
+    return Part("prediction service", [program, "serve", "--host", host, "--port", str(port)])
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Ours, with the folders made explicit."""
     return {
@@ -103,7 +113,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def run(supervisor: Supervisor, settings: Settings, host: str, port: int, log_file: Path) -> NoReturn:
+def run(supervisor: Supervisor, settings: Settings, host: str, port: int, service_port: int, log_file: Path) -> NoReturn:
     """Start everything, say when it answers, and look after it for ever."""
     begin = time.monotonic()
     with open_instance() as instance:
@@ -122,7 +132,7 @@ def run(supervisor: Supervisor, settings: Settings, host: str, port: int, log_fi
                         notes.print(f"Run {run_id[:8]} has no process; it is marked as failed.", style="yellow")
             if not answered and answers(host, port):
                 answered = True
-                say_addresses(settings, host, port, log_file, time.monotonic() - begin)
+                say_addresses(settings, host, port, service_port, log_file, time.monotonic() - begin)
             time.sleep(_LOOK_EVERY)
 
 
@@ -150,11 +160,12 @@ def answers(host: str, port: int) -> bool:
     )
 
 
-def say_addresses(settings: Settings, host: str, port: int, log_file: Path, seconds: float) -> None:
+def say_addresses(settings: Settings, host: str, port: int, service_port: int, log_file: Path, seconds: float) -> None:
     """Where everything is."""
     console.print(f"Everything is up after {seconds:.0f} s. Ctrl-C stops it.")
     rows = {
         "Dagster UI": f"http://{_reachable(host)}:{port}",
+        "prediction service": f"http://{_reachable(host)}:{service_port}/docs",
         "application's database": without_password(app_db_url(settings)),
         "Dagster's database": without_password(dagster_db_url(settings)),
         "version store": settings.resolved_store_url,
@@ -170,7 +181,7 @@ def without_password(url: str) -> str:
     return url.replace(f":{parsed.password}@", ":***@", 1) if parsed.password else url
 
 
-def refuse_taken(host: str, port: int) -> None:
+def refuse_taken(host: str, port: int, option: str = "--port") -> None:
     """Raise `OSError` where somebody else listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,7 +189,7 @@ def refuse_taken(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise OSError(
-                f"cannot listen on {host}:{port}: {error.strerror}. Stop what is there, or choose another --port"
+                f"cannot listen on {host}:{port}: {error.strerror}. Stop what is there, or choose another {option}"
             ) from None
 
 

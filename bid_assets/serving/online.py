@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, TIME
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.lookup import Found, Lookup
-from bid_assets.features.base import Encoder, FeatureFamily
+from bid_assets.features.base import FeatureFamily
 from bid_assets.features.encoder import make_encoder
 from bid_assets.features.families import families
 from bid_assets.serving.requests import BidToBe, JobText
@@ -52,7 +52,7 @@ class OnlineFeatures:
         self._cadence = settings.cadence
         self._lookup = Lookup(app_db_url(settings))
         self._back = timedelta(days=max(family.lookback_days for family in families()))
-        self.encoder: Encoder = make_encoder(settings.encoder, settings.home)
+        self.encoder = make_encoder(settings.encoder, settings.home)
 
     def features(self, bids: Sequence[BidToBe]) -> OnlineBatch:
         """The features of `bids`, with four look-ups however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
@@ -105,8 +105,10 @@ class _Rows:
 
     def joined(self, family: FeatureFamily, rows: pa.Table) -> dict[str, pa.Array]:
         """The family's features in the order of the bids."""
-        keys = self._keys if family.key == "bid_id" else self._job_keys
-        index = pc.index_in(keys, value_set=rows[family.key].combine_chunks())
+        keys, there = self._keys if family.key == "bid_id" else self._job_keys, _one(rows[family.key])
+        if there.equals(keys):  # always so for one bid
+            return {feature.name: _one(rows[feature.name]) for feature in family.features}
+        index = pc.index_in(keys, value_set=there)
         return {feature.name: _one(rows[feature.name]).take(index) for feature in family.features}
 
     def missing(self, table: pa.Table) -> list[list[str]]:

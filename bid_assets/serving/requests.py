@@ -35,3 +35,14 @@ class BidToBe:
     """When it would be submitted, aware; None: now."""
     bid_id: str | None = None
     """The application's own id, kept in the log so that the outcome can be joined later."""
+
+
+@dataclass(frozen=True)
+class ReadyFeatures:
+    """Features of a bid that the caller has computed, by column of the training dataset; absent is missing."""
+
+    features: Mapping[str, Any]
+    profile_id: str | None = None
+    """Chooses the model where a canary runs, and is kept in the log, like the ids below."""
+    job_id: str | None = None
+    bid_id: str | None = None

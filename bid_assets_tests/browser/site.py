@@ -58,7 +58,14 @@ def site_over(postgres: EmbeddedServer, folder: Path, static_encoder: Path) -> I
         with log.open("wb") as output:
             # A group of its own, so that nothing of it can be left over; `up` resets the signals itself.
             process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("bid-assets")), "up", "--port", str(port)],
+                [
+                    str(Path(sys.executable).with_name("bid-assets")),
+                    "up",
+                    "--port",
+                    str(port),
+                    "--service-port",
+                    str(free_port()),
+                ],
                 cwd=CHECKOUT,
                 start_new_session=True,
                 stdout=output,

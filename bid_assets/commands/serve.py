@@ -1,0 +1,39 @@
+"""`bid-assets serve`: the prediction service behind uvicorn, in one process or several."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from bid_assets.app_db.database import app_db_url
+from bid_assets.commands.up import refuse_taken
+from bid_assets.serving.keys import KeyRing, refuse_open_door
+from bid_assets.settings import get_settings
+
+GRACE_SECONDS = 10
+"""How long requests may go on after SIGTERM."""
+FIGURES = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client lets several processes keep what they count."""
+
+
+def serve(host: str, port: int, workers: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that are under way are answered, and the prediction log is written."""
+    import uvicorn
+
+    settings = get_settings()
+    refuse_taken(host, port)
+    refuse_open_door(host, KeyRing(settings.resolved_api_keys))
+    app_db_url(settings)  # so that errors of the database are read here, once, and not in every worker
+    with tempfile.TemporaryDirectory(prefix="bid_assets-metrics-") as figures:
+        if workers > 1:
+            os.environ[FIGURES] = figures
+        uvicorn.run(
+            "bid_assets.serving.app:from_environment",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )

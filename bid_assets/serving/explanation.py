@@ -1,0 +1,81 @@
+"""Why a prediction is what it is: what each feature added to the log-odds (SHAP), in words and numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from bid_assets.features.families import families
+from bid_assets.modelling.preprocess import Components
+from bid_assets.serving.scorer import Scorer
+
+_SHOWN_TEXT = 60
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one column of the dataset added, all of its numbers together."""
+
+    feature: str
+    value: Any
+    """As the family gives it; None: missing. An embedding is not repeated: it stands for the text."""
+    log_odds: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`base` and the contributions add up to the log-odds of the probability (before calibration, where that is isotonic)."""
+
+    base: float
+    contributions: list[Contribution]
+    """The largest first."""
+    log_odds: float
+    summary: str
+
+
+def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
+    """Of the one row of a table of features."""
+    names, parts = scorer.model.contributions(table)
+    row, found, start = table.to_pylist()[0], [], 0
+    for encoding in scorer.model.encodings:
+        width = len(encoding.names)
+        added = float(parts[0, start : start + width].sum())
+        value = None if isinstance(encoding, Components) else row[encoding.column]
+        missing = row[encoding.column] is None
+        found.append(Contribution(encoding.column, value, added, _words(encoding.column, value, added, missing=missing)))
+        start += width
+    assert start == len(names) - 1
+    found = sorted((each for each in found if each.log_odds), key=lambda each: -abs(each.log_odds))
+    base = float(parts[0, -1])
+    return Explanation(base, found, base + sum(each.log_odds for each in found), _summary(found))
+
+
+def _words(column: str, value: Any, added: float, *, missing: bool) -> str:
+    meaning = next((feature.meaning for family in families() for feature in family.features if feature.name == column), column)
+    if missing:
+        shown = " is missing"
+    elif value is None:
+        shown = ""
+    else:
+        shown = f" is {_shown(value)}"
+    return f"{column}{shown} ({meaning}): {_effect(added)}"
+
+
+def _shown(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else str(value)
+    return text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 3] + "..."
+
+
+def _effect(added: float) -> str:
+    return f"multiplies the odds of success by {math.exp(added):.2f}"
+
+
+def _summary(found: list[Contribution]) -> str:
+    """The strongest of either direction in a sentence."""
+    up, down = ([each.feature for each in found if each.log_odds * sign > 0][:3] for sign in (1, -1))
+    told = [f"{what} by {', '.join(names)}" for what, names in (("raised most", up), ("lowered most", down)) if names]
+    return "; ".join(told) or "no feature moved it"

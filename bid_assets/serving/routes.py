@@ -1,0 +1,207 @@
+"""The endpoints: JSON to the service's values and back. What is asked of the service is in `service`, the shapes in `schemas`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import TypeAdapter
+
+from bid_assets.serving import schemas
+from bid_assets.serving.model_facts import model_facts
+from bid_assets.serving.online import OnlineBatch
+from bid_assets.serving.problems import Refused
+from bid_assets.serving.service import Answer, PredictionService
+
+T = TypeVar("T")
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"model": schemas.ProblemOut, "description": "No valid API key."},
+    403: {"model": schemas.ProblemOut, "description": "The key lacks the scope."},
+    413: {"model": schemas.ProblemOut, "description": "The body is too large."},
+    422: {"model": schemas.ProblemOut, "description": "The body is not what it must be; `fields` names what is wrong."},
+    429: {"model": schemas.ProblemOut, "description": "Too many requests of this key."},
+    503: {"model": schemas.ProblemOut, "description": "No model is loaded, the database does not answer, or time has run out."},
+}
+ADMIN_PATHS = ("/reload",)
+OPEN_PATHS = ("/health", "/ready")
+
+router = APIRouter(responses=PROBLEMS)
+
+_FEATURES: TypeAdapter[schemas.FeaturesIn] = TypeAdapter(schemas.FeaturesIn)
+_FEATURES_BATCH: TypeAdapter[schemas.FeaturesBatchIn] = TypeAdapter(schemas.FeaturesBatchIn)
+_ROW = schemas.FeaturesIn.model_json_schema()
+_ROWS = {"type": "array", "items": _ROW, "minItems": 1, "maxItems": schemas.MOST_BIDS}
+_FEATURES_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        _ROW,
+                        {"type": "object", "properties": {"rows": _ROWS}, "required": ["rows"], "additionalProperties": False},
+                    ]
+                },
+                "examples": {
+                    "one": {"value": {"features": {"amount": 450, "success_rate_90d": 0.31}, "profile_id": "p17"}},
+                    "several": {"value": {"rows": [{"features": {"amount": 450}}, {"features": {"amount": 600}}]}},
+                },
+            }
+        },
+    }
+}
+"""The endpoint reads its body itself, which is faster; so its description is written here."""
+
+
+@router.post("/predict", response_model=schemas.BidPredictionOut, tags=["predictions"])
+async def predict(request: Request, bid: schemas.BidIn) -> Response:
+    """The probability that a bid succeeds, by the active model, and whether to make it."""
+    answers, batch = await _aside(request, lambda service: service.predict([bid.bid()]))
+    return _json(request, _predictions(answers, batch)[0], answers[0])
+
+
+@router.post("/predict/batch", response_model=schemas.BatchOut, tags=["predictions"])
+async def predict_batch(request: Request, batch: schemas.BatchIn) -> Response:
+    """The same for many bids at once. They do not see each other."""
+
+    def answered(service: PredictionService) -> tuple[Answer, bytes]:
+        answers, features = service.predict([bid.bid() for bid in batch.bids])
+        return answers[0], _bytes({"predictions": _predictions(answers, features)})
+
+    first, body = await _aside(request, answered)
+    return _response(request, body, first)
+
+
+@router.post("/predict/explain", response_model=schemas.ExplanationOut, tags=["predictions"])
+async def explain(request: Request, bid: schemas.BidIn) -> Response:
+    """A prediction, and what moved it: the contribution of each feature to the log-odds (SHAP), in words and numbers."""
+    answer, batch, why = await _aside(request, lambda service: service.explain(bid.bid()))
+    return _json(request, {**_predictions([answer], batch)[0], **asdict(why)}, answer)
+
+
+@router.post("/predict/what-if", response_model=schemas.WhatIfOut, tags=["predictions"])
+async def what_if(request: Request, asked: schemas.WhatIfIn) -> Response:
+    """Probability and expected value of a bid over a grid of amounts and moments. Nothing of it is logged."""
+    service: PredictionService = request.app.state.service
+    cost = service.settings.cost_per_bid if asked.cost is None else asked.cost
+    gain = service.settings.gain_per_success if asked.gain is None else asked.gain
+    amounts: list[float | None] = [*asked.amounts] or [asked.bid.amount]
+    times: list[datetime | None] = [*asked.times] or [asked.bid.at]
+    model, cells = await _aside(request, lambda service: service.what_if(asked.bid.bid(), amounts, times))
+    grid = [
+        schemas.CellOut(amount=amount, at=at, probability=chance, expected_value=chance * gain - cost)
+        for amount, at, chance in cells
+    ]
+    best = max(grid, key=lambda cell: cell.expected_value)
+    told = schemas.WhatIfOut(model_version=model, cost=cost, gain=gain, grid=grid, best=best)
+    return Response(told.model_dump_json(), media_type=JSON)
+
+
+@router.post(
+    "/predict/features",
+    response_model=schemas.FeaturesPredictionOut | schemas.FeaturesBatchOut,
+    tags=["predictions"],
+    openapi_extra=_FEATURES_BODY,
+)
+async def predict_features(request: Request) -> Response:
+    """For callers that bring ready features: one row (`features`), or several (`rows`)."""
+    service: PredictionService = request.app.state.service
+    try:
+        value = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise Refused(422, "invalid", f"the body is not JSON: {error}") from None
+    if isinstance(value, dict) and "rows" in value:
+        rows = [row.ready() for row in _FEATURES_BATCH.validate_python(value).rows]
+        found = await _aside(request, lambda service: service.predict_features(rows))
+        return _json(request, {"predictions": [_with_missing(*each) for each in found]}, found[0][0])
+    [one] = service.predict_features([_FEATURES.validate_python(value).ready()])  # tens of microseconds: not worth a thread
+    return _json(request, _with_missing(*one), one[0])
+
+
+@router.get("/model", tags=["service"])
+async def model(request: Request) -> Response:
+    """What serves, since when, its figures, and its lineage down to raw windows and commit."""
+    return Response(await _aside(request, lambda service: _bytes(model_facts(service))), media_type=JSON)
+
+
+@router.post("/reload", tags=["service"], responses={409: {"model": schemas.ProblemOut, "description": "It was refused."}})
+async def reload(request: Request) -> Response:
+    """Look at the deployment history now, and try refused models again. This worker does so at once, others within two seconds."""
+    status = await _aside(request, lambda service: service.follower.look(again=True))
+    if status.reason is not None:
+        raise Refused(503 if status.serving is None else 409, "refused", status.reason)
+    return Response(_bytes(readiness(request.app.state.service)), media_type=JSON)
+
+
+@router.get("/health", tags=["service"])
+async def health() -> dict[str, str]:
+    """Whether the process is alive."""
+    return {"status": "alive"}
+
+
+@router.get("/ready", tags=["service"])
+async def ready(request: Request) -> Response:
+    """Whether a verified model is loaded; 503 with the reason where none is. What was refused is said either way."""
+    told = readiness(request.app.state.service)
+    return Response(_bytes(told), 200 if told["ready"] else 503, media_type=JSON)
+
+
+@router.get("/metrics", tags=["service"])
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    service: PredictionService = request.app.state.service
+    return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+JSON = "application/json"
+
+
+def readiness(service: PredictionService) -> dict[str, Any]:
+    """What `/ready` says."""
+    status, log = service.status, service.log
+    return {
+        "ready": status.serving is not None,
+        "model_version": None if status.serving is None else status.serving.active.version,
+        "wanted": status.wanted,
+        "reason": status.reason,
+        "refused": status.refused,
+        "prediction_log": {"backlog": log.backlog, "lost": log.lost, "error": log.error},
+    }
+
+
+async def _aside(request: Request, work: Callable[[PredictionService], T]) -> T:
+    """Do `work` in one of a few threads, each with its own connection to the database."""
+    state = request.app.state
+    return await asyncio.get_running_loop().run_in_executor(state.threads, partial(work, state.service))
+
+
+def _predictions(answers: Sequence[Answer], batch: OnlineBatch) -> list[dict[str, Any]]:
+    return [
+        {**vars(answer), "features": {"as_of": as_of, "newest_outcome": newest, "missing": missing}}
+        for answer, as_of, newest, missing in zip(answers, batch.as_of, batch.newest_outcome, batch.missing, strict=True)
+    ]
+
+
+def _with_missing(answer: Answer, missing: list[str]) -> dict[str, Any]:
+    return {**vars(answer), "missing": missing}
+
+
+def _bytes(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+
+
+def _json(request: Request, value: Any, answer: Answer) -> Response:
+    return _response(request, _bytes(value), answer)
+
+
+def _response(request: Request, body: bytes, answer: Answer) -> Response:
+    request.state.model_version = answer.model_version  # for the access log
+    return Response(body, media_type=JSON)

@@ -1,0 +1,234 @@
+"""What requests and answers look like as JSON, with bounds and examples: the OpenAPI description is made from this."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+
+from bid_assets.serving.requests import BidToBe, JobText, ReadyFeatures
+from bid_assets.windows import as_utc
+
+MOST_BIDS = 5_000
+"""Bids in one batch."""
+MOST_CELLS = 1_000
+"""Amounts times moments in one what-if."""
+_LONGEST_TEXT = 100_000
+_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _usable(moment: datetime) -> datetime:
+    moment = as_utc(moment)
+    if not _FIRST <= moment < _LAST:
+        raise ValueError(f"must lie between {_FIRST:%Y} and {_LAST:%Y}")
+    return moment
+
+
+Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+Moment = Annotated[datetime, AfterValidator(_usable)]
+"""ISO 8601; without a zone it is UTC."""
+Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+
+BID: JsonDict = {
+    "profile_id": "p17",
+    "job_id": "j42",
+    "bid_text": "I have built three such dashboards; here is how I would go about yours.",
+    "amount": 450,
+    "settings": {"budget": 600, "duration_weeks": 2, "is_fixed_price": True},
+}
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class JobIn(_In):
+    """A job that the application's database does not have yet."""
+
+    title: Text | None = None
+    description: Text | None = None
+    category: Text | None = None
+    required_skills: list[Annotated[str, Field(max_length=200)]] | None = Field(None, max_length=500)
+    posted_at: Moment | None = None
+
+
+class BidIn(_In):
+    """A bid to be."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [BID]})
+
+    profile_id: Id
+    job_id: Id | None = None
+    job: JobIn | None = Field(None, description="In place of what the database knows of `job_id`.")
+    bid_text: Text | None = None
+    amount: Amount | None = None
+    settings: dict[str, Any] | Text | None = Field(
+        None, description="As in `bid_settings_snapshot`: budget, duration_weeks, is_fixed_price."
+    )
+    at: Moment | None = Field(
+        None, description="When it would be submitted; only what is known before then counts. Default: now."
+    )
+    bid_id: Id | None = Field(None, description="The application's own id, kept in the log to join the outcome by.")
+
+    def bid(self) -> BidToBe:
+        """As the service takes it."""
+        job = None if self.job is None else JobText(**{name: getattr(self.job, name) for name in type(self.job).model_fields})
+        given = {name: getattr(self, name) for name in type(self).model_fields if name != "job"}
+        return BidToBe(**given, job=job)
+
+
+class BatchIn(_In):
+    """Several bids at once; they do not see each other."""
+
+    bids: list[BidIn] = Field(min_length=1, max_length=MOST_BIDS)
+
+
+class WhatIfIn(_In):
+    """A bid, and amounts or moments to try instead of its own."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"bid": BID, "amounts": [300, 450, 600], "cost": 1.5, "gain": 200}]},
+    )
+
+    bid: BidIn
+    amounts: list[Amount] = Field([], max_length=MOST_CELLS, description="Empty: the bid's own amount.")
+    times: list[Moment] = Field([], max_length=MOST_CELLS, description="Empty: the bid's own time.")
+    cost: Amount | None = Field(None, description="What a bid costs. Default: the setting `cost_per_bid`.")
+    gain: Amount | None = Field(None, description="What a success brings. Default: the setting `gain_per_success`.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        cells = max(len(self.amounts), 1) * max(len(self.times), 1)
+        if cells > MOST_CELLS:
+            raise ValueError(f"amounts x times are {cells} bids; at most {MOST_CELLS} are answered at once")
+        return self
+
+
+class FeaturesIn(_In):
+    """Ready features, by column of the training dataset; what is absent is missing."""
+
+    features: dict[str, Any]
+    profile_id: Id | None = None
+    job_id: Id | None = None
+    bid_id: Id | None = None
+
+    def ready(self) -> ReadyFeatures:
+        """As the service takes it."""
+        return ReadyFeatures(self.features, self.profile_id, self.job_id, self.bid_id)
+
+
+class FeaturesBatchIn(_In):
+    """Several rows of ready features."""
+
+    rows: list[FeaturesIn] = Field(min_length=1, max_length=MOST_BIDS)
+
+
+class ProfileFreshness(BaseModel):
+    """How fresh the features are, and what was not there."""
+
+    as_of: datetime = Field(description="Only what was known before this moment was used.")
+    newest_outcome: datetime | None = Field(description="The newest outcome of the profile known by then.")
+    missing: list[str] = Field(description="What was unknown or not said: such features are missing, as in training.")
+
+
+class PredictionOut(BaseModel):
+    """The prediction for one bid."""
+
+    prediction_id: str
+    probability: float = Field(ge=0, le=1)
+    decision: bool = Field(description="Whether to bid: the probability reaches `threshold`.")
+    threshold: float
+    variant: str = Field(description="Who answered: `active` or `canary`.")
+    model_version: str
+    dataset_version: str
+
+
+class BidPredictionOut(PredictionOut):
+    """The prediction for one bid, and what it rests on."""
+
+    features: ProfileFreshness
+
+
+class BatchOut(BaseModel):
+    """In the order of the bids."""
+
+    predictions: list[BidPredictionOut]
+
+
+class FeaturesPredictionOut(PredictionOut):
+    """The prediction for one row of ready features."""
+
+    missing: list[str] = Field(description="Features that were absent or null.")
+
+
+class FeaturesBatchOut(BaseModel):
+    """In the order of the rows."""
+
+    predictions: list[FeaturesPredictionOut]
+
+
+class ContributionOut(BaseModel):
+    """What one column of the dataset added to the log-odds."""
+
+    feature: str
+    value: Any
+    log_odds: float
+    words: str
+
+
+class ExplanationOut(BidPredictionOut):
+    """The prediction, and what moved it: `base` and all contributions add up to `log_odds`."""
+
+    base: float
+    contributions: list[ContributionOut]
+    log_odds: float
+    summary: str
+
+
+class CellOut(BaseModel):
+    """One amount at one moment."""
+
+    amount: float | None
+    at: datetime
+    probability: float
+    expected_value: float = Field(description="probability x gain - cost")
+
+
+class WhatIfOut(BaseModel):
+    """Every amount at every moment, and the best of them."""
+
+    model_version: str
+    cost: float
+    gain: float
+    grid: list[CellOut]
+    best: CellOut
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+    request_id: str | None = None
+    fields: list[FieldProblem] | None = None
+
+
+class ProblemOut(BaseModel):
+    """The one shape of all errors."""
+
+    error: Problem

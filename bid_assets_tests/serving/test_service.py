@@ -1,0 +1,177 @@
+"""The prediction service over real HTTP and PostgreSQL: what it answers, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.serving.online import OnlineFeatures
+from bid_assets.serving.schemas import BidIn
+from bid_assets.serving.scorer import Scorer
+from bid_assets.versions.deployments import active_model
+from bid_assets_tests.platforms import Platform, small_platform
+from bid_assets_tests.serving.servers import Server, bids_of, serving
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with small_platform(postgres, tmp_path_factory.mktemp("service"), static_encoder) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(platform: Platform) -> Iterator[Server]:
+    with serving(platform) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bids(platform: Platform) -> list[dict[str, Any]]:
+    return bids_of(platform, 40)
+
+
+@pytest.fixture(scope="module")
+def scorer(platform: Platform) -> Scorer:
+    active = active_model(platform.store)
+    assert active is not None
+    return Scorer.load(platform.store, active.model)
+
+
+@pytest.fixture(scope="module")
+def features(platform: Platform, bids: list[dict[str, Any]]) -> pa.Table:
+    """Of the bids, made in this process."""
+    online = OnlineFeatures(platform.settings)
+    yield online.features([BidIn(**bid).bid() for bid in bids]).table
+    online.close()
+
+
+def test_a_prediction_is_what_the_model_says_of_the_features_of_that_time(
+    server: Server, bids: list[dict[str, Any]], scorer: Scorer, features: pa.Table
+) -> None:
+    expected = scorer.model.predict(features)
+    for bid, probability in zip(bids[:10], expected, strict=False):
+        answer = server.post("/predict", bid)
+        assert answer["probability"] == probability
+        assert answer["decision"] == (probability >= scorer.threshold)
+        assert (answer["model_version"], answer["variant"]) == (scorer.version, "active")
+        assert answer["dataset_version"] == scorer.dataset_version
+        assert answer["features"]["as_of"][:19] == bid["at"][:19]
+
+
+def test_a_batch_answers_in_order_what_each_bid_alone_is_answered(server: Server, bids: list[dict[str, Any]]) -> None:
+    answers = server.post("/predict/batch", {"bids": bids})["predictions"]
+    alone = [server.post("/predict", bid) for bid in bids[:5]]
+    assert len(answers) == len(bids)
+    assert [answer["probability"] for answer in answers[:5]] == [answer["probability"] for answer in alone]
+    assert len({answer["prediction_id"] for answer in answers + alone}) == len(bids) + 5
+
+
+def test_a_thousand_bids_are_answered_at_once(server: Server, bids: list[dict[str, Any]]) -> None:
+    many = [bids[number % len(bids)] for number in range(1000)]
+    assert len(server.post("/predict/batch", {"bids": many})["predictions"]) == 1000
+
+
+def test_ready_features_are_answered_as_the_service_answers_from_its_own(
+    server: Server, bids: list[dict[str, Any]], features: pa.Table
+) -> None:
+    rows = [{name: value for name, value in row.items() if value is not None} for row in features.slice(0, 3).to_pylist()]
+    own = [server.post("/predict", bid)["probability"] for bid in bids[:3]]
+    one = server.post("/predict/features", {"features": rows[0]})
+    several = server.post("/predict/features", {"rows": [{"features": row} for row in rows]})["predictions"]
+    assert one["probability"] == own[0]
+    assert [answer["probability"] for answer in several] == own
+    assert one["missing"] == [name for name in features.column_names if name not in rows[0]]
+
+
+def test_the_contributions_of_an_explanation_add_up_to_the_prediction(server: Server, bids: list[dict[str, Any]]) -> None:
+    told = server.post("/predict/explain", bids[0])
+    assert told["base"] + sum(each["log_odds"] for each in told["contributions"]) == pytest.approx(told["log_odds"])
+    assert 1 / (1 + math.exp(-told["log_odds"])) == pytest.approx(told["probability"], abs=1e-5)
+    sizes = [abs(each["log_odds"]) for each in told["contributions"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert "multiplies the odds of success by" in told["contributions"][0]["words"]
+
+
+def test_what_if_gives_the_expected_value_of_every_amount_at_every_moment(server: Server, bids: list[dict[str, Any]]) -> None:
+    bid, later = bids[0], "2030-01-05T10:00:00Z"
+    asked = {"bid": bid, "amounts": [100, bid["amount"]], "times": [bid["at"], later], "cost": 2, "gain": 50}
+    told = server.post("/predict/what-if", asked)
+    assert [cell["amount"] for cell in told["grid"]] == [100, 100, bid["amount"], bid["amount"]]
+    assert told["grid"][2]["probability"] == server.post("/predict", bid)["probability"]
+    for cell in told["grid"]:
+        assert cell["expected_value"] == pytest.approx(cell["probability"] * 50 - 2)
+    assert told["best"] == max(told["grid"], key=lambda cell: cell["expected_value"])
+
+
+def test_what_nobody_knows_is_named_and_predicted_without(server: Server) -> None:
+    answer = server.post("/predict", {"profile_id": "nobody", "job_id": "nothing", "bid_text": " "})
+    assert answer["features"]["missing"] == ["profile unknown", "job unknown", "no history", "no bid text", "no amount"]
+    assert answer["features"]["newest_outcome"] is None
+    assert 0 < answer["probability"] < 1
+
+
+def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> None:
+    bid = {**bids[0], "job_id": None, "job": {"title": "A shop", "required_skills": ["python"]}}
+    assert "job unknown" not in server.post("/predict", bid)["features"]["missing"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/predict", {"profile_id": ""}, "profile_id"),
+        ("/predict", {"profile_id": "p", "amount": -1}, "amount"),
+        ("/predict", {"profile_id": "p", "amount": "much"}, "amount"),
+        ("/predict", {"profile_id": "p", "at": "yesterday"}, "at"),
+        ("/predict", {"profile_id": "p", "ammount": 3}, "ammount"),
+        ("/predict", {"profile_id": "p", "job": {"required_skills": [1]}}, "job.required_skills.0"),
+        ("/predict/batch", {"bids": []}, "bids"),
+        ("/predict/batch", {"bids": [{"profile_id": "p"}, {}]}, "bids.1.profile_id"),
+        ("/predict/what-if", {"bid": {"profile_id": "p"}, "amounts": [-1]}, "amounts.0"),
+        ("/predict/features", {"features": {"amount": "much"}}, "features.amount"),
+        ("/predict/features", {"features": {"amuont": 3}}, "features.amuont"),
+        ("/predict/features", {"features": {"bid_text_embedding": [1, 2]}}, "features.bid_text_embedding"),
+        ("/predict/features", {"rows": []}, "rows"),
+    ],
+)
+def test_malformed_input_is_refused_by_the_name_of_its_field(
+    server: Server, path: str, body: dict[str, Any], field: str
+) -> None:
+    error = server.post(path, body, status=422)["error"]
+    assert error["code"] == "invalid"
+    assert field in [each["field"] for each in error["fields"]]
+    assert error["request_id"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/features"])
+def test_a_body_that_is_no_json_is_refused(server: Server, path: str) -> None:
+    answer = server.http.post(path, content=b"{", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "invalid"
+
+
+def test_the_model_is_described_with_figures_and_lineage(server: Server, platform: Platform, scorer: Scorer) -> None:
+    told = server.get("/model")
+    assert told["active"]["model_version"] == scorer.version
+    assert told["active"]["metrics"]["roc_auc"] == platform.head("metrics_report").info["roc_auc"]
+    assert told["lineage"]["version"] == scorer.version
+    assert "raw_bids" in str(told["lineage"])
+    assert told["active"]["since"]
+
+
+def test_the_openapi_description_names_every_endpoint_and_has_examples(server: Server) -> None:
+    told = server.get("/openapi.json")
+    paths = {"/predict", "/predict/batch", "/predict/explain", "/predict/what-if", "/predict/features"}
+    assert paths | {"/model", "/health", "/ready", "/metrics", "/reload"} <= set(told["paths"])
+    assert told["components"]["schemas"]["BidIn"]["examples"]
+
+
+def test_an_unknown_path_is_told_in_the_shape_of_all_errors(server: Server) -> None:
+    assert server.get("/nothing", status=404)["error"]["code"] == "not found"
