@@ -10,6 +10,7 @@ that reads the same cache sees the same numbers.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class CachedEncoder:
         self.hits = self.misses = 0
         """Texts that were known when they were looked up, and those that had to be encoded."""
         self._caches = caches
+        self._opened: EmbeddingCache | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -98,4 +100,6 @@ class CachedEncoder:
 
     @property
     def _cache(self) -> EmbeddingCache:
-        return open_cache(self.cache_folder, self.dimension)
+        if self._opened is None or self._opened.process != os.getpid():  # after a fork it must be opened anew
+            self._opened = open_cache(self.cache_folder, self.dimension)
+        return self._opened
