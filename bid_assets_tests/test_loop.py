@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import pytest
 
 from bid_assets.automation.run_history import REASON_TAG, Kind
@@ -69,6 +70,26 @@ def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -
     assert set(bids) <= set(loop.labels(window))
     for asset in DECIDING:
         assert len(loop.store.versions(asset, window)) == 1, asset
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_the_same_request_is_answered_by_the_retrained_model_without_a_restart(loop: Loop) -> None:
+    [(profile, job)] = loop.sql("select profile_id, job_id from bids where amount > 0 order by submitted_at desc limit 1")
+
+    def asked() -> str:
+        answer = httpx.post(
+            f"http://127.0.0.1:{loop.service_port}/predict", json={"profile_id": profile, "job_id": job, "amount": 100}
+        )
+        return str(answer.json()["model_version"])
+
+    before, model, service = loop.runs(), asked(), loop.child("bid-assets", "serve")
+    loop.decide(6, loop.end + 2 * HOUR)
+    decided_again(loop, before)
+    active = active_model(loop.store)
+    assert active is not None
+    assert active.model.version != model
+    eventually(lambda: asked() == active.model.version, 10, "an answer of the new model")
+    assert loop.child("bid-assets", "serve") == service
 
 
 @pytest.mark.usefixtures("nothing_lost")
@@ -178,7 +199,7 @@ def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
     assert loop.versions() == versions
 
 
-@pytest.mark.parametrize("words", [("dagster-webserver",), ("code-server", "start"), ("dagster-daemon",)])
+@pytest.mark.parametrize("words", [("dagster-webserver",), ("code-server", "start"), ("dagster-daemon",), ("bid-assets", "serve")])
 def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) -> None:
     before = loop.child(*words)
     assert before is not None
@@ -214,7 +235,7 @@ def test_status_says_what_is_active_what_waits_and_what_ran(loop: Loop) -> None:
 
 def test_the_log_of_all_parts_is_in_one_place(loop: Loop) -> None:
     log = (loop.settings.home / "logs" / "up.log").read_text()
-    assert {"[daemon]", "[web server]", "[code server]", "[up]"} <= set(re.findall(r"\[[a-z ]+\]", log))
+    assert {"[daemon]", "[web server]", "[code server]", "[prediction service]", "[up]"} <= set(re.findall(r"\[[a-z ]+\]", log))
     assert "daemon was killed by SIGKILL; it is started again" in log
 
 
