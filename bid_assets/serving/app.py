@@ -9,11 +9,14 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from fastapi.routing import APIRoute
 
 from bid_assets.serving import problems
+from bid_assets.serving.access_log import JsonLog
+from bid_assets.serving.guard import Guard, Limits
+from bid_assets.serving.keys import ADMIN, PREDICT, KeyRing
 from bid_assets.serving.metrics import Metrics
-from bid_assets.serving.routes import router
+from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, router
 from bid_assets.serving.service import PredictionService
 from bid_assets.settings import Settings, get_settings
 
@@ -25,13 +28,14 @@ DESCRIPTION = """The probability that a bid will succeed, from the active model,
 Every error has one shape: `{"error": {"code", "message", "request_id", "fields"}}`."""
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings) -> FastAPI:
     """The service over the databases and the store of these settings. It loads what serves when it is started."""
-    metrics = Metrics()
+    metrics, log = Metrics(), JsonLog()
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
+        log.install()
         with ThreadPoolExecutor(THREADS, thread_name_prefix="answer") as threads:
             service = await loop.run_in_executor(threads, PredictionService, settings, metrics)
             app.state.service, app.state.threads = service, threads
@@ -40,13 +44,31 @@ def create_app(settings: Settings) -> ASGIApp:
                 yield
             finally:
                 await loop.run_in_executor(threads, service.close)
+                log.close()
 
-    app = FastAPI(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living)
+    app = FastAPI(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living, redoc_url=None)
     problems.install(app)
     app.include_router(router)
+    app.add_middleware(
+        Guard,
+        scopes=_scopes(app),
+        ring=KeyRing(settings.resolved_api_keys),
+        limits=Limits.of(settings),
+        log=log,
+        metrics=metrics,
+    )
     return app
 
 
-def from_environment() -> ASGIApp:
+def _scopes(app: FastAPI) -> dict[str, str | None]:
+    """Every path, and the scope that it needs."""
+    needs: dict[str, str | None] = {path: PREDICT for path in (app.docs_url, app.openapi_url) if path is not None}
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            needs[route.path] = ADMIN if route.path in ADMIN_PATHS else None if route.path in OPEN_PATHS else PREDICT
+    return needs
+
+
+def from_environment() -> FastAPI:
     """For uvicorn, whose workers make their own."""
     return create_app(get_settings())
