@@ -1,0 +1,74 @@
+"""The service as a process: what it remembers when it is stopped, and several workers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg2
+import pytest
+
+from bid_assets.app_db.database import prediction_db_url
+from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets_tests.platforms import Platform, call, small_platform
+from bid_assets_tests.serving.servers import bids_of, serving
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with small_platform(postgres, tmp_path_factory.mktemp("process"), static_encoder) as made:
+        yield made
+
+
+def logged_ids(platform: Platform) -> set[str]:
+    with psycopg2.connect(prediction_db_url(platform.settings)) as connection, connection.cursor() as cursor:
+        cursor.execute("select id from bid_assets.predictions")
+        return {str(row[0]) for row in cursor.fetchall()}
+
+
+def ask_until_it_is_gone(url: str, bid: dict[str, Any], answered: list[str]) -> None:
+    with httpx.Client(base_url=url, timeout=30) as http:
+        while True:
+            try:
+                answer = http.post("/predict", json=bid)
+            except httpx.TransportError:
+                return
+            answered.append(answer.json()["prediction_id"])
+
+
+def test_sigterm_under_load_loses_no_prediction_that_was_answered(platform: Platform) -> None:
+    answered: list[str] = []
+    with serving(platform) as server:
+        bids = bids_of(platform, 3)
+        asking = [threading.Thread(target=ask_until_it_is_gone, args=(server.url, bid, answered)) for bid in bids]
+        for thread in asking:
+            thread.start()
+        while len(answered) < 30:
+            asking[0].join(0.05)
+        assert server.stop() == 0
+        for thread in asking:
+            thread.join(30)
+    assert len(answered) >= 30
+    assert set(answered) <= logged_ids(platform)
+
+
+def test_several_workers_answer_and_count_as_one(platform: Platform) -> None:
+    with serving(platform, "--workers", "2") as server:
+        bid = bids_of(platform, 1)[0]
+        before = {(answer := server.post("/predict", bid))["model_version"], answer["probability"]}
+        for _ in range(20):
+            answer = httpx.post(f"{server.url}/predict", json=bid).json()  # a connection of its own each time
+            assert {answer["model_version"], answer["probability"]} == before
+        counted = server.http.get("/metrics").text
+        assert 'bid_assets_request_seconds_count{path="/predict",status="2xx"} 21.0' in counted
+        assert server.stop() == 0
+
+
+def test_it_refuses_to_listen_where_others_could_ask_without_a_key(platform: Platform) -> None:
+    refused = call("serve", "--host", "0.0.0.0", fails=1)
+    assert "bid-assets keys create" in refused.stderr
