@@ -36,6 +36,6 @@ def serve(host: str, port: int, workers: int) -> None:
             port=port,
             workers=workers,
             access_log=False,
-            log_level="warning",
+            log_level="info",
             timeout_graceful_shutdown=GRACE_SECONDS,
         )

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.features.families import families
 from bid_assets.serving.online import OnlineFeatures
 from bid_assets.serving.requests import BidToBe, JobText
-from bid_assets.versions.tables import WindowedTable
 from bid_assets_tests.platforms import Platform, small_platform
+from bid_assets_tests.serving.replays import all_rows, assert_same, replayed, stored_features
 
 
 @pytest.fixture(scope="module")
@@ -36,47 +33,12 @@ def online(platform: Platform) -> Iterator[OnlineFeatures]:
 
 @pytest.fixture(scope="module")
 def bids(platform: Platform) -> pa.Table:
-    return _all(platform, "raw_bids").sort_by("id")
+    return all_rows(platform, "raw_bids").sort_by("id")
 
 
 @pytest.fixture(scope="module")
 def stored(platform: Platform, bids: pa.Table) -> pa.Table:
-    """Every feature of every bid, in the order of `bids`."""
-    columns: dict[str, Any] = {}
-    for family in families():
-        rows = _all(platform, family.name)
-        if family.key == "bid_id":
-            index = pc.index_in(bids["id"], value_set=rows["bid_id"])
-        else:
-            starts = [platform.settings.cadence.floor(at) for at in bids["submitted_at"].to_pylist()]
-            keys = [f"{start}{job}" for start, job in zip(starts, bids["job_id"].to_pylist(), strict=True)]
-            there = [f"{start}{job}" for start, job in zip(rows["window"].to_pylist(), rows["job_id"].to_pylist(), strict=True)]
-            index = pc.index_in(pa.array(keys), value_set=pa.array(there))
-        columns |= {feature.name: rows[feature.name].combine_chunks().take(index) for feature in family.features}
-    return pa.table(columns)
-
-
-def _all(platform: Platform, asset: str) -> pa.Table:
-    keys = platform.store.partitions(asset)
-    return WindowedTable(platform.store, asset, keys, platform.store.heads(asset, keys)).read()
-
-
-def replayed(bid: dict[str, Any]) -> BidToBe:
-    return BidToBe(
-        profile_id=bid["profile_id"],
-        job_id=bid["job_id"],
-        bid_text=bid["generated_bid_text"],
-        amount=bid["amount"],
-        settings=bid["bid_settings_snapshot"],
-        at=bid["submitted_at"],
-        bid_id=bid["id"],
-    )
-
-
-def assert_same(found: pa.Table, expected: pa.Table) -> None:
-    for name in expected.column_names:
-        assert found[name].to_pylist() == expected[name].to_pylist(), name
-        assert found[name].type == expected[name].type, name
+    return stored_features(platform, bids)
 
 
 def test_every_past_bid_has_the_features_of_the_store(online: OnlineFeatures, bids: pa.Table, stored: pa.Table) -> None:
@@ -118,7 +80,7 @@ def test_a_job_that_is_only_text_counts_like_one_of_the_database(
     online: OnlineFeatures, platform: Platform, bids: pa.Table
 ) -> None:
     bid = replayed(bids.to_pylist()[7])
-    jobs = {job["id"]: job for job in _all(platform, "raw_jobs").to_pylist()}
+    jobs = {job["id"]: job for job in all_rows(platform, "raw_jobs").to_pylist()}
     known = jobs[bid.job_id]
     text = JobText(known["title"], known["description"], known["category"], known["required_skills"], known["posted_at"])
     by_text = BidToBe(bid.profile_id, None, text, bid.bid_text, bid.amount, bid.settings, bid.at)
