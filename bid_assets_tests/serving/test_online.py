@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.serving.online import OnlineFeatures
 from bid_assets.serving.requests import BidToBe, JobText
-from bid_assets_tests.platforms import Platform, small_platform
+from bid_assets_tests.platforms import Platform
 from bid_assets_tests.serving.replays import all_rows, assert_same, replayed, stored_features
-
-
-@pytest.fixture(scope="module")
-def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with small_platform(postgres, tmp_path_factory.mktemp("online"), static_encoder) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,17 +10,10 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.database import prediction_db_url
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets_tests.platforms import Platform, call, small_platform
+from bid_assets_tests.platforms import Platform, call
 from bid_assets_tests.serving.servers import bids_of, serving
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with small_platform(postgres, tmp_path_factory.mktemp("process"), static_encoder) as made:
-        yield made
 
 
 def logged_ids(platform: Platform) -> set[str]:

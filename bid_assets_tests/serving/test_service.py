@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.serving.online import OnlineFeatures
 from bid_assets.serving.schemas import BidIn
 from bid_assets.serving.scorer import Scorer
 from bid_assets.versions.deployments import active_model
-from bid_assets_tests.platforms import Platform, small_platform
+from bid_assets_tests.conftest import CHECKOUT
+from bid_assets_tests.platforms import Platform
 from bid_assets_tests.serving.servers import Server, bids_of, serving
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with small_platform(postgres, tmp_path_factory.mktemp("service"), static_encoder) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +172,23 @@ def test_the_openapi_description_names_every_endpoint_and_has_examples(server: S
 
 def test_an_unknown_path_is_told_in_the_shape_of_all_errors(server: Server) -> None:
     assert server.get("/nothing", status=404)["error"]["code"] == "not found"
+
+
+def recipe(language: str, server: Server) -> str:
+    """The first block of this language in the page about the service, for this server."""
+    page = (CHECKOUT / "docs" / "serving.md").read_text()
+    block = page.split("## Asking")[1].split(f"```{language}\n")[1].split("```")[0]
+    assert "http://127.0.0.1:8000" in block
+    return block.replace("http://127.0.0.1:8000", server.url)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_the_recipe_with_curl_runs_as_written(server: Server) -> None:
+    told = subprocess.run(recipe("", server), shell=True, capture_output=True, check=True).stdout
+    assert 0 < json.loads(told)["probability"] < 1
+
+
+def test_the_recipe_in_python_runs_as_written(server: Server) -> None:
+    told = subprocess.run([sys.executable, "-c", recipe("python", server)], capture_output=True, text=True, check=True).stdout
+    assert "best amount:" in told
+    assert "multiplies the odds of success by" in told

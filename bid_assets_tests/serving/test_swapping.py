@@ -13,22 +13,15 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.database import prediction_db_url
-from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.versions.deployments import LOG, POINTER, Action, Event, active_model, history, record
 from bid_assets.versions.manifest import InputRef
 from bid_assets_tests.loops import eventually
-from bid_assets_tests.platforms import Platform, call, make, small_platform
+from bid_assets_tests.platforms import Platform, call, make
 from bid_assets_tests.serving.servers import Server, bids_of, serving
 
 pytestmark = pytest.mark.slow
 
 SWAPS = 100
-
-
-@pytest.fixture(scope="module")
-def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with small_platform(postgres, tmp_path_factory.mktemp("swapping"), static_encoder) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
