@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     serving_rate_limit: float | None = Field(
         None, gt=0, description="Requests that a key may make in a second, of each worker process; unset: any number."
     )
-    serving_max_body_bytes: int = Field(8 << 20, ge=1, description="Larger bodies of requests are refused.")
+    serving_max_body_bytes: int = Field(32 << 20, ge=1, description="Larger bodies of requests are refused.")
     serving_timeout_seconds: float = Field(10, gt=0, description="A request that takes longer is answered with 503.")
 
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")

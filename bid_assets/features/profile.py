@@ -127,7 +127,7 @@ def _pairs(row: pa.Array, code: pa.Array, codes: int) -> pa.Array:
 def _hours_since(moments: pa.ChunkedArray, bids: pa.Table, per_unit: int = 1) -> pa.ChunkedArray:
     """Hours (or units of `per_unit` hours) from the moment to the bid; missing where the moment is later."""
     age = pc.subtract(bids["submitted_at"].cast(pa.int64()), moments.cast(pa.int64()))
-    age = pc.if_else(pc.greater_equal(age, 0), age, None).cast(pa.float64())
+    age = pc.cast(pc.if_else(pc.greater_equal(age, 0), age, None), pa.float64(), safe=False)  # safe: an error beyond 285 years
     return pc.divide(age, float(per_unit * MICROSECONDS_PER_HOUR))
 
 

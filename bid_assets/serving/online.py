@@ -7,7 +7,8 @@ copy of its profile's history, unless they share profile and time (rows of equal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -146,8 +147,7 @@ class _Rows:
 
     def _asked_bids(self) -> pa.Table:
         settings = [
-            bid.settings if bid.settings is None or isinstance(bid.settings, str) else orjson.dumps(bid.settings).decode()
-            for bid in self._bids
+            bid.settings if bid.settings is None or isinstance(bid.settings, str) else _json(bid.settings) for bid in self._bids
         ]
         return _table(
             RAW_BIDS,
@@ -230,6 +230,15 @@ def _table(schema: pa.Schema, rows: int, **columns: pa.Array) -> pa.Table:
 
 def _replaced(rows: pa.Table, schema: pa.Schema, **columns: pa.Array) -> pa.Table:
     return pa.Table.from_arrays([columns.get(f.name) if f.name in columns else rows[f.name] for f in schema], schema=schema)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except (
+        TypeError
+    ):  # an integer of more than 64 bits, or half of a surrogate pair: rubbish as rows of the database have it too
+        return json.dumps(value)
 
 
 def _group_names(groups: Sequence[int]) -> pa.Array:

@@ -17,7 +17,7 @@ from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.serving.service import NotReady
 
-_CODES = {400: "invalid", 404: "not found", 405: "method not allowed"}
+_CODES = {404: "not found", 405: "method not allowed"}
 
 
 class Refused(Exception):
@@ -72,5 +72,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # FastAPI's word for a body that is not even text
+            told = "the body is not JSON"
+            return problem(request, 422, "invalid", told, [{"field": "body", "message": told}])
         code = _CODES.get(error.status_code, "refused")
         return problem(request, error.status_code, code, str(error.detail), headers=error.headers)

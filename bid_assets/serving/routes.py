@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import TypeAdapter
 
 from bid_assets.serving import schemas
@@ -154,7 +154,7 @@ async def ready(request: Request) -> Response:
     return Response(_bytes(told), 200 if told["ready"] else 503, media_type=JSON)
 
 
-@router.get("/metrics", tags=["service"])
+@router.get("/metrics", tags=["service"], response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     service: PredictionService = request.app.state.service

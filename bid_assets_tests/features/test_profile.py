@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -84,6 +84,14 @@ def test_each_bid_sees_the_profile_of_its_own_window() -> None:
     ]
     profiles: list[Row] = [{"experience_level": "entry"}, {"window": second_week, "experience_level": "expert"}]
     assert [row["experience_level"] for row in features(bids, profiles, [])] == ["entry", "expert", "expert"]
+
+
+def test_an_age_of_centuries_is_a_number_like_any_other() -> None:
+    bid, job = datetime(2390, 1, 1, tzinfo=UTC), datetime(1700, 1, 1, tzinfo=UTC)
+    span = TimeRange(bid, bid + timedelta(weeks=1))
+    tables = raw_tables([{"submitted_at": bid}], [{"window": bid}], [{"window": bid, "posted_at": job}])
+    [row] = FAMILY.compute(tables, span, None).to_pylist()
+    assert row["job_age_hours"] == (bid - job) / timedelta(hours=1)
 
 
 def test_ages_count_from_creation_and_posting_and_are_never_negative() -> None:

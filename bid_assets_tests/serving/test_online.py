@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pyarrow as pa
@@ -83,6 +84,14 @@ def test_the_newest_known_outcome_says_how_fresh_the_history_is(online: OnlineFe
     bid = replayed(bids.to_pylist()[-1])
     found = online.features([bid])
     assert found.newest_outcome[0] is None or found.newest_outcome[0] < found.as_of[0]
+
+
+@pytest.mark.parametrize("budget", [10**30, float("nan"), "\ud800", {"of": 5}])
+def test_settings_that_are_rubbish_are_no_error(online: OnlineFeatures, bids: pa.Table, budget: object) -> None:
+    bid = replace(replayed(bids.to_pylist()[3]), settings={"budget": budget, "duration_weeks": 3})
+    [row] = online.features([bid]).table.to_pylist()
+    assert row["budget"] in (None, 1e30)
+    assert row["duration_weeks"] in (None, 3)
 
 
 def test_a_server_that_was_started_anew_is_found_again(online: OnlineFeatures, bids: pa.Table) -> None:
