@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench up clean
+.PHONY: help install demo test lint bench bench-serving up clean
 
 help: ## Show what each target does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bid_assets needs Python 3.11 or newer; set PYTHON=")'
@@ -35,8 +35,18 @@ test: lint ## Lint, types and the whole test suite
 bench: $(INSTALLED) ## Measure against what others would do; prints ratios, asserts nothing
 	$(BIN)/python -m bid_assets_tests.benchmarks
 
+.venv-bench/.installed: $(INSTALLED)
+	@echo "Installing MLflow into .venv-bench (a minute, once)"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install --quiet mlflow==3.17.2 xgboost==$$($(BIN)/python -c 'import xgboost; print(xgboost.__version__)')
+	@touch $@
+
+bench-serving: .venv-bench/.installed ## Measure the prediction service beside MLflow and an empty endpoint (needs wrk)
+	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk"; exit 1; }
+	@$(BIN)/python -m bid_assets_tests.benchmarks.serving --mlflow .venv-bench/bin/python
+
 up: $(INSTALLED) ## Dagster's web server and daemon over your data; Ctrl-C stops everything
 	@$(BIN)/bid-assets up
 
 clean: ## Remove what was installed and all local state (databases, versions, caches)
-	rm -rf $(VENV) .bid_assets .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-bench .bid_assets .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
