@@ -23,7 +23,11 @@ def test_the_command_line_loads_without_dagster_pandas_and_pydantic() -> None:
     assert not imported_by("import bid_assets.cli") & {*HEAVY, "dagster", "pandas", "pyarrow", "pydantic", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("package", ["features", "modelling", "versions", "app_db", "marketplace"])
+def test_the_prediction_service_loads_without_what_trains_models() -> None:
+    assert not imported_by("import bid_assets.serving.app") & ({*HEAVY, "pandas", "scipy"} - {"adbc_driver_manager"})
+
+
+@pytest.mark.parametrize("package", ["features", "modelling", "versions", "app_db", "prediction_db", "serving", "marketplace"])
 def test_the_pure_packages_do_not_know_dagster(package: str) -> None:
     modules = (
         f"import importlib, pkgutil, bid_assets.{package} as found\n"

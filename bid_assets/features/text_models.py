@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import orjson
 
 from bid_assets.features.embedding_cache import Vectors
 from bid_assets.features.model_files import declared_dimension, fingerprint, quiet
@@ -68,9 +69,14 @@ class StaticModel:
 
     @cached_property
     def _weights(self) -> Vectors:
-        from safetensors.numpy import load_file
-
-        return np.asarray(load_file(str(self.folder / "model.safetensors"))["embedding.weight"], dtype=np.float32)
+        """The token vectors, mapped into memory: all processes of a machine share one copy."""
+        file = self.folder / "model.safetensors"
+        with file.open("rb") as opened:  # the format: length of the head, the head as JSON, the numbers
+            length = int.from_bytes(opened.read(8), "little")
+            tensor = orjson.loads(opened.read(length))["embedding.weight"]
+        assert tensor["dtype"] == "F32"
+        mapped = np.memmap(file, "<f4", "r", offset=8 + length + tensor["data_offsets"][0], shape=tuple(tensor["shape"]))
+        return mapped.view(np.ndarray)
 
     @cached_property
     def _tokenizer(self) -> Any:

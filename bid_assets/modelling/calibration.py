@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bid_assets.modelling.linear import Vector, probability
-from bid_assets.modelling.metrics import Labels
+
+if TYPE_CHECKING:
+    from bid_assets.modelling.metrics import Labels  # scikit-learn comes with it, which scoring does not need
 
 SIGMOID_FROM, ISOTONIC_FROM = 100, 1000
 """So many bids of either class are needed. Two numbers found from fewer are worse than none; a curve needs more

@@ -13,14 +13,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.modelling.dataset import FAMILY_OF, feature_columns
-from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.preprocess import Matrix
+
+if TYPE_CHECKING:
+    from bid_assets.modelling.metrics import Labels  # scikit-learn comes with it, which scoring does not need
 
 Vector = npt.NDArray[np.float64]
 

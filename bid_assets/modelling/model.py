@@ -172,4 +172,5 @@ class BidSuccessModel:
         return {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
 
 
-_MADE_WHEN_ASKED = ("_booster", "_plain_trees", "_row_encoder")
+_MADE_WHEN_ASKED = ("_booster", "_row_encoder")
+"""What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""
