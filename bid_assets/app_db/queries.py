@@ -235,8 +235,8 @@ def _micros(moment: str) -> str:
 def _amount(column: str, sql_type: str | None) -> str:
     if sql_type is None:
         return "NULL::float8"
-    if sql_type == "numeric":  # which holds smaller numbers than a float8 can, and then the cast fails
-        return f"CASE WHEN {column} < 1e-300 THEN 0 ELSE {column}::float8 END"
+    if sql_type == "numeric":  # which holds smaller and larger numbers than a float8 can, and then the cast fails
+        return f"CASE WHEN {column} < 1e-300 THEN 0 WHEN {column} <= {_LARGEST_AMOUNT} THEN {column}::float8 END"
     return f"{column}::float8"
 
 

@@ -90,7 +90,7 @@ class Snapshot:
         Cheapest in the order of `STREAMS`: what one stream has seen, the next ones need not ask for again.
         """
         batches = {
-            "raw_bids": lambda: _batches(self._bids(self._hours(span), STREAMS[name]), STREAMS[name], _ORDER[name]),
+            "raw_bids": lambda: _batches(self._bids(span), STREAMS[name], _ORDER[name]),
             "raw_bid_outcomes": lambda: _batches(self._outcomes(span), STREAMS[name], _ORDER[name]),
             "raw_jobs": lambda: self._named_batches("jobs", "job_id", STREAMS[name], span),
             "raw_profiles": lambda: self._named_batches("profiles", "profile_id", STREAMS[name], span),
@@ -98,21 +98,22 @@ class Snapshot:
         }
         return pa.RecordBatchReader.from_batches(STREAMS[name], batches[name]())
 
-    def _bids(self, parts: list[Part], schema: pa.Schema) -> Iterator[pa.Table]:
-        chunks = self._lanes.fetch_each(self._queries.valid_rows(self._queries.bids, schema, part.span) for part in parts)
+    def _bids(self, span: TimeRange) -> Iterator[pa.Table]:
+        parts = self._hours(span)
+        chunks = self._good(self._queries.bids, STREAMS["raw_bids"], parts)
         for part in parts:
             chunk = next(chunks)
-            if chunk.num_rows == part.rows:
-                self._flawless["bids"].add(part.span)
             if part.span not in self._names:
                 self._names.learn(part.span, chunk)
             yield chunk
             del chunk  # or it would be kept while the next one arrives (which zip would do, too)
 
     def _outcomes(self, span: TimeRange) -> Iterator[pa.Table]:
-        """All outcomes but those that another query rejects: one lane sends rows while the other one's server joins."""
-        source, schema = self._judged_outcomes(), STREAMS["raw_bid_outcomes"]
-        parts = self._cut([source], span, _HOUR, _SHORT_ROWS * self._limit)
+        source = self._judged_outcomes()
+        return self._good(source, STREAMS["raw_bid_outcomes"], self._cut([source], span, _HOUR, _SHORT_ROWS * self._limit))
+
+    def _good(self, source: RowSource, schema: pa.Schema, parts: list[Part]) -> Iterator[pa.Table]:
+        """All rows but those that another query rejects: one lane sends rows while the other one's server joins."""
         answers = self._lanes.fetch_each(
             query
             for part in parts
@@ -121,10 +122,10 @@ class Snapshot:
         for part in parts:
             chunk, rejected = next(answers), next(answers)["id"]
             if len(rejected) == 0:
-                self._flawless["bid_outcomes"].add(part.span)
-                yield chunk
+                self._flawless[source.table].add(part.span)
             else:
-                yield chunk.filter(pc.invert(pc.is_in(chunk["id"], rejected)))  # to which one null is like the other
+                chunk = chunk.filter(pc.invert(pc.is_in(chunk["id"], rejected)))  # to which one null is like the other
+            yield chunk
             del chunk
 
     def _named_batches(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
@@ -139,10 +140,12 @@ class Snapshot:
 
     def _learnt(self, span: TimeRange) -> list[TimeRange]:
         """Ranges that make up `span`, for each of which it is known what its bids name, whether they were streamed or not."""
-        parts = self._hours(span)
-        for _ in self._bids([part for part in parts if part.span not in self._names], NAMING):
-            pass
-        return [part.span for part in parts]
+        parts = [part.span for part in self._hours(span)]
+        unknown = [part for part in parts if part not in self._names]
+        bids = self._lanes.fetch_each(self._queries.valid_rows(self._queries.bids, NAMING, part) for part in unknown)
+        for part in unknown:
+            self._names.learn(part, next(bids))
+        return parts
 
     def _hours(self, span: TimeRange) -> list[Part]:
         return self._cut([self._queries.bids], span, _HOUR, self._limit)

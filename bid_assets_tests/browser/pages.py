@@ -11,6 +11,11 @@ _BOXES = """() => [...document.querySelectorAll('foreignObject')].map(box => {
     return {text: box.textContent, left, right, top, bottom};
 })"""
 
+_ALL_DRAWN = """groups => {
+    const texts = [...document.querySelectorAll('foreignObject')].map(box => box.textContent);
+    return groups.every(group => texts.includes(group));
+}"""
+
 
 def open_graph(page: Page) -> None:
     """The global lineage with all groups expanded, and everything about each asset loaded."""
@@ -23,7 +28,8 @@ def open_graph(page: Page) -> None:
 
 
 def boxes_in_groups(page: Page, groups: list[str]) -> dict[str, list[str]]:
-    """Group -> the texts of the assets drawn inside its box."""
+    """Group -> the texts of the assets drawn inside its box, once all are laid out."""
+    page.wait_for_function(_ALL_DRAWN, arg=groups)
     boxes: list[dict[str, Any]] = [box for box in page.evaluate(_BOXES) if box["text"]]
     inside: dict[str, list[str]] = {}
     for group in groups:
