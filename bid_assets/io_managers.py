@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 import orjson
@@ -22,19 +21,19 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets import materialization
-from bid_assets.partitions import LOOKBACK_KEY, first_key_of_input
+from bid_assets.partitions import first_key_of_input
 from bid_assets.progress import report
 from bid_assets.settings import Settings
 from bid_assets.splitting import split_by_window
+from bid_assets.step_inputs import LoadedInput, loaded_by, noted_by
 from bid_assets.versions.code import current_code_version
 from bid_assets.versions.hashing import json_hash, table_hash
 from bid_assets.versions.manifest import Draft, InputRef, Manifest
 from bid_assets.versions.store import VersionStore, Written
 from bid_assets.versions.tables import WindowedTable, write_parquet
-from bid_assets.windows import TimeRange
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import StepExecutionContext
+    pass
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,51 +53,6 @@ WRITERS = 8
 
 WINDOWED = dg.PythonObjectDagsterType(WindowedTable, name="WindowedTable")
 """For inputs that are pinned when the step starts and read when asked; Dagster wants one type object per name."""
-
-
-class LoadedInput(NamedTuple):
-    """A version that a step has loaded, and how many windows its input spans."""
-
-    ref: InputRef
-    metadata: Mapping[str, object]
-
-
-_loaded: WeakKeyDictionary[StepExecutionContext, list[LoadedInput]] = WeakKeyDictionary()
-_noted: WeakKeyDictionary[StepExecutionContext, Mapping[str, Mapping[str, Any]]] = WeakKeyDictionary()
-
-
-def note_windows(context: dg.AssetExecutionContext, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Facts (JSON) for the manifests of this step, by window: a range run's metadata would repeat all of them for each."""
-    _noted[context.get_step_execution_context()] = facts
-
-
-def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[InputRef]:
-    """The versions of `asset` that the running step has loaded, oldest window first."""
-    loaded = _loaded.get(context.get_step_execution_context(), [])
-    return [item.ref for item in loaded if item.ref.asset == asset]
-
-
-def pin_earlier(
-    context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, asset: str, count: int
-) -> list[Manifest]:
-    """The versions of `asset` in up to `count` windows before this one, oldest first, remembered as inputs of the step."""
-    end, length = settings.cadence.window(context.partition_key).start, settings.cadence.length
-    start = max(end - count * length, settings.first_moment)
-    keys = settings.cadence.keys(TimeRange(start, end)) if start < end else []
-    heads = store.heads(asset, keys)
-    found = [heads[key] for key in keys if key in heads]
-    pin(context, settings, *found)
-    return found
-
-
-def pin(context: dg.AssetExecutionContext, settings: Settings, *manifests: Manifest) -> None:
-    """Remember versions of this window or of earlier ones as inputs of the step that Dagster's graph does not name."""
-    loaded = _loaded.setdefault(context.get_step_execution_context(), [])
-    for manifest in manifests:
-        keys = settings.cadence.keys(
-            TimeRange(settings.cadence.window(manifest.partition).start, settings.cadence.window(context.partition_key).end)
-        )
-        loaded.append(LoadedInput(manifest.ref, {LOOKBACK_KEY: len(keys)}))
 
 
 class MissingVersions(dg.Failure):
@@ -179,7 +133,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         keys = list(context.asset_partition_keys)
         heads = self.store.heads(asset_name(context.asset_key), keys)
         metadata = context.definition_metadata
-        loaded = _loaded.setdefault(context.step_context, [])
+        loaded = loaded_by(context.step_context)
         loaded.extend(LoadedInput(heads[key].ref, metadata) for key in keys if key in heads)
         return self.read(context, keys, heads)
 
@@ -200,14 +154,14 @@ class VersionedIOManager(dg.IOManager, ABC):
             schema=None if table is None else tuple({"name": f.name, "type": str(f.type)} for f in table.schema),
             settings=self._settings_that_mattered(context),
             cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
-            info={**facts, **_noted.get(context.step_context, {}).get(key, {})},
+            info={**facts, **noted_by(context.step_context, key)},
         )
 
     def _inputs_of(self, context: dg.OutputContext, key: str) -> tuple[InputRef, ...]:
         def in_sight(item: LoadedInput) -> bool:
             return first_key_of_input(self.settings.cadence, key, item.metadata) <= item.ref.partition <= key
 
-        loaded = _loaded.get(context.step_context, [])
+        loaded = loaded_by(context.step_context)
         return tuple(sorted({item.ref for item in loaded if in_sight(item)}, key=lambda ref: (ref.asset, ref.partition)))
 
     def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:

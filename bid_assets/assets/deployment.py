@@ -9,9 +9,10 @@ import dagster as dg
 from pydantic import Field
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.io_managers import SETTINGS_KEY, WINDOWED, loaded_versions
+from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import loaded_versions
 from bid_assets.versions import approval
 from bid_assets.versions.deployments import Action, ActiveModel, History, State, history
 from bid_assets.versions.manifest import InputRef

@@ -10,10 +10,11 @@ import pyarrow as pa
 from pydantic import create_model
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.io_managers import SETTINGS_KEY, loaded_versions, pin
+from bid_assets.io_managers import SETTINGS_KEY
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import loaded_versions, pin
 
 SEARCH_KEY = "hyperparameters"
 

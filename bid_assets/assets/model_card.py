@@ -6,9 +6,9 @@ import dagster as dg
 import pyarrow as pa
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.io_managers import loaded_versions, pin_earlier
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import loaded_versions, pin_earlier
 
 EARLIER_WINDOWS = 26
 """Over so many windows the card shows how quality has developed."""

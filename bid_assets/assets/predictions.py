@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.database import prediction_db_url
 from bid_assets.assets.common import OWNERS, RANGE_RUN
-from bid_assets.io_managers import TIME_COLUMN_KEY, note_windows
+from bid_assets.io_managers import TIME_COLUMN_KEY
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import note_windows
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable

@@ -7,9 +7,10 @@ import dagster as dg
 from bid_assets.app_db.database import app_db_url
 from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
 from bid_assets.checks import rejected_rows_check, rejected_rows_verdict
-from bid_assets.io_managers import TIME_COLUMN_KEY, note_windows
+from bid_assets.io_managers import TIME_COLUMN_KEY
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import note_windows
 
 FINGERPRINTS = "fingerprints"
 """Fact of a raw version: table -> fingerprint of the window's rows when it was read (see `app_db/fingerprints.py`)."""

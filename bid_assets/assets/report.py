@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.assets.model import picture
-from bid_assets.io_managers import loaded_versions
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import loaded_versions
 
 
 def report_asset(settings: Settings) -> dg.AssetsDefinition:

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from bid_assets.assets.common import OWNERS
 from bid_assets.assets.model import MODEL_SETTINGS, training_parameters
-from bid_assets.io_managers import SETTINGS_KEY, loaded_versions
+from bid_assets.io_managers import SETTINGS_KEY
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import loaded_versions
 from bid_assets.versions.hashing import json_hash
 
 
