@@ -207,8 +207,12 @@ class Loop:
 
 
 @contextmanager
-def loop_in(folder: Path, static_encoder: Path, *, weeks_to_play: int = 6) -> Iterator[Loop]:
-    """A market that ended some weeks ago, the main job run over it, and nothing started yet. `folder` must be open to others."""
+def loop_in(
+    folder: Path, static_encoder: Path, *, weeks_to_play: int = 6, weeks: int = 8, bids: int = 3000, **values: object
+) -> Iterator[Loop]:
+    """A market that ended some weeks ago, the main job run over it, and nothing started yet; `values` are more settings.
+
+    `folder` must be open to others."""
     import pytest
 
     home = folder / "home"
@@ -219,11 +223,11 @@ def loop_in(folder: Path, static_encoder: Path, *, weeks_to_play: int = 6) -> It
         patch.setenv("DAGSTER_HOME", str(CHECKOUT))
         for name in ("APP_DB_URL", "DAGSTER_DB_URL"):
             patch.delenv(f"BID_ASSETS_{name}", raising=False)
-        for name, value in QUICK.items():
+        for name, value in {**QUICK, **values}.items():
             patch.setenv(f"BID_ASSETS_{name}", str(value))
         get_settings.cache_clear()
         end = ended_market(weeks_to_play)
-        call("marketplace", "create", "--weeks", "8", "--bids", "3000", "--end", f"{end:%Y-%m-%d}")
+        call("marketplace", "create", "--weeks", str(weeks), "--bids", str(bids), "--end", f"{end:%Y-%m-%d}")
         assert call_json("run")["active_model"] is not None
         with open_instance() as instance:
             loop = Loop(get_settings(), instance, end)

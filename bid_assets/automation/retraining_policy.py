@@ -79,6 +79,7 @@ class State:
     retraining_runs: tuple[str, ...] = ()
     """Run ids, queued or running."""
     refreshing_runs: tuple[str, ...] = ()
+    """Run ids, running only: where rows land all the time one is always queued, and a retraining would wait for ever."""
     flags: tuple[Flag, ...] = ()
 
 

@@ -66,6 +66,11 @@ class LoopRun:
         return int(self.tags.get(ATTEMPT_TAG, "1"))
 
     @property
+    def begun(self) -> bool:
+        """Whether its steps are running: from then on it may be moving heads."""
+        return self.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+
+    @property
     def failed(self) -> bool:
         """Whether it failed and is ours to try again: what people start by hand, they try again themselves."""
         return self.status is dg.DagsterRunStatus.FAILURE and ATTEMPT_TAG in self.tags

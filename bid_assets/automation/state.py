@@ -51,7 +51,7 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
         failures=tuple(_failure(instance, run) for run in failed),
         blocked_by=_blocked_by(instance, failed[0]) if failed else None,
         retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
-        refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance)),
+        refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.begun),
         flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
     )
 

@@ -134,10 +134,12 @@ def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
 def _next_steps(active: ActiveModel, seconds: float) -> Panel:
     return Panel(
         f"Done in {seconds:.0f} s. What next:\n\n"
-        "  [bold]BID_ASSETS_ENCODER=static bid-assets up[/bold]       the asset graph in the browser, and predictions over HTTP\n"
+        "  [bold]BID_ASSETS_ENCODER=static BID_ASSETS_RETRAIN_MIN_INTERVAL_MINUTES=1 bid-assets up[/bold]\n"
+        "                                                  the asset graph in the browser, and predictions over HTTP\n"
         "  [bold]bid-assets marketplace play --speed 7[/bold]         in another terminal: the market goes on, watch the loop turn\n"
-        f"  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
-        f"  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
+        "  [bold]bid-assets status[/bold]                             in a third: what is active, what waits, what the policy says\n"
+        "  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
+        "  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
         f"  [bold]bid-assets rebuild trained_model --partition {active.model.partition} --version {active.model.version}[/bold]\n"
         "  [bold]bid-assets import DIR[/bold]                         your own bids and outcomes instead (see the README)",
         title="bid_assets",

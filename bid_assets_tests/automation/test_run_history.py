@@ -65,6 +65,12 @@ def test_runs_in_flight_are_known_by_their_kind_or_by_their_assets(dagster_insta
     assert {run.run_id for run in retrainings_in_flight(dagster_instance)} == {training}
 
 
+def test_a_run_that_is_only_queued_has_not_begun(dagster_instance: dg.DagsterInstance) -> None:
+    for outcome in ("queued", "running"):
+        run_of(dagster_instance, Kind.REFRESH, outcome)
+    assert [run.begun for run in refreshes_in_flight(dagster_instance)] == [True, False]
+
+
 def test_closing_a_window_is_both_a_refresh_and_a_retraining(dagster_instance: dg.DagsterInstance) -> None:
     closing = run_of(dagster_instance, Kind.CLOSING, "running")
     assert [run.run_id for run in refreshes_in_flight(dagster_instance)] == [closing]
