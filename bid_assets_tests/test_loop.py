@@ -19,13 +19,16 @@ from pathlib import Path
 import dagster as dg
 import httpx
 import pytest
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster_graphql import DagsterGraphQLClient
 
-from bid_assets.automation.run_history import REASON_TAG, Kind
+from bid_assets.automation.jobs import CLOSING, RETRAINING
+from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG, Kind
 from bid_assets.commands.up import answers
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
-from bid_assets_tests.platforms import DECIDING, call, call_json
+from bid_assets_tests.platforms import DECIDING, FAMILIES, RAW, call, call_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -58,7 +61,7 @@ def inputs_of(node: LineageNode) -> set[str]:
 def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -> None:
     before, window = loop.runs(), loop.window(0)
     bids = loop.decide(5, loop.end + HOUR)
-    eventually(lambda: loop.head(DECIDING[-1], window), what="a deployment decision and its card")
+    eventually(lambda: loop.head(DECIDING[-1], window), seconds=60, what="a deployment decision and its card")
     [refresh], [retraining] = new_runs(loop, before, Kind.REFRESH), new_runs(loop, before, Kind.RETRAINING)
     assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
     assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]
@@ -180,6 +183,26 @@ def test_postgresql_may_die_under_it(loop: Loop) -> None:
     assert len([run for run in done if run.status is dg.DagsterRunStatus.SUCCESS]) == 1
 
 
+@pytest.mark.usefixtures("nothing_lost")
+def test_a_window_is_closed_with_a_retraining_of_its_own_and_never_two_of_them_run_at_once(loop: Loop) -> None:
+    before, window = loop.runs(), loop.window(3)
+    web = DagsterGraphQLClient("127.0.0.1", port_number=loop.port)
+    asked = [
+        web.submit_job_execution(job, tags={PARTITION_NAME_TAG: window, ATTEMPT_TAG: "1", REASON_TAG: "a test"})
+        for job in (CLOSING, RETRAINING)
+    ]
+    eventually(lambda: len(new_runs(loop, before, Kind.CLOSING)) == 1 and loop.quiet(), what="both runs")
+    records = [loop.instance.get_run_record_by_id(run_id) for run_id in asked]
+    assert [record and record.dagster_run.status for record in records] == [dg.DagsterRunStatus.SUCCESS] * 2
+    [first, second] = sorted((record.start_time or 0, record.end_time or 0) for record in records if record)
+    assert first[1] <= second[0]
+    for asset in (*RAW, *FAMILIES, *DECIDING):
+        events = loop.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[window]), limit=2
+        ).records
+        assert asked[0] in {event.run_id for event in events}, asset
+
+
 def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
     states = eventually(loop.instance.all_instigator_state)  # its connection may be one that PostgreSQL's death has cut
     runs, versions = loop.runs(), loop.versions()
@@ -230,7 +253,7 @@ def test_status_says_what_is_active_what_waits_and_what_ran(loop: Loop) -> None:
     assert told["active"]["model"] == active.model.version
     assert told["outcomes"]["followed"] is True
     assert told["policy"]["action"] == "wait"
-    assert {run["kind"] for run in told["runs"]} == {"refresh", "retraining"}
+    assert {run["kind"] for run in told["runs"]} == {"refresh", "retraining", "closing"}
     assert all(run["reason"] for run in told["runs"])
     assert "Policy: wait" in call("status").stdout
 

@@ -10,17 +10,22 @@ UI in a real browser, the ticks of the sensors with nothing new, and an outcome'
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 from playwright.sync_api import Page, expect
 from rich.console import Console
 from rich.table import Table
 
 from bid_assets.commands.up import answers
+from bid_assets.definitions import build_defs
 from bid_assets.features.model_files import distilled
 from bid_assets.windows import TimeRange
 from bid_assets_tests.benchmarks.bench_loop import PARTS, one_turn
@@ -57,37 +62,52 @@ def runs(loop: Loop, cutoffs: int) -> Iterator[tuple[str, float]]:
 
 
 def ticks(loop: Loop) -> Iterator[tuple[str, float]]:
-    """The mean duration of ticks with nothing new, by sensor."""
+    """The mean duration of ticks with nothing new, by sensor: of what the sensor does, in this process, and of the whole tick."""
+    repository = build_defs(loop.settings, loop.store).get_repository_def()
 
-    def quiet(name: str) -> list[float]:
-        [state] = [state for state in loop.instance.all_instigator_state() if state.name == name]
+    def quiet(name: str) -> list[float] | None:
+        state = state_of(loop, name)
         found = loop.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=100)
-        return [tick.end_timestamp - tick.timestamp for tick in found if tick.status.value == "SKIPPED" and tick.end_timestamp]
+        took = [tick.end_timestamp - tick.timestamp for tick in found if tick.status.value == "SKIPPED" and tick.end_timestamp]
+        return took[:TICKS] if len(took) > TICKS else None
 
     for name in SENSORS:
-        durations = eventually(lambda name=name: found[:TICKS] if len(found := quiet(name)) > TICKS else None, 600)
+        sensor = repository.get_sensor_def(name)
+        cursor = state_of(loop, name).instigator_data.cursor
+
+        def evaluate(sensor: dg.SensorDefinition = sensor, cursor: str | None = cursor) -> None:
+            with dg.build_sensor_context(loop.instance, cursor=cursor, repository_def=repository) as context:
+                sensor.evaluate_tick(context)
+
+        evaluate()  # the first one loads libraries
+        yield f"{name} itself", min(seconds(evaluate) for _ in range(TICKS))
+        durations = eventually(partial(quiet, name), 600)
         yield f"tick of {name}, nothing new", sum(durations) / len(durations)
+
+
+def state_of(loop: Loop, name: str) -> Any:
+    [state] = [state for state in loop.instance.all_instigator_state() if state.name == name]
+    return state
 
 
 def pages(loop: Loop) -> Iterator[tuple[str, float]]:
     """Until a page is drawn with all that it has to say, each in a browser that has seen nothing yet."""
     yield "asset graph, all groups expanded, first visit", visit(loop, open_graph)
     yield "asset graph, another visit", visit(loop, open_graph)
-    yield "page of an asset with its windows", visit(loop, lambda page: windows_of(page, "bid_temporal_features"))
-    yield "page of a sensor with its ticks", visit(loop, lambda page: ticks_of(page, "retraining_sensor"))
+    yield "page of an asset with its windows", visit(loop, partial(windows_of, asset="bid_temporal_features"))
+    yield "page of a sensor with its ticks", visit(loop, partial(ticks_of, sensor="retraining_sensor"))
 
 
 def visit(loop: Loop, look: Callable[[Page], None]) -> float:
     with chromium() as browser, new_page(browser, f"http://127.0.0.1:{loop.port}") as page:
         page.set_default_timeout(120_000)
         expect.set_options(timeout=120_000)
-        return seconds(lambda: look(page))
+        return seconds(partial(look, page))
 
 
 def windows_of(page: Page, asset: str) -> None:
     page.goto(f"/assets/{asset}?view=partitions")
-    expect(page.get_by_text("Materialized", exact=False).first).to_be_visible()
-    expect(page.get_by_text("2026-01-01", exact=False).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Materialized \(3\d\d\)"))).to_be_visible()
 
 
 def ticks_of(page: Page, sensor: str) -> None:
