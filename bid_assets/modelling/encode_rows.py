@@ -15,6 +15,7 @@ from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Number
 
 Row = Mapping[str, Any]
 
+_PLAIN, _WORDS = frozenset({float, int, bool, type(None)}), frozenset({str, type(None)})  # seen at a glance
 _NO_NUMBERS = (str, list, tuple, dict, bytes)
 
 
@@ -31,7 +32,7 @@ class RowEncoder:
             [start for encoding, start, _ in placed if isinstance(encoding, Numbers)], dtype=np.int64
         )
         self._words = [
-            (encoding, start, end, {word: start + place for place, word in enumerate(encoding.values)})
+            (encoding, kind(encoding.type) == "text", start, end, {w: start + place for place, w in enumerate(encoding.values)})
             for encoding, start, end in placed
             if isinstance(encoding, Vocabulary)
         ]
@@ -45,10 +46,10 @@ class RowEncoder:
         matrix = np.full((len(rows), self._width), np.nan, dtype=np.float32)
         for row, into in zip(rows, matrix, strict=True):
             into[self._number_places] = self._floats(row)
-            for words, start, end, places in self._words:
+            for words, one, start, end, places in self._words:
                 if (value := row.get(words.column)) is not None:
                     into[start:end] = 0.0
-                    for word in _words_of(words, value):
+                    for word in _words_of(words, value, one):
                         if (place := places.get(word)) is not None:
                             into[place] = 1.0
             for components, start, end in self._vectors:
@@ -59,7 +60,7 @@ class RowEncoder:
     def _floats(self, row: Row) -> Matrix:
         values = [row.get(column) for column in self._number_columns]
         try:
-            if any(isinstance(value, _NO_NUMBERS) for value in values):
+            if not _PLAIN.issuperset(map(type, values)) and any(isinstance(value, _NO_NUMBERS) for value in values):
                 raise TypeError
             numbers = np.array(values, dtype=np.float64)  # None becomes NaN
         except (TypeError, ValueError, OverflowError):
@@ -84,12 +85,11 @@ def _number(encoding: Numbers, value: Any) -> float:
         raise _wrong(encoding, value, error) from None
 
 
-def _words_of(encoding: Vocabulary, value: Any) -> Sequence[Any]:
-    one = kind(encoding.type) == "text"
+def _words_of(encoding: Vocabulary, value: Any, one: bool) -> Sequence[Any]:
     if one != isinstance(value, str) or not isinstance(value, str | list | tuple):
         raise _wrong(encoding, value, "a text is wanted" if one else "a list of texts is wanted")
     words = [value] if one else value
-    if not all(word is None or isinstance(word, str) for word in words):
+    if not _WORDS.issuperset(map(type, words)) and not all(word is None or isinstance(word, str) for word in words):
         raise _wrong(encoding, value, "a list of texts is wanted")
     return words
 
@@ -101,8 +101,9 @@ def _reduce(encoding: Components, value: Any, into: Matrix) -> None:
         raise _wrong(encoding, value, error) from None
     if vector.shape != encoding.mean.shape:
         raise _wrong(encoding, value, f"{len(encoding.mean)} numbers are wanted")
-    if np.isfinite(vector).all():
-        into[:] = ((vector[None, :] - encoding.mean) @ encoding.axes.T)[0]
+    into[:] = ((vector[None, :] - encoding.mean) @ encoding.axes.T)[0]
+    if not math.isfinite(into.sum()) and not np.isfinite(vector).all():
+        into[:] = np.nan
 
 
 def _wrong(encoding: Encoding, value: Any, error: Exception | str) -> WrongColumns:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,8 @@ class PlainTrees:
     base: np.float32
     """Log-odds before any tree."""
     depth: int
+    features: int
+    """Numbers in a row."""
     roots: npt.NDArray[np.int64]
     feature: npt.NDArray[np.int64]
     condition: npt.NDArray[np.float32]
@@ -52,6 +55,7 @@ class PlainTrees:
         made = cls(
             base=np.float32(-math.log(1 / base - 1)),
             depth=_depth(start[:-1], left, right),
+            features=booster.num_features(),
             roots=start[:-1],
             feature=np.concatenate([tree["split_indices"] for tree in trees]),
             condition=np.concatenate([np.array(tree["split_conditions"], dtype=np.float32) for tree in trees]),
@@ -65,6 +69,11 @@ class PlainTrees:
         """The margin of each row, shape (rows,); NaN is missing."""
         return np.array([self._of_row(row) for row in matrix], dtype=np.float32)
 
+    @cached_property
+    def _seen_feature(self) -> npt.NDArray[np.int64]:
+        """Where each node looks in a row and its copy, of which the one has what is missing on the left and the other on the right."""
+        return np.where(self.missing_left, self.feature, self.feature + self.features)
+
     def _rounded_as(self, booster: xgb.Booster) -> PlainTrees:
         """The same trees with the base that gives XGBoost's very number: its logarithm is that of the C library it was built with."""
         row = np.full((1, booster.num_features()), np.nan, dtype=np.float32)
@@ -77,10 +86,13 @@ class PlainTrees:
 
     def _of_row(self, row: npt.NDArray[np.float32]) -> np.float32:
         node = self.roots
+        missing = row != row
+        seen = np.concatenate(
+            [np.where(missing, -np.inf, row), np.where(missing, np.inf, row)]
+        )  # missing: left always, or right
         for _ in range(self.depth):
-            value = row[self.feature[node]]
-            goes_left = (value < self.condition[node]) | ((value != value) & self.missing_left[node])
-            node = np.where(goes_left, self.left[node], self.right[node])
+            goes_left = seen.take(self._seen_feature.take(node)) < self.condition.take(node)
+            node = np.where(goes_left, self.left.take(node), self.right.take(node))
         added = np.empty(len(node) + 1, dtype=np.float32)
         added[0], added[1:] = self.base, self.condition[node]
         return np.float32(np.add.accumulate(added)[-1])  # one after the other, as XGBoost adds them

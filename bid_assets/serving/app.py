@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living, redoc_url=None)
     problems.install(app)
-    app.include_router(router)
+    app.router.routes[:0] = router.routes  # include_router would match every request twice
     app.add_middleware(
         Guard,
         scopes=_scopes(app),

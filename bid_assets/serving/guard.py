@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import orjson
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 OTHER = "other"
 """What every path that the service does not have is called in the figures."""
 
+_ids = Random()  # no secrets: the system's randomness costs a call that may give the turn to another thread
+os.register_at_fork(after_in_child=_ids.seed)
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -237,7 +240,7 @@ class _Exchange:
             self.length = None
         elif self.length is None and scope["method"] in ("GET", "HEAD"):
             self.length = 0
-        self.id = given.decode() if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+        self.id = given.decode() if _SANE_ID.fullmatch(given) else f"{_ids.getrandbits(64):016x}"
         REQUEST_ID.set(self.id)
         scope.setdefault("state", {})["request_id"] = self.id
 
