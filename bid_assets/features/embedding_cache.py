@@ -42,7 +42,10 @@ class EmbeddingCache:
         self.dimension = dimension
         self.process = os.getpid()
         self._turn = Lock()  # the map may grow only while no thread of this process is inside it
-        self._environment = lmdb.open(str(folder), map_size=first_bytes, max_dbs=2, max_readers=MOST_PROCESSES, readahead=False)
+        # One flush of the disk for each commit instead of two: if the machine dies, the last commit may be undone, no more.
+        self._environment = lmdb.open(
+            str(folder), map_size=first_bytes, max_dbs=2, max_readers=MOST_PROCESSES, readahead=False, metasync=False
+        )
         self._environment.reader_check()  # frees the places of readers that were killed
         self._rows = self._in_turn(lambda: self._environment.open_db(b"rows"))
         self._vectors = self._in_turn(lambda: self._environment.open_db(b"vectors", integerkey=True))

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import psutil
 import pyarrow as pa
 from rich.console import Console
@@ -159,27 +160,18 @@ def new_texts(url: str, key: str, bodies: Bodies, settings: Settings) -> None:
 def batches(url: str, key: str, peers: str, bodies: Bodies) -> None:
     """(d) A thousand bids in one request: rows in a second, beside an endpoint that makes a DataFrame of each request."""
     many = [number % len(bodies.bids) for number in range(BATCH)]
-    frames = [{"columns": bodies.columns, "data": [bodies.rows[number]]} for number in many]
-    whole = {"columns": bodies.columns, "data": [bodies.rows[number] for number in many]}
-    with httpx.Client(headers={"X-API-Key": key}, trust_env=False, timeout=60) as client:
-
-        def ask(at: str, body: object) -> None:
-            client.post(at, json=body).raise_for_status()
-
-        def one_by_one() -> None:
-            for frame in frames:
-                ask(f"{peers}/frame", frame)
-
-        ready = {"rows": [bodies.ready[number] for number in many]}
-        found = {
-            "the service, /predict/features with rows": lambda: ask(f"{url}/predict/features", ready),
-            "the service, /predict/batch (look-ups, history)": lambda: ask(
-                f"{url}/predict/batch", {"bids": [bodies.bids[number] for number in many]}
-            ),
-            "by DataFrame, one request for each": one_by_one,
-            "by DataFrame, all in one": lambda: ask(f"{peers}/frame", whole),
-        }
-        taken = {name: min(_seconds(work) for _ in range(3)) for name, work in found.items()}
+    frames = [{"columns": bodies.columns, "data": [row]} for row in bodies.rows]
+    asked = {
+        "the service, /predict/features with rows": (f"{url}/predict/features", {"rows": [bodies.ready[n] for n in many]}),
+        "the service, /predict/batch (look-ups, history)": (f"{url}/predict/batch", {"bids": [bodies.bids[n] for n in many]}),
+        "by DataFrame, all in one": (f"{peers}/frame", {"columns": bodies.columns, "data": [bodies.rows[n] for n in many]}),
+    }
+    taken = {"by DataFrame, one request for each": BATCH / wrk.load(f"{peers}/frame", frames, seconds=4, connections=1).rate}
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    with httpx.Client(headers=headers, trust_env=False, timeout=60) as client:
+        for name, (at, body) in asked.items():
+            content = orjson.dumps(body)
+            taken[name] = min(_seconds(lambda: client.post(at, content=content).raise_for_status()) for _ in range(5))  # noqa: B023
     slow = taken["by DataFrame, one request for each"]
     table = Table(f"{BATCH} bids", "ms", "bids/s", "times one by one", "expected")
     for name, seconds in taken.items():
