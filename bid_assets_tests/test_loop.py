@@ -161,6 +161,9 @@ def test_a_refresh_that_fails_is_made_good(loop: Loop) -> None:
             lambda: [run for run in new_runs(loop, before, Kind.REFRESH) if run.status is dg.DagsterRunStatus.FAILURE],
             what="a failed refresh",
         )
+        [told] = eventually(lambda: call_json("status")["failed_refreshes"])
+        assert not told["given_up"]
+        assert "division by zero" in told["message"]
     finally:
         loop.sql("drop view jobs; alter table jobs_elsewhere rename to jobs")
     decided_again(loop, before)
@@ -177,7 +180,7 @@ def test_postgresql_may_die_under_it(loop: Loop) -> None:
     import psutil
 
     psutil.Process(pid).kill()
-    loop.decide(2, loop.end + 3 * WEEK + 4 * HOUR)
+    eventually(lambda: loop.decide(2, loop.end + 3 * WEEK + 4 * HOUR), what="a server to write to")
     decided_again(loop, before)
     done = eventually(lambda: new_runs(loop, before, Kind.RETRAINING), what="the runs")
     assert len([run for run in done if run.status is dg.DagsterRunStatus.SUCCESS]) == 1
@@ -260,7 +263,9 @@ def test_status_says_what_is_active_what_waits_and_what_ran(loop: Loop) -> None:
 
 def test_the_log_of_all_parts_is_in_one_place(loop: Loop) -> None:
     log = (loop.settings.home / "logs" / "up.log").read_text()
-    assert {"[daemon]", "[web server]", "[code server]", "[prediction service]", "[up]"} <= set(re.findall(r"\[[a-z ]+\]", log))
+    assert {"[daemon]", "[web server]", "[code server]", "[PostgreSQL]", "[prediction service]", "[up]"} <= set(
+        re.findall(r"\[[A-Za-z ]+\]", log)
+    )
     assert "daemon was killed by SIGKILL; it is started again" in log
 
 

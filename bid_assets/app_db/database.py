@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bid_assets.settings import Settings
 
 if TYPE_CHECKING:
     import sqlalchemy
+
+    from bid_assets.app_db.embedded import EmbeddedServer
 
 APP_DATABASE = "bid_assets_app"
 DAGSTER_DATABASE = "bid_assets_dagster"
@@ -39,6 +42,13 @@ def prediction_db_url(settings: Settings) -> str:
     return libpq_url(url) if url else _embedded_url(settings, PREDICTION_DATABASE)
 
 
+def embedded_log(settings: Settings) -> Path | None:
+    """Where the embedded server, started if need be, writes its log; None where no database of ours is on it."""
+    if settings.app_db_url and settings.dagster_db_url:
+        return None
+    return _embedded(settings).data / "server.log"
+
+
 def libpq_url(url: str) -> str:
     """A URL as SQLAlchemy, Heroku or libpq spell it, as libpq spells it. Raises `ValueError` for other databases."""
     scheme, separator, rest = url.partition("://")
@@ -52,7 +62,9 @@ def engine(url: str) -> sqlalchemy.Engine:
     import sqlalchemy
 
     made = sqlalchemy.create_engine(
-        libpq_url(url).replace("postgresql://", "postgresql+psycopg2://", 1), connect_args={"options": "-c timezone=UTC"}
+        libpq_url(url).replace("postgresql://", "postgresql+psycopg2://", 1),
+        connect_args={"options": "-c timezone=UTC"},
+        pool_pre_ping=True,  # a server may have been started again since
     )
     try:
         made.connect().close()
@@ -63,6 +75,10 @@ def engine(url: str) -> sqlalchemy.Engine:
 
 
 def _embedded_url(settings: Settings, database: str) -> str:
+    return _embedded(settings).url(database)
+
+
+def _embedded(settings: Settings) -> EmbeddedServer:
     from bid_assets.app_db.embedded import server
 
-    return server(settings.postgres_data or settings.home / "postgres").url(database)
+    return server(settings.postgres_data or settings.home / "postgres")

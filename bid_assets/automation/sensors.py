@@ -174,7 +174,7 @@ def _asked(
     context: dg.SensorEvaluationContext, settings: Settings, wanted: Sequence[Wanted], cursor: str, otherwise: str
 ) -> dg.SensorResult:
     """Run requests for what is wanted, or why there are none."""
-    if otherwise.startswith("GIVEN UP"):
+    if "GIVEN UP" in otherwise:
         context.log.error(otherwise)
     if not wanted:
         return dg.SensorResult(skip_reason=otherwise, cursor=cursor)

@@ -6,11 +6,21 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
+from rich.markup import escape
 from rich.table import Table
 
 from bid_assets.automation.noticing import follow
 from bid_assets.automation.retraining_policy import Decision, Rules, State, decide, in_words
-from bid_assets.automation.run_history import REASON_TAG, Kind, following_cursor, latest
+from bid_assets.automation.run_history import (
+    REASON_TAG,
+    REFRESHING,
+    Kind,
+    failure_message,
+    finished,
+    following_cursor,
+    latest,
+    not_made_good,
+)
 from bid_assets.automation.state import gather
 from bid_assets.commands.console import console, print_json
 from bid_assets.instance import open_instance
@@ -32,6 +42,7 @@ def status(*, as_json: bool) -> None:
             "active": _active(store),
             "outcomes": _outcomes(instance, settings, store, state),
             "policy": asdict(decide(state, Rules.of(settings))),
+            "failed_refreshes": _failed_refreshes(instance, settings),
             "runs": _runs(instance),
         }
     if as_json:
@@ -59,6 +70,21 @@ def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionSt
         "unread_windows": {table: sorted(keys) for table, keys in unread.items()},
         "followed": cursor is not None,
     }
+
+
+def _failed_refreshes(instance: dg.DagsterInstance, settings: Settings) -> list[dict[str, Any]]:
+    """What could not be read or computed, and no later run has made good."""
+    return [
+        {
+            "run_id": run.run_id,
+            "first": run.first,
+            "last": run.last,
+            "attempt": run.attempt,
+            "given_up": run.attempt >= settings.max_attempts,
+            "message": failure_message(instance, run.run_id),
+        }
+        for run in not_made_good(finished(instance, REFRESHING))
+    ]
 
 
 def _runs(instance: dg.DagsterInstance) -> list[dict[str, Any]]:
@@ -91,10 +117,21 @@ def _say(told: dict[str, Any], decision: Decision) -> None:
         + (f"; unread rows in {sum(map(len, unread.values()))} window(s)" if unread else "")
         + ("" if outcomes["followed"] else "; nobody follows the database (`bid-assets up`)")
     )
+    for failed in told["failed_refreshes"]:
+        console.print(
+            f"[red]Windows {failed['first']} to {failed['last']} could not be refreshed[/red] (run {failed['run_id'][:8]}, "
+            f"attempt {failed['attempt']}): {escape(failed['message'])}. "
+            + (
+                f"GIVEN UP: mend the cause, then `bid-assets run --from {failed['first']} --to {failed['last']}`"
+                if failed["given_up"]
+                else "It is tried again"
+            ),
+            soft_wrap=True,
+        )
     colour = {"retrain": "green", "wait": "cyan", "give up": "red"}[decision.action]
-    console.print(f"Policy: [{colour}]{decision.action}[/{colour}], {decision.reason}")
+    console.print(f"Policy: [{colour}]{decision.action}[/{colour}], {escape(decision.reason)}", soft_wrap=True)
     table = Table("run", "kind", "status", "windows", "started", "why", title="Last runs of the loop", title_justify="left")
     for run in told["runs"]:
         started = f"{run['created_at']:%Y-%m-%d %H:%M:%S}"
-        table.add_row(run["run_id"][:8], run["kind"], run["status"], run["windows"], started, run["reason"] or "")
+        table.add_row(run["run_id"][:8], run["kind"], run["status"], run["windows"], started, escape(run["reason"] or ""))
     console.print(table)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import OperationalError
 
-from bid_assets.app_db.database import app_db_url, dagster_db_url
+from bid_assets.app_db.database import app_db_url, dagster_db_url, embedded_log
 from bid_assets.commands.console import console, notes
 from bid_assets.instance import dagster_home, open_instance, state_folder
 from bid_assets.serving.keys import KeyRing, refuse_open_door
@@ -57,7 +57,11 @@ def up(host: str, port: int, service_port: int) -> int:
         notes.print(f"{part} {line}. Its log: {log_file}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with tempfile.TemporaryDirectory(prefix="bid_assets-") as sockets:
-        all_parts = [*parts(Path(sockets) / "code", host, port), prediction_service(host, service_port)]
+        all_parts = [
+            *database_log(settings),
+            *parts(Path(sockets) / "code", host, port),
+            prediction_service(host, service_port),
+        ]
         supervisor = Supervisor(all_parts, environment(settings), dagster_home(), heard, report)
         with stopping_on_signals():
             try:
@@ -95,6 +99,12 @@ def parts(code_socket: Path, host: str, port: int) -> list[Part]:
         Part("web server", [str(programs / "dagster-webserver"), "-w", str(workspace), "-h", host, "-p", str(port)]),
         Part("daemon", [str(programs / "dagster-daemon"), "run", "-w", str(workspace)]),
     ]
+
+
+def database_log(settings: Settings) -> list[Part]:
+    """What the embedded PostgreSQL, whom no single process starts and stops, writes from now on."""
+    log = embedded_log(settings)
+    return [] if log is None else [Part("PostgreSQL", ["tail", "-n", "0", "-F", str(log)])]
 
 
 def prediction_service(host: str, port: int) -> Part:

@@ -15,7 +15,7 @@ from bid_assets_tests.platforms import DECIDING, EMBEDDINGS, FAMILIES, RAW
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 GROUPS = {
-    "raw": RAW,
+    "raw": (*RAW, "raw_predictions"),
     "features": (*FAMILIES, *EMBEDDINGS),
     "training": (*DECIDING[:-2], "hyperparameter_search"),
     "serving": DECIDING[-2:],
