@@ -6,12 +6,14 @@ as many outcomes in the store as in the database.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -60,8 +62,10 @@ def inputs_of(node: LineageNode) -> set[str]:
 @pytest.mark.usefixtures("nothing_lost")
 def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -> None:
     before, window = loop.runs(), loop.window(0)
-    bids = loop.decide(5, loop.end + HOUR)
-    eventually(lambda: loop.head(DECIDING[-1], window), seconds=60, what="a deployment decision and its card")
+    begin, bids = time.monotonic(), loop.decide(5, loop.end + HOUR)
+    eventually(lambda: loop.head(DECIDING[-1], window), what="a deployment decision and its card")
+    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):  # on a machine that others keep busy, seconds say nothing
+        assert time.monotonic() - begin < 60
     [refresh], [retraining] = new_runs(loop, before, Kind.REFRESH), new_runs(loop, before, Kind.RETRAINING)
     assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
     assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]
