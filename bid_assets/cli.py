@@ -82,12 +82,13 @@ def marketplace() -> None:
 @click.option("--bids", default=20_000, show_default=True, help="So many bids.")
 @click.option("--seed", default=7, show_default=True, help="Equal seeds give equal markets.")
 @click.option("--end", type=DAY, help="The market's last day (default: the start of the current week).")
+@click.option("--change-week", type=int, help="From this week on (0 is the first) clients care about other things.")
 @click.option("--replace", is_flag=True, help="Replace what the application's tables hold.")
-def marketplace_create(weeks: int, bids: int, seed: int, end: datetime | None, replace: bool) -> None:
+def marketplace_create(weeks: int, bids: int, seed: int, end: datetime | None, change_week: int | None, replace: bool) -> None:
     """Simulate a market and write it into the application's database."""
     from bid_assets.commands.database import create_marketplace
 
-    create_marketplace(weeks=weeks, bids=bids, seed=seed, end=end, overwrite=replace)
+    create_marketplace(weeks=weeks, bids=bids, seed=seed, end=end, overwrite=replace, change_week=change_week)
 
 
 @marketplace.command("play", epilog=example("bid-assets marketplace play --speed 7"))

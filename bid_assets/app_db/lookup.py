@@ -1,4 +1,4 @@
-"""Looks up a few profiles and jobs, and the recent bids and outcomes of these profiles, in a millisecond or two.
+"""Looks up a few profiles and jobs, and the recent bids and outcomes of these profiles and clients, in a few milliseconds.
 
 Which rows are valid, and how columns are cast, is asked of `queries.py`, as by the reader of whole windows. Statements are prepared
 once on each connection; each thread has a connection of its own.
@@ -40,6 +40,9 @@ class Found:
     """id, profile_id, submitted at (microseconds)."""
     outcomes: list[tuple[str, str, str, bool, int]]
     """id, bid_id, profile_id, is_success, known at (microseconds)."""
+    client_bids: list[tuple[str, str, int]]
+    """The same of the bids on the clients' jobs, with client_id in place of profile_id."""
+    client_outcomes: list[tuple[str, str, str, bool, int]]
 
 
 class Lookup:
@@ -57,17 +60,24 @@ class Lookup:
         self._opened: list[Any] = []
         self._lock = threading.Lock()
 
-    def find(self, profile_ids: Sequence[str], job_ids: Sequence[str], since: datetime, until: datetime) -> Found:
+    def find(
+        self,
+        profile_ids: Sequence[str],
+        job_ids: Sequence[str],
+        since: datetime,
+        until: datetime,
+        client_ids: Sequence[str] = (),
+    ) -> Found:
         """What there is of these profiles and jobs; bids of the profiles submitted in [since, until), and all their outcomes.
 
-        Raises `DatabaseUnreachable`, and `ContractError` where the tables are not what they must be.
+        The same of all bids on jobs of the clients: those of these jobs, and those named. Raises `DatabaseUnreachable`, and `ContractError` where the tables are not what they must be.
         """
         try:
-            return self._find(profile_ids, job_ids, since, until)
+            return self._find(profile_ids, job_ids, since, until, client_ids)
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
             self._drop()  # the server may have been started anew since
         try:
-            return self._find(profile_ids, job_ids, since, until)
+            return self._find(profile_ids, job_ids, since, until, client_ids)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             self._drop()
             raise DatabaseUnreachable(f"the application's database does not answer: {str(error).strip()}") from None
@@ -79,18 +89,35 @@ class Lookup:
                 connection.close()
             self._opened.clear()
 
-    def _find(self, profile_ids: Sequence[str], job_ids: Sequence[str], since: datetime, until: datetime) -> Found:
+    def _find(
+        self,
+        profile_ids: Sequence[str],
+        job_ids: Sequence[str],
+        since: datetime,
+        until: datetime,
+        client_ids: Sequence[str],
+    ) -> Found:
         cursor = self._cursor()
-        profiles, jobs = self._possible("profiles", profile_ids), self._possible("jobs", job_ids)
+        profiles = self._possible("profiles", profile_ids)
+        jobs = self._named(cursor, "jobs", self._possible("jobs", job_ids))
+        clients = self._possible("clients", sorted({*client_ids, *jobs["client_id"].drop_null().to_pylist()}))
+
+        def recent(what: str, owners: list[str]) -> list[Any]:
+            return _rows(cursor, f"EXECUTE {what} (%s, %s, %s)", owners, since, until) if owners else []
+
         return Found(
             self._named(cursor, "profiles", profiles),
-            self._named(cursor, "jobs", jobs),
-            _rows(cursor, "EXECUTE bids (%s, %s, %s)", profiles, since, until) if profiles else [],
-            _rows(cursor, "EXECUTE outcomes (%s, %s, %s)", profiles, since, until) if profiles else [],
+            jobs,
+            recent("bids", profiles),
+            recent("outcomes", profiles),
+            recent("client_bids", clients),
+            recent("client_outcomes", clients),
         )
 
     def _possible(self, table: str, ids: Sequence[str]) -> list[str]:
-        """The ids that the column could hold at all: a cast of others would fail."""
+        """The ids that the column could hold at all: a cast of others would fail. Clients only where jobs have any."""
+        if table not in self._kin:
+            return []
         pattern = _LOOKS_LIKE.get(self._kin[table])
         return [name for name in ids if "\0" not in name and (pattern is None or pattern.fullmatch(name))]
 
@@ -128,6 +155,12 @@ class Lookup:
                 "bids (text[], timestamptz, timestamptz)": queries.bids_of_profiles(),
                 "outcomes (text[], timestamptz, timestamptz)": queries.outcomes_of_profiles(),
             }
+            if queries.jobs_have_clients():
+                self._kin["clients"] = queries.kin_of("jobs", "client_id")
+                self._statements |= {
+                    "client_bids (text[], timestamptz, timestamptz)": queries.bids_of_clients(),
+                    "client_outcomes (text[], timestamptz, timestamptz)": queries.outcomes_of_clients(),
+                }
         for head, query in self._statements.items():
             cursor.execute(f"PREPARE {head} AS {query}")
 

@@ -155,33 +155,55 @@ class Queries:
 
     def bids_of_profiles(self) -> str:
         """Valid bids of the profiles $1 (texts) submitted in [$2, $3): id, profile_id, and the time in microseconds."""
-        source = self.bids
-        return (
-            f"SELECT b.id::text, b.profile_id::text, {_micros(source.moment)} FROM {source.joined} WHERE {self._of_profiles()}"
-            f" AND {_is_valid(source)}"
-        )
+        return self._bids_where(self.bids.joined, "b.profile_id", self._columns["bids"]["profile_id"])
 
     def outcomes_of_profiles(self) -> str:
         """Valid outcomes of these bids: id, bid_id, profile_id, result, and the time in microseconds."""
-        source = self.outcomes
+        return self._outcomes_where(self.outcomes.joined, "b.profile_id", self._columns["bids"]["profile_id"])
+
+    def bids_of_clients(self) -> str:
+        """As `bids_of_profiles`, of the bids on jobs of the clients $1, with client_id; for a database where jobs have one."""
+        return self._bids_where(self._with_jobs(self.bids.joined), "j.client_id", self._columns["jobs"]["client_id"])
+
+    def outcomes_of_clients(self) -> str:
+        """Valid outcomes of these bids: id, bid_id, client_id, result, and the time in microseconds."""
+        return self._outcomes_where(self._with_jobs(self.outcomes.joined), "j.client_id", self._columns["jobs"]["client_id"])
+
+    def jobs_have_clients(self) -> bool:
+        """Whether the database says whose a job is."""
+        return "client_id" in self._columns["jobs"]
+
+    def _with_jobs(self, joined: str) -> str:
+        return f"{joined} JOIN jobs j ON {self._same('j', 'jobs', 'id', 'b', 'bids', 'job_id')}"
+
+    def _bids_where(self, joined: str, owner: str, sql_type: str) -> str:
+        source = self.bids
         return (
-            f"SELECT o.id::text, b.id::text, b.profile_id::text, {_result('o', self._columns['bid_outcomes'])},"
-            f" {_micros(source.moment)} FROM {source.joined} WHERE {self._of_profiles()} AND {_is_valid(source)}"
+            f"SELECT b.id::text, {owner}::text, {_micros(source.moment)} FROM {joined}"
+            f" WHERE {self._recent_of(owner, sql_type)} AND {_is_valid(source)}"
         )
 
-    def _of_profiles(self) -> str:
-        kin, moment = _kin(self._columns["bids"]["profile_id"]), self.bids.moment
-        is_one = {"text": "b.profile_id = ANY($1::text[])"} | {
-            name: f"b.profile_id = ANY($1::text[]::{cast}[])" for name, cast in _CASTS.items()
-        }
+    def _outcomes_where(self, joined: str, owner: str, sql_type: str) -> str:
+        source = self.outcomes
         return (
-            f"{is_one.get(kin, 'b.profile_id::text = ANY($1::text[])')}"
-            f" AND {moment} >= $2::timestamptz AND {moment} < $3::timestamptz"
+            f"SELECT o.id::text, b.id::text, {owner}::text, {_result('o', self._columns['bid_outcomes'])},"
+            f" {_micros(source.moment)} FROM {joined} WHERE {self._recent_of(owner, sql_type)} AND {_is_valid(source)}"
         )
+
+    def _recent_of(self, owner: str, sql_type: str) -> str:
+        """Whether a bid's owner is among the texts $1, and its time in [$2, $3); the id is cast only where it must be."""
+        kin, moment = _kin(sql_type), self.bids.moment
+        cast = {"text": "::text[]", **{name: f"::text[]::{cast}[]" for name, cast in _CASTS.items()}}.get(kin)
+        is_one = f"{owner}::text = ANY($1::text[])" if cast is None else f"{owner} = ANY($1{cast})"
+        return f"{is_one} AND {moment} >= $2::timestamptz AND {moment} < $3::timestamptz"
 
     def kin_of_id(self, table: str) -> str:
         """What an id of the table looks like: `text`, `integer`, `uuid` or another SQL type."""
-        return _kin(self._columns[table]["id"])
+        return self.kin_of(table, "id")
+
+    def kin_of(self, table: str, column: str) -> str:
+        """The same of any column."""
+        return _kin(self._columns[table][column])
 
     def hourly_counts(self, source: RowSource, span: TimeRange) -> str:
         """Rows of `span` per hour, valid or not."""

@@ -36,6 +36,7 @@ JOBS = sa.Table(
     sa.Column("required_skills", sa.Text, comment="JSON list of text"),
     sa.Column("client_id", sa.Text),
     sa.Column("posted_at", TIMESTAMP),
+    sa.Index("jobs_client_id", "client_id"),
 )
 
 BIDS = sa.Table(
@@ -53,6 +54,7 @@ BIDS = sa.Table(
     sa.Column("submitted_at", TIMESTAMP),
     sa.Index("bids_submitted_at", "submitted_at", postgresql_include=["id", "profile_id", "job_id", "amount"]),
     sa.Index("bids_profile_id_submitted_at", "profile_id", "submitted_at"),
+    sa.Index("bids_job_id_submitted_at", "job_id", "submitted_at"),
 )
 
 BID_OUTCOMES = sa.Table(

@@ -36,14 +36,16 @@ def import_directory(directory: str) -> None:
     console.print(result.summary())
 
 
-def create_marketplace(*, weeks: int, bids: int, seed: int, end: datetime | None, overwrite: bool) -> None:
+def create_marketplace(
+    *, weeks: int, bids: int, seed: int, end: datetime | None, overwrite: bool, change_week: int | None = None
+) -> None:
     """Simulate a market and write it into the application's database."""
     from bid_assets.marketplace.options import MarketplaceOptions
     from bid_assets.marketplace.simulate import simulate
     from bid_assets.marketplace.write import write
 
     settings = get_settings()
-    options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed)
+    options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, change_week=change_week)
     if end is not None:
         options = replace(options, end=as_utc(end))
     with progress_bars():

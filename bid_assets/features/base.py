@@ -114,6 +114,24 @@ def jobs_of(jobs: pa.Table, span: TimeRange) -> pa.Table:
     return jobs.filter(within(jobs["window"], span))
 
 
+def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> pa.Array:
+    """For each bid the row of `table` that its key names: that of the latest window at or before the bid; null: none.
+
+    Each window's rows were read for the bids of this window, so that a range of windows gives what each alone would.
+    """
+    names = pc.unique(table["id"])
+    name, window = pc.index_in(table["id"], value_set=names).to_numpy(), microseconds(table["window"])
+    wanted = pc.fill_null(pc.index_in(keys, value_set=names), -1).to_numpy()
+    starts = np.unique(window)
+    # (key, window) as one number: the last row that is not past the bid's is the one, if it is of the same key
+    place = name.astype(np.int64) * len(starts) + np.searchsorted(starts, window)
+    order = np.argsort(place)
+    begun = np.searchsorted(starts, microseconds(bids["submitted_at"]), side="right") - 1
+    found = np.searchsorted(place[order], wanted.astype(np.int64) * len(starts) + begun, side="right") - 1
+    row = np.append(order, -1)[found]
+    return pa.array(row, mask=(row < 0) | (np.append(name, -1)[row] != wanted))
+
+
 def within(times: pa.ChunkedArray, span: TimeRange) -> pa.ChunkedArray:
     """Which of the times lie in `span`."""
     start, end = pa.scalar(span.start, TIME), pa.scalar(span.end, TIME)

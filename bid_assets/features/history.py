@@ -4,6 +4,7 @@ For a bid submitted at t, over the same profile's bids submitted in [t - w, t), 
 them had an outcome known strictly before t, how many of these were successes, and their rate. Over the 90 days also: days
 since the latest success known before t, and bids still open at t. Of several outcomes of a bid the latest one known before
 t counts (of two with equal times, the one with the larger id). Rows of equal time do not see each other.
+Failures are told beside successes, though known less successes: neither trees nor lines see well what is a difference.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ FEATURES = (
     *(Feature(f"bids_{w}d", pa.int32(), f"the profile's bids of the {w} days before") for w in DAYS),
     *(Feature(f"known_outcomes_{w}d", pa.int32(), f"those of them whose outcome was known, {w} days") for w in DAYS),
     *(Feature(f"successes_{w}d", pa.int32(), f"successes among the known, {w} days") for w in DAYS),
+    *(Feature(f"failures_{w}d", pa.int32(), f"failures among the known, {w} days") for w in DAYS),
     *(Feature(f"success_rate_{w}d", pa.float64(), f"successes / known, {w} days; missing where none is known") for w in DAYS),
     Feature("days_since_last_success", pa.float64(), "days since the latest known success of the 90 days; missing where none"),
     Feature("open_bids", pa.int32(), "bids of the 90 days whose outcome was not known yet"),
@@ -37,15 +39,22 @@ FEATURES = (
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`; `tables` reach back `FAMILY.lookback_days` before it."""
     bids = tables["raw_bids"].select(["id", "profile_id", "submitted_at"])
-    profile, submitted = _codes(bids["profile_id"]), microseconds(bids["submitted_at"])
-    order = order_of(profile, submitted)
+    asked, columns = records(bids, bids["profile_id"], tables["raw_bid_outcomes"], span)
+    return FAMILY.table(asked["id"], asked["submitted_at"], columns)
+
+
+def records(
+    bids: pa.Table, group: pa.ChunkedArray, outcomes: pa.Table, span: TimeRange
+) -> tuple[pa.Table, Mapping[str, pa.Array]]:
+    """The rows of `bids` submitted in `span`, and for them the columns of `FEATURES`, over the bids with the same `group`."""
+    code, submitted = _codes(group), microseconds(bids["submitted_at"])
+    order = order_of(code, submitted)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    outcomes = _outcomes(tables["raw_bid_outcomes"], bids["id"], place)
-    columns = _columns(_record(profile[order], submitted[order], outcomes))
+    columns = _columns(_record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place)))
     asked = within(bids["submitted_at"], span)
-    rows, places = bids.filter(asked), pa.array(place[asked.to_numpy()])
-    return FAMILY.table(rows["id"], rows["submitted_at"], {name: column.take(places) for name, column in columns.items()})
+    places = pa.array(place[asked.to_numpy()])
+    return bids.filter(asked), {name: column.take(places) for name, column in columns.items()}
 
 
 class Outcomes(NamedTuple):
@@ -98,6 +107,7 @@ def _columns(record: Mapping[str, Integers]) -> dict[str, pa.Array]:
     columns = {name: pa.array(numbers) for name, numbers in record.items()}
     for w in DAYS:
         known = record[f"known_outcomes_{w}d"]
+        columns[f"failures_{w}d"] = pa.array(known - record[f"successes_{w}d"])
         rate = record[f"successes_{w}d"] / np.maximum(known, 1)
         columns[f"success_rate_{w}d"] = pa.array(rate, mask=known == 0)
     since = columns.pop("since_success").to_numpy()
@@ -117,4 +127,5 @@ FAMILY = FeatureFamily(
     features=FEATURES,
     compute=compute,
     lookback_days=91,
+    code_version="2",
 )

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TEXTS
-from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
-from bid_assets.features.point_in_time import microseconds
+from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of
 from bid_assets.windows import TimeRange
 
 MICROSECONDS_PER_HOUR = 3_600_000_000
@@ -36,7 +35,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     """One row per bid submitted in `span`; an unknown profile or job leaves its features missing."""
     bids = _bids(tables, span)
     profiles, jobs = tables["raw_profiles"].combine_chunks(), tables["raw_jobs"].combine_chunks()
-    profile, job = _row_of(profiles, bids["profile_id"], bids), _row_of(jobs, bids["job_id"], bids)
+    profile, job = row_of(profiles, bids["profile_id"], bids), row_of(jobs, bids["job_id"], bids)
     state = pc.if_else(_changed_since(profiles, profile, bids), None, profile)
     has, requires = normal_skills(profiles["skills"]), normal_skills(jobs["required_skills"])
     required = pc.list_value_length(requires).take(job)
@@ -60,7 +59,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
 def remarks(tables: RawTables, span: TimeRange) -> dict[str, int]:
     """How many bids of `span` have a profile that was changed at or after their submission."""
     bids, profiles = _bids(tables, span), tables["raw_profiles"]
-    changed = _changed_since(profiles, _row_of(profiles, bids["profile_id"], bids), bids)
+    changed = _changed_since(profiles, row_of(profiles, bids["profile_id"], bids), bids)
     return {"bids_with_a_profile_changed_since": pc.sum(changed, min_count=0).as_py()}
 
 
@@ -80,24 +79,6 @@ def normal_skills(skills: pa.ChunkedArray) -> pa.ListArray:
 
 def _bids(tables: RawTables, span: TimeRange) -> pa.Table:
     return bids_of(tables["raw_bids"].select(["id", "profile_id", "job_id", "submitted_at"]), span)
-
-
-def _row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> pa.Array:
-    """For each bid the row of `table` that its key names: that of the latest window at or before the bid; null: none.
-
-    Each window's rows were read for the bids of this window, so that a range of windows gives what each alone would.
-    """
-    names = pc.unique(table["id"])
-    name, window = pc.index_in(table["id"], value_set=names).to_numpy(), microseconds(table["window"])
-    wanted = pc.fill_null(pc.index_in(keys, value_set=names), -1).to_numpy()
-    starts = np.unique(window)
-    # (key, window) as one number: the last row that is not past the bid's is the one, if it is of the same key
-    place = name.astype(np.int64) * len(starts) + np.searchsorted(starts, window)
-    order = np.argsort(place)
-    begun = np.searchsorted(starts, microseconds(bids["submitted_at"]), side="right") - 1
-    found = np.searchsorted(place[order], wanted.astype(np.int64) * len(starts) + begun, side="right") - 1
-    row = np.append(order, -1)[found]
-    return pa.array(row, mask=(row < 0) | (np.append(name, -1)[row] != wanted))
 
 
 def _changed_since(profiles: pa.Table, row: pa.Array, bids: pa.Table) -> pa.Array:

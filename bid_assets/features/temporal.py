@@ -1,4 +1,4 @@
-"""What is known of a bid by itself: when it is made, and on which terms."""
+"""What is known of a bid by itself: when it is made, on which terms, and in how many words."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ FEATURES = (
     Feature("is_fixed_price", pa.bool_(), "fixed price, not by the hour"),
     Feature("amount", pa.float64(), "the amount offered"),
     Feature("amount_to_budget", pa.float64(), "amount / budget; missing where there is no budget"),
+    Feature("bid_text_words", pa.int32(), "words of the bid's text; missing where it is empty"),
 )
 
 
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`. Terms that are not stated, or are rubbish, are missing."""
-    bids = bids_of(tables["raw_bids"].select(["id", "submitted_at", "amount", "bid_settings_snapshot"]), span)
+    bids = bids_of(
+        tables["raw_bids"].select(["id", "submitted_at", "amount", "bid_settings_snapshot", "generated_bid_text"]), span
+    )
     time, amount = bids["submitted_at"], bids["amount"]
     budget, duration, fixed = _terms(bids["bid_settings_snapshot"])
     weekday = pc.day_of_week(time)
+    words = pc.count_substring_regex(bids["generated_bid_text"], r"\S+")
     ratio = pc.divide(amount, pc.if_else(pc.greater(budget, 0), budget, None))
     columns = {
         "hour": pc.hour(time),
@@ -42,6 +46,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
         "is_fixed_price": fixed,
         "amount": amount,
         "amount_to_budget": pc.if_else(pc.is_finite(ratio), ratio, None),
+        "bid_text_words": pc.if_else(pc.greater(words, 0), words, None),
     }
     return FAMILY.table(bids["id"], time, columns)
 
@@ -81,9 +86,10 @@ def _flag(value: object) -> bool | None:
 
 FAMILY = FeatureFamily(
     name="bid_temporal_features",
-    description="When a bid is made, and its terms: hour, weekday, month, budget, duration, fixed price, amount.",
+    description="When a bid is made, its terms and its length: hour, weekday, month, budget, duration, fixed price, amount, words.",
     key="bid_id",
     reads=("raw_bids",),
     features=FEATURES,
     compute=compute,
+    code_version="2",
 )

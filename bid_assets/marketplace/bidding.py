@@ -82,7 +82,7 @@ def bids_of_week(options: MarketplaceOptions, week: int, people: People, jobs: J
         duration_weeks=jobs.duration_weeks[job],
         category=jobs.category[job],
     )
-    probability = true_probability(offers, taste(week))
+    probability = true_probability(offers, taste(week, options.change_week))
     first = int(week * options.weekly_bids + 1e-6)
     success = rng.random(count) < probability
     return Bids(first + np.arange(count), submitted, profile, job, amount, template, blank, offers, probability, success)

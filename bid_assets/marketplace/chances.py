@@ -6,7 +6,7 @@ only read from texts (effort, seriousness), and one thing it can only learn from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,13 @@ def demand(week: int) -> Floats:
     return 1 + 0.4 * np.sin(2 * np.pi * (week / 26 + phase))
 
 
-def taste(week: int) -> Taste:
-    """The clients' taste in a week. Within one and a half years prices come to matter more and fit less, then back again."""
+def taste(week: int, change_week: int | None = None) -> Taste:
+    """The clients' taste in a week. Within one and a half years prices come to matter more and fit less, then back again.
+
+    From `change_week` on they have been burnt: a low price no longer draws them, effort and experience count for much more.
+    """
     swing = np.sin(2 * np.pi * week / 78)
-    return Taste(
+    usual = Taste(
         base=-0.72,
         quality=1.0,
         fit=2.0 - 0.4 * swing,
@@ -72,6 +75,9 @@ def taste(week: int) -> Taste:
         delay=0.25,
         category=0.5 * (demand(week) - 1),
     )
+    if change_week is None or week < change_week:
+        return usual
+    return replace(usual, price=-1.0, effort=0.7, experience=1.2, category=-usual.category)
 
 
 def true_probability(offers: Offers, weights: Taste) -> Floats:

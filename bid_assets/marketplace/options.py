@@ -39,6 +39,8 @@ class MarketplaceOptions:
     dirt: float = 0.01
     """Share of rows with a blemish (a value missing, JSON badly stored), for each kind of it; a twentieth of this share
     breaks the contract in each of several ways. 0: clean tables."""
+    change_week: int | None = None
+    """From this week on (0 is the first) clients care about other things: a change of regime. None: they never do."""
 
     def __post_init__(self) -> None:
         for name, low in (("weeks", 1), ("bids", 1), ("seed", 0)):

@@ -1,7 +1,7 @@
 """The model's second opinion: a small logistic regression on the profile's history, fitted and scored with plain numpy.
 
-Trees cut a slope into steps, and need many bids for each; a line needs few. Why history alone, and the figures, are in
-docs/architecture.md ("Training"). Where something else than history decides, it would only dilute the trees: its weight is
+Trees cut a slope into steps, and need many bids for each; a line needs few. Numbers are compressed first (logarithm of 1 +
+number): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/evaluation.md. Where something else than history decides, it would only dilute the trees: its weight is
 what is best on validation rows.
 
 Sums run in one fixed order, never through BLAS: the same rows give the same bits with any number of threads, and a row scores
@@ -29,7 +29,7 @@ Vector = npt.NDArray[np.float64]
 
 HISTORY_FAMILY = "profile_historical_features"
 
-PENALTY = 1.0
+PENALTY = 10.0
 """On the squares of the weights of standardised numbers; the intercept is free."""
 
 REACH = 1.0
@@ -43,10 +43,10 @@ _SMALLEST_STEP = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class LinearPart:
+class HistoryLine:
     """Log-odds as a sum over some columns of a matrix: `base`, and a term of each column that is 0 on average in training.
 
-    The term of a number is `slope * number + offset`; of a missing one, `absent`. A number outside of `low` to `high` counts as
+    The term of a number, once `compressed`, is `slope * number + offset`; of a missing one, `absent`. A number outside of `low` to `high` counts as
     the nearer end: a line may reach beyond what training has seen, but must not run away.
     """
 
@@ -60,7 +60,7 @@ class LinearPart:
 
     def terms(self, matrix: Matrix) -> Vector:
         """What each of `columns` adds to the log-odds of each row, shape (rows, columns)."""
-        numbers = np.take(matrix, self.columns, axis=1).astype(np.float64)
+        numbers = compressed(np.take(matrix, self.columns, axis=1))
         inside = np.clip(numbers, self.low, self.high)
         return np.where(np.isnan(numbers), self.absent, inside * self.slope + self.offset)
 
@@ -73,12 +73,12 @@ class LinearPart:
         return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in astuple(self))).digest()
 
 
-def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> LinearPart:
+def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> HistoryLine:
     """The regression of `success` on `columns` of `matrix`; both kinds of outcome must occur, and one column at least.
 
     A missing number counts as the median, and that it is missing is a yes/no number of its own.
     """
-    numbers = np.take(matrix, columns, axis=1).astype(np.float64)
+    numbers = compressed(np.take(matrix, columns, axis=1))
     missing = np.isnan(numbers)
     empty = missing.all(axis=0)
     numbers[:, empty] = 0.0
@@ -92,7 +92,7 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> LinearPart:
     of_value, of_missing = np.split(mean, 2)
     low, high = filled.min(axis=0), filled.max(axis=0)
     offset = -slope * of_value - missing_weight * of_missing
-    return LinearPart(
+    return HistoryLine(
         columns=np.array(columns, dtype=np.int64),
         slope=slope,
         offset=offset,
@@ -103,8 +103,14 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> LinearPart:
     )
 
 
+def compressed(numbers: Matrix) -> Vector:
+    """The logarithm of 1 + each number, in double precision; of a negative one that of its size, negative. NaN stays."""
+    exact = numbers.astype(np.float64)
+    return np.asarray(np.copysign(np.log1p(np.abs(exact)), exact), dtype=np.float64)
+
+
 def history_columns(dataset: pa.Table) -> list[str]:
-    """The feature columns of the history family; none where the fields do not say their family."""
+    """The feature columns of the profile's history; none where the fields do not say their family."""
     family = HISTORY_FAMILY.encode()
     return [name for name in feature_columns(dataset) if (dataset.schema.field(name).metadata or {}).get(FAMILY_OF) == family]
 

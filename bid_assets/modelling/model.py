@@ -41,7 +41,7 @@ class BidSuccessModel:
     encodings: tuple[preprocess.Encoding, ...]
     trees: bytes
     """The booster in XGBoost's UBJSON."""
-    linear: linear.LinearPart | None
+    linear: linear.HistoryLine | None
     """None: the trees alone."""
     linear_weight: float
     """Its share of the log-odds; the trees have the rest."""

@@ -2,7 +2,8 @@
 
 The rows that the families would see of a past bid are put together for the bids asked about: nothing of a feature is computed
 here. So what is served equals what was trained on, bit for bit. Bids asked about together do not see each other: each gets a
-copy of its profile's history, unless they share profile and time (rows of equal time do not see each other anyway).
+copy of its profile's history and of its client's, unless they share them and the time (rows of equal time do not see each
+other anyway).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class OnlineFeatures:
         self.encoder = make_encoder(settings.encoder, settings.home)
 
     def features(self, bids: Sequence[BidToBe]) -> OnlineBatch:
-        """The features of `bids`, with four look-ups however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
+        """The features of `bids`, with six look-ups however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
         now = datetime.now(UTC)
         times = [now if bid.at is None else as_utc(bid.at) for bid in bids]
         found = self._lookup.find(
@@ -64,6 +65,7 @@ class OnlineFeatures:
             sorted({bid.job_id for bid in bids if bid.job_id is not None and bid.job is None}),
             min(times) - self._back,
             max(times) + _MICROSECOND,
+            sorted({bid.job.client_id for bid in bids if bid.job is not None and bid.job.client_id is not None}),
         )
         rows = _Rows(bids, times, found, [self._cadence.floor(at) for at in times])
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
@@ -87,6 +89,7 @@ class _Rows:
         groups: dict[tuple[str, int], int] = {}
         self._group = [groups.setdefault((bid.profile_id, at), len(groups)) for bid, at in zip(bids, self._at, strict=True)]
         self._profile_of_group = [profile for profile, _ in groups]
+        self._client_groups: dict[tuple[str, int], int] = {}
         self._profile_row = {name: number for number, name in enumerate(found.profiles["asked"].to_pylist())}
         self._job_row = {name: number for number, name in enumerate(found.jobs["asked"].to_pylist())}
         self._keys = pa.array([f"\x1fbid{number}" for number in range(len(bids))], TEXT)
@@ -169,7 +172,7 @@ class _Rows:
         return _replaced(rows, RAW_PROFILES, id=_group_names(there), window=_times(windows))
 
     def _raw_jobs(self) -> pa.Table:
-        """One row for each bid whose job is known, from the database or from the caller."""
+        """One row for each bid whose job is known, from the database or from the caller; and one for each client's earlier jobs."""
         rows: list[dict[str, Any]] = []
         stored = self._found.jobs.to_pylist()
         for number, bid in enumerate(self._bids):
@@ -179,34 +182,33 @@ class _Rows:
                 job = JobText(**{name: known[name] for name in JobText.__dataclass_fields__})
             if job is not None:
                 posted = None if job.posted_at is None else as_utc(job.posted_at)
-                rows.append(
-                    {
-                        **vars(job),
-                        "posted_at": posted,
-                        "id": f"\x1fjob{number}",
-                        "window": self._windows[number],
-                        "client_id": None,
-                    }
-                )
+                client = None
+                if job.client_id is not None:
+                    group = (job.client_id, self._at[number])
+                    client = _client(self._client_groups.setdefault(group, len(self._client_groups)))
+                asked = {"id": f"\x1fjob{number}", "window": self._windows[number], "posted_at": posted, "client_id": client}
+                rows.append({**vars(job), **asked})
+        rows += [{"id": name, "window": _EPOCH, "client_id": name} for name in map(_client, self._client_groups.values())]
         return pa.Table.from_pylist(rows, schema=RAW_JOBS)
 
     def _raw_history(self) -> tuple[pa.Table, pa.Table]:
-        """The bids asked about among the others of their profiles, and the outcomes of these: a copy for each group."""
-        groups_of: dict[str, list[int]] = {}
-        for group, name in enumerate(self._profile_of_group):
-            groups_of.setdefault(name, []).append(group)
-        bids = [(f"{g}/{bid}", g, at) for bid, name, at in self._found.bids for g in groups_of.get(name, ())]
-        outcomes = [
-            (row, f"{g}/{bid}", won, known)
-            for row, bid, name, won, known in self._found.outcomes
-            for g in groups_of.get(name, ())
-        ]
+        """The bids asked about among the others of their profiles and clients, and the outcomes of these: a copy for each group.
+
+        Copies for a client are all on one job of its own, and of no profile; copies for a profile are on no job.
+        """
+        found = self._found
+        of_profiles, their = _copies("", self._profile_of_group, found.bids, found.outcomes)
+        of_clients, theirs = _copies(
+            "\x1fclient", [name for name, _ in self._client_groups], found.client_bids, found.client_outcomes
+        )
+        bids, outcomes = of_profiles + of_clients, their + theirs
+        count = len(of_profiles)
         others = _table(
             RAW_BIDS,
             len(bids),
             id=pa.array([bid for bid, _, _ in bids], TEXT),
-            profile_id=_group_names([group for _, group, _ in bids]),
-            job_id=pa.array([""] * len(bids), TEXT),
+            profile_id=pa.concat_arrays([_group_names([g for _, g, _ in of_profiles]), pa.array([""] * len(of_clients), TEXT)]),
+            job_id=pa.array([""] * count + [_client(group) for _, group, _ in of_clients], TEXT),
             submitted_at=_times([at for _, _, at in bids]),
         )
         known = _table(
@@ -218,6 +220,22 @@ class _Rows:
             outcome_timestamp=_times([moment for _, _, _, moment in outcomes]),
         )
         return pa.concat_tables([others, self._asked]), known
+
+
+def _copies(
+    mark: str,
+    owners: Sequence[str],
+    bids: Sequence[tuple[str, str, int]],
+    outcomes: Sequence[tuple[str, str, str, bool, int]],
+) -> tuple[list[tuple[str, int, int]], list[tuple[str, str, bool, int]]]:
+    """Bids (id, group, time) and outcomes (id, bid, result, time) of each owner, once for each group that `owners` says is its."""
+    groups_of: dict[str, list[int]] = {}
+    for group, owner in enumerate(owners):
+        groups_of.setdefault(owner, []).append(group)
+    return (
+        [(f"{mark}{g}/{bid}", g, at) for bid, owner, at in bids for g in groups_of.get(owner, ())],
+        [(row, f"{mark}{g}/{bid}", won, known) for row, bid, owner, won, known in outcomes for g in groups_of.get(owner, ())],
+    )
 
 
 def _table(schema: pa.Schema, rows: int, **columns: pa.Array) -> pa.Table:
@@ -239,6 +257,10 @@ def _json(value: Mapping[str, Any]) -> str:
         TypeError
     ):  # an integer of more than 64 bits, or half of a surrogate pair: rubbish as rows of the database have it too
         return json.dumps(value)
+
+
+def _client(group: int) -> str:
+    return f"\x1fclient{group}"
 
 
 def _group_names(groups: Sequence[int]) -> pa.Array:

@@ -17,6 +17,8 @@ class JobText:
     category: str | None = None
     required_skills: list[str] | None = None
     posted_at: datetime | None = None
+    client_id: str | None = None
+    """Whose job it is; then the client's record counts."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bid_assets.windows import MONDAY, Cadence
 
 WEEKS = [Cadence.WEEKLY.key(MONDAY + week * Cadence.WEEKLY.length) for week in range(2600, 2700)]
 ALL = frozenset(family.name for family in families())
-HISTORY = frozenset(["profile_historical_features"])
+HISTORY = frozenset(["profile_historical_features", "client_historical_features"])
 HISTORY_REACH = 14
 
 

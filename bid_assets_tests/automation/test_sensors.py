@@ -98,6 +98,9 @@ def test_nothing_new_is_said_so(url: str, ask: Ask, store: VersionStore, setting
     assert not ask("new_outcomes_sensor", first.cursor).run_requests
 
 
+HISTORIES = ("profile_historical_features", "client_historical_features")
+
+
 def test_a_new_outcome_asks_for_its_window_raw_and_history_alone(
     url: str, ask: Ask, store: VersionStore, settings: Settings
 ) -> None:
@@ -108,7 +111,7 @@ def test_a_new_outcome_asks_for_its_window_raw_and_history_alone(
     assert answer.run_requests is not None
     [request] = answer.run_requests
     assert request.partition_key == settings.cadence.key(LAST)
-    assert {key.to_user_string() for key in request.asset_selection or ()} == {*RAW_ASSETS, "profile_historical_features"}
+    assert {key.to_user_string() for key in request.asset_selection or ()} == {*RAW_ASSETS, *HISTORIES}
     assert request.tags[ATTEMPT_TAG] == "1"
 
 

@@ -64,6 +64,7 @@ def by_definition(world: World, bid: tuple[str, str, float]) -> dict[str, object
         outcomes = [outcome for b in seen if (outcome := in_force(b[0])) is not None]
         successes = [outcome for outcome in outcomes if outcome[2]]
         row[f"bids_{w}d"], row[f"known_outcomes_{w}d"], row[f"successes_{w}d"] = len(seen), len(outcomes), len(successes)
+        row[f"failures_{w}d"] = len(outcomes) - len(successes)
         row[f"success_rate_{w}d"] = len(successes) / len(outcomes) if outcomes else None
         row["days_since_last_success"] = (t - max(successes)[0]) / 24 if successes else None
         row["open_bids"] = len(seen) - len(outcomes)

@@ -53,3 +53,8 @@ def test_every_bid_gets_its_own_terms_though_equal_texts_are_read_once() -> None
     table = FAMILY.compute({"raw_bids": bids}, TimeRange(START, START + timedelta(weeks=1)), None)
     assert table["budget"].to_pylist() == [1, None, 2, 1]
     assert table.schema == FAMILY.schema
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, None), ("", None), (" \n", None), ("Hello,  I can\nhelp.", 4)])
+def test_the_words_of_a_text_are_counted_and_an_empty_one_is_missing(text: str | None, words: int | None) -> None:
+    assert features(generated_bid_text=text)["bid_text_words"] == words

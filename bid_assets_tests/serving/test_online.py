@@ -75,7 +75,7 @@ def test_a_job_that_is_only_text_counts_like_one_of_the_database(
     bid = replayed(bids.to_pylist()[7])
     jobs = {job["id"]: job for job in all_rows(platform, "raw_jobs").to_pylist()}
     known = jobs[bid.job_id]
-    text = JobText(known["title"], known["description"], known["category"], known["required_skills"], known["posted_at"])
+    text = JobText(**{name: known[name] for name in JobText.__dataclass_fields__})
     by_text = BidToBe(bid.profile_id, None, text, bid.bid_text, bid.amount, bid.settings, bid.at)
     assert online.features([by_text]).table.equals(online.features([bid]).table)
 
