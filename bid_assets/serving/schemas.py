@@ -57,6 +57,7 @@ class JobIn(_In):
     category: Text | None = None
     required_skills: list[Annotated[str, Field(max_length=200)]] | None = Field(None, max_length=500)
     posted_at: Moment | None = None
+    client_id: Id | None = Field(None, description="Whose job it is; then the client's record counts.")
 
 
 class BidIn(_In):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bid_assets.modelling.linear import HistoryLine, best_weight, compressed, fit, probability
+from bid_assets.modelling.linear import PENALTY, HistoryLine, best_weight, compressed, fit, probability
 
 ROWS = 400
 
@@ -35,7 +35,7 @@ def test_it_is_the_regression_that_scikit_learn_finds(rows: tuple[np.ndarray, np
     missing = np.isnan(matrix[:, 1])
     filled = np.where(missing, np.nanmedian(matrix[:, 1]), matrix[:, 1])
     inputs = StandardScaler().fit_transform(np.column_stack([matrix[:, 0], filled, matrix[:, 2], missing]).astype(np.float64))
-    expected = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(inputs, success).decision_function(inputs)
+    expected = LogisticRegression(C=1 / PENALTY, tol=1e-10, max_iter=10_000).fit(inputs, success).decision_function(inputs)
     np.testing.assert_allclose(part.log_odds(rows[0]), expected, atol=1e-5)
 
 
