@@ -75,11 +75,11 @@ def partition_tags(keys: Sequence[str]) -> dict[str, str]:
 
 
 def failure_reason(event: dg.DagsterEvent) -> str:
-    """Why a step failed: the message of the innermost cause: what an asset itself said, not Dagster's wrapping of it."""
+    """Why a step failed: what an asset itself said, neither Dagster's wrapping of it nor what had made the asset say it."""
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description
     error = data.error
-    while error is not None and error.cause is not None:
+    while error is not None and error.cause is not None and str(error.cls_name).startswith("Dagster"):
         error = error.cause
     return error.message.strip() if error is not None else "unknown error"

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bid_assets.windows import Cadence
@@ -199,7 +199,18 @@ class Settings(BaseSettings):
         return self.api_keys or self.home / "api_keys.json"
 
 
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names each variable and what is wrong with it."""
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once. Raises `SettingsError`."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_url=False):
+            given = f"BID_ASSETS_{problem['loc'][0]}".upper() + f"={problem['input']}: " if problem["loc"] else ""
+            problems.append(given + problem["msg"].removeprefix("Value error, "))
+        raise SettingsError("settings: " + "; ".join(problems)) from None

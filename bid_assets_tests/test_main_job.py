@@ -18,6 +18,7 @@ from bid_assets.assets import dataset as dataset_assets
 from bid_assets.assets.quality import QUALITY_CHECKS, rejected_rows
 from bid_assets.cli import main
 from bid_assets.instance import open_instance
+from bid_assets.settings import get_settings
 from bid_assets.versions.deployments import active_model
 from bid_assets.windows import Cadence, as_utc, utc_now
 from bid_assets_tests.platforms import (
@@ -280,6 +281,15 @@ def test_an_error_is_one_line_and_a_traceback_only_on_request(platform: Platform
     assert "the store holds no versions of 'nonsense'" in failed.stderr
     assert isinstance(CliRunner().invoke(main, ["--debug", "versions", "nonsense"]).exception, ValueError)
     assert call("run", "--cutoff-windows", "some", fails=1).stderr.startswith("error: --cutoff-windows takes last, all")
+
+
+def test_an_encoder_that_there_is_not_is_named_with_what_to_do(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BID_ASSETS_ENCODER", "/nowhere/model")
+    get_settings.cache_clear()
+    told = call("run", "--from", platform.window, "--to", platform.window, fails=3).stderr
+    monkeypatch.undo()
+    get_settings.cache_clear()
+    assert "names the folder /nowhere/model, and there is none" in " ".join(told.split())
 
 
 def test_times_in_the_json_of_a_run_carry_their_zone(platform: Platform) -> None:

@@ -32,7 +32,8 @@ def rebuild(asset: str, partition: str, version: str, *, as_json: bool) -> bool:
         )
     else:
         verdict = "[green]the same content[/green]" if same else "[red]different content[/red]"
-        console.print(f"{version} rebuilt from {len(manifest.inputs)} pinned inputs: {verdict}")
+        inputs = f"{len(manifest.inputs)} pinned input{'' if len(manifest.inputs) == 1 else 's'}"
+        console.print(f"{version} rebuilt from {inputs}: {verdict}")
         console.print(f"  then {manifest.content_hash}\n  now  {content_hash}")
     return same
 
