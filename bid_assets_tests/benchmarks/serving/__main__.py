@@ -182,7 +182,7 @@ def batches(url: str, key: str, peers: str, bodies: Bodies) -> None:
 
 def memory(settings: Settings, bodies: Bodies) -> None:
     """What a second worker costs: memory of each of two, after both have answered."""
-    table = Table("two workers, after 2,000 requests", "resident MB", "its share MB", "its own MB")
+    table = Table("two workers, after 4 s of load", "resident MB", "its share MB", "its own MB")
     with contenders.service(settings, "--workers", "2") as (url, pid, key):
         wrk.load(f"{url}/predict", bodies.bids, seconds=4, connections=16, key=key)
         for child in psutil.Process(pid).children(recursive=True):
