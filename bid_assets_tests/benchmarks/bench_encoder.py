@@ -1,6 +1,6 @@
 """How fast texts become vectors: sentence-transformers as it comes, our encoders on new texts, and texts that are known.
 
-    python -m bid_assets_tests.benchmarks.bench_encoder --texts 512 --known 100000
+    python -m bid_assets_tests.benchmarks.bench_encoder --texts 256 --known 100000
 
 The same texts for all, of 20 to 220 words, 120 on average. Models are loaded and have encoded a few texts before the clock
 starts. "Known" texts are looked up by their SHA-256, hashing included; the times of `encode` are from Arrow to Arrow.
@@ -150,7 +150,7 @@ def in_slices(cache: EmbeddingCache, texts: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--texts", type=int, default=512, help="new texts for the full model; sixteen times as many for the static one"
+        "--texts", type=int, default=256, help="new texts for the full model; sixteen times as many for the static one"
     )
     parser.add_argument("--known", type=int, default=100_000, help="texts to look up")
     options = parser.parse_args()
