@@ -15,7 +15,7 @@ from bid_assets.app_db.contract import TEXT, TEXTS
 def text_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """JSON texts -> list<string>. Items that are not text are dropped; whatever is not a list becomes null."""
     encoded = column.combine_chunks().dictionary_encode()
-    lists = pa.array([_text_list(text) for text in encoded.dictionary.to_pylist()], TEXTS)
+    lists = pa.array([text_list(text) for text in encoded.dictionary.to_pylist()], TEXTS)
     return pa.chunked_array([lists.take(encoded.indices)], TEXTS)
 
 
@@ -31,7 +31,8 @@ def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pc.replace_with_mask(texts, wrapped, inner)])
 
 
-def _text_list(text: str | None) -> list[str] | None:
+def text_list(text: str | None) -> list[str] | None:
+    """The same of one text."""
     if text is None:
         return None
     try:

@@ -134,13 +134,13 @@ class Queries:
         ]
         return " UNION ALL ".join(parts)
 
-    def rows_by_id(self, table: str, named_by: str, schema: pa.Schema) -> str:
-        """The rows of `table` (jobs or profiles) whose ids are among the texts bound to it, as bids have them in `named_by`.
+    def rows_by_id(self, table: str, named_by: str, schema: pa.Schema, texts: str = "$1") -> str:
+        """The rows of `table` (jobs or profiles) whose ids are among the bound `texts`, as bids have them in `named_by`.
 
         Beside the columns of `schema` it gives `at`: which of the texts it was, counted from one.
         """
         return (
-            f"SELECT {self._select('n', table, schema)}, w.at FROM unnest($1::text[]) WITH ORDINALITY w(id, at)"
+            f"SELECT {self._select('n', table, schema)}, w.at FROM unnest({texts}::text[]) WITH ORDINALITY w(id, at)"
             f" JOIN {table} n ON {self._is_text(table, named_by)}"
         )
 
@@ -162,12 +162,22 @@ class Queries:
         return self._outcomes_where(self.outcomes.joined, "b.profile_id", self._columns["bids"]["profile_id"])
 
     def bids_of_clients(self) -> str:
-        """As `bids_of_profiles`, of the bids on jobs of the clients $1, with client_id; for a database where jobs have one."""
-        return self._bids_where(self._with_jobs(self.bids.joined), "j.client_id", self._columns["jobs"]["client_id"])
+        """As `bids_of_profiles`, of the bids on jobs of the clients of the jobs $4, and of the clients $5, with client_id.
+
+        For a database where jobs have one.
+        """
+        joined, sql_type = self._with_jobs(self.bids.joined), self._columns["jobs"]["client_id"]
+        return self._bids_where(joined, "j.client_id", sql_type, self._clients())
 
     def outcomes_of_clients(self) -> str:
         """Valid outcomes of these bids: id, bid_id, client_id, result, and the time in microseconds."""
-        return self._outcomes_where(self._with_jobs(self.outcomes.joined), "j.client_id", self._columns["jobs"]["client_id"])
+        joined, sql_type = self._with_jobs(self.outcomes.joined), self._columns["jobs"]["client_id"]
+        return self._outcomes_where(joined, "j.client_id", sql_type, self._clients())
+
+    def _clients(self) -> str:
+        """The clients of the jobs $4, and the clients $5, as texts."""
+        of_jobs = f"SELECT n.client_id::text FROM unnest($4::text[]) w(id) JOIN jobs n ON {self._is_text('jobs', 'job_id')}"
+        return f"ARRAY({of_jobs} WHERE n.client_id IS NOT NULL UNION SELECT unnest($5::text[]))"
 
     def jobs_have_clients(self) -> bool:
         """Whether the database says whose a job is."""
@@ -176,25 +186,25 @@ class Queries:
     def _with_jobs(self, joined: str) -> str:
         return f"{joined} JOIN jobs j ON {self._same('j', 'jobs', 'id', 'b', 'bids', 'job_id')}"
 
-    def _bids_where(self, joined: str, owner: str, sql_type: str) -> str:
+    def _bids_where(self, joined: str, owner: str, sql_type: str, owners: str = "$1") -> str:
         source = self.bids
         return (
-            f"SELECT b.id::text, {owner}::text, {_micros(source.moment)} FROM {joined}"
-            f" WHERE {self._recent_of(owner, sql_type)} AND {_is_valid(source)}"
+            f"SELECT b.id::text, {owner}::text, {micros(source.moment)} FROM {joined}"
+            f" WHERE {self._recent_of(owner, sql_type, owners)} AND {_is_valid(source)}"
         )
 
-    def _outcomes_where(self, joined: str, owner: str, sql_type: str) -> str:
+    def _outcomes_where(self, joined: str, owner: str, sql_type: str, owners: str = "$1") -> str:
         source = self.outcomes
         return (
             f"SELECT o.id::text, b.id::text, {owner}::text, {_result('o', self._columns['bid_outcomes'])},"
-            f" {_micros(source.moment)} FROM {joined} WHERE {self._recent_of(owner, sql_type)} AND {_is_valid(source)}"
+            f" {micros(source.moment)} FROM {joined} WHERE {self._recent_of(owner, sql_type, owners)} AND {_is_valid(source)}"
         )
 
-    def _recent_of(self, owner: str, sql_type: str) -> str:
-        """Whether a bid's owner is among the texts $1, and its time in [$2, $3); the id is cast only where it must be."""
+    def _recent_of(self, owner: str, sql_type: str, owners: str) -> str:
+        """Whether a bid's owner is among the texts `owners`, and its time in [$2, $3); the id is cast only where it must be."""
         kin, moment = _kin(sql_type), self.bids.moment
         cast = {"text": "::text[]", **{name: f"::text[]::{cast}[]" for name, cast in _CASTS.items()}}.get(kin)
-        is_one = f"{owner}::text = ANY($1::text[])" if cast is None else f"{owner} = ANY($1{cast})"
+        is_one = f"{owner}::text = ANY({owners}::text[])" if cast is None else f"{owner} = ANY({owners}{cast})"
         return f"{is_one} AND {moment} >= $2::timestamptz AND {moment} < $3::timestamptz"
 
     def kin_of_id(self, table: str) -> str:
@@ -250,7 +260,8 @@ def _value(alias: str, table: str, field: pa.Field, types: ColumnTypes) -> str:
     return f"to_json({column})::text" if types[field.name].endswith("[]") else f"{column}::text"
 
 
-def _micros(moment: str) -> str:
+def micros(moment: str) -> str:
+    """A time as whole microseconds since 1970."""
     return f"(extract(epoch FROM {moment}) * 1000000)::bigint"
 
 

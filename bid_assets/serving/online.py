@@ -2,8 +2,7 @@
 
 The rows that the families would see of a past bid are put together for the bids asked about: nothing of a feature is computed
 here. So what is served equals what was trained on, bit for bit. Bids asked about together do not see each other: each gets a
-copy of its profile's history and of its client's, unless they share them and the time (rows of equal time do not see each
-other anyway).
+copy of its profile's history, unless they share profile and time (rows of equal time do not see each other anyway).
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, TIME
+from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.lookup import Found, Lookup
 from bid_assets.features.base import FeatureFamily
@@ -57,7 +55,7 @@ class OnlineFeatures:
         self.encoder = make_encoder(settings.encoder, settings.home)
 
     def features(self, bids: Sequence[BidToBe]) -> OnlineBatch:
-        """The features of `bids`, with six look-ups however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
+        """The features of `bids`, with one look-up however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
         now = datetime.now(UTC)
         times = [now if bid.at is None else as_utc(bid.at) for bid in bids]
         found = self._lookup.find(
@@ -85,15 +83,12 @@ class _Rows:
 
     def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found, windows: Sequence[datetime]) -> None:
         self._bids, self._times, self._found, self._windows = bids, times, found, windows
-        self._at = [(at - _EPOCH) // _MICROSECOND for at in times]
+        self._at = [_micros(at) for at in times]
         groups: dict[tuple[str, int], int] = {}
         self._group = [groups.setdefault((bid.profile_id, at), len(groups)) for bid, at in zip(bids, self._at, strict=True)]
         self._profile_of_group = [profile for profile, _ in groups]
         self._client_groups: dict[tuple[str, int], int] = {}
-        self._profile_row = {name: number for number, name in enumerate(found.profiles["asked"].to_pylist())}
-        self._job_row = {name: number for number, name in enumerate(found.jobs["asked"].to_pylist())}
-        self._keys = pa.array([f"\x1fbid{number}" for number in range(len(bids))], TEXT)
-        self._job_keys = pa.array([f"\x1fjob{number}" for number in range(len(bids))], TEXT)
+        self._keys = {kind: [f"\x1f{kind}{number}" for number in range(len(bids))] for kind in ("bid", "job")}
         self._asked = self._asked_bids()
         self._profiles, self._jobs = self._raw_profiles(), self._raw_jobs()
         self._history, self._outcomes = self._raw_history()
@@ -109,7 +104,7 @@ class _Rows:
 
     def joined(self, family: FeatureFamily, rows: pa.Table) -> dict[str, pa.Array]:
         """The family's features in the order of the bids."""
-        keys, there = self._keys if family.key == "bid_id" else self._job_keys, _one(rows[family.key])
+        keys, there = self._asked["id" if family.key == "bid_id" else "job_id"].chunk(0), _one(rows[family.key])
         if there.equals(keys):  # always so for one bid
             return {feature.name: _one(rows[feature.name]) for feature in family.features}
         index = pc.index_in(keys, value_set=there)
@@ -121,12 +116,12 @@ class _Rows:
         told = []
         for number, bid in enumerate(self._bids):
             words = []
-            row = self._profile_row.get(bid.profile_id)
-            if row is None:
+            profile = self._found.profiles.get(bid.profile_id)
+            if profile is None:
                 words.append("profile unknown")
-            elif (changed := self._found.profiles["updated_at"][row].as_py()) is not None and changed >= self._times[number]:
+            elif profile["updated_at"] is not None and profile["updated_at"] >= self._at[number]:
                 words.append("profile changed since")
-            if bid.job is None and bid.job_id not in self._job_row:
+            if bid.job is None and bid.job_id not in self._found.jobs:
                 words.append("no job" if bid.job_id is None else "job unknown")
             if not seen[number]:
                 words.append("no history")
@@ -155,78 +150,72 @@ class _Rows:
         return _table(
             RAW_BIDS,
             len(self._bids),
-            id=self._keys,
+            id=self._keys["bid"],
             profile_id=_group_names(self._group),
-            job_id=self._job_keys,
-            amount=pa.array([bid.amount for bid in self._bids], pa.float64()),
-            generated_bid_text=pa.array([bid.bid_text for bid in self._bids], TEXT),
-            bid_settings_snapshot=pa.array(settings, TEXT),
-            submitted_at=_times(self._at),
+            job_id=self._keys["job"],
+            amount=[bid.amount for bid in self._bids],
+            generated_bid_text=[bid.bid_text for bid in self._bids],
+            bid_settings_snapshot=settings,
+            submitted_at=self._at,
         )
 
     def _raw_profiles(self) -> pa.Table:
         first = {group: number for number, group in reversed(list(enumerate(self._group)))}
-        there = [group for group, name in enumerate(self._profile_of_group) if name in self._profile_row]
-        rows = self._found.profiles.take(pa.array([self._profile_row[self._profile_of_group[g]] for g in there], pa.int64()))
-        windows = [(self._windows[first[group]] - _EPOCH) // _MICROSECOND for group in there]
-        return _replaced(rows, RAW_PROFILES, id=_group_names(there), window=_times(windows))
+        there = [group for group, name in enumerate(self._profile_of_group) if name in self._found.profiles]
+        rows = [
+            {**self._found.profiles[self._profile_of_group[group]], "id": name, "window": self._window_of(first[group])}
+            for group, name in zip(there, _group_names(there), strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=RAW_PROFILES)
 
     def _raw_jobs(self) -> pa.Table:
         """One row for each bid whose job is known, from the database or from the caller; and one for each client's earlier jobs."""
         rows: list[dict[str, Any]] = []
-        stored = self._found.jobs.to_pylist()
         for number, bid in enumerate(self._bids):
-            job = bid.job
-            if job is None and bid.job_id in self._job_row:
-                known = stored[self._job_row[str(bid.job_id)]]
-                job = JobText(**{name: known[name] for name in JobText.__dataclass_fields__})
+            job = self._found.jobs.get(bid.job_id or "") if bid.job is None else _told(bid.job)
             if job is not None:
-                posted = None if job.posted_at is None else as_utc(job.posted_at)
                 client = None
-                if job.client_id is not None:
-                    group = (job.client_id, self._at[number])
+                if job["client_id"] is not None:
+                    group = (job["client_id"], self._at[number])
                     client = _client(self._client_groups.setdefault(group, len(self._client_groups)))
-                asked = {"id": f"\x1fjob{number}", "window": self._windows[number], "posted_at": posted, "client_id": client}
-                rows.append({**vars(job), **asked})
-        rows += [{"id": name, "window": _EPOCH, "client_id": name} for name in map(_client, self._client_groups.values())]
+                asked = {"id": self._keys["job"][number], "window": self._window_of(number), "client_id": client}
+                rows.append({**job, **asked})
+        rows += [{"id": name, "window": 0, "client_id": name} for name in map(_client, self._client_groups.values())]
         return pa.Table.from_pylist(rows, schema=RAW_JOBS)
+
+    def _window_of(self, number: int) -> int:
+        return _micros(self._windows[number])
 
     def _raw_history(self) -> tuple[pa.Table, pa.Table]:
         """The bids asked about among the others of their profiles and clients, and the outcomes of these: a copy for each group.
 
         Copies for a client are all on one job of its own, and of no profile; copies for a profile are on no job.
         """
-        found = self._found
+        found, clients = self._found, [name for name, _ in self._client_groups]
         of_profiles, their = _copies("", self._profile_of_group, found.bids, found.outcomes)
-        of_clients, theirs = _copies(
-            "\x1fclient", [name for name, _ in self._client_groups], found.client_bids, found.client_outcomes
-        )
+        of_clients, theirs = _copies("\x1fclient", clients, found.client_bids, found.client_outcomes)
         bids, outcomes = of_profiles + of_clients, their + theirs
-        count = len(of_profiles)
         others = _table(
             RAW_BIDS,
             len(bids),
-            id=pa.array([bid for bid, _, _ in bids], TEXT),
-            profile_id=pa.concat_arrays([_group_names([g for _, g, _ in of_profiles]), pa.array([""] * len(of_clients), TEXT)]),
-            job_id=pa.array([""] * count + [_client(group) for _, group, _ in of_clients], TEXT),
-            submitted_at=_times([at for _, _, at in bids]),
+            id=[bid for bid, _, _ in bids],
+            profile_id=[*_group_names([group for _, group, _ in of_profiles]), *[""] * len(of_clients)],
+            job_id=[*[""] * len(of_profiles), *(_client(group) for _, group, _ in of_clients)],
+            submitted_at=[at for _, _, at in bids],
         )
         known = _table(
             RAW_BID_OUTCOMES,
             len(outcomes),
-            id=pa.array([row for row, _, _, _ in outcomes], TEXT),
-            bid_id=pa.array([bid for _, bid, _, _ in outcomes], TEXT),
-            is_success=pa.array([won for _, _, won, _ in outcomes], pa.bool_()),
-            outcome_timestamp=_times([moment for _, _, _, moment in outcomes]),
+            id=[row for row, _, _, _ in outcomes],
+            bid_id=[bid for _, bid, _, _ in outcomes],
+            is_success=[won for _, _, won, _ in outcomes],
+            outcome_timestamp=[moment for _, _, _, moment in outcomes],
         )
-        return pa.concat_tables([others, self._asked]), known
+        return pa.concat_tables([others, self._asked]).combine_chunks(), known
 
 
 def _copies(
-    mark: str,
-    owners: Sequence[str],
-    bids: Sequence[tuple[str, str, int]],
-    outcomes: Sequence[tuple[str, str, str, bool, int]],
+    mark: str, owners: Sequence[str], bids: Sequence[list[Any]], outcomes: Sequence[list[Any]]
 ) -> tuple[list[tuple[str, int, int]], list[tuple[str, str, bool, int]]]:
     """Bids (id, group, time) and outcomes (id, bid, result, time) of each owner, once for each group that `owners` says is its."""
     groups_of: dict[str, list[int]] = {}
@@ -238,24 +227,28 @@ def _copies(
     )
 
 
-def _table(schema: pa.Schema, rows: int, **columns: pa.Array) -> pa.Table:
+def _table(schema: pa.Schema, rows: int, **columns: list[Any]) -> pa.Table:
     """A table of the schema; what is not given is null."""
-    return pa.Table.from_arrays(
-        [columns.get(field.name, pa.nulls(rows, field.type)) for field in schema],
-        schema=pa.schema([f.remove_metadata() for f in schema]),
-    )
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else _nulls(rows, field.type) for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _replaced(rows: pa.Table, schema: pa.Schema, **columns: pa.Array) -> pa.Table:
-    return pa.Table.from_arrays([columns.get(f.name) if f.name in columns else rows[f.name] for f in schema], schema=schema)
+@lru_cache(maxsize=1024)
+def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(rows, kind)
+
+
+def _told(job: JobText) -> dict[str, Any]:
+    """A job that the caller has brought, as a row."""
+    return {**vars(job), "posted_at": None if job.posted_at is None else _micros(as_utc(job.posted_at))}
 
 
 def _json(value: Mapping[str, Any]) -> str:
     try:
         return orjson.dumps(value).decode()
-    except (
-        TypeError
-    ):  # an integer of more than 64 bits, or half of a surrogate pair: rubbish as rows of the database have it too
+    except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
         return json.dumps(value)
 
 
@@ -263,12 +256,12 @@ def _client(group: int) -> str:
     return f"\x1fclient{group}"
 
 
-def _group_names(groups: Sequence[int]) -> pa.Array:
-    return pa.array([f"\x1fprofile{group}" for group in groups], TEXT)
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
 
 
-def _times(microseconds: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
-    return pa.array(microseconds, pa.int64()).cast(TIME)
+def _group_names(groups: Sequence[int]) -> list[str]:
+    return [f"\x1fprofile{group}" for group in groups]
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
