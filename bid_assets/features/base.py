@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -72,7 +73,7 @@ class FeatureFamily:
         """The column that says which window a row belongs to."""
         return "submitted_at" if self.key == "bid_id" else "window"
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """The columns of the family's table as declared: key, time, features. The length of a `VECTOR` is the encoder's."""
         key = [pa.field(self.key, TEXT, nullable=False), pa.field(self.time_column, TIME, nullable=False)]
@@ -106,7 +107,8 @@ VECTOR = pa.list_(pa.float32())
 
 def bids_of(bids: pa.Table, span: TimeRange) -> pa.Table:
     """The bids submitted in `span`."""
-    return bids.filter(within(bids["submitted_at"], span))
+    inside = within(bids["submitted_at"], span)
+    return bids if pc.all(inside).as_py() else bids.filter(inside)
 
 
 def jobs_of(jobs: pa.Table, span: TimeRange) -> pa.Table:
@@ -119,9 +121,9 @@ def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> pa.Array:
 
     Each window's rows were read for the bids of this window, so that a range of windows gives what each alone would.
     """
-    names = pc.unique(table["id"])
-    name, window = pc.index_in(table["id"], value_set=names).to_numpy(), microseconds(table["window"])
-    wanted = pc.fill_null(pc.index_in(keys, value_set=names), -1).to_numpy()
+    ids = table["id"].combine_chunks().dictionary_encode()
+    name, window = ids.indices.to_numpy(), microseconds(table["window"])
+    wanted = pc.fill_null(pc.index_in(keys, value_set=ids.dictionary), -1).to_numpy()
     starts = np.unique(window)
     # (key, window) as one number: the last row that is not past the bid's is the one, if it is of the same key
     place = name.astype(np.int64) * len(starts) + np.searchsorted(starts, window)
@@ -134,5 +136,10 @@ def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> pa.Array:
 
 def within(times: pa.ChunkedArray, span: TimeRange) -> pa.ChunkedArray:
     """Which of the times lie in `span`."""
-    start, end = pa.scalar(span.start, TIME), pa.scalar(span.end, TIME)
+    start, end = _ends(span)
     return pc.and_(pc.greater_equal(times, start), pc.less(times, end))
+
+
+@lru_cache(maxsize=8)
+def _ends(span: TimeRange) -> tuple[pa.Scalar, pa.Scalar]:
+    return pa.scalar(span.start, TIME), pa.scalar(span.end, TIME)

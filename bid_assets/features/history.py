@@ -51,10 +51,10 @@ def records(
     order = order_of(code, submitted)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    columns = _columns(_record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place)))
+    record = _record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place))
     asked = within(bids["submitted_at"], span)
-    places = pa.array(place[asked.to_numpy()])
-    return bids.filter(asked), {name: column.take(places) for name, column in columns.items()}
+    places = place[asked.to_numpy()]
+    return bids.filter(asked), _columns({name: numbers[places] for name, numbers in record.items()})
 
 
 class Outcomes(NamedTuple):
@@ -70,7 +70,9 @@ class Outcomes(NamedTuple):
 def _outcomes(outcomes: pa.Table, bid_ids: pa.ChunkedArray, place: Integers) -> Outcomes:
     """The outcomes of these bids; those of others, made before the look-back, are left out."""
     row = pc.index_in(outcomes["bid_id"], value_set=bid_ids.combine_chunks())
-    outcomes = outcomes.select(["id", "is_success", "outcome_timestamp"]).filter(pc.is_valid(row))
+    outcomes = outcomes.select(["id", "is_success", "outcome_timestamp"])
+    if row.null_count:
+        outcomes = outcomes.filter(pc.is_valid(row))
     bid, known = place[row.drop_null().to_numpy()], microseconds(outcomes["outcome_timestamp"])
     order = order_of(bid, known, outcomes["id"])
     return Outcomes(bid[order], known[order], outcomes["is_success"].to_numpy()[order])
@@ -86,8 +88,9 @@ def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[
     bid, known, success = outcomes
     later = lines.after_each()
     start = np.maximum(lines.after(profile[bid], known), later[bid])
-    first, last = np.diff(bid, prepend=-1) != 0, np.diff(bid, append=-1) != 0
-    replaced = np.where(last, lines.rows, np.roll(start, -1))
+    other = bid[1:] != bid[:-1]
+    first, last = np.append(True, other)[: len(bid)], np.append(other, True)[: len(bid)]
+    replaced = np.where(last, lines.rows, np.append(start[1:], 0)[: len(bid)])
     record: dict[str, Integers] = {}
     for w in DAYS:
         old = lines.after(profile, submitted + w * MICROSECONDS_PER_DAY)

@@ -20,7 +20,9 @@ _LOW_HALF = 0xFFFFFFFF
 
 def microseconds(times: pa.ChunkedArray) -> Integers:
     """Arrow times, none missing, as integers."""
-    return np.asarray(times.cast(pa.int64()).to_numpy())
+    return np.asarray(
+        times.to_numpy().view(np.int64)
+    )  # a cast would take ten times as long for the few rows that a service asks about
 
 
 def order_of(group: Integers, time: Integers, name: pa.ChunkedArray | None = None) -> Integers:
@@ -34,9 +36,10 @@ def order_of(group: Integers, time: Integers, name: pa.ChunkedArray | None = Non
     order: Integers = by_time[packed & _LOW_HALF]
     if name is None:
         return order
-    same = (np.diff(packed >> 32) == 0) & (np.diff(time[order]) == 0)
-    tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
-    if len(tied):
+    of, at = packed >> 32, time[order]
+    same = (of[1:] == of[:-1]) & (at[1:] == at[:-1])
+    if same.any():
+        tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
         rows = order[tied]
         rank = pc.rank(name.take(pa.array(rows))).to_numpy()
         order[tied] = rows[np.lexsort((rank, time[rows], group[rows]))]
