@@ -60,7 +60,7 @@ def eventually(ask: Callable[[], T | None], seconds: float = PATIENCE, what: str
     """What `ask` answers at last, however PostgreSQL fares meanwhile; fails with `what` was waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with suppress(OperationalError):
+        with suppress(OperationalError, psycopg2.OperationalError):
             if answer := ask():
                 return answer
         time.sleep(0.5)
