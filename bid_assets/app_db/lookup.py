@@ -19,7 +19,7 @@ import psycopg2
 import psycopg2.extensions
 import pyarrow as pa
 
-from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, TEXT, TEXTS, TIME
+from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, TEXTS, TIME
 from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_list
@@ -28,10 +28,8 @@ from bid_assets.windows import Cadence
 
 _PROFILE, _JOB = (schema.remove(schema.get_field_index("window")) for schema in (RAW_PROFILES, RAW_JOBS))
 _ASKED = pa.field("asked", pa.int64())
-_BID = pa.schema([("id", TEXT), ("owner", TEXT), ("at", pa.int64())])
-_OUTCOME = pa.schema([("id", TEXT), ("bid_id", TEXT), ("owner", TEXT), ("is_success", pa.bool_()), ("at", pa.int64())])
-# Planned each time, for these profiles and this span: a plan for any would read all recent bids of everybody.
-_SESSION = "-c timezone=UTC -c plan_cache_mode=force_custom_plan -c jit=off"
+# Planned once for a connection: planning takes longer than reading what few bids a profile has.
+_SESSION = "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off"
 _LOOKS_LIKE = {
     "uuid": re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"),
     "integer": re.compile(r"-?\d{1,18}"),
@@ -43,18 +41,30 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Records:
+    """Bids of some owners (profiles, or clients whose jobs they are on) and their outcomes, column by column."""
+
+    owners: list[str]
+    """Of each bid."""
+    submitted: list[int]
+    """When each bid was; microseconds."""
+    outcomes: list[str]
+    """The id of each outcome."""
+    bids: list[int]
+    """Which bid it is of, counted from 0."""
+    successes: list[bool]
+    known: list[int]
+    """Since when; microseconds."""
+
+
+@dataclass(frozen=True)
 class Found:
-    """Rows by kind; profiles and jobs by the id as it was asked for."""
+    """Profiles and jobs by the id as it was asked for; records of the profiles, and of the clients."""
 
     profiles: dict[str, Row]
     jobs: dict[str, Row]
-    bids: list[list[Any]]
-    """id, profile_id, submitted at (microseconds)."""
-    outcomes: list[list[Any]]
-    """id, bid_id, profile_id, is_success, known at (microseconds)."""
-    client_bids: list[list[Any]]
-    """The same of the bids on the clients' jobs, with client_id in place of profile_id."""
-    client_outcomes: list[list[Any]]
+    of_profiles: Records
+    of_clients: Records
 
 
 class Lookup:
@@ -110,8 +120,8 @@ class Lookup:
         profiles, jobs = self._possible("profiles", profile_ids), self._possible("jobs", job_ids)
         clients = self._possible("clients", client_ids)
         cursor.execute("EXECUTE find (%s, %s, %s, %s, %s)", (profiles, since, until, jobs, clients))
-        named, posted, *rows = orjson.loads(cursor.fetchone()[0])
-        return Found(_by_id(named, _PROFILE, profiles), _by_id(posted, _JOB, jobs), *(each or [] for each in rows))
+        named, posted, theirs, of_clients = orjson.loads(cursor.fetchone()[0])
+        return Found(_by_id(named, _PROFILE, profiles), _by_id(posted, _JOB, jobs), _records(theirs), _records(of_clients))
 
     def _possible(self, table: str, ids: Sequence[str]) -> list[str]:
         """The ids that the column could hold at all: a cast of others would fail. Clients only where jobs have any."""
@@ -134,18 +144,9 @@ class Lookup:
         if not self._statement:
             queries = Queries(contract_columns(cursor), Cadence.WEEKLY)
             self._kin = {table: queries.kin_of_id(table) for table in ("profiles", "jobs")}
-            parts = [
-                _as_json(queries.rows_by_id("profiles", "profile_id", _PROFILE), _PROFILE.append(_ASKED)),
-                _as_json(queries.rows_by_id("jobs", "job_id", _JOB, "$4"), _JOB.append(_ASKED)),
-                _as_json(queries.bids_of_profiles(), _BID),
-                _as_json(queries.outcomes_of_profiles(), _OUTCOME),
-            ]
+            self._statement = _statement(queries)
             if queries.jobs_have_clients():
                 self._kin["clients"] = queries.kin_of("jobs", "client_id")
-                parts += [_as_json(queries.bids_of_clients(), _BID), _as_json(queries.outcomes_of_clients(), _OUTCOME)]
-            else:
-                parts += ["NULL::json", "NULL::json"]
-            self._statement = f"SELECT json_build_array({', '.join(parts)})::text"
         cursor.execute(f"PREPARE find (text[], timestamptz, timestamptz, text[], text[]) AS {self._statement}")
 
     def _drop(self) -> None:
@@ -157,11 +158,44 @@ class Lookup:
                 self._opened = [one for one in self._opened if one is not connection]
 
 
-def _as_json(query: str, columns: pa.Schema) -> str:
+def _statement(queries: Queries) -> str:
+    """One row with one JSON text: rows of profiles, rows of jobs, records of profiles, records of clients."""
+    parts = [
+        _rows(queries.rows_by_id("profiles", "profile_id", _PROFILE), _PROFILE.append(_ASKED)),
+        _rows(queries.rows_by_id("jobs", "job_id", _JOB, "$4"), _JOB.append(_ASKED)),
+    ]
+    named = {"of_profiles": queries.bids_of_profiles()}
+    if queries.jobs_have_clients():
+        named["of_clients"] = queries.bids_of_clients()
+    tables = ", ".join(
+        f"{name} AS MATERIALIZED (SELECT q.*, row_number() OVER () - 1 AS place FROM ({bids}) q)"
+        for name, bids in named.items()
+    )
+    parts += [_columns(queries, name) if name in named else "NULL::json" for name in ("of_profiles", "of_clients")]
+    return f"WITH {tables} SELECT json_build_array({', '.join(parts)})::text"
+
+
+def _rows(query: str, columns: pa.Schema) -> str:
     """The rows of a query as a JSON list of lists, NULL where there is none; times as microseconds."""
     values = ", ".join(micros(f"q.{field.name}") if field.type == TIME else f"q.{field.name}" for field in columns)
     names = ", ".join(columns.names)
     return f"(SELECT json_agg(json_build_array({values})) FROM ({query}) q({names}))"
+
+
+def _columns(queries: Queries, bids: str) -> str:
+    """The columns of `Records` as a JSON list of lists, each NULL where there is no row."""
+    submitted, known = micros(queries.bids.moment), micros(queries.outcomes.moment)
+    return f"""json_build_array(
+        (SELECT array_agg(b.owner ORDER BY b.place) FROM {bids} b), (SELECT array_agg({submitted} ORDER BY b.place) FROM {bids} b),
+        (SELECT json_build_array(array_agg(o.id::text), array_agg(b.place), array_agg({queries.result()}), array_agg({known}))
+         FROM {queries.outcomes_of(bids)}))"""
+
+
+def _records(columns: list[list[Any] | None] | None) -> Records:
+    if columns is None:  # no jobs of this database have clients
+        return Records([], [], [], [], [], [])
+    owners, submitted, outcomes = columns
+    return Records(owners or [], submitted or [], *(column or [] for column in outcomes or ()))
 
 
 def _by_id(rows: list[list[Any]] | None, schema: pa.Schema, ids: list[str]) -> dict[str, Row]:

@@ -154,58 +154,59 @@ class Queries:
         return "n.id::text = w.id"
 
     def bids_of_profiles(self) -> str:
-        """Valid bids of the profiles $1 (texts) submitted in [$2, $3): id, profile_id, and the time in microseconds."""
-        return self._bids_where(self.bids.joined, "b.profile_id", self._columns["bids"]["profile_id"])
-
-    def outcomes_of_profiles(self) -> str:
-        """Valid outcomes of these bids: id, bid_id, profile_id, result, and the time in microseconds."""
-        return self._outcomes_where(self.outcomes.joined, "b.profile_id", self._columns["bids"]["profile_id"])
+        """Valid bids of the profiles $1 (texts) submitted in [$2, $3): id, submitted_at, and the owner as $1 has it."""
+        bids = self._recent_bids(self._is_owner("b.profile_id", self._columns["bids"]["profile_id"]))
+        return self._owned(f"unnest($1::text[]) w(id) CROSS JOIN LATERAL {bids}")
 
     def bids_of_clients(self) -> str:
-        """As `bids_of_profiles`, of the bids on jobs of the clients of the jobs $4, and of the clients $5, with client_id.
+        """The same of the bids on all jobs of a client: the clients of the jobs $4, and those of $5 (texts).
 
         For a database where jobs have one.
         """
-        joined, sql_type = self._with_jobs(self.bids.joined), self._columns["jobs"]["client_id"]
-        return self._bids_where(joined, "j.client_id", sql_type, self._clients())
-
-    def outcomes_of_clients(self) -> str:
-        """Valid outcomes of these bids: id, bid_id, client_id, result, and the time in microseconds."""
-        joined, sql_type = self._with_jobs(self.outcomes.joined), self._columns["jobs"]["client_id"]
-        return self._outcomes_where(joined, "j.client_id", sql_type, self._clients())
-
-    def _clients(self) -> str:
-        """The clients of the jobs $4, and the clients $5, as texts."""
         of_jobs = f"SELECT n.client_id::text FROM unnest($4::text[]) w(id) JOIN jobs n ON {self._is_text('jobs', 'job_id')}"
-        return f"ARRAY({of_jobs} WHERE n.client_id IS NOT NULL UNION SELECT unnest($5::text[]))"
+        clients = f"({of_jobs} WHERE n.client_id IS NOT NULL UNION SELECT unnest($5::text[])) w(id)"
+        is_owner = self._is_owner("j.client_id", self._columns["jobs"]["client_id"])
+        jobs = f"(SELECT * FROM jobs j WHERE {is_owner} OFFSET 0) j"
+        bids = self._recent_bids(self._same("b", "bids", "job_id", "j", "jobs", "id"))
+        return self._owned(f"{clients} CROSS JOIN LATERAL {jobs} CROSS JOIN LATERAL {bids}")
+
+    def outcomes_of(self, bids: str) -> str:
+        """Valid outcomes of `bids`, a table as the two queries above give it: its columns as `b`, those of outcomes as `o`."""
+        source = self.outcomes_of_flawless_bids
+        same = self._same("o", "bid_outcomes", "bid_id", "b", "bids", "id")
+        return f"{bids} b JOIN bid_outcomes o ON {same} WHERE {_is_valid(source)}"
+
+    def result(self) -> str:
+        """The result of the outcome `o`, a boolean."""
+        return _result("o", self._columns["bid_outcomes"])
 
     def jobs_have_clients(self) -> bool:
         """Whether the database says whose a job is."""
         return "client_id" in self._columns["jobs"]
 
-    def _with_jobs(self, joined: str) -> str:
-        return f"{joined} JOIN jobs j ON {self._same('j', 'jobs', 'id', 'b', 'bids', 'job_id')}"
+    def _recent_bids(self, condition: str) -> str:
+        """Bids that meet a condition on the row before, submitted in [$2, $3).
 
-    def _bids_where(self, joined: str, owner: str, sql_type: str, owners: str = "$1") -> str:
-        source = self.bids
+        A plan made once, for any span, takes two bounds for a narrow one, and would read the recent bids of everybody. So
+        OFFSET 0 fences the search of each owner, and the upper bound is put as no index knows it.
+        """
+        moment = self.bids.moment
+        recent = f"{moment} >= $2::timestamptz AND {moment} + interval '0' < $3::timestamptz"
+        return f"(SELECT * FROM bids b WHERE {condition} AND {recent} OFFSET 0) b"
+
+    def _owned(self, owners_with_bids: str) -> str:
+        profile = self._same("p", "profiles", "id", "b", "bids", "profile_id")
         return (
-            f"SELECT b.id::text, {owner}::text, {micros(source.moment)} FROM {joined}"
-            f" WHERE {self._recent_of(owner, sql_type, owners)} AND {_is_valid(source)}"
+            f"SELECT b.id, b.submitted_at, w.id AS owner FROM {owners_with_bids}"
+            f" LEFT JOIN profiles p ON {profile} WHERE {_is_valid(self.bids)}"
         )
 
-    def _outcomes_where(self, joined: str, owner: str, sql_type: str, owners: str = "$1") -> str:
-        source = self.outcomes
-        return (
-            f"SELECT o.id::text, b.id::text, {owner}::text, {_result('o', self._columns['bid_outcomes'])},"
-            f" {micros(source.moment)} FROM {joined} WHERE {self._recent_of(owner, sql_type, owners)} AND {_is_valid(source)}"
-        )
-
-    def _recent_of(self, owner: str, sql_type: str, owners: str) -> str:
-        """Whether a bid's owner is among the texts `owners`, and its time in [$2, $3); the id is cast only where it must be."""
-        kin, moment = _kin(sql_type), self.bids.moment
-        cast = {"text": "::text[]", **{name: f"::text[]::{cast}[]" for name, cast in _CASTS.items()}}.get(kin)
-        is_one = f"{owner}::text = ANY({owners}::text[])" if cast is None else f"{owner} = ANY({owners}{cast})"
-        return f"{is_one} AND {moment} >= $2::timestamptz AND {moment} < $3::timestamptz"
+    def _is_owner(self, owner: str, sql_type: str) -> str:
+        """Whether an owner is the text `w.id`, which is cast where it can be, for the index's sake."""
+        kin = _kin(sql_type)
+        if kin == "text":
+            return f"{owner} = w.id"
+        return f"{owner} = w.id::{_CASTS[kin]}" if kin in _CASTS else f"{owner}::text = w.id"
 
     def kin_of_id(self, table: str) -> str:
         """What an id of the table looks like: `text`, `integer`, `uuid` or another SQL type."""

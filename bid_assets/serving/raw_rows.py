@@ -1,0 +1,276 @@
+"""The raw rows behind bids to be, as the feature families want them: put together from what a look-up has found.
+
+Bids asked about together do not see each other: each gets a copy of its profile's history and of its client's, unless they
+share owner and time (rows of equal time do not see each other anyway). Ids are replaced by numbers of the request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.app_db.contract import RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, TIME
+from bid_assets.app_db.lookup import Found, Records
+from bid_assets.features.base import FeatureFamily
+from bid_assets.features.point_in_time import Integers
+from bid_assets.serving.requests import BidToBe, JobText
+from bid_assets.windows import as_utc
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class RawRows:
+    """The raw rows behind some bids, and what was not there."""
+
+    def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found, windows: Sequence[datetime]) -> None:
+        self._bids, self._times, self._found, self._windows = bids, times, found, windows
+        self._at = [_micros(at) for at in times]
+        groups: dict[tuple[str, int], int] = {}
+        self._group = [groups.setdefault((bid.profile_id, at), len(groups)) for bid, at in zip(bids, self._at, strict=True)]
+        self._profile_of_group = [profile for profile, _ in groups]
+        self._client_groups: dict[tuple[str, int], int] = {}
+        self._keys = {kind: [f"\x1f{kind}{number}" for number in range(len(bids))] for kind in ("bid", "job")}
+        self._asked = self._asked_bids()
+        self._profiles, self._jobs = self._raw_profiles(), self._raw_jobs()
+        self._history, self._outcomes = self._raw_history()
+
+    def tables(self, family: FeatureFamily) -> dict[str, pa.Table]:
+        """The raw tables for a family; other bids only for one that looks back."""
+        return {
+            "raw_bids": self._history if family.lookback_days else self._asked,
+            "raw_bid_outcomes": self._outcomes,
+            "raw_profiles": self._profiles,
+            "raw_jobs": self._jobs,
+        }
+
+    def joined(self, family: FeatureFamily, rows: pa.Table) -> dict[str, pa.Array]:
+        """The family's features in the order of the bids."""
+        keys, there = self._asked["id" if family.key == "bid_id" else "job_id"].chunk(0), _one(rows[family.key])
+        if there.equals(keys):  # always so for one bid
+            return {feature.name: _one(rows[feature.name]) for feature in family.features}
+        index = pc.index_in(keys, value_set=there)
+        return {feature.name: _one(rows[feature.name]).take(index) for feature in family.features}
+
+    def missing(self, table: pa.Table) -> list[list[str]]:
+        """Of each bid what was not there."""
+        seen = table["bids_90d"].to_pylist()
+        told = []
+        for number, bid in enumerate(self._bids):
+            words = []
+            profile = self._found.profiles.get(bid.profile_id)
+            if profile is None:
+                words.append("profile unknown")
+            elif profile["updated_at"] is not None and profile["updated_at"] >= self._at[number]:
+                words.append("profile changed since")
+            if bid.job is None and bid.job_id not in self._found.jobs:
+                words.append("no job" if bid.job_id is None else "job unknown")
+            if not seen[number]:
+                words.append("no history")
+            if not (bid.bid_text or "").strip():
+                words.append("no bid text")
+            if bid.amount is None:
+                words.append("no amount")
+            told.append(words)
+        return told
+
+    def newest_outcomes(self) -> list[datetime | None]:
+        """The newest outcome of each bid's profile known before the bid."""
+        known: dict[str, list[int]] = {}
+        record = self._found.of_profiles
+        for bid, moment in zip(record.bids, record.known, strict=True):
+            known.setdefault(record.owners[bid], []).append(moment)
+        newest = [
+            max((moment for moment in known.get(bid.profile_id, ()) if moment < at), default=None)
+            for bid, at in zip(self._bids, self._at, strict=True)
+        ]
+        return [None if moment is None else _EPOCH + moment * _MICROSECOND for moment in newest]
+
+    def _asked_bids(self) -> pa.Table:
+        settings = [
+            bid.settings if bid.settings is None or isinstance(bid.settings, str) else _json(bid.settings) for bid in self._bids
+        ]
+        return _table(
+            RAW_BIDS,
+            len(self._bids),
+            id=self._keys["bid"],
+            profile_id=list(map(_profile, self._group)),
+            job_id=self._keys["job"],
+            amount=[bid.amount for bid in self._bids],
+            generated_bid_text=[bid.bid_text for bid in self._bids],
+            bid_settings_snapshot=settings,
+            submitted_at=self._at,
+        )
+
+    def _raw_profiles(self) -> pa.Table:
+        first = {group: number for number, group in reversed(list(enumerate(self._group)))}
+        there = [group for group, name in enumerate(self._profile_of_group) if name in self._found.profiles]
+        rows = [
+            {**self._found.profiles[self._profile_of_group[group]], "id": name, "window": self._window_of(first[group])}
+            for group, name in zip(there, map(_profile, there), strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=RAW_PROFILES)
+
+    def _raw_jobs(self) -> pa.Table:
+        """One row for each bid whose job is known, from the database or from the caller; and one for each client's earlier jobs."""
+        rows: list[dict[str, Any]] = []
+        for number, bid in enumerate(self._bids):
+            job = self._found.jobs.get(bid.job_id or "") if bid.job is None else _told(bid.job)
+            if job is not None:
+                client = None
+                if job["client_id"] is not None:
+                    group = (job["client_id"], self._at[number])
+                    client = _client(self._client_groups.setdefault(group, len(self._client_groups)))
+                asked = {"id": self._keys["job"][number], "window": self._window_of(number), "client_id": client}
+                rows.append({**job, **asked})
+        rows += [{"id": name, "window": 0, "client_id": name} for name in map(_client, self._client_groups.values())]
+        return pa.Table.from_pylist(rows, schema=RAW_JOBS)
+
+    def _window_of(self, number: int) -> int:
+        return _micros(self._windows[number])
+
+    def _raw_history(self) -> tuple[pa.Table, pa.Table]:
+        """The bids asked about among the others of their profiles and clients, and the outcomes of these: a copy for each group.
+
+        Copies for a client are all on one job of its own, and of no profile; copies for a profile are on no job.
+        """
+        profiles = _copies(self._found.of_profiles, self._profile_of_group)
+        clients = _copies(self._found.of_clients, [name for name, _ in self._client_groups])
+        others, theirs, asked = len(profiles.group), len(clients.group), self._asked
+        names = _numbered(others + theirs)
+        bids = {
+            "id": [names, _one(asked["id"])],
+            "profile_id": [_named(_profile, profiles.group), _nowhere(theirs), _one(asked["profile_id"])],
+            "job_id": [_nowhere(others), _named(_client, clients.group), _one(asked["job_id"])],
+            "submitted_at": [_moments(profiles.submitted), _moments(clients.submitted), _one(asked["submitted_at"])],
+        }
+        outcomes = {
+            "id": [profiles.outcomes, clients.outcomes],
+            "bid_id": [names.take(pa.array(profiles.bids)), names.take(pa.array(clients.bids + others))],
+            "is_success": [profiles.successes, clients.successes],
+            "outcome_timestamp": [_moments(profiles.known), _moments(clients.known)],
+        }
+        return _joined(bids), _joined(outcomes)
+
+
+class _Copies(NamedTuple):
+    """Bids and outcomes of some groups, column by column."""
+
+    group: Integers
+    """Of each bid."""
+    submitted: Integers
+    """When each bid was; microseconds."""
+    bids: Integers
+    """Of each outcome the row of its bid."""
+    outcomes: pa.Array
+    """Their ids."""
+    successes: pa.Array
+    known: Integers
+    """Since when; microseconds."""
+
+
+def _copies(record: Records, owners: Sequence[str]) -> _Copies:
+    """The bids and outcomes of each owner, once for each group that `owners` says is its."""
+    outcomes, successes = pa.array(record.outcomes, TEXT), pa.array(record.successes, pa.bool_())
+    submitted, bids, known = (np.array(column, np.int64) for column in (record.submitted, record.bids, record.known))
+    if len(owners) == 1:  # then all of it is that owner's
+        return _Copies(np.zeros_like(submitted), submitted, bids, outcomes, successes, known)
+    codes: dict[str, int] = {}
+    groups = np.array([codes.setdefault(owner, len(codes)) for owner in owners], np.int64)
+    owner = np.array([codes.get(name, len(codes)) for name in record.owners], np.int64)
+    row, group = _for_each(groups, owner)
+    outcome, its_group = _for_each(groups, owner[bids])
+    place = np.empty_like(owner)  # of a bid among those of its owner
+    order = np.argsort(owner, kind="stable")
+    place[order] = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
+    new = np.searchsorted(group, its_group) + place[bids[outcome]]
+    chosen = pa.array(outcome)
+    return _Copies(group, submitted[row], new, outcomes.take(chosen), successes.take(chosen), known[outcome])
+
+
+def _for_each(groups: Integers, owner: Integers) -> tuple[Integers, Integers]:
+    """For each group the rows whose owner it is, in their order; and the group of each of these rows."""
+    order = np.argsort(owner, kind="stable")
+    start, end = (np.searchsorted(owner[order], groups, side=side) for side in ("left", "right"))
+    count = end - start
+    group = np.repeat(np.arange(len(groups)), count)
+    before = np.cumsum(count) - count
+    return order[np.arange(len(group)) + (start - before)[group]], group
+
+
+def _joined(columns: Mapping[str, list[pa.Array]]) -> pa.Table:
+    return pa.table({name: pa.concat_arrays(arrays) for name, arrays in columns.items()})
+
+
+def _moments(microseconds: Integers) -> pa.Array:
+    return pa.array(microseconds).view(TIME)
+
+
+@lru_cache(maxsize=32)
+def _numbers(count: int) -> pa.Array:
+    return pc.cast(pa.array(np.arange(count)), TEXT)
+
+
+def _numbered(count: int) -> pa.Array:
+    """So many different names; never those of the bids asked about."""
+    return _numbers(1 << count.bit_length()).slice(0, count)
+
+
+@lru_cache(maxsize=1024)
+def _nowhere(rows: int) -> pa.Array:
+    return pa.array([""] * rows, TEXT)
+
+
+def _named(name: Callable[[int], str], groups: Integers) -> pa.Array:
+    """The name of each row's group."""
+    return pa.array([name(group) for group in groups.tolist()], TEXT)
+
+
+def _table(schema: pa.Schema, rows: int, **columns: list[Any]) -> pa.Table:
+    """A table of the schema; what is not given is null."""
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else _nulls(rows, field.type) for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+@lru_cache(maxsize=1024)
+def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(rows, kind)
+
+
+def _told(job: JobText) -> dict[str, Any]:
+    """A job that the caller has brought, as a row."""
+    return {**vars(job), "posted_at": None if job.posted_at is None else _micros(as_utc(job.posted_at))}
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
+        return json.dumps(value)
+
+
+def _client(group: int) -> str:
+    return f"\x1fclient{group}"
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _profile(group: int) -> str:
+    return f"\x1fprofile{group}"
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found.chunk(0) if isinstance(found, pa.ChunkedArray) and found.num_chunks else found
