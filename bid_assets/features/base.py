@@ -8,11 +8,12 @@ from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TIME
-from bid_assets.features.point_in_time import microseconds, order_of
+from bid_assets.features.point_in_time import Integers, microseconds, order_of
 from bid_assets.windows import TimeRange
 
 RawTables = Mapping[str, pa.Table]
@@ -79,6 +80,11 @@ class FeatureFamily:
         key = [pa.field(self.key, TEXT, nullable=False), pa.field(self.time_column, TIME, nullable=False)]
         return pa.schema([*key, *(pa.field(feature.name, feature.type) for feature in self.features)])
 
+    @cached_property
+    def _vectors(self) -> tuple[int, ...]:
+        """The places of the vectors among the columns."""
+        return tuple(place for place, field in enumerate(self.schema) if field.type == VECTOR)
+
     def table(
         self, keys: pa.ChunkedArray, times: pa.ChunkedArray, columns: Mapping[str, pa.Array | pa.ChunkedArray]
     ) -> pa.Table:
@@ -86,14 +92,10 @@ class FeatureFamily:
 
         Raises `KeyError` where a declared feature is not among `columns`, `ValueError` where their lengths differ.
         """
-        fields, arrays = [], []
-        for field in self.schema:
-            values = keys if field.name == self.key else times if field.name == self.time_column else columns[field.name]
-            if field.type == VECTOR:
-                field = field.with_type(values.type)
-            fields.append(field)
-            arrays.append(values if values.type == field.type else pc.cast(values, field.type))
-        table = pa.table(arrays, schema=pa.schema(fields))
+        schema, arrays = self.schema, [keys, times, *(columns[feature.name] for feature in self.features)]
+        for place in self._vectors:
+            schema = schema.set(place, schema.field(place).with_type(arrays[place].type))
+        table = pa.Table.from_arrays(arrays, schema=schema)  # which casts what has another type
         if table.num_rows < 2:
             return table
         time = microseconds(table[self.time_column])
@@ -101,26 +103,36 @@ class FeatureFamily:
         return table if (np.diff(order) > 0).all() else table.take(pa.array(order))
 
 
+FEW = 256
+"""So few rows are looked at one by one. A service asks about one bid at a time, and every step over columns costs it
+microseconds; the steps are for the hundred thousands of a training."""
+
 VECTOR = pa.list_(pa.float32())
 """The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""
 
 
 def bids_of(bids: pa.Table, span: TimeRange) -> pa.Table:
     """The bids submitted in `span`."""
-    inside = within(bids["submitted_at"], span)
-    return bids if pc.all(inside).as_py() else bids.filter(inside)
+    return _rows_in(bids, bids["submitted_at"], span)
 
 
 def jobs_of(jobs: pa.Table, span: TimeRange) -> pa.Table:
     """The jobs of the windows in `span`."""
-    return jobs.filter(within(jobs["window"], span))
+    return _rows_in(jobs, jobs["window"], span)
 
 
-def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> pa.Array:
-    """For each bid the row of `table` that its key names: that of the latest window at or before the bid; null: none.
+def _rows_in(table: pa.Table, times: pa.ChunkedArray, span: TimeRange) -> pa.Table:
+    inside = within(times, span)
+    return table if inside.all() else table.filter(pa.array(inside))
+
+
+def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
+    """For each bid the row of `table` that its key names: that of the latest window at or before the bid; -1: none.
 
     Each window's rows were read for the bids of this window, so that a range of windows gives what each alone would.
     """
+    if table.num_rows <= FEW and bids.num_rows <= FEW:
+        return _row_of_few(table, keys, bids)
     ids = table["id"].combine_chunks().dictionary_encode()
     name, window = ids.indices.to_numpy(), microseconds(table["window"])
     wanted = pc.fill_null(pc.index_in(keys, value_set=ids.dictionary), -1).to_numpy()
@@ -131,15 +143,32 @@ def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> pa.Array:
     begun = np.searchsorted(starts, microseconds(bids["submitted_at"]), side="right") - 1
     found = np.searchsorted(place[order], wanted.astype(np.int64) * len(starts) + begun, side="right") - 1
     row = np.append(order, -1)[found]
-    return pa.array(row, mask=(row < 0) | (np.append(name, -1)[row] != wanted))
+    return np.where(np.append(name, -1)[row] == wanted, row, -1)
 
 
-def within(times: pa.ChunkedArray, span: TimeRange) -> pa.ChunkedArray:
-    """Which of the times lie in `span`."""
-    start, end = _ends(span)
-    return pc.and_(pc.greater_equal(times, start), pc.less(times, end))
+def _row_of_few(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, (name, window) in enumerate(zip(table["id"].to_pylist(), microseconds(table["window"]).tolist(), strict=True)):
+        places.setdefault(name, []).append((window, place))
+    asked = zip(keys.to_pylist(), microseconds(bids["submitted_at"]).tolist(), strict=True)
+    found = [
+        max(((window, place) for window, place in places.get(key, ()) if window <= at), default=(0, -1)) for key, at in asked
+    ]
+    return np.array([place for _, place in found], np.int64)
+
+
+def taken(column: pa.ChunkedArray | pa.Array, row: Integers) -> pa.ChunkedArray | pa.Array:
+    """The values at these rows; null where the row is -1."""
+    return column.take(pa.array(row, mask=row < 0))
+
+
+def within(times: pa.ChunkedArray, span: TimeRange) -> npt.NDArray[np.bool_]:
+    """Which of the times, none of them missing, lie in `span`."""
+    at, (start, end) = microseconds(times), _ends(span)
+    return np.asarray((at >= start) & (at < end))
 
 
 @lru_cache(maxsize=8)
-def _ends(span: TimeRange) -> tuple[pa.Scalar, pa.Scalar]:
-    return pa.scalar(span.start, TIME), pa.scalar(span.end, TIME)
+def _ends(span: TimeRange) -> tuple[int, int]:
+    start, end = pa.array([span.start, span.end], TIME).view(pa.int64()).to_pylist()
+    return start, end

@@ -11,7 +11,7 @@ from bid_assets.windows import TimeRange
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`."""
     assert encoder is not None
-    bids = bids_of(tables["raw_bids"], span)
+    bids = bids_of(tables["raw_bids"].select(["id", "submitted_at", "generated_bid_text"]), span)
     vectors = encoder.encode(bids["generated_bid_text"])
     return FAMILY.table(bids["id"], bids["submitted_at"], {"bid_text_embedding": vectors})
 

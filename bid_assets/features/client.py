@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features import history
-from bid_assets.features.base import Encoder, FeatureFamily, RawTables, bids_of, row_of
+from bid_assets.features.base import Encoder, FeatureFamily, RawTables, bids_of, row_of, taken
 from bid_assets.windows import TimeRange
 
 PREFIX = "client_"
@@ -28,14 +28,14 @@ FEATURES = tuple(
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`; `tables` reach back `FAMILY.lookback_days` before it."""
     bids, jobs = tables["raw_bids"].select(["id", "job_id", "submitted_at"]), tables["raw_jobs"].combine_chunks()
-    client = pc.take(jobs["client_id"], row_of(jobs, bids["job_id"], bids))
+    client = taken(jobs["client_id"], row_of(jobs, bids["job_id"], bids))
     told = pc.is_valid(client)
     found, columns = history.records(bids.filter(told), client.filter(told), tables["raw_bid_outcomes"], span)
     asked = bids_of(bids, span)
-    row = pc.index_in(asked["id"], value_set=found["id"]).combine_chunks()
-    return FAMILY.table(
-        asked["id"], asked["submitted_at"], {PREFIX + name: column.take(row) for name, column in columns.items()}
-    )
+    if found.num_rows < asked.num_rows:
+        row = pc.index_in(asked["id"], value_set=found["id"]).combine_chunks()
+        columns = {name: column.take(row) for name, column in columns.items()}
+    return FAMILY.table(asked["id"], asked["submitted_at"], {PREFIX + name: column for name, column in columns.items()})
 
 
 FAMILY = FeatureFamily(

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bid_assets.features.base import FEW
 from bid_assets.features.embedding_cache import EmbeddingCache, Vectors, open_cache
 from bid_assets.features.model_files import distilled, transformer_folder
 from bid_assets.features.text_models import StaticModel, TextModel, TransformerModel
@@ -26,6 +27,9 @@ from bid_assets.progress import report
 STATIC = "static"
 SLICE = 1024
 """Texts looked up, encoded and written to the cache at a time: the memory needed beside the answer, and what a crash loses."""
+
+RECENT = 4096
+"""Texts of small requests whose vectors stay at hand, so that a service need not look on disk for them again."""
 
 
 def make_encoder(name: str, home: Path) -> CachedEncoder:
@@ -49,6 +53,7 @@ class CachedEncoder:
         """Texts that were known when they were looked up, and those that had to be encoded."""
         self._caches = caches
         self._opened: EmbeddingCache | None = None
+        self._recent: dict[str, Vectors] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -80,11 +85,19 @@ class CachedEncoder:
 
     def _encode_slice(self, texts: pa.ChunkedArray | pa.Array, vectors: Vectors) -> None:
         """Put in the vectors of a few texts, each distinct one dealt with once; rows of missing texts stay as they are."""
-        told = pc.not_equal(pc.utf8_trim_whitespace(texts), "").fill_null(False)
+        given = texts.to_pylist()
+        recent = [self._recent.get(text) for text in given] if len(given) <= FEW else [None]
+        if all(vector is not None for vector in recent):
+            vectors[:] = recent
+            self.hits += len(given)
+            return
+        told = [row for row, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()) if text]
         place: dict[str, int] = {}
-        index = [place.setdefault(text, len(place)) for text in texts.filter(told).to_pylist()]
+        index = [place.setdefault(given[row], len(place)) for row in told]
         if place:
-            vectors[told.to_numpy(zero_copy_only=False)] = self._distinct(list(place))[index]
+            vectors[told] = self._distinct(list(place))[index]
+        if len(given) <= FEW:
+            self._remember({given[row]: vectors[row].copy() for row in told})
 
     def _distinct(self, texts: list[str]) -> Vectors:
         """Look all of them up; encode those that are new. What is kept counts: another process may have been quicker."""
@@ -97,6 +110,12 @@ class CachedEncoder:
             self._cache.store(new, self.model.vectors(new))
             vectors[~known], _ = self._cache.lookup(new)
         return vectors
+
+    def _remember(self, vectors: dict[str, Vectors]) -> None:
+        for text, vector in vectors.items():
+            while len(self._recent) >= RECENT:
+                self._recent.pop(next(iter(self._recent)), None)
+            self._recent[text] = vector
 
     @property
     def _cache(self) -> EmbeddingCache:

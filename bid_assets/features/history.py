@@ -18,12 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, within
-from bid_assets.features.point_in_time import Integers, Timelines, microseconds, order_of
+from bid_assets.features.point_in_time import NEVER, Integers, Timelines, microseconds, order_of
 from bid_assets.windows import TimeRange
 
 DAYS = (7, 30, 90)
 MICROSECONDS_PER_DAY = 86_400_000_000
-NEVER = np.iinfo(np.int64).min
+
+WINDOWS = np.array(DAYS) * MICROSECONDS_PER_DAY
+COUNTS = tuple(f"{what}_{w}d" for what in ("bids", "known_outcomes", "successes") for w in DAYS)
+FEW_ASKED = 8
+"""So few bids are looked at one by one, as a service asks about them: what finds the records of all of them takes longer."""
 
 FEATURES = (
     *(Feature(f"bids_{w}d", pa.int32(), f"the profile's bids of the {w} days before") for w in DAYS),
@@ -51,10 +55,9 @@ def records(
     order = order_of(code, submitted)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    record = _record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place))
     asked = within(bids["submitted_at"], span)
-    places = place[asked.to_numpy()]
-    return bids.filter(asked), _columns({name: numbers[places] for name, numbers in record.items()})
+    record = _record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place), place[asked])
+    return bids.filter(pa.array(asked)), _columns(record)
 
 
 class Outcomes(NamedTuple):
@@ -78,8 +81,41 @@ def _outcomes(outcomes: pa.Table, bid_ids: pa.ChunkedArray, place: Integers) -> 
     return Outcomes(bid[order], known[order], outcomes["is_success"].to_numpy()[order])
 
 
-def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers]:
-    """The counts of every bid by name, and `since_success` (microseconds; -1: none). Bids come in order of (profile, time).
+def _record(profile: Integers, submitted: Integers, outcomes: Outcomes, asked: Integers) -> dict[str, Integers]:
+    """The counts of the bids `asked` by name, and `since_success` (microseconds; -1: none).
+
+    Bids come in order of (profile, time), and are named by their places in it.
+    """
+    if len(asked) <= FEW_ASKED:
+        return _record_one_by_one(profile, submitted, outcomes, asked)
+    return {name: numbers[asked] for name, numbers in _record_of_all(profile, submitted, outcomes).items()}
+
+
+def _record_one_by_one(profile: Integers, submitted: Integers, outcomes: Outcomes, asked: Integers) -> dict[str, Integers]:
+    """By the definition: of each bid asked about, the bids before it, and the outcomes of these in force then."""
+    counts, since = np.empty((len(COUNTS), len(asked)), np.int32), np.full(len(asked), -1)
+    for number, place in enumerate(asked):
+        at, first = submitted[place], np.searchsorted(profile, profile[place])
+        times = submitted[first : place + 1]
+        end, *starts = first + np.searchsorted(times, np.append(at, at - WINDOWS))
+        begin, stop = np.searchsorted(outcomes.bid, (starts[-1], end))
+        seen = begin + np.flatnonzero(outcomes.known[begin:stop] < at)
+        bid = outcomes.bid[seen]
+        latest = seen[np.append(bid[1:] != bid[:-1], True)[: len(bid)]]
+        known, won = outcomes.bid[latest], latest[outcomes.success[latest]]
+        successes = outcomes.bid[won]
+        counts[0:3, number] = end - starts
+        counts[3:6, number] = len(known) - np.searchsorted(known, starts)
+        counts[6:9, number] = len(successes) - np.searchsorted(successes, starts)
+        if len(won):
+            since[number] = at - outcomes.known[won].max()
+    record = dict(zip(COUNTS, counts, strict=True))
+    widest = DAYS[-1]
+    return {**record, "open_bids": record[f"bids_{widest}d"] - record[f"known_outcomes_{widest}d"], "since_success": since}
+
+
+def _record_of_all(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers]:
+    """The same of every bid, without a loop.
 
     A bid counts for the later bids of its profile until it is too old; an outcome of it, from when it is known until the
     bid's next outcome is: each is a stretch of the profile's timeline.

@@ -12,7 +12,7 @@ from bid_assets.windows import TimeRange
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per window in `span` and job that its bids name."""
     assert encoder is not None
-    jobs = jobs_of(tables["raw_jobs"], span)
+    jobs = jobs_of(tables["raw_jobs"].select(["id", "window", "title", "description"]), span)
     text = pc.binary_join_element_wise(jobs["title"], jobs["description"], "\n", null_handling="replace", null_replacement="")
     return FAMILY.table(jobs["id"], jobs["window"], {"job_description_embedding": encoder.encode(text)})
 

@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 
 Integers = npt.NDArray[np.signedinteger]
 
+NEVER = np.iinfo(np.int64).min
+"""Stands for a time that is missing: before every other."""
+
 _LOW_HALF = 0xFFFFFFFF
 
 
 def microseconds(times: pa.ChunkedArray) -> Integers:
-    """Arrow times, none missing, as integers."""
+    """Arrow times as integers; `NEVER`, which numpy has for no time, where one is missing."""
     return np.asarray(
         times.to_numpy().view(np.int64)
     )  # a cast would take ten times as long for the few rows that a service asks about

@@ -9,18 +9,16 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TEXTS
-from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of
+from bid_assets.features.base import FEW, Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
+from bid_assets.features.point_in_time import NEVER, Integers, microseconds
 from bid_assets.windows import TimeRange
 
 MICROSECONDS_PER_HOUR = 3_600_000_000
-
-FEW = 64
-"""So few lists of skills are looked at one by one. A service asks about one bid at a time, and every step over columns costs it
-microseconds; the steps are for the hundred thousands of a training."""
 
 FEATURES = (
     Feature("profile_type", TEXT, "`personal` or `agency`"),
@@ -42,22 +40,22 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     bids = _bids(tables, span)
     profiles, jobs = tables["raw_profiles"].combine_chunks(), tables["raw_jobs"].combine_chunks()
     profile, job = row_of(profiles, bids["profile_id"], bids), row_of(jobs, bids["job_id"], bids)
-    state = pc.if_else(_changed_since(profiles, profile, bids), None, profile)
+    state = np.where(_changed_since(profiles, profile, bids), -1, profile)
     has, requires = normal_skills(profiles["skills"]), normal_skills(jobs["required_skills"])
-    skills, wanted = has.take(state), requires.take(job)
+    skills, wanted = taken(has, state), taken(requires, job)
     required, overlap = pc.list_value_length(wanted), _overlap(has, state, skills, wanted)
     columns = {
-        "profile_type": profiles["profile_type"].take(state),
-        "experience_level": profiles["experience_level"].take(state),
+        "profile_type": taken(profiles["profile_type"], state),
+        "experience_level": taken(profiles["experience_level"], state),
         "profile_skills": skills,
         "job_required_skills": wanted,
         "profile_skill_count": pc.list_value_length(skills),
         "job_skill_count": required,
         "skill_overlap_count": overlap,
         "skill_overlap_share": pc.divide(overlap.cast(pa.float64()), pc.if_else(pc.greater(required, 0), required, None)),
-        "job_category": jobs["category"].take(job),
-        "profile_age_days": _hours_since(profiles["created_at"].take(profile), bids, per_unit=24),
-        "job_age_hours": _hours_since(jobs["posted_at"].take(job), bids),
+        "job_category": taken(jobs["category"], job),
+        "profile_age_days": _hours_since(profiles["created_at"], profile, bids, per_unit=24),
+        "job_age_hours": _hours_since(jobs["posted_at"], job, bids),
     }
     return FAMILY.table(bids["id"], bids["submitted_at"], columns)
 
@@ -66,7 +64,7 @@ def remarks(tables: RawTables, span: TimeRange) -> dict[str, int]:
     """How many bids of `span` have a profile that was changed at or after their submission."""
     bids, profiles = _bids(tables, span), tables["raw_profiles"]
     changed = _changed_since(profiles, row_of(profiles, bids["profile_id"], bids), bids)
-    return {"bids_with_a_profile_changed_since": pc.sum(changed, min_count=0).as_py()}
+    return {"bids_with_a_profile_changed_since": int(changed.sum())}
 
 
 def normal_skills(skills: pa.ChunkedArray) -> pa.ListArray:
@@ -99,13 +97,17 @@ def _bids(tables: RawTables, span: TimeRange) -> pa.Table:
     return bids_of(tables["raw_bids"].select(["id", "profile_id", "job_id", "submitted_at"]), span)
 
 
-def _changed_since(profiles: pa.Table, row: pa.Array, bids: pa.Table) -> pa.Array:
+def _changed_since(profiles: pa.Table, row: Integers, bids: pa.Table) -> npt.NDArray[np.bool_]:
     """Whether the profile was changed at or after the bid's submission."""
-    changed = profiles["updated_at"].take(row)
-    return pc.fill_null(pc.greater_equal(changed, bids["submitted_at"]), False).combine_chunks()
+    return np.asarray(_of_row(profiles["updated_at"], row) >= microseconds(bids["submitted_at"]))
 
 
-def _overlap(has: pa.ListArray, profile: pa.Array, skills: pa.ListArray, wanted: pa.ListArray) -> pa.Array:
+def _of_row(times: pa.ChunkedArray, row: Integers) -> Integers:
+    """The time at each row, in microseconds; `NEVER` where there is none."""
+    return np.asarray(np.append(microseconds(times), NEVER)[row])
+
+
+def _overlap(has: pa.ListArray, profile: Integers, skills: pa.ListArray, wanted: pa.ListArray) -> pa.Array:
     """How many of the skills `wanted` for each bid its `profile` (rows of `has`: `skills`) has; null if not known."""
     if len(wanted) <= FEW:
         both = zip(skills.to_pylist(), wanted.to_pylist(), strict=True)
@@ -114,7 +116,8 @@ def _overlap(has: pa.ListArray, profile: pa.Array, skills: pa.ListArray, wanted:
     names = pc.unique(owned)
     pairs = np.sort(_pairs(owner, pc.index_in(owned, value_set=names), len(names)).to_numpy())
     bid, name = pc.list_parent_indices(wanted), pc.index_in(wanted.flatten(), value_set=names)
-    pair = pc.fill_null(_pairs(profile.take(bid), name, len(names)), -1).to_numpy()
+    owner_of_bid = pa.array(profile, mask=profile < 0)
+    pair = pc.fill_null(_pairs(owner_of_bid.take(bid), name, len(names)), -1).to_numpy()
     met = np.append(pairs, -2)[np.searchsorted(pairs, pair)] == pair
     counts = np.bincount(bid.to_numpy()[met], minlength=len(wanted))
     known = pc.and_(pc.is_valid(skills), pc.is_valid(wanted))
@@ -126,11 +129,12 @@ def _pairs(row: pa.Array, code: pa.Array, codes: int) -> pa.Array:
     return pc.add(pc.multiply(row.cast(pa.int64()), codes), code.cast(pa.int64()))
 
 
-def _hours_since(moments: pa.ChunkedArray, bids: pa.Table, per_unit: int = 1) -> pa.ChunkedArray:
-    """Hours (or units of `per_unit` hours) from the moment to the bid; missing where the moment is later."""
-    age = pc.subtract(bids["submitted_at"].cast(pa.int64()), moments.cast(pa.int64()))
-    age = pc.cast(pc.if_else(pc.greater_equal(age, 0), age, None), pa.float64(), safe=False)  # safe: an error beyond 285 years
-    return pc.divide(age, float(per_unit * MICROSECONDS_PER_HOUR))
+def _hours_since(times: pa.ChunkedArray, row: Integers, bids: pa.Table, per_unit: int = 1) -> pa.Array:
+    """Hours (or units of `per_unit` hours) from the time at each row to the bid; missing where that is later."""
+    since, submitted = _of_row(times, row), microseconds(bids["submitted_at"])
+    absent = (since == NEVER) | (since > submitted)
+    age = np.where(absent, 0, submitted - since)
+    return pa.array(age / (per_unit * MICROSECONDS_PER_HOUR), mask=absent)
 
 
 FAMILY = FeatureFamily(

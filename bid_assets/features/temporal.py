@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.features.base import FEW, Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.windows import TimeRange
+
+MICROSECONDS_PER_HOUR = 3_600_000_000
+MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
+THURSDAY = 3
+"""The weekday of 1970-01-01."""
+
+_WORD = re.compile(r"[^\t\n\f\r ]+")  # what \S means to Arrow, not to Python
 
 FEATURES = (
     Feature("hour", pa.int8(), "hour of submission, UTC, 0 to 23"),
@@ -33,22 +43,37 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     )
     time, amount = bids["submitted_at"], bids["amount"]
     budget, duration, fixed = _terms(bids["bid_settings_snapshot"])
-    weekday = pc.day_of_week(time)
-    words = pc.count_substring_regex(bids["generated_bid_text"], r"\S+")
-    ratio = pc.divide(amount, pc.if_else(pc.greater(budget, 0), budget, None))
+    day = microseconds(time) // MICROSECONDS_PER_DAY
+    hour, weekday = microseconds(time) // MICROSECONDS_PER_HOUR % 24, (day + THURSDAY) % 7
+    month = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 + 1
     columns = {
-        "hour": pc.hour(time),
-        "weekday": weekday,
-        "month": pc.month(time),
-        "is_weekend": pc.greater_equal(weekday, 5),
+        "hour": pa.array(hour.astype(np.int8)),
+        "weekday": pa.array(weekday.astype(np.int8)),
+        "month": pa.array(month.astype(np.int8)),
+        "is_weekend": pa.array(weekday >= 5),
         "budget": budget,
         "duration_weeks": duration,
         "is_fixed_price": fixed,
         "amount": amount,
-        "amount_to_budget": pc.if_else(pc.is_finite(ratio), ratio, None),
-        "bid_text_words": pc.if_else(pc.greater(words, 0), words, None),
+        "amount_to_budget": _ratio(amount, budget),
+        "bid_text_words": _words(bids["generated_bid_text"]),
     }
     return FAMILY.table(bids["id"], time, columns)
+
+
+def _ratio(amount: pa.ChunkedArray, budget: pa.Array) -> pa.Array:
+    """Amount / budget; missing where it is not a finite number."""
+    with np.errstate(all="ignore"):
+        ratio = amount.to_numpy() / budget.to_numpy(zero_copy_only=False)
+    return pa.array(ratio, mask=~np.isfinite(ratio))
+
+
+def _words(texts: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """How many words each text has; none is missing."""
+    if len(texts) <= FEW:
+        return pa.array([None if text is None else len(_WORD.findall(text)) or None for text in texts.to_pylist()], pa.int32())
+    words = pc.count_substring_regex(texts, _WORD.pattern)
+    return pc.if_else(pc.greater(words, 0), words, None)
 
 
 def _terms(settings: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -21,7 +21,7 @@ from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, router
 from bid_assets.serving.service import PredictionService
 from bid_assets.settings import Settings, get_settings
 
-THREADS = 2
+THREADS = 1
 """Look-ups of one worker at a time, each on a connection of its own. Most of the work holds the interpreter's lock: two of them fill
 the waits for the database, four did half as many requests."""
 SWITCH_SECONDS = 0.0005

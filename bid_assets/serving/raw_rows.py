@@ -54,11 +54,12 @@ class RawRows:
 
     def joined(self, family: FeatureFamily, rows: pa.Table) -> dict[str, pa.Array]:
         """The family's features in the order of the bids."""
-        keys, there = self._asked["id" if family.key == "bid_id" else "job_id"].chunk(0), _one(rows[family.key])
-        if there.equals(keys):  # always so for one bid
-            return {feature.name: _one(rows[feature.name]) for feature in family.features}
-        index = pc.index_in(keys, value_set=there)
-        return {feature.name: _one(rows[feature.name]).take(index) for feature in family.features}
+        keys = self._asked["id" if family.key == "bid_id" else "job_id"].chunk(0)
+        there, _, *columns = _arrays(rows)
+        if not there.equals(keys):  # they always are for one bid
+            index = pc.index_in(keys, value_set=there)
+            columns = [column.take(index) for column in columns]
+        return {feature.name: column for feature, column in zip(family.features, columns, strict=True)}
 
     def missing(self, table: pa.Table) -> list[list[str]]:
         """Of each bid what was not there."""
@@ -147,10 +148,10 @@ class RawRows:
         others, theirs, asked = len(profiles.group), len(clients.group), self._asked
         names = _numbered(others + theirs)
         bids = {
-            "id": [names, _one(asked["id"])],
-            "profile_id": [_named(_profile, profiles.group), _nowhere(theirs), _one(asked["profile_id"])],
-            "job_id": [_nowhere(others), _named(_client, clients.group), _one(asked["job_id"])],
-            "submitted_at": [_moments(profiles.submitted), _moments(clients.submitted), _one(asked["submitted_at"])],
+            "id": [names, asked["id"].chunk(0)],
+            "profile_id": [_named(_profile, profiles.group), _nowhere(theirs), asked["profile_id"].chunk(0)],
+            "job_id": [_nowhere(others), _named(_client, clients.group), asked["job_id"].chunk(0)],
+            "submitted_at": [_moments(profiles.submitted), _moments(clients.submitted), asked["submitted_at"].chunk(0)],
         }
         outcomes = {
             "id": [profiles.outcomes, clients.outcomes],
@@ -271,6 +272,7 @@ def _profile(group: int) -> str:
     return f"\x1fprofile{group}"
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    found = column.combine_chunks()
-    return found.chunk(0) if isinstance(found, pa.ChunkedArray) and found.num_chunks else found
+def _arrays(table: pa.Table) -> list[pa.Array]:
+    """The columns of a table, each in one piece."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0].columns if batches else [pa.array([], field.type) for field in table.schema]

@@ -48,4 +48,4 @@ def test_a_span_holds_its_start_and_not_its_end_to_the_microsecond() -> None:
     tick = timedelta(microseconds=1)
     moments = [at(1) - tick, at(1), at(2) - tick, at(2)]
     inside = within(pa.chunked_array([pa.array(moments, TIME)]), TimeRange(at(1), at(2)))
-    assert inside.to_pylist() == [False, True, True, False]
+    assert inside.tolist() == [False, True, True, False]
