@@ -147,19 +147,23 @@ def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
 
 
 def _row_of_few(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
-    places: dict[str, list[tuple[int, int]]] = {}
-    for place, (name, window) in enumerate(zip(table["id"].to_pylist(), microseconds(table["window"]).tolist(), strict=True)):
-        places.setdefault(name, []).append((window, place))
-    asked = zip(keys.to_pylist(), microseconds(bids["submitted_at"]).tolist(), strict=True)
-    found = [
-        max(((window, place) for window, place in places.get(key, ()) if window <= at), default=(0, -1)) for key, at in asked
-    ]
-    return np.array([place for _, place in found], np.int64)
+    rows_of: dict[str, list[tuple[int, int]]] = {}
+    for row, (name, window) in enumerate(zip(table["id"].to_pylist(), microseconds(table["window"]).tolist(), strict=True)):
+        rows_of.setdefault(name, []).append((window, row))
+    found = []
+    for key, at in zip(keys.to_pylist(), microseconds(bids["submitted_at"]).tolist(), strict=True):
+        begun = [(window, row) for window, row in rows_of.get(key, ()) if window <= at]
+        found.append(max(begun)[1] if begun else -1)
+    return np.array(found, np.int64)
 
 
-def taken(column: pa.ChunkedArray | pa.Array, row: Integers) -> pa.ChunkedArray | pa.Array:
+def taken(column: pa.ChunkedArray | pa.Array, row: Integers) -> pa.Array:
     """The values at these rows; null where the row is -1."""
-    return column.take(pa.array(row, mask=row < 0))
+    if len(column) <= FEW and len(row) <= FEW:
+        values = column.to_pylist()
+        return pa.array([None if place < 0 else values[place] for place in row.tolist()], column.type)
+    found = column.take(pa.array(row, mask=row < 0))
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def within(times: pa.ChunkedArray, span: TimeRange) -> npt.NDArray[np.bool_]:

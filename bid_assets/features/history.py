@@ -43,13 +43,11 @@ FEATURES = (
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`; `tables` reach back `FAMILY.lookback_days` before it."""
     bids = tables["raw_bids"].select(["id", "profile_id", "submitted_at"])
-    asked, columns = records(bids, bids["profile_id"], tables["raw_bid_outcomes"], span)
+    asked, columns = records(bids, bids["profile_id"].combine_chunks(), tables["raw_bid_outcomes"], span)
     return FAMILY.table(asked["id"], asked["submitted_at"], columns)
 
 
-def records(
-    bids: pa.Table, group: pa.ChunkedArray, outcomes: pa.Table, span: TimeRange
-) -> tuple[pa.Table, Mapping[str, pa.Array]]:
+def records(bids: pa.Table, group: pa.Array, outcomes: pa.Table, span: TimeRange) -> tuple[pa.Table, Mapping[str, pa.Array]]:
     """The rows of `bids` submitted in `span`, and for them the columns of `FEATURES`, over the bids with the same `group`."""
     code, submitted = _codes(group), microseconds(bids["submitted_at"])
     order = order_of(code, submitted)
@@ -154,8 +152,8 @@ def _columns(record: Mapping[str, Integers]) -> dict[str, pa.Array]:
     return columns
 
 
-def _codes(names: pa.ChunkedArray) -> Integers:
-    return np.asarray(names.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64))
+def _codes(names: pa.Array) -> Integers:
+    return np.asarray(names.dictionary_encode().indices.to_numpy().astype(np.int64))
 
 
 FAMILY = FeatureFamily(

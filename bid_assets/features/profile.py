@@ -52,7 +52,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
         "profile_skill_count": pc.list_value_length(skills),
         "job_skill_count": required,
         "skill_overlap_count": overlap,
-        "skill_overlap_share": pc.divide(overlap.cast(pa.float64()), pc.if_else(pc.greater(required, 0), required, None)),
+        "skill_overlap_share": _share(overlap, required),
         "job_category": taken(jobs["category"], job),
         "profile_age_days": _hours_since(profiles["created_at"], profile, bids, per_unit=24),
         "job_age_hours": _hours_since(jobs["posted_at"], job, bids),
@@ -122,6 +122,13 @@ def _overlap(has: pa.ListArray, profile: Integers, skills: pa.ListArray, wanted:
     counts = np.bincount(bid.to_numpy()[met], minlength=len(wanted))
     known = pc.and_(pc.is_valid(skills), pc.is_valid(wanted))
     return pa.array(counts, pa.int32(), mask=pc.invert(known).to_numpy(zero_copy_only=False))
+
+
+def _share(overlap: pa.Array, required: pa.Array) -> pa.Array:
+    """Overlap / required; missing where either is, or nothing is required."""
+    part, whole = (each.to_numpy(zero_copy_only=False).astype(np.float64) for each in (overlap, required))
+    known = (whole > 0) & ~np.isnan(part)
+    return pa.array(np.divide(part, whole, out=np.zeros_like(part), where=known), mask=~known)
 
 
 def _pairs(row: pa.Array, code: pa.Array, codes: int) -> pa.Array:

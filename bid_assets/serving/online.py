@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,13 +30,24 @@ _MICROSECOND = timedelta(microseconds=1)
 class OnlineBatch:
     """Features of some bids, in their order."""
 
-    table: pa.Table
-    """One row per bid, the features of all families; null where something is unknown."""
+    columns: dict[str, pa.Array]
+    """The features of all families by name, of as many rows as there are bids; null where something is unknown."""
     missing: list[list[str]]
     """Of each bid what was not there, in words."""
     as_of: list[datetime]
     newest_outcome: list[datetime | None]
     """The newest outcome of the profile that was known then: how fresh its history is."""
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The features as a table."""
+        return pa.table(self.columns)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The same as plain values, vectors as arrays; for few bids quicker than a table."""
+        columns = [_plain(column) for column in self.columns.values()]
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 class OnlineFeatures:
@@ -62,9 +75,15 @@ class OnlineFeatures:
         columns: dict[str, pa.Array] = {}
         for family in families():
             columns |= rows.joined(family, family.compute(rows.tables(family), span, self.encoder))
-        table = pa.table(columns)
-        return OnlineBatch(table, rows.missing(table), times, rows.newest_outcomes())
+        return OnlineBatch(columns, rows.missing(columns), times, rows.newest_outcomes())
 
     def close(self) -> None:
         """Close the connections."""
         self._lookup.close()
+
+
+def _plain(column: pa.Array) -> Sequence[Any]:
+    """The values of a column; a list of the numbers of a vector would take longer than all the rest."""
+    if not isinstance(column, pa.FixedSizeListArray):
+        return column.to_pylist()  # type: ignore[no-any-return]
+    return [vector.values.to_numpy(zero_copy_only=False) if vector.is_valid else None for vector in column]

@@ -61,9 +61,9 @@ class RawRows:
             columns = [column.take(index) for column in columns]
         return {feature.name: column for feature, column in zip(family.features, columns, strict=True)}
 
-    def missing(self, table: pa.Table) -> list[list[str]]:
+    def missing(self, features: Mapping[str, pa.Array]) -> list[list[str]]:
         """Of each bid what was not there."""
-        seen = table["bids_90d"].to_pylist()
+        seen = features["bids_90d"].to_pylist()
         told = []
         for number, bid in enumerate(self._bids):
             words = []
@@ -274,5 +274,4 @@ def _profile(group: int) -> str:
 
 def _arrays(table: pa.Table) -> list[pa.Array]:
     """The columns of a table, each in one piece."""
-    batches = table.combine_chunks().to_batches()
-    return batches[0].columns if batches else [pa.array([], field.type) for field in table.schema]
+    return [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]

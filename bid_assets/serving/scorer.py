@@ -14,7 +14,6 @@ import pyarrow as pa
 from bid_assets.features.families import families
 from bid_assets.modelling import preprocess
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING, BidSuccessModel
-from bid_assets.modelling.trees import FEW
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore
 
@@ -66,13 +65,11 @@ class Scorer:
         return self.model.threshold
 
     def matrix(self, table: pa.Table) -> preprocess.Matrix:
-        """The numbers that the model sees of a table of features; of a few rows it is quicker by way of plain values."""
-        if table.num_rows <= FEW:
-            return self.matrix_of(table.to_pylist())
+        """The numbers that the model sees of a table of features."""
         return preprocess.encode(table, self.model.encodings)
 
     def matrix_of(self, rows: Sequence[Mapping[str, Any]]) -> preprocess.Matrix:
-        """The same of plain values by column. Raises `WrongColumns`."""
+        """The same of plain values by column, which is quicker for few rows. Raises `WrongColumns`."""
         return self.model.matrix_of(rows)
 
     def probabilities(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:

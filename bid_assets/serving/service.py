@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from bid_assets.features.families import families
 from bid_assets.modelling.preprocess import Matrix, WrongColumns
+from bid_assets.modelling.trees import FEW
 from bid_assets.serving.explanation import Explanation, explanation
 from bid_assets.serving.follower import SHADOW, Follower, Serving, Status
 from bid_assets.serving.metrics import Metrics
@@ -138,7 +139,7 @@ class PredictionService:
         now = datetime.now(UTC)
         batch = self.online.features(bids)
         asked = [_Asked(now, bid.bid_id, bid.profile_id, bid.job_id) for bid in bids]
-        return self._answers(serving, asked, batch.table), batch
+        return self._answers(serving, asked, batch.rows if len(bids) <= FEW else batch.table), batch
 
     def _answers(self, serving: Serving, asked: Sequence[_Asked], rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(asked)
