@@ -19,9 +19,10 @@ from bid_assets.serving.keys import ADMIN, PREDICT, KeyRing
 from bid_assets.serving.metrics import Metrics
 from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, router
 from bid_assets.serving.service import PredictionService
+from bid_assets.serving.together import Together
 from bid_assets.settings import Settings, get_settings
 
-THREADS = 1
+THREADS = 2
 """Look-ups of one worker at a time, each on a connection of its own. Most of the work holds the interpreter's lock: two of them fill
 the waits for the database, four did half as many requests."""
 SWITCH_SECONDS = 0.0005
@@ -42,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         log.install()
         with ThreadPoolExecutor(THREADS, thread_name_prefix="answer") as threads:
             service = await loop.run_in_executor(threads, PredictionService, settings, metrics)
-            app.state.service, app.state.threads = service, threads
+            app.state.service, app.state.threads, app.state.together = service, threads, Together(service.predict, threads)
             await loop.run_in_executor(threads, service.start)
             try:
                 yield

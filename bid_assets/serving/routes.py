@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from bid_assets.serving.model_facts import model_facts
 from bid_assets.serving.online import OnlineBatch
 from bid_assets.serving.problems import Refused
 from bid_assets.serving.service import Answer, PredictionService
+from bid_assets.serving.together import Together
 
 T = TypeVar("T")
 
@@ -74,8 +75,9 @@ _FEATURES_BODY = {
 @router.post("/predict", response_model=schemas.BidPredictionOut, tags=["predictions"])
 async def predict(request: Request, bid: schemas.BidIn) -> Response:
     """The probability that a bid succeeds, by the active model, and whether to make it."""
-    answers, batch = await _aside(request, lambda service: service.predict([bid.bid()]))
-    return _json(request, _predictions(answers, batch)[0], answers[0])
+    together: Together = request.app.state.together
+    answer, batch, row = await together.answer(bid.bid())
+    return _json(request, _prediction(answer, batch, row), answer)
 
 
 @router.post("/predict/batch", response_model=schemas.BatchOut, tags=["predictions"])
@@ -84,7 +86,7 @@ async def predict_batch(request: Request, batch: schemas.BatchIn) -> Response:
 
     def answered(service: PredictionService) -> tuple[Answer, bytes]:
         answers, features = service.predict([bid.bid() for bid in batch.bids])
-        return answers[0], _bytes({"predictions": _predictions(answers, features)})
+        return answers[0], _bytes({"predictions": [_prediction(answer, features, row) for row, answer in enumerate(answers)]})
 
     first, body = await _aside(request, answered)
     return _response(request, body, first)
@@ -94,7 +96,7 @@ async def predict_batch(request: Request, batch: schemas.BatchIn) -> Response:
 async def explain(request: Request, bid: schemas.BidIn) -> Response:
     """A prediction, and what moved it: the contribution of each feature to the log-odds (SHAP), in words and numbers."""
     answer, batch, why = await _aside(request, lambda service: service.explain(bid.bid()))
-    return _json(request, {**_predictions([answer], batch)[0], **asdict(why)}, answer)
+    return _json(request, {**_prediction(answer, batch, 0), **asdict(why)}, answer)
 
 
 @router.post("/predict/what-if", response_model=schemas.WhatIfOut, tags=["predictions"])
@@ -198,11 +200,9 @@ async def _aside(request: Request, work: Callable[[PredictionService], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(state.threads, partial(work, state.service))
 
 
-def _predictions(answers: Sequence[Answer], batch: OnlineBatch) -> list[dict[str, Any]]:
-    return [
-        {**vars(answer), "features": {"as_of": as_of, "newest_outcome": newest, "missing": missing}}
-        for answer, as_of, newest, missing in zip(answers, batch.as_of, batch.newest_outcome, batch.missing, strict=True)
-    ]
+def _prediction(answer: Answer, batch: OnlineBatch, row: int) -> dict[str, Any]:
+    known = {"as_of": batch.as_of[row], "newest_outcome": batch.newest_outcome[row], "missing": batch.missing[row]}
+    return {**vars(answer), "features": known}
 
 
 def _with_missing(answer: Answer, missing: list[str]) -> dict[str, Any]:
