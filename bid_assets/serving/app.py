@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
             service = await loop.run_in_executor(threads, PredictionService, settings, metrics)
             app.state.service, app.state.threads, app.state.together = service, threads, Together(service.predict, threads)
             await loop.run_in_executor(threads, service.start)
+            gc.freeze()  # what is loaded by now stays: to look through all of it for garbage would hold up a tenth of a second of answers
             try:
                 yield
             finally:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from bid_assets import features
 from bid_assets.app_db import contract
+from bid_assets.features import base, history, profile, temporal
 from bid_assets.features import families as registry
 from bid_assets.features.base import VECTOR, FeatureFamily, within
 from bid_assets.settings import Settings
@@ -138,6 +139,25 @@ def test_the_order_of_rows_changes_nothing(tables: dict[str, pa.Table], seed: in
     shuffled = {name: table.take(pa.array(chance.permutation(len(table)))) for name, table in tables.items()}
     for family in FAMILIES:
         assert compute(family, shuffled).equals(compute(family, tables)), family.name
+
+
+@given(markets(), st.lists(st.text(), min_size=14, max_size=14))
+def test_few_rows_which_are_looked_at_one_by_one_have_the_features_that_columns_of_them_have(
+    tables: dict[str, pa.Table], texts: list[str]
+) -> None:
+    bids = tables["raw_bids"]
+    place = bids.schema.get_field_index("generated_bid_text")
+    tables["raw_bids"] = bids.set_column(place, bids.schema.field(place), pa.array(texts[: len(bids)], pa.string()))
+    for family in FAMILIES:
+        few = compute(family, tables)
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (base, profile, temporal):
+                patch.setattr(module, "FEW", -1)
+            patch.setattr(history, "FEW_ASKED", -1)
+            many = compute(family, tables)
+            patch.setattr(history, "FEW_ASKED", 1 << 20)
+            assert compute(family, tables).equals(many), family.name
+        assert few.equals(many), family.name
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
