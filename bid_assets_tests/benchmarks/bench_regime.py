@@ -4,7 +4,7 @@ A market changes what its clients care about. From then on the loop retrains eve
 promotes by the default rules. Each active model is judged on the true outcomes of the last six weeks; so is a model that has
 learned from bids of the new regime alone, up to these weeks. Settings come from the environment as everywhere. Without texts: both sides lack them alike, and it takes a minute.
 
-    python -m bid_assets_tests.benchmarks.bench_regime --every 4 --seeds 3
+    python -m bid_assets_tests.benchmarks.bench_regime --every 6 --seeds 3
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def walk(seed: int, every: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=int, default=4, help="weeks from one retraining to the next")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--every", type=int, default=6, help="weeks from one retraining to the next")
+    parser.add_argument("--seeds", type=int, default=1)
     asked = parser.parse_args()
     table = Table(
         "seed", "retraining", "weeks after the change", "active model's ROC AUC", "below new regime alone by", "promoted"
