@@ -24,8 +24,8 @@ from bid_assets.serving.together import Together
 from bid_assets.settings import Settings, get_settings
 
 THREADS = 2
-"""Look-ups of one worker at a time, each on a connection of its own. Most of the work holds the interpreter's lock: two of them fill
-the waits for the database, four did half as many requests."""
+"""What one worker does beside its event loop, each on a connection of its own: single bids together (`together.py`), and one batch or
+explanation. The work holds the interpreter's lock: more threads answer fewer requests."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that waits for the lock waits: a tenth of Python's own, which is longer than a prediction takes."""
 
@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
             service = await loop.run_in_executor(threads, PredictionService, settings, metrics)
             app.state.service, app.state.threads, app.state.together = service, threads, Together(service.predict, threads)
             await loop.run_in_executor(threads, service.start)
-            gc.freeze()  # what is loaded by now stays: to look through all of it for garbage would hold up a tenth of a second of answers
+            gc.freeze()  # what is loaded by now stays; to look for garbage in it would hold up answers for a tenth of a second
             try:
                 yield
             finally:
