@@ -42,7 +42,7 @@ class Facts:
     report: Mapping[str, Any]
     decision: Mapping[str, Any]
     importances: Sequence[Mapping[str, Any]]
-    """Rows of `feature_importances`, the most important first."""
+    """Rows of `feature_importances`."""
     earlier: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """Windows before this one, oldest first, with the headline figures of their reports."""
 
@@ -148,7 +148,8 @@ def charts(facts: Facts) -> Iterable[tuple[str, str, Markup]]:
             histogram("Scores", Axes("predicted probability", "bids"), scores["edges"], counts),
         )
     if facts.importances:
-        gain = [(str(row["feature"]), float(row["gain"])) for row in facts.importances[:_SHOWN_BARS]]
+        most = sorted(facts.importances, key=lambda row: -float(row["gain"]))[:_SHOWN_BARS]
+        gain = [(str(row["feature"]), float(row["gain"])) for row in most]
         yield "Importances", "Gain of the trees that use a feature.", bars("Importances", gain)
     if shap := facts.report.get("shap"):
         told = [(f"{row['feature']} {_arrow(row.get('direction'))}", row["mean_abs"]) for row in shap[:_SHOWN_BARS]]
