@@ -139,6 +139,11 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, as_j
 @click.option("--from", "first", type=DAY, help="With --every: first cutoff (default: with half of a look-back behind it).")
 @click.option("--to", "last", type=DAY, help="With --every: end (default: the last bid that is old enough to judge).")
 @click.option(
+    "--ahead",
+    type=click.IntRange(1),
+    help="With --every: judge each model on so many windows after its cutoff (default: until the next cutoff).",
+)
+@click.option(
     "--policy",
     "policies",
     multiple=True,
@@ -152,6 +157,7 @@ def backtest(
     every: str | None,
     first: datetime | None,
     last: datetime | None,
+    ahead: int | None,
     policies: tuple[str, ...],
     workers: int | None,
     as_json: bool,
@@ -177,7 +183,8 @@ def backtest(
     from bid_assets.commands.walk_forward import DEFAULT_POLICIES, walk_forward
 
     step = 1 if every == "window" else int(str(every))
-    walk_forward(first, last, step, policies or DEFAULT_POLICIES, workers or os.cpu_count() or 1, as_json=as_json)
+    workers = workers or os.cpu_count() or 1
+    walk_forward(first, last, step, ahead or step, policies or DEFAULT_POLICIES, workers, as_json=as_json)
 
 
 @main.command(epilog=example("bid-assets demo"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,8 +58,10 @@ class Settings(BaseSettings):
         lt=0.5,
         description="Share of the profiles, chosen by a hash, whose bids calibrate the model and train nothing.",
     )
-    label_maturity_days: float = Field(
-        14, ge=0, description="Bids younger than this judge and calibrate no model: their failures are not known yet."
+    label_maturity_days: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Bids younger than this judge and calibrate no model: their failures are not known yet. `auto`: learnt from "
+        "how long outcomes have taken, at most a quarter of the time that the bids span.",
     )
     train_on_mature_only: bool = Field(False, description="Leave bids younger than that out of the training as well.")
     undecided_as_failure_days: float | None = Field(

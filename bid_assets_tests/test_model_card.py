@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.model_card.page import Facts, page
+from bid_assets.model_card.page import Facts, maturity, page
 from bid_assets_tests.browser.chromium import chromium, chromium_path
 from bid_assets_tests.platforms import Platform, call, small_platform
 
@@ -78,6 +79,21 @@ def test_every_figure_stands_beside_its_interval_and_its_baselines(facts: Facts)
     assert f"{figures['roc_auc']:.4f}" in text
     assert f"{facts.report['intervals']['log_loss'][0]:.4f} to" in text
     assert f"{facts.report['baselines']['base_rate']['log_loss']:.4f}" in text
+
+
+def test_the_dataset_says_whether_its_label_maturity_was_set_or_learnt(facts: Facts) -> None:
+    assert maturity(facts.dataset.info) == "7 days, as set"
+    assert maturity({"label_maturity_days": 34.0, "label_maturity_origin": "learnt from the delays"}).endswith(
+        "learnt from the delays"
+    )
+    assert maturity({"label_maturity_days": 14.0}) == "14 days"
+    assert maturity(facts.dataset.info) in page(facts)
+
+
+def test_the_largest_gain_is_the_uppermost_bar(facts: Facts) -> None:
+    rows = [{"feature": "little", "gain": 1.0}, {"feature": "much", "gain": 9.0}]
+    text = page(replace(facts, importances=rows))
+    assert text.index(">much<") < text.index(">little<")
 
 
 def test_what_was_not_measured_is_absent_and_not_nought(facts: Facts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def test_people_get_tables_and_the_path_of_the_picture(result: Any) -> None:
     told = call(*COMMAND).output
     assert "What each model said of itself" in told
     assert "never" in told
+
+
+def test_models_are_judged_on_as_many_windows_as_are_asked_for(result: Any) -> None:
+    steps = call_json("backtest", "--every", "3", "--ahead", "2", "--policy", "never", "--workers", "2")["steps"]
+    first = steps[0]
+    assert datetime.fromisoformat(first["until"]) - datetime.fromisoformat(first["cutoff"]) == timedelta(weeks=2)
+    assert first["cutoff"] == result["steps"][0]["cutoff"]
+    assert first["later"] != result["steps"][0]["later"]
 
 
 def test_exactly_one_of_cutoff_and_every_is_wanted() -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.modelling.comparison import compare
+from bid_assets.modelling.metrics import success_is_rarer
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.modelling.slices import columns
@@ -43,7 +44,7 @@ def compared_with_champion(
     rows = dataset.read()
     holdout = rows.filter(pc.equal(rows["split"], "holdout"))
     unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned, model))))
-    known_profiles = pc.unique(rows.filter(pc.equal(rows["split"], "train"))["profile_id"])
+    train = rows.filter(pc.equal(rows["split"], "train"))
     try:
         scores = model.predict(unseen)
     except WrongColumns as error:
@@ -53,7 +54,8 @@ def compared_with_champion(
         scores,
         (challenger.judged or challenger).predict(unseen),
         unseen["profile_id"].to_numpy(),
-        columns(unseen, known_profiles),
+        columns(unseen, pc.unique(train["profile_id"])),
+        rarer_is_success=success_is_rarer(np.asarray(train["target_is_success"], dtype=bool)),
     )
     left_out = holdout.num_rows - unseen.num_rows
     return {

@@ -91,7 +91,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             calibration_share=settings.calibration_share,
             rules=label_rules(settings),
         )
-        about = facts(bids, dataset, label_rules(settings))
+        about = facts(bids, dataset)
         verdicts = judge(store, dataset, inputs["raw_bids"], about["label_rate"], settings)
         yield from check_results(verdicts, config.accept)
         refuse_blocked(verdicts, config.accept)
@@ -113,9 +113,9 @@ def label_rules(settings: Settings) -> Any:
     """The settings that say what is made of the time that labels take, as `modelling.split.LabelRules`."""
     from bid_assets.modelling.split import LabelRules
 
-    horizon = settings.undecided_as_failure_days
+    days, horizon = settings.label_maturity_days, settings.undecided_as_failure_days
     return LabelRules(
-        maturity=timedelta(days=settings.label_maturity_days),
+        maturity=None if days == "auto" else timedelta(days=days),
         train_on_mature_only=settings.train_on_mature_only,
         presumed_failed_after=None if horizon is None else timedelta(days=horizon),
     )

@@ -44,18 +44,25 @@ class Walk:
 
     cutoffs: tuple[datetime, ...]
     until: Mapping[datetime, datetime]
-    """To where each cutoff's model is judged: the next cutoff of the walk."""
+    """To where each cutoff's model is judged."""
     end: datetime
     folder: Path
 
 
 def walk_forward(
-    first: datetime | None, last: datetime | None, every: int, policies: Sequence[str], workers: int, *, as_json: bool
+    first: datetime | None,
+    last: datetime | None,
+    every: int,
+    ahead: int,
+    policies: Sequence[str],
+    workers: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Walk, compare the policies, print, and write the picture."""
     settings = get_settings()
     with progress_bars():
-        result = run_walk(settings, first, last, every, policies, workers)
+        result = run_walk(settings, first, last, every, ahead, policies, workers)
     if as_json:
         print_json(result)
     else:
@@ -63,9 +70,15 @@ def walk_forward(
 
 
 def run_walk(
-    settings: Settings, first: datetime | None, last: datetime | None, every: int, policies: Sequence[str], workers: int
+    settings: Settings,
+    first: datetime | None,
+    last: datetime | None,
+    every: int,
+    ahead: int,
+    policies: Sequence[str],
+    workers: int,
 ) -> dict[str, Any]:
-    """All figures: `steps` by cutoff, `coverage` by figure, `policies` by name, `picture` (path of a PNG)."""
+    """A cutoff every `every` windows, its model judged on the `ahead` windows after it. All figures: `steps` by cutoff, `coverage` by figure, `policies` by name, `picture` (path of a PNG)."""
     from bid_assets.modelling.plots import over_time_png
     from bid_assets.modelling.policies import cost, cutoffs_of
     from bid_assets.modelling.walk_forward import coverage, microseconds
@@ -81,13 +94,13 @@ def run_walk(
     walk = [span.start + n * length for n in range(-(-(span.end - span.start) // length))]
     asked = {policy: cutoffs_of(policy, span.start, span.end, known) for policy in policies}
     cutoffs = sorted({*walk, *(moment for moments in asked.values() for moment in moments)})
-    until = {moment: min(moment + length, span.end) for moment in cutoffs}
+    until = {moment: min(moment + ahead * settings.cadence.length, span.end) for moment in cutoffs}
     _work(Walk(tuple(cutoffs), until, span.end, folder), settings, fingerprint, workers)
-    facts, probabilities = _finished(folder, cutoffs)
+    facts, probabilities = _finished(folder, until)
     seconds = {moment: facts[moment]["seconds"] for moment in cutoffs}
     steps = [facts[moment] for moment in walk]
     costs = {name: cost(judged, moments, span.end, probabilities, seconds, settings.cadence) for name, moments in asked.items()}
-    picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}.png"
+    picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}-{ahead}.png"
     picture.write_bytes(over_time_png(steps, costs))
     return {
         "from": span.start.isoformat(),
@@ -159,7 +172,7 @@ def _mapped(path: Path) -> pa.Table:
 
 def _work(walk: Walk, settings: Settings, fingerprint: str | None, workers: int) -> None:
     """Make every step that is not finished yet, in processes of their own."""
-    waiting = [moment for moment in walk.cutoffs if not _file(walk.folder, moment).exists()]
+    waiting = [moment for moment in walk.cutoffs if not _file(walk.folder, moment, walk.until[moment]).exists()]
     report("cutoffs", len(walk.cutoffs) - len(waiting), len(walk.cutoffs))
     if not waiting:
         return
@@ -203,21 +216,21 @@ def _step(cutoff: datetime, until: datetime) -> None:
     from bid_assets.modelling.walk_forward import step
 
     made = step(_worker["history"], families(), _worker["method"], cutoff, until, _worker["fingerprint"])
-    path = _file(_worker["folder"], cutoff)
+    path = _file(_worker["folder"], cutoff, until)
     new = path.with_suffix(f".{os.getpid()}")
     with new.open("wb") as file:
         np.savez(file, facts=np.frombuffer(orjson.dumps(made.facts), dtype=np.uint8), probability=made.probability)
     new.rename(path)
 
 
-def _file(folder: Path, cutoff: datetime) -> Path:
-    return folder / f"{cutoff:%Y%m%dT%H%M%S%f}.npz"
+def _file(folder: Path, cutoff: datetime, until: datetime) -> Path:
+    return folder / f"{cutoff:%Y%m%dT%H%M%S%f}-{until:%Y%m%d}.npz"
 
 
-def _finished(folder: Path, cutoffs: Sequence[datetime]) -> tuple[dict[datetime, Any], dict[datetime, Any]]:
+def _finished(folder: Path, until: Mapping[datetime, datetime]) -> tuple[dict[datetime, Any], dict[datetime, Any]]:
     facts, probabilities = {}, {}
-    for moment in cutoffs:
-        with np.load(_file(folder, moment)) as stored:
+    for moment in until:
+        with np.load(_file(folder, moment, until[moment])) as stored:
             facts[moment], probabilities[moment] = orjson.loads(stored["facts"].tobytes()), stored["probability"]
     return facts, probabilities
 

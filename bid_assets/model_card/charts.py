@@ -56,13 +56,24 @@ def line_chart(title: str, axes: Axes, series: Sequence[Series]) -> Markup:
                 parts.append(f'<line class="line {style}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
     named = [one.name for one in series if one.name]
     if len(named) > 1:
+        place = _emptier_corner(axes, series)
         parts += [
-            f'<text class="legend {"pale" if one.dashed else f"ink{n % 4}"}" x="{_LEFT + 8}" y="{_TOP + 16 + 15 * n}">'
+            f'<text class="legend {"pale" if one.dashed else f"ink{n % 4}"}" {place} y="{_TOP + 16 + 15 * n}">'
             f"{escape(one.name)}</text>"
             for n, one in enumerate(series)
             if one.name
         ]
     return _svg(title, f"{axes.y} against {axes.x}: {', '.join(named) or 'one line'}", parts)
+
+
+def _emptier_corner(axes: Axes, series: Sequence[Series]) -> str:
+    """Where a legend hides less of the lines: at the upper left, or at the upper right where they rise less high."""
+    middle = sum(axes.x_range) / 2
+    solid = [point for one in series if not one.dashed for point in one.points]
+    left, right = (
+        max((y for x, y in solid if (x > middle) == on_the_right), default=axes.y_range[0]) for on_the_right in (False, True)
+    )
+    return f'x="{WIDTH - _RIGHT - 8}" text-anchor="end"' if right < left else f'x="{_LEFT + 8}"'
 
 
 def histogram(title: str, axes: Axes, edges: Sequence[float], counts: dict[str, Sequence[int]]) -> Markup:

@@ -42,7 +42,7 @@ class Facts:
     report: Mapping[str, Any]
     decision: Mapping[str, Any]
     importances: Sequence[Mapping[str, Any]]
-    """Rows of `feature_importances`, the most important first."""
+    """Rows of `feature_importances`."""
     earlier: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """Windows before this one, oldest first, with the headline figures of their reports."""
 
@@ -148,7 +148,8 @@ def charts(facts: Facts) -> Iterable[tuple[str, str, Markup]]:
             histogram("Scores", Axes("predicted probability", "bids"), scores["edges"], counts),
         )
     if facts.importances:
-        gain = [(str(row["feature"]), float(row["gain"])) for row in facts.importances[:_SHOWN_BARS]]
+        most = sorted(facts.importances, key=lambda row: -float(row["gain"]))[:_SHOWN_BARS]
+        gain = [(str(row["feature"]), float(row["gain"])) for row in most]
         yield "Importances", "Gain of the trees that use a feature.", bars("Importances", gain)
     if shap := facts.report.get("shap"):
         told = [(f"{row['feature']} {_arrow(row.get('direction'))}", row["mean_abs"]) for row in shap[:_SHOWN_BARS]]
@@ -200,7 +201,7 @@ def dataset_rows(facts: Facts) -> Iterable[tuple[str, str]]:
     yield "rows set aside because they break the contract", number(info.get("rejected_rows"))
     for name, count in rows.items():
         yield f"{_SPLIT_WORDS.get(name, name)}", f"{count:,}"
-    yield "label maturity", f"{info.get('label_maturity_days', _ABSENT)} days"
+    yield "label maturity", maturity(info)
     yield "share of successes among the labelled", _percent(info.get("label_rate"))
     yield "in the training part", _percent(facts.report.get("train_label_rate"))
     yield "in the holdout", _percent(facts.report.get("holdout_label_rate"))
@@ -229,10 +230,10 @@ def inputs_by_asset(dataset: Manifest) -> list[tuple[str, int, str, str]]:
 def limits(facts: Facts) -> list[str]:
     """For what the model should not be used, from what is known of it."""
     small = [f"{part['slice']} {part['value']}" for part in facts.report.get("slices", ()) if part["too_small"]]
-    maturity = facts.dataset.info.get("label_maturity_days")
     told = [
         "It knows bids that were made. Of jobs on which nobody of these profiles would bid, it has seen no outcome.",
-        f"Successes become known sooner than failures; bids younger than {maturity} days judge nothing. What is true of the "
+        f"Successes become known sooner than failures; bids younger than the label maturity judge nothing "
+        f"({maturity(facts.dataset.info)}). What is true of the "
         "newest bids is therefore known late.",
         "A probability is about bids like those of the look-back; after a change of the market it needs retraining to be right.",
         "It says what goes together with success, not what causes it: raising an amount because of it is an experiment.",
@@ -240,6 +241,14 @@ def limits(facts: Facts) -> list[str]:
     if small:
         told.append(f"Too few bids to say how good it is for: {', '.join(small)}.")
     return told
+
+
+def maturity(info: Mapping[str, Any]) -> str:
+    """The label maturity of a dataset in words; one made before it could be learnt does not say where it comes from."""
+    if info.get("label_maturity_days") is None:
+        return _ABSENT
+    origin = info.get("label_maturity_origin")
+    return f"{info['label_maturity_days']:g} days" + (f", {origin}" if origin else "")
 
 
 def number(value: Any) -> str:
@@ -267,5 +276,6 @@ def _template() -> Any:
         loader=PackageLoader("bid_assets.model_card", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["number"] = number
+    environment.globals["figure_names"] = FIGURES
     environment.globals["baselines"] = list(BASELINES.values())
     return environment.get_template("page.html")

@@ -19,7 +19,8 @@ from bid_assets.modelling.intervals import LEVEL, RESAMPLES, Draws, Floats, Scor
 from bid_assets.modelling.metrics import Labels, Probabilities
 from bid_assets.modelling.slices import Values, size
 
-COMPARED = ("log_loss", "roc_auc", "calibration_error")
+COMPARED = ("log_loss", "roc_auc", "calibration_error", "brier", "average_precision", "average_precision_rarer")
+_MORE_IS_BETTER = ("roc_auc", "average_precision", "average_precision_rarer")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def compare(
     profile_ids: Values,
     slices: Mapping[str, Values] | None = None,
     *,
+    rarer_is_success: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -57,8 +59,15 @@ def compare(
     draws = Draws.of(profile_ids, resamples, seed)
     old, new = Scored(success, champion, draws), Scored(success, challenger, draws)
     once = np.ones((1, draws.profiles))
-    measured = [(_figures(old, counts), _figures(new, counts)) for counts in ([once] if len(success) else [])]
-    drawn = [(_figures(old, counts), _figures(new, counts)) for counts in draws.counts()] if draws.profiles > 1 else []
+
+    def both(counts: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        old_figures, new_figures = (
+            {**scored.additive(counts), **scored.ranking(counts, rarer_is_success)} for scored in (old, new)
+        )
+        return old_figures, new_figures
+
+    measured = [both(once)] if len(success) else []
+    drawn = [both(counts) for counts in draws.counts()] if draws.profiles > 1 else []
     return {
         "rows": len(success),
         "profiles": draws.profiles,
@@ -102,10 +111,6 @@ def promotion_rules(comparison: Mapping[str, Any], rules: PromotionRules, *, fre
     ]
 
 
-def _figures(scored: Scored, counts: Floats) -> dict[str, Floats]:
-    return {**scored.additive(counts), **scored.ranking(counts, rarer_is_success=True, precision=False)}
-
-
 def _compared(
     name: str,
     measured: list[tuple[dict[str, Floats], dict[str, Floats]]],
@@ -114,7 +119,7 @@ def _compared(
     old, new = (float(measured[0][side][name][0]) if measured else np.nan for side in (0, 1))
     differences = np.concatenate([new[name] - old[name] for old, new in drawn]) if drawn else np.empty(0)
     there = differences[np.isfinite(differences)]
-    better = there > 0 if name == "roc_auc" else there < 0
+    better = there > 0 if name in _MORE_IS_BETTER else there < 0
     known = np.isfinite(new - old)
     return {
         "champion": old if np.isfinite(old) else None,

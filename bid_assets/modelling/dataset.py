@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
 from bid_assets.features.base import VECTOR, FeatureFamily
+from bid_assets.modelling.maturity import settled
 from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, Shares, calibrating, split_by_time
 from bid_assets.windows import MONDAY, Cadence, as_utc
 
@@ -53,7 +54,8 @@ def assemble(
 
     The label is the outcome with the latest `outcome_timestamp` strictly before the cutoff (of equal times, the larger id).
     By `rules` an old undecided bid may count as a failure. Columns: `KEYS`, then the features of every family; where a family
-    has no row for a bid, its features are null. How the shares and `rules` make the split is in `split`. Raises `ValueError` for a family with two rows per key, or two families
+    has no row for a bid, its features are null. A maturity that is to be learnt is learnt from what
+    is known then (`maturity`). How the shares and `rules` make the split is in `split`. Raises `ValueError` for a family with two rows per key, or two families
     with a feature of one name.
     """
     moment = pa.scalar(as_utc(cutoff), TIME)
@@ -61,6 +63,7 @@ def assemble(
     bids = bids.filter(pc.less(bids["submitted_at"], moment))
     labels = effective_outcomes(_with_columns(outcomes, RAW_BID_OUTCOMES), as_utc(cutoff))
     labels = labels.select(["bid_id", "is_success", "outcome_timestamp"])
+    rules = settled(rules, bids, labels)
     if rules.presumed_failed_after is not None:
         labels = pa.concat_tables([labels, _presumed_failures(bids, labels, rules.presumed_failed_after)])
     bids = bids.filter(pc.is_in(bids["id"], value_set=labels["bid_id"]))
@@ -84,8 +87,13 @@ def assemble(
         "split": pa.array(split, TEXT),
         "cutoff": pa.repeat(moment, bids.num_rows),
     }
-    volatile = {b"volatile": b"true", b"cutoff": as_utc(cutoff).isoformat().encode()}
-    schema = KEYS.set(KEYS.get_field_index("cutoff"), KEYS.field("cutoff").with_metadata(volatile))
+    circumstances = {
+        "volatile": "true",
+        "cutoff": as_utc(cutoff).isoformat(),
+        "label_maturity_days": str(rules.known_maturity / timedelta(days=1)),
+        "label_maturity_origin": rules.maturity_origin,
+    }
+    schema = KEYS.set(KEYS.get_field_index("cutoff"), KEYS.field("cutoff").with_metadata(circumstances))
     table = pa.table([keys[name] for name in KEYS.names], schema=schema)
     for family, rows in features:
         table = _join(table, family, rows)
@@ -102,23 +110,25 @@ def effective_outcomes(outcomes: pa.Table, cutoff: datetime | None) -> pa.Table:
     return outcomes.filter(pa.array(np.diff(ids, prepend=-1) != 0))
 
 
-def facts(bids: pa.Table, dataset: pa.Table, rules: LabelRules = AS_DECIDED) -> dict[str, Any]:
+def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
     """What there is to say about a dataset made from `bids`: counts, label rate, times, rows per split. JSON-able.
 
     `undecided` bids have no label; `undecided_mature` are those of them that are old enough to have one.
     """
-    cutoff = datetime.fromisoformat(dataset.schema.field("cutoff").metadata[b"cutoff"].decode())
+    told = {key.decode(): value.decode() for key, value in dataset.schema.field("cutoff").metadata.items()}
+    cutoff, maturity_days = datetime.fromisoformat(told["cutoff"]), float(told["label_maturity_days"])
     bids = _with_columns(bids, RAW_BIDS)
     bids = bids.filter(pc.less(bids["submitted_at"], pa.scalar(cutoff, TIME)))
     undecided = bids.filter(pc.invert(pc.is_in(bids["id"], value_set=dataset["bid_id"])))
-    mature = _older_than(undecided["submitted_at"], rules.maturity, dataset["outcome_timestamp"])
+    mature = _older_than(undecided["submitted_at"], timedelta(days=maturity_days), dataset["outcome_timestamp"])
     first, last = pc.min_max(dataset["submitted_at"]).as_py().values()
     return {
         "bids": bids.num_rows,
         "labelled": dataset.num_rows,
         "undecided": undecided.num_rows,
         "undecided_mature": pc.sum(mature).as_py() or 0,
-        "label_maturity_days": rules.maturity / timedelta(days=1),
+        "label_maturity_days": maturity_days,
+        "label_maturity_origin": told["label_maturity_origin"],
         "label_rate": pc.mean(dataset["target_is_success"]).as_py(),
         "first_submitted": first and first.isoformat(),
         "last_submitted": last and last.isoformat(),

@@ -76,8 +76,8 @@ class Scored:
                 "calibration_error": np.abs(totals[:, 3 : 3 + bins] - totals[:, 3 + bins :]).sum(axis=1) / rows,
             }
 
-    def ranking(self, counts: Floats, rarer_is_success: bool, *, precision: bool = True) -> dict[str, Floats]:
-        """ROC AUC and, with `precision`, both average precisions for each row of `counts`; NaN where one class is missing."""
+    def ranking(self, counts: Floats, rarer_is_success: bool) -> dict[str, Floats]:
+        """ROC AUC and both average precisions for each row of `counts`; NaN where one class is missing."""
         order, starts = self._order
         weights = counts[:, self.draws.profile[order]]
         success = self.success[order]
@@ -85,12 +85,12 @@ class Scored:
         good_below, bad_below = np.cumsum(good, axis=1), np.cumsum(bad, axis=1)
         goods, bads = good_below[:, -1:], bad_below[:, -1:]
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = {"roc_auc": (good * (bad_below - bad / 2)).sum(axis=1) / (goods * bads)[:, 0]}
-            if precision:
-                found["average_precision"] = _average_precision(good, goods - good_below + good, bads - bad_below + bad)
-                found["average_precision_rarer"] = (
-                    found["average_precision"] if rarer_is_success else _average_precision(bad, bad_below, good_below)
-                )
+            of_success = _average_precision(good, goods - good_below + good, bads - bad_below + bad)
+            found = {
+                "roc_auc": (good * (bad_below - bad / 2)).sum(axis=1) / (goods * bads)[:, 0],
+                "average_precision": of_success,
+                "average_precision_rarer": of_success if rarer_is_success else _average_precision(bad, bad_below, good_below),
+            }
         one_class = (goods * bads)[:, 0] == 0
         return {name: np.where(one_class, np.nan, values) for name, values in found.items()}
 

@@ -33,12 +33,21 @@ Times = npt.NDArray[np.int64]
 class LabelRules:
     """What is made of the time that labels take."""
 
-    maturity: timedelta = timedelta(0)
-    """A bid of this age counts as one whose outcome would be known."""
+    maturity: timedelta | None = timedelta(0)
+    """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays (`maturity.settled`)."""
     train_on_mature_only: bool = False
     """Whether training, like judging, leaves out bids that were not mature when the holdout began."""
     presumed_failed_after: timedelta | None = None
     """A bid undecided for so long counts as a failure that became known at that age; None: it stays undecided."""
+    maturity_origin: str = "as set"
+    """Where the maturity comes from, in words."""
+
+    @property
+    def known_maturity(self) -> timedelta:
+        """The maturity. Raises `ValueError` where it is still to be learnt."""
+        if self.maturity is None:
+            raise ValueError("the label maturity is still to be learnt: settle the rules first")
+        return self.maturity
 
 
 AS_DECIDED = LabelRules()
@@ -64,7 +73,7 @@ def split_by_time(
     immature. What was submitted before H is train or calibration if it became known before H, else embargo; calibration must
     have been mature at H too.
     """
-    maturity = rules.maturity // timedelta(microseconds=1)
+    maturity = rules.known_maturity // timedelta(microseconds=1)
     now = int(known.max(initial=0)) + 1
     mature = int(np.searchsorted(submitted, now - maturity))
     if shares.holdout == 0:

@@ -20,8 +20,10 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import TIME
 from bid_assets.features.base import FeatureFamily
 from bid_assets.modelling import metrics
-from bid_assets.modelling.dataset import assemble
+from bid_assets.modelling.dataset import assemble, effective_outcomes
+from bid_assets.modelling.dataset import facts as about
 from bid_assets.modelling.intervals import FIGURES, intervals
+from bid_assets.modelling.maturity import settled
 from bid_assets.modelling.metrics import Labels, Probabilities
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.split import LabelRules
@@ -74,13 +76,15 @@ def judged_bids(
 ) -> pa.Table:
     """Every bid that may judge: with its last known outcome and its features, in order of submission.
 
-    Only bids that are mature at the newest outcome: among younger ones mostly the successes are known.
+    Only bids that are mature at the newest outcome: among younger ones mostly the successes are known. A maturity that is to be
+    learnt is learnt from all bids here, with all that has become known of them.
     """
+    rules = settled(rules, bids, effective_outcomes(outcomes, None))
     table = assemble(bids, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence, rules=rules)
     newest = pc.max(table["outcome_timestamp"]).as_py()
     if newest is None:
         return table
-    return table.filter(pc.less(table["submitted_at"], pa.scalar(newest - rules.maturity, TIME)))
+    return table.filter(pc.less(table["submitted_at"], pa.scalar(newest - rules.known_maturity, TIME)))
 
 
 def step(
@@ -93,13 +97,14 @@ def step(
 ) -> Step:
     """Train at `cutoff` as the loop would; the model's own estimate on its holdout, and its true score on bids until `until`.
 
-    Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `estimate` and `later` (each: `rows`, figures,
+    Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `label_maturity_days`, `estimate` and `later` (each: `rows`, figures,
     `intervals`), `not_trained` (why there is no model; then there is nothing else).
     """
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
+    past = _between(history.bids, cutoff - method.lookback, cutoff)
     dataset = assemble(
-        _between(history.bids, cutoff - method.lookback, cutoff),
+        past,
         history.outcomes,
         [(family, history.features[family.name]) for family in families],
         cutoff=cutoff,
@@ -108,7 +113,12 @@ def step(
         calibration_share=method.calibration_share,
         rules=method.rules,
     )
-    facts: dict[str, Any] = {"cutoff": cutoff.isoformat(), "until": as_utc(until).isoformat(), "rows": dataset.num_rows}
+    facts: dict[str, Any] = {
+        "cutoff": cutoff.isoformat(),
+        "until": as_utc(until).isoformat(),
+        "rows": dataset.num_rows,
+        "label_maturity_days": about(past, dataset)["label_maturity_days"],
+    }
     try:
         model = train(dataset, method.parameters, encoder_fingerprint)
     except NotTrainable as reason:

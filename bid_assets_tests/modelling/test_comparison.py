@@ -8,6 +8,7 @@ import pytest
 
 from bid_assets.modelling import metrics
 from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
+from bid_assets.modelling.intervals import FIGURES
 from bid_assets_tests.benchmarks.bench_promotion import OWN, RULES, SHARED, promoted
 from bid_assets_tests.modelling.scorers import Sample, Scorer, sample, scorer, scorer_of_auc
 
@@ -35,13 +36,17 @@ def passed(comparison: dict, rules: PromotionRules, *, fresher: bool) -> dict[st
     return {rule["rule"]: rule["passed"] for rule in promotion_rules(comparison, rules, fresher=fresher)}
 
 
-def test_figures_are_those_of_the_metrics(bids: Sample, champion: Scorer) -> None:
+@pytest.mark.parametrize("rarer_is_success", [True, False])
+def test_figures_are_those_of_the_metrics(bids: Sample, champion: Scorer, rarer_is_success: bool) -> None:
     random = np.random.default_rng(3)
     old, new = bids.scores(champion, random), bids.scores(scorer(SHARED, 1.5), random)
-    found = compare(bids.success, old, new, bids.profile_ids, resamples=50)["figures"]
-    for name in ("log_loss", "roc_auc", "calibration_error"):
+    found = compare(bids.success, old, new, bids.profile_ids, rarer_is_success=rarer_is_success, resamples=50)["figures"]
+    assert set(found) == set(FIGURES)
+    for name in FIGURES:
         expected = [
-            {**metrics.ranking(bids.success, scores, True), **metrics.probability_metrics(bids.success, scores)}[name]
+            {**metrics.ranking(bids.success, scores, rarer_is_success), **metrics.probability_metrics(bids.success, scores)}[
+                name
+            ]
             for scores in (old, new)
         ]
         assert [found[name]["champion"], found[name]["challenger"]] == pytest.approx(expected)

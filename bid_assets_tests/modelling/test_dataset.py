@@ -123,5 +123,5 @@ def test_facts_say_how_many_undecided_bids_are_old_enough_to_be_decided() -> Non
     outcomes = outcomes_table([("o", "won", True, 90)])
     rules = LabelRules(maturity=timedelta(hours=48))
     made = assemble(bids, outcomes, [], cutoff=at(100), holdout_share=0, cadence=Cadence.WEEKLY, rules=rules)
-    found = facts(bids, made, rules)
+    found = facts(bids, made)
     assert (found["undecided"], found["undecided_mature"], found["label_maturity_days"]) == (2, 1, 2.0)
