@@ -120,11 +120,10 @@ def test_a_comparison_is_json(bids: Sample, champion: Scorer) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fresher", [True, False])
-def test_of_truly_worse_challengers_few_are_promoted_and_of_truly_better_ones_most(fresher: bool) -> None:
+def test_of_truly_worse_challengers_few_are_promoted_and_of_truly_better_ones_most() -> None:
     champion = scorer(SHARED, OWN)
-    worse, better = (scorer_of_auc(SHARED, champion.roc_auc + step) for step in (-0.02, 0.02))
-    size = {"bids": 4000, "profiles": 350, "trials": 40, "fresher": fresher}
-    assert promoted(champion, worse, **size) <= 0.05
-    assert promoted(champion, better, **size) >= 0.8
+    size = {"bids": 4000, "profiles": 350, "trials": 40}
+    worse, better = (promoted(champion, scorer_of_auc(SHARED, champion.roc_auc + step), **size) for step in (-0.02, 0.02))
+    assert max(worse) <= 0.05  # as one of a fresher dataset, and as one of the same
+    assert min(better) >= 0.8
     assert RULES.fresher_tolerance > 0
