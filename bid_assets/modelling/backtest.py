@@ -73,11 +73,6 @@ def backtest(
         model = train(learned, replace(parameters, seed=seed), encoder_fingerprint)
         runs.append(metrics.all_metrics(success, model.predict(judged), model.threshold, rarer_is_success))
         rounds.append(model.training["rounds"])
-    baselines: dict[str, tuple[metrics.Probabilities, float] | None] = {
-        "base_rate": (np.full(len(success), known.mean()), 0.5),
-        "profile_success_rate": profile_rate_baseline(learned, judged, rarer_is_success),
-        "history_logistic_regression": history_baseline(learned, judged, rarer_is_success),
-    }
     return {
         "cutoff": cutoff.isoformat(),
         "lookback_days": lookback.days,
@@ -92,11 +87,22 @@ def backtest(
         "train_label_rate": float(known.mean()),
         "test_label_rate": float(success.mean()),
         "test_until": pc.max(judged["submitted_at"]).as_py().isoformat(),
-        "baselines": {
-            name: _figures(metrics.all_metrics(success, *found, rarer_is_success))
-            for name, found in baselines.items()
-            if found is not None
-        },
+        "baselines": _baselines(learned, judged, rarer_is_success),
+    }
+
+
+def _baselines(learned: pa.Table, judged: pa.Table, rarer_is_success: bool) -> dict[str, dict[str, float | None]]:
+    """The figures of the base rate, of each profile's own rate, and of history-only logistic regression."""
+    rate, success = labels(learned.filter(pc.equal(learned["split"], "train"))).mean(), labels(judged)
+    baselines: dict[str, tuple[metrics.Probabilities, float] | None] = {
+        "base_rate": (np.full(len(success), rate), 0.5),
+        "profile_success_rate": profile_rate_baseline(learned, judged, rarer_is_success),
+        "history_logistic_regression": history_baseline(learned, judged, rarer_is_success),
+    }
+    return {
+        name: _figures(metrics.all_metrics(success, *found, rarer_is_success))
+        for name, found in baselines.items()
+        if found is not None
     }
 
 
