@@ -25,7 +25,7 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
 
 def in_database(url: str, name: str, like: pa.Table) -> pa.Table:
     rows = query(url, f"SELECT {', '.join(like.column_names)} FROM {name} ORDER BY id")
-    columns = zip(*rows, strict=True)
+    columns = zip(*rows, strict=True) if rows else [()] * like.num_columns
     return pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, like.schema, strict=True)], schema=like.schema
     )
