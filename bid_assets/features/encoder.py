@@ -112,10 +112,9 @@ class CachedEncoder:
         return vectors
 
     def _remember(self, vectors: dict[str, Vectors]) -> None:
-        for text, vector in vectors.items():
-            while len(self._recent) >= RECENT:
-                self._recent.pop(next(iter(self._recent)), None)
-            self._recent[text] = vector
+        if len(self._recent) + len(vectors) > RECENT:
+            self._recent = {}  # begun anew rather than thinned out: another thread may be reading it
+        self._recent.update(vectors)
 
     @property
     def _cache(self) -> EmbeddingCache:

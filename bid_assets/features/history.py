@@ -18,12 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, within
-from bid_assets.features.point_in_time import NEVER, Integers, Timelines, microseconds, order_of
+from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, NEVER, Integers, Timelines, microseconds, order_of
 from bid_assets.windows import TimeRange
 
 DAYS = (7, 30, 90)
-MICROSECONDS_PER_DAY = 86_400_000_000
-
 WINDOWS = np.array(DAYS) * MICROSECONDS_PER_DAY
 COUNTS = tuple(f"{what}_{w}d" for what in ("bids", "known_outcomes", "successes") for w in DAYS)
 FEW_ASKED = 8

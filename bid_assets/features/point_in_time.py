@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 
 Integers = npt.NDArray[np.signedinteger]
 
+MICROSECONDS_PER_HOUR = 3_600_000_000
+MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
+
 NEVER = np.iinfo(np.int64).min
 """Stands for a time that is missing: before every other."""
 

@@ -15,10 +15,8 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TEXTS
 from bid_assets.features.base import FEW, Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
-from bid_assets.features.point_in_time import NEVER, Integers, microseconds
+from bid_assets.features.point_in_time import MICROSECONDS_PER_HOUR, NEVER, Integers, microseconds
 from bid_assets.windows import TimeRange
-
-MICROSECONDS_PER_HOUR = 3_600_000_000
 
 FEATURES = (
     Feature("profile_type", TEXT, "`personal` or `agency`"),

@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.base import FEW, Encoder, Feature, FeatureFamily, RawTables, bids_of
-from bid_assets.features.point_in_time import microseconds
+from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, microseconds
 from bid_assets.windows import TimeRange
 
-MICROSECONDS_PER_HOUR = 3_600_000_000
-MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 THURSDAY = 3
 """The weekday of 1970-01-01."""
 
@@ -43,8 +41,9 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     )
     time, amount = bids["submitted_at"], bids["amount"]
     budget, duration, fixed = _terms(bids["bid_settings_snapshot"])
-    day = microseconds(time) // MICROSECONDS_PER_DAY
-    hour, weekday = microseconds(time) // MICROSECONDS_PER_HOUR % 24, (day + THURSDAY) % 7
+    moment = microseconds(time)
+    day = moment // MICROSECONDS_PER_DAY
+    hour, weekday = moment // MICROSECONDS_PER_HOUR % 24, (day + THURSDAY) % 7
     month = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 + 1
     columns = {
         "hour": pa.array(hour.astype(np.int8)),

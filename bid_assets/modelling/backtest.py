@@ -87,13 +87,14 @@ def backtest(
         "train_label_rate": float(known.mean()),
         "test_label_rate": float(success.mean()),
         "test_until": pc.max(judged["submitted_at"]).as_py().isoformat(),
-        "baselines": _baselines(learned, judged, rarer_is_success),
+        "baselines": _baselines(learned, judged, known.mean(), success, rarer_is_success),
     }
 
 
-def _baselines(learned: pa.Table, judged: pa.Table, rarer_is_success: bool) -> dict[str, dict[str, float | None]]:
+def _baselines(
+    learned: pa.Table, judged: pa.Table, rate: float, success: metrics.Labels, rarer_is_success: bool
+) -> dict[str, dict[str, float | None]]:
     """The figures of the base rate, of each profile's own rate, and of history-only logistic regression."""
-    rate, success = labels(learned.filter(pc.equal(learned["split"], "train"))).mean(), labels(judged)
     baselines: dict[str, tuple[metrics.Probabilities, float] | None] = {
         "base_rate": (np.full(len(success), rate), 0.5),
         "profile_success_rate": profile_rate_baseline(learned, judged, rarer_is_success),

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TIME
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling.split import LabelRules
 
 DECIDED_SHARE = 0.9
@@ -51,13 +52,13 @@ def settled(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> LabelRules:
     labels = labels.filter(pc.is_in(labels["bid_id"], value_set=bids["id"]))
     if not labels.num_rows:
         return replace(rules, maturity=FALLBACK, maturity_origin="no outcome to learn it from")
-    submitted = _microseconds(bids["submitted_at"])
+    submitted = microseconds(bids["submitted_at"].cast(TIME))
     index = pc.index_in(bids["id"], value_set=labels["bid_id"])
     kind = np.asarray(labels["is_success"].cast(pa.int8()).take(index).fill_null(UNDECIDED))
-    known = _microseconds(labels["outcome_timestamp"])
-    now = int(known.max())
+    decided = labels["outcome_timestamp"].cast(TIME).cast(pa.int64())
+    now = pc.max(decided).as_py()
     seen = submitted <= now
-    end = np.asarray(_integers(labels["outcome_timestamp"]).take(index).fill_null(now))
+    end = np.asarray(decided.take(index).fill_null(now))
     age, kind, longest_seen = (end - submitted)[seen], kind[seen], (now - submitted)[seen]
     longest = int(longest_seen.max())
     if min((kind == 0).sum(), (kind == 1).sum()) < LEAST_OUTCOMES:
@@ -65,8 +66,8 @@ def settled(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> LabelRules:
     else:
         horizon = int(np.quantile(longest_seen, 1 - SEEN_SHARE))
         kind = np.where(age > horizon, UNDECIDED, kind).astype(np.int8)
-        microseconds = max(age_decided(np.minimum(age, horizon), kind, DECIDED_SHARE).values())
-        wanted, origin = _whole_days(microseconds * _MICROSECOND), "learnt from the delays"
+        longest_wait = max(age_decided(np.minimum(age, horizon), kind, DECIDED_SHARE).values())
+        wanted, origin = _whole_days(longest_wait * _MICROSECOND), "learnt from the delays"
     limit = (longest * LONGEST_SHARE * _MICROSECOND) // DAY * DAY
     if wanted > limit:
         origin += f"; {wanted.days} days, cut to {LONGEST_SHARE:.0%} of the time that the bids span"
@@ -95,11 +96,3 @@ def age_decided(age: Ages, kind: Kinds, share: float) -> dict[int, int]:
 
 def _whole_days(age: timedelta) -> timedelta:
     return -(-age // DAY) * DAY
-
-
-def _integers(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    return times.cast(TIME).cast(pa.int64())
-
-
-def _microseconds(times: pa.ChunkedArray) -> Ages:
-    return np.asarray(_integers(times))

@@ -32,7 +32,7 @@ class RawRows:
     """The raw rows behind some bids, and what was not there."""
 
     def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found, windows: Sequence[datetime]) -> None:
-        self._bids, self._times, self._found, self._windows = bids, times, found, windows
+        self._bids, self._found, self._windows = bids, found, windows
         self._at = [_micros(at) for at in times]
         groups: dict[tuple[str, int], int] = {}
         self._group = [groups.setdefault((bid.profile_id, at), len(groups)) for bid, at in zip(bids, self._at, strict=True)]
