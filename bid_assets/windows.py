@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 """An anchor that is both a midnight and a Monday: every window starts a whole number of lengths after it."""
 
@@ -61,6 +64,11 @@ class TimeRange:
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
+
+
+def microseconds_since_epoch(moment: datetime) -> int:
+    """An aware time as Arrow has it."""
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def as_utc(moment: datetime) -> datetime:

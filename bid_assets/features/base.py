@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TIME
+from bid_assets.features.one_bid import OneBid, Vector
 from bid_assets.features.point_in_time import Integers, microseconds, order_of
 from bid_assets.windows import TimeRange
 
@@ -33,6 +34,9 @@ class Encoder(Protocol):
 
     def encode(self, texts: pa.ChunkedArray | pa.Array) -> pa.FixedSizeListArray:
         """One float32 vector per text, in order; null where the text is null or blank."""
+
+    def vectors(self, texts: Sequence[str | None]) -> list[Vector | None]:
+        """The same of a few texts, as arrays."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class FeatureFamily:
     `compute(tables, span, encoder)` returns one row per bid submitted in `span` (key `bid_id`, time `submitted_at`),
     or one per window and job that its bids name (key `job_id`, time `window`), sorted by time and key. `tables` holds
     at least the rows of `span` and of the `lookback_days` before it; rows outside must not change the answer.
+    `of_few(bids, encoder)`, where there is one, says the same of bids given as plain values, features by name: the service
+    asks it about single bids, which columns would take several times as long for.
     `remarks(tables, span)` are counts that a reader of the features should know of, by name.
     """
 
@@ -64,6 +70,7 @@ class FeatureFamily:
     reads: tuple[str, ...]
     features: tuple[Feature, ...]
     compute: Callable[[RawTables, TimeRange, Encoder | None], pa.Table]
+    of_few: Callable[[Sequence[OneBid], Encoder | None], Sequence[Mapping[str, Any]]] | None = None
     lookback_days: int = 0
     needs_encoder: bool = False
     remarks: Callable[[RawTables, TimeRange], Mapping[str, int]] = _nothing_to_say
@@ -103,10 +110,6 @@ class FeatureFamily:
         return table if (np.diff(order) > 0).all() else table.take(pa.array(order))
 
 
-FEW = 256
-"""So few rows are looked at one by one. A service asks about one bid at a time, and every step over columns costs it
-microseconds; the steps are for the hundred thousands of a training."""
-
 VECTOR = pa.list_(pa.float32())
 """The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""
 
@@ -131,8 +134,6 @@ def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
 
     Each window's rows were read for the bids of this window, so that a range of windows gives what each alone would.
     """
-    if table.num_rows <= FEW and bids.num_rows <= FEW:
-        return _row_of_few(table, keys, bids)
     ids = table["id"].combine_chunks().dictionary_encode()
     name, window = ids.indices.to_numpy(), microseconds(table["window"])
     wanted = pc.fill_null(pc.index_in(keys, value_set=ids.dictionary), -1).to_numpy()
@@ -146,22 +147,8 @@ def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
     return np.where(np.append(name, -1)[row] == wanted, row, -1)
 
 
-def _row_of_few(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
-    rows_of: dict[str, list[tuple[int, int]]] = {}
-    for row, (name, window) in enumerate(zip(table["id"].to_pylist(), microseconds(table["window"]).tolist(), strict=True)):
-        rows_of.setdefault(name, []).append((window, row))
-    found = []
-    for key, at in zip(keys.to_pylist(), microseconds(bids["submitted_at"]).tolist(), strict=True):
-        begun = [(window, row) for window, row in rows_of.get(key, ()) if window <= at]
-        found.append(max(begun)[1] if begun else -1)
-    return np.array(found, np.int64)
-
-
 def taken(column: pa.ChunkedArray | pa.Array, row: Integers) -> pa.Array:
     """The values at these rows; null where the row is -1."""
-    if len(column) <= FEW and len(row) <= FEW:
-        values = column.to_pylist()
-        return pa.array([None if place < 0 else values[place] for place in row.tolist()], column.type)
     found = column.take(pa.array(row, mask=row < 0))
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from bid_assets.features.base import VECTOR, Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.features.one_bid import OneBid, Vector
 from bid_assets.windows import TimeRange
 
 
@@ -16,6 +19,12 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     return FAMILY.table(bids["id"], bids["submitted_at"], {"bid_text_embedding": vectors})
 
 
+def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, Vector | None]]:
+    """The same of a few bids."""
+    assert encoder is not None
+    return [{"bid_text_embedding": vector} for vector in encoder.vectors([bid.text for bid in bids])]
+
+
 FAMILY = FeatureFamily(
     name="bid_text_embeddings",
     description="The embedding of each bid's text; missing where the text is empty.",
@@ -23,5 +32,6 @@ FAMILY = FeatureFamily(
     reads=("raw_bids",),
     features=(Feature("bid_text_embedding", VECTOR, "embedding of the bid's text, length 1"),),
     compute=compute,
+    of_few=of_few,
     needs_encoder=True,
 )

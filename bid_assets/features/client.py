@@ -6,6 +6,7 @@ nobody, is told from one who takes nearly all. All is missing where the bid's jo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from bid_assets.features import history
 from bid_assets.features.base import Encoder, FeatureFamily, RawTables, bids_of, row_of, taken
+from bid_assets.features.one_bid import OneBid, Record
 from bid_assets.windows import TimeRange
 
 PREFIX = "client_"
@@ -23,6 +25,8 @@ FEATURES = tuple(
     )
     for feature in history.FEATURES
 )
+
+_NAMES = {feature.name: PREFIX + feature.name for feature in history.FEATURES}
 
 
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
@@ -35,7 +39,18 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     if found.num_rows < asked.num_rows:
         row = pc.index_in(asked["id"], value_set=found["id"]).combine_chunks()
         columns = {name: column.take(row) for name, column in columns.items()}
-    return FAMILY.table(asked["id"], asked["submitted_at"], {PREFIX + name: column for name, column in columns.items()})
+    return FAMILY.table(asked["id"], asked["submitted_at"], {_NAMES[name]: column for name, column in columns.items()})
+
+
+def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, int | float | None]]:
+    """The same of a few bids, each with its client's record."""
+    return [_of_one(bid.client_record, bid.at) for bid in bids]
+
+
+def _of_one(record: Record | None, at: int) -> dict[str, int | float | None]:
+    if record is None:
+        return dict.fromkeys(_NAMES.values())
+    return {_NAMES[name]: value for name, value in history.of_record(record, at).items()}
 
 
 FAMILY = FeatureFamily(
@@ -45,6 +60,7 @@ FAMILY = FeatureFamily(
     reads=("raw_bids", "raw_bid_outcomes", "raw_jobs"),
     features=FEATURES,
     compute=compute,
+    of_few=of_few,
     lookback_days=history.FAMILY.lookback_days,
     code_version=history.FAMILY.code_version,
 )

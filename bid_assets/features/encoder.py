@@ -11,6 +11,7 @@ that reads the same cache sees the same numbers.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.features.base import FEW
 from bid_assets.features.embedding_cache import EmbeddingCache, Vectors, open_cache
 from bid_assets.features.model_files import distilled, transformer_folder
+from bid_assets.features.one_bid import Vector
 from bid_assets.features.text_models import StaticModel, TextModel, TransformerModel
 from bid_assets.progress import report
 
@@ -29,7 +30,7 @@ SLICE = 1024
 """Texts looked up, encoded and written to the cache at a time: the memory needed beside the answer, and what a crash loses."""
 
 RECENT = 4096
-"""Texts of small requests whose vectors stay at hand, so that a service need not look on disk for them again."""
+"""Texts asked about a few at a time whose vectors stay at hand, so that a service need not look on disk for them again."""
 
 
 def make_encoder(name: str, home: Path) -> CachedEncoder:
@@ -53,7 +54,7 @@ class CachedEncoder:
         """Texts that were known when they were looked up, and those that had to be encoded."""
         self._caches = caches
         self._opened: EmbeddingCache | None = None
-        self._recent: dict[str, Vectors] = {}
+        self._recent: dict[str | None, Vector | None] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -83,21 +84,26 @@ class CachedEncoder:
         missing = pa.array(~vectors.any(axis=1))
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dimension, mask=missing)
 
+    def vectors(self, texts: Sequence[str | None]) -> list[Vector | None]:
+        """As `encode`, of a few texts, as arrays; those of late are at hand."""
+        at_hand = self._recent
+        new = [text for text in dict.fromkeys(texts) if text not in at_hand]
+        self.hits += len(texts) - len(new)
+        encoded = zip(new, self.encode(pa.array(new, pa.string())), strict=True) if new else ()
+        found = {text: vector.values.to_numpy().copy() if vector.is_valid else None for text, vector in encoded}
+        if len(at_hand) + len(found) > RECENT:
+            self._recent = {}  # begun anew rather than thinned out: another thread may be reading it
+        self._recent.update(found)
+        return [found[text] if text in found else at_hand[text] for text in texts]
+
     def _encode_slice(self, texts: pa.ChunkedArray | pa.Array, vectors: Vectors) -> None:
         """Put in the vectors of a few texts, each distinct one dealt with once; rows of missing texts stay as they are."""
         given = texts.to_pylist()
-        recent = [self._recent.get(text) for text in given] if len(given) <= FEW else [None]
-        if all(vector is not None for vector in recent):
-            vectors[:] = recent
-            self.hits += len(given)
-            return
         told = [row for row, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()) if text]
         place: dict[str, int] = {}
         index = [place.setdefault(given[row], len(place)) for row in told]
         if place:
             vectors[told] = self._distinct(list(place))[index]
-        if len(given) <= FEW:
-            self._remember({given[row]: vectors[row].copy() for row in told})
 
     def _distinct(self, texts: list[str]) -> Vectors:
         """Look all of them up; encode those that are new. What is kept counts: another process may have been quicker."""
@@ -110,11 +116,6 @@ class CachedEncoder:
             self._cache.store(new, self.model.vectors(new))
             vectors[~known], _ = self._cache.lookup(new)
         return vectors
-
-    def _remember(self, vectors: dict[str, Vectors]) -> None:
-        if len(self._recent) + len(vectors) > RECENT:
-            self._recent = {}  # begun anew rather than thinned out: another thread may be reading it
-        self._recent.update(vectors)
 
     @property
     def _cache(self) -> EmbeddingCache:

@@ -9,7 +9,9 @@ Failures are told beside successes, though known less successes: neither trees n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -18,14 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, within
+from bid_assets.features.one_bid import OneBid, Record
 from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, NEVER, Integers, Timelines, microseconds, order_of
 from bid_assets.windows import TimeRange
 
 DAYS = (7, 30, 90)
-WINDOWS = np.array(DAYS) * MICROSECONDS_PER_DAY
-COUNTS = tuple(f"{what}_{w}d" for what in ("bids", "known_outcomes", "successes") for w in DAYS)
-FEW_ASKED = 8
-"""So few bids are looked at one by one, as a service asks about them: what finds the records of all of them takes longer."""
+_REACHES = tuple(w * MICROSECONDS_PER_DAY for w in DAYS)
 
 FEATURES = (
     *(Feature(f"bids_{w}d", pa.int32(), f"the profile's bids of the {w} days before") for w in DAYS),
@@ -52,8 +52,8 @@ def records(bids: pa.Table, group: pa.Array, outcomes: pa.Table, span: TimeRange
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     asked = within(bids["submitted_at"], span)
-    record = _record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place), place[asked])
-    return bids.filter(pa.array(asked)), _columns(record)
+    record = _record(code[order], submitted[order], _outcomes(outcomes, bids["id"], place))
+    return bids.filter(pa.array(asked)), _columns({name: numbers[place[asked]] for name, numbers in record.items()})
 
 
 class Outcomes(NamedTuple):
@@ -77,44 +77,11 @@ def _outcomes(outcomes: pa.Table, bid_ids: pa.ChunkedArray, place: Integers) -> 
     return Outcomes(bid[order], known[order], outcomes["is_success"].to_numpy()[order])
 
 
-def _record(profile: Integers, submitted: Integers, outcomes: Outcomes, asked: Integers) -> dict[str, Integers]:
-    """The counts of the bids `asked` by name, and `since_success` (microseconds; -1: none).
+def _record(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers]:
+    """The counts of every bid by name, and `since_success` (microseconds; -1: none), without a loop.
 
-    Bids come in order of (profile, time), and are named by their places in it.
-    """
-    if len(asked) <= FEW_ASKED:
-        return _record_one_by_one(profile, submitted, outcomes, asked)
-    return {name: numbers[asked] for name, numbers in _record_of_all(profile, submitted, outcomes).items()}
-
-
-def _record_one_by_one(profile: Integers, submitted: Integers, outcomes: Outcomes, asked: Integers) -> dict[str, Integers]:
-    """By the definition: of each bid asked about, the bids before it, and the outcomes of these in force then."""
-    counts, since = np.empty((len(COUNTS), len(asked)), np.int32), np.full(len(asked), -1)
-    for number, place in enumerate(asked):
-        at, first = submitted[place], np.searchsorted(profile, profile[place])
-        times = submitted[first : place + 1]
-        end, *starts = first + np.searchsorted(times, np.append(at, at - WINDOWS))
-        begin, stop = np.searchsorted(outcomes.bid, (starts[-1], end))
-        seen = begin + np.flatnonzero(outcomes.known[begin:stop] < at)
-        bid = outcomes.bid[seen]
-        latest = seen[np.append(bid[1:] != bid[:-1], True)[: len(bid)]]
-        known, won = outcomes.bid[latest], latest[outcomes.success[latest]]
-        successes = outcomes.bid[won]
-        counts[0:3, number] = end - starts
-        counts[3:6, number] = len(known) - np.searchsorted(known, starts)
-        counts[6:9, number] = len(successes) - np.searchsorted(successes, starts)
-        if len(won):
-            since[number] = at - outcomes.known[won].max()
-    record = dict(zip(COUNTS, counts, strict=True))
-    widest = DAYS[-1]
-    return {**record, "open_bids": record[f"bids_{widest}d"] - record[f"known_outcomes_{widest}d"], "since_success": since}
-
-
-def _record_of_all(profile: Integers, submitted: Integers, outcomes: Outcomes) -> dict[str, Integers]:
-    """The same of every bid, without a loop.
-
-    A bid counts for the later bids of its profile until it is too old; an outcome of it, from when it is known until the
-    bid's next outcome is: each is a stretch of the profile's timeline.
+    Bids come in order of (profile, time). A bid counts for the later bids of its profile until it is too old; an outcome of
+    it, from when it is known until the bid's next outcome is: each is a stretch of the profile's timeline.
     """
     lines = Timelines(profile, submitted)
     bid, known, success = outcomes
@@ -150,6 +117,47 @@ def _columns(record: Mapping[str, Integers]) -> dict[str, pa.Array]:
     return columns
 
 
+def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, int | float | None]]:
+    """The same of a few bids, each with its profile's record."""
+    return [of_record(bid.profile_record, bid.at) for bid in bids]
+
+
+def of_record(record: Record, at: int) -> dict[str, int | float | None]:
+    """The features of a bid made `at` by the definition: of each bid before it, the outcome in force then."""
+    in_force: dict[int, tuple[int, str, bool]] = {}
+    for bid, known, name, success in zip(record.bids, record.known, record.outcomes, record.successes, strict=True):
+        if known < at and ((before := in_force.get(bid)) is None or (known, name) > before[:2]):
+            in_force[bid] = (known, name, success)
+    made, decided, won = ([0] * len(DAYS) for _ in range(3))
+    newest = NEVER
+    for bid, submitted in enumerate(record.submitted):
+        if not 0 < (age := at - submitted) <= _REACHES[-1]:
+            continue
+        shortest = bisect_left(_REACHES, age)
+        made[shortest] += 1
+        if (told := in_force.get(bid)) is not None:
+            decided[shortest] += 1
+            if told[2]:
+                won[shortest] += 1
+                newest = max(newest, told[0])
+    since = None if newest == NEVER else at - newest
+    return _features(accumulate(made), accumulate(decided), accumulate(won), since)
+
+
+def _features(
+    made: Iterable[int], decided: Iterable[int], won: Iterable[int], since: int | None
+) -> dict[str, int | float | None]:
+    """The declared features from the counts within each of `DAYS`, and microseconds since the latest success."""
+    found: dict[str, int | float | None] = {}
+    for w, bids, known, successes in zip(DAYS, made, decided, won, strict=True):
+        found[f"bids_{w}d"], found[f"known_outcomes_{w}d"], found[f"successes_{w}d"] = bids, known, successes
+        found[f"failures_{w}d"] = known - successes
+        found[f"success_rate_{w}d"] = successes / known if known else None
+    found["open_bids"] = bids - known  # those of the widest window
+    found["days_since_last_success"] = None if since is None else since / MICROSECONDS_PER_DAY
+    return found
+
+
 def _codes(names: pa.Array) -> Integers:
     return np.asarray(names.dictionary_encode().indices.to_numpy().astype(np.int64))
 
@@ -161,6 +169,7 @@ FAMILY = FeatureFamily(
     reads=("raw_bids", "raw_bid_outcomes"),
     features=FEATURES,
     compute=compute,
+    of_few=of_few,
     lookback_days=91,
     code_version="2",
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.base import VECTOR, Encoder, Feature, FeatureFamily, RawTables, jobs_of
+from bid_assets.features.one_bid import OneBid, Vector
 from bid_assets.windows import TimeRange
 
 
@@ -17,6 +20,13 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     return FAMILY.table(jobs["id"], jobs["window"], {"job_description_embedding": encoder.encode(text)})
 
 
+def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, Vector | None]]:
+    """The same of the jobs of a few bids."""
+    assert encoder is not None
+    texts = [None if bid.job is None else f"{bid.job['title'] or ''}\n{bid.job['description'] or ''}" for bid in bids]
+    return [{"job_description_embedding": vector} for vector in encoder.vectors(texts)]
+
+
 FAMILY = FeatureFamily(
     name="job_description_embeddings",
     description="The embedding of each job's title and description; missing where both are empty.",
@@ -24,5 +34,6 @@ FAMILY = FeatureFamily(
     reads=("raw_jobs",),
     features=(Feature("job_description_embedding", VECTOR, "embedding of title and description, length 1"),),
     compute=compute,
+    of_few=of_few,
     needs_encoder=True,
 )

@@ -6,7 +6,9 @@ a bid, its state at that moment is not known, and everything read from it but it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TEXTS
-from bid_assets.features.base import FEW, Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
-from bid_assets.features.point_in_time import MICROSECONDS_PER_HOUR, NEVER, Integers, microseconds
+from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
+from bid_assets.features.one_bid import OneBid
+from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, NEVER, Integers, microseconds
 from bid_assets.windows import TimeRange
 
 FEATURES = (
@@ -68,8 +71,6 @@ def remarks(tables: RawTables, span: TimeRange) -> dict[str, int]:
 def normal_skills(skills: pa.ChunkedArray) -> pa.ListArray:
     """Skills as sets: trimmed, lower case, each once, in order. Missing lists stay missing, empty names go."""
     lists = skills.combine_chunks()
-    if len(lists) <= FEW:
-        return pa.array([names if names is None else _normal(names) for names in lists.to_pylist()], TEXTS)
     given = lists.flatten().dictionary_encode()  # few skills, many lists: a name is cleaned once
     clean = pc.utf8_lower(pc.utf8_trim_whitespace(given.dictionary))
     names = pc.unique(clean.filter(pc.greater(pc.utf8_length(clean), 0)))
@@ -81,13 +82,45 @@ def normal_skills(skills: pa.ChunkedArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), names.take(pa.array(name)), mask=pc.is_null(lists))
 
 
-def _normal(names: list[str | None]) -> list[str]:
+def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, Any]]:
+    """The same of a few bids."""
+    return [_of_one(bid) for bid in bids]
+
+
+def _of_one(bid: OneBid) -> dict[str, Any]:
+    profile, job = bid.profile or {}, bid.job or {}
+    changed = profile.get("updated_at")
+    state = profile if changed is None or changed < bid.at else {}
+    skills, wanted = _normal(state.get("skills")), _normal(job.get("required_skills"))
+    overlap = None if skills is None or wanted is None else len(set(skills).intersection(wanted))
+    return {
+        "profile_type": state.get("profile_type"),
+        "experience_level": state.get("experience_level"),
+        "profile_skills": skills,
+        "job_required_skills": wanted,
+        "profile_skill_count": None if skills is None else len(skills),
+        "job_skill_count": None if wanted is None else len(wanted),
+        "skill_overlap_count": overlap,
+        "skill_overlap_share": overlap / len(wanted) if wanted and overlap is not None else None,
+        "job_category": job.get("category"),
+        "profile_age_days": _units_since(profile.get("created_at"), bid.at, MICROSECONDS_PER_DAY),
+        "job_age_hours": _units_since(job.get("posted_at"), bid.at, MICROSECONDS_PER_HOUR),
+    }
+
+
+def _normal(names: Sequence[str | None] | None) -> list[str] | None:
+    if names is None:
+        return None
     return sorted({clean for name in names if name is not None and (clean := _clean(name))})
+
+
+def _units_since(since: int | None, at: int, unit: int) -> float | None:
+    return None if since is None or since > at else (at - since) / unit
 
 
 @lru_cache(maxsize=4096)
 def _clean(name: str) -> str:
-    """By Arrow, as above: Python's own notions of white space and lower case are not quite the same."""
+    """By Arrow, as `normal_skills`: Python's own notions of white space and lower case are not quite the same."""
     return str(pc.utf8_lower(pc.utf8_trim_whitespace(pa.scalar(name, TEXT))).as_py())
 
 
@@ -107,9 +140,6 @@ def _of_row(times: pa.ChunkedArray, row: Integers) -> Integers:
 
 def _overlap(has: pa.ListArray, profile: Integers, skills: pa.ListArray, wanted: pa.ListArray) -> pa.Array:
     """How many of the skills `wanted` for each bid its `profile` (rows of `has`: `skills`) has; null if not known."""
-    if len(wanted) <= FEW:
-        both = zip(skills.to_pylist(), wanted.to_pylist(), strict=True)
-        return pa.array([None if a is None or b is None else len(set(a).intersection(b)) for a, b in both], pa.int32())
     owner, owned = pc.list_parent_indices(has), has.flatten()
     names = pc.unique(owned)
     pairs = np.sort(_pairs(owner, pc.index_in(owned, value_set=names), len(names)).to_numpy())
@@ -149,5 +179,6 @@ FAMILY = FeatureFamily(
     reads=("raw_bids", "raw_profiles", "raw_jobs"),
     features=FEATURES,
     compute=compute,
+    of_few=of_few,
     remarks=remarks,
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.features.base import FEW, Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
+from bid_assets.features.one_bid import OneBid
 from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, microseconds
-from bid_assets.windows import TimeRange
+from bid_assets.windows import EPOCH, TimeRange
 
 THURSDAY = 3
 """The weekday of 1970-01-01."""
@@ -60,6 +63,29 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     return FAMILY.table(bids["id"], time, columns)
 
 
+def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, int | float | None]]:
+    """The same of a few bids."""
+    return [_of_one(bid) for bid in bids]
+
+
+def _of_one(bid: OneBid) -> dict[str, int | float | None]:
+    terms, moment = _parse(bid.settings), EPOCH + timedelta(microseconds=bid.at)
+    budget = _number(terms.get("budget"))
+    ratio = bid.amount / budget if bid.amount is not None and budget else math.nan
+    return {
+        "hour": moment.hour,
+        "weekday": moment.weekday(),
+        "month": moment.month,
+        "is_weekend": moment.weekday() >= 5,
+        "budget": budget,
+        "duration_weeks": _number(terms.get("duration_weeks")),
+        "is_fixed_price": _flag(terms.get("is_fixed_price")),
+        "amount": bid.amount,
+        "amount_to_budget": ratio if math.isfinite(ratio) else None,
+        "bid_text_words": len(_WORD.findall(bid.text or "")) or None,
+    }
+
+
 def _ratio(amount: pa.ChunkedArray, budget: pa.Array) -> pa.Array:
     """Amount / budget; missing where it is not a finite number."""
     with np.errstate(all="ignore"):
@@ -69,8 +95,6 @@ def _ratio(amount: pa.ChunkedArray, budget: pa.Array) -> pa.Array:
 
 def _words(texts: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """How many words each text has; none is missing."""
-    if len(texts) <= FEW:
-        return pa.array([None if text is None else len(_WORD.findall(text)) or None for text in texts.to_pylist()], pa.int32())
     words = pc.count_substring_regex(texts, _WORD.pattern)
     return pc.if_else(pc.greater(words, 0), words, None)
 
@@ -115,5 +139,6 @@ FAMILY = FeatureFamily(
     reads=("raw_bids",),
     features=FEATURES,
     compute=compute,
+    of_few=of_few,
     code_version="2",
 )

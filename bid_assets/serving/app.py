@@ -18,7 +18,7 @@ from bid_assets.serving.access_log import JsonLog
 from bid_assets.serving.guard import Guard, Limits
 from bid_assets.serving.keys import ADMIN, PREDICT, KeyRing
 from bid_assets.serving.metrics import Metrics
-from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, router
+from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, predictions, router
 from bid_assets.serving.service import PredictionService
 from bid_assets.serving.together import Together
 from bid_assets.settings import Settings, get_settings
@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living, redoc_url=None)
     problems.install(app)
-    app.router.routes[:0] = router.routes  # include_router would match every request twice
+    app.router.routes[:0] = [*predictions.routes, *router.routes]  # include_router would match every request twice
     app.add_middleware(
         Guard,
         scopes=_scopes(app),
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _scopes(app: FastAPI) -> dict[str, str | None]:
     """Every path, and the scope that it needs."""
     needs: dict[str, str | None] = {path: PREDICT for path in (app.docs_url, app.openapi_url) if path is not None}
-    for route in router.routes:
+    for route in (*predictions.routes, *router.routes):
         if isinstance(route, APIRoute):
             needs[route.path] = ADMIN if route.path in ADMIN_PATHS else None if route.path in OPEN_PATHS else PREDICT
     return needs

@@ -1,7 +1,7 @@
-"""Features of bids to be, from the very functions that training uses, over the application's database as of each bid's time.
+"""Features of bids to be, by the families that training uses, over the application's database as of each bid's time.
 
-The rows that the families would see of a past bid are put together for the bids asked about (`raw_rows.py`): nothing of a
-feature is computed here. So what is served equals what was trained on, bit for bit.
+Nothing of a feature is computed here. A few bids are put to the families as plain values (`plain_bids.py`), many as the raw
+tables that the families would see of past bids (`raw_rows.py`). What is served equals what was trained on, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from typing import Any
 import pyarrow as pa
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.lookup import Lookup
+from bid_assets.app_db.lookup import Found, Lookup
+from bid_assets.features.base import VECTOR
 from bid_assets.features.encoder import make_encoder
 from bid_assets.features.families import families
+from bid_assets.features.one_bid import OneBid
+from bid_assets.serving.freshness import missing, newest_outcomes
+from bid_assets.serving.plain_bids import plain_bids
 from bid_assets.serving.raw_rows import RawRows
 from bid_assets.serving.requests import BidToBe
 from bid_assets.settings import Settings
-from bid_assets.windows import TimeRange, as_utc
+from bid_assets.windows import TimeRange, as_utc, microseconds_since_epoch
+
+FEW = 256
+"""Up to so many bids are looked at one by one; more as columns, which then take less time for each."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -30,8 +37,9 @@ _MICROSECOND = timedelta(microseconds=1)
 class OnlineBatch:
     """Features of some bids, in their order."""
 
-    columns: dict[str, pa.Array]
-    """The features of all families by name, of as many rows as there are bids; null where something is unknown."""
+    values: pa.Table | list[dict[str, Any]]
+    """Of all families: a table or, of a few bids, plain values by name (vectors as arrays); null where something is unknown."""
+    schema: pa.Schema
     missing: list[list[str]]
     """Of each bid what was not there, in words."""
     as_of: list[datetime]
@@ -40,14 +48,8 @@ class OnlineBatch:
 
     @cached_property
     def table(self) -> pa.Table:
-        """The features as a table."""
-        return pa.table(self.columns)
-
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """The same as plain values, vectors as arrays; for few bids quicker than a table."""
-        columns = [_plain(column) for column in self.columns.values()]
-        return [dict(zip(self.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+        """The features as a table, with the columns and types of the store."""
+        return self.values if isinstance(self.values, pa.Table) else pa.Table.from_pylist(self.values, schema=self.schema)
 
 
 class OnlineFeatures:
@@ -57,7 +59,15 @@ class OnlineFeatures:
         self._cadence = settings.cadence
         self._lookup = Lookup(app_db_url(settings))
         self._back = timedelta(days=max(family.lookback_days for family in families()))
+        self._few = FEW if all(family.of_few is not None for family in families()) else 0
         self.encoder = make_encoder(settings.encoder, settings.home)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """All features by name, with the types of the store."""
+        vector = pa.list_(pa.float32(), self.encoder.dimension)
+        features = [feature for family in families() for feature in family.features]
+        return pa.schema([(each.name, vector if each.type == VECTOR else each.type) for each in features])
 
     def features(self, bids: Sequence[BidToBe]) -> OnlineBatch:
         """The features of `bids`, with one look-up however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
@@ -70,20 +80,31 @@ class OnlineFeatures:
             max(times) + _MICROSECOND,
             sorted({bid.job.client_id for bid in bids if bid.job is not None and bid.job.client_id is not None}),
         )
-        rows = RawRows(bids, times, found, [self._cadence.floor(at) for at in times])
+        at = [microseconds_since_epoch(moment) for moment in times]
+        if len(bids) <= self._few:
+            rows = self._one_by_one(plain_bids(bids, at, found))
+            seen = [row["bids_90d"] for row in rows]
+        else:
+            rows = self._by_columns(bids, times, found)
+            seen = rows["bids_90d"].to_pylist()
+        return OnlineBatch(rows, self.schema, missing(bids, at, found, seen), times, newest_outcomes(bids, at, found))
+
+    def _one_by_one(self, bids: Sequence[OneBid]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{} for _ in bids]
+        for family in families():
+            assert family.of_few is not None
+            for row, features in zip(rows, family.of_few(bids, self.encoder), strict=True):
+                row |= features
+        return rows
+
+    def _by_columns(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found) -> pa.Table:
+        rows = RawRows(bids, times, found, self._cadence)
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
         columns: dict[str, pa.Array] = {}
         for family in families():
             columns |= rows.joined(family, family.compute(rows.tables(family), span, self.encoder))
-        return OnlineBatch(columns, rows.missing(columns), times, rows.newest_outcomes())
+        return pa.table(columns)
 
     def close(self) -> None:
         """Close the connections."""
         self._lookup.close()
-
-
-def _plain(column: pa.Array) -> Sequence[Any]:
-    """The values of a column; a list of the numbers of a vector would take longer than all the rest."""
-    if not isinstance(column, pa.FixedSizeListArray):
-        return column.to_pylist()  # type: ignore[no-any-return]
-    return [vector.values.to_numpy(zero_copy_only=False) if vector.is_valid else None for vector in column]

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -21,11 +20,11 @@ _CODES = {404: "not found", 405: "method not allowed"}
 
 
 class Refused(Exception):
-    """A request that gets no answer: status, code and message."""
+    """A request that gets no answer: status, code and message, and the field that is to blame."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.field = status, code, message, field
 
 
 def problem(
@@ -41,12 +40,10 @@ def problem(
 def install(app: FastAPI) -> None:
     """Make the app answer every error that it knows in this shape; what it does not know is the guard's."""
 
-    @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
-    async def _invalid(request: Request, error: RequestValidationError | ValidationError) -> Response:
+    async def _invalid(request: Request, error: ValidationError) -> Response:
         fields = [
-            {"field": ".".join(str(part) for part in each["loc"] if part != "body") or "body", "message": each["msg"]}
-            for each in error.errors()
+            {"field": ".".join(str(part) for part in each["loc"]) or "body", "message": each["msg"]} for each in error.errors()
         ]
         first = f"{fields[0]['field']}: {fields[0]['message']}"
         more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
@@ -59,7 +56,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def _refused(request: Request, error: Refused) -> Response:
-        return problem(request, error.status, error.code, error.message)
+        fields = [] if error.field is None else [{"field": error.field, "message": error.message}]
+        return problem(request, error.status, error.code, error.message, fields)
 
     @app.exception_handler(NotReady)
     async def _not_ready(request: Request, error: NotReady) -> Response:
@@ -72,8 +70,5 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:  # FastAPI's word for a body that is not even text
-            told = "the body is not JSON"
-            return problem(request, 422, "invalid", told, [{"field": "body", "message": told}])
         code = _CODES.get(error.status_code, "refused")
         return problem(request, error.status_code, code, str(error.detail), headers=error.headers)

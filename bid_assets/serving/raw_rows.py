@@ -6,14 +6,11 @@ share owner and time (rows of equal time do not see each other anyway). Ids are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,19 +18,17 @@ from bid_assets.app_db.contract import RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, T
 from bid_assets.app_db.lookup import Found, Records
 from bid_assets.features.base import FeatureFamily
 from bid_assets.features.point_in_time import Integers
-from bid_assets.serving.requests import BidToBe, JobText
-from bid_assets.windows import as_utc
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from bid_assets.serving.requests import BidToBe
+from bid_assets.windows import Cadence, microseconds_since_epoch
 
 
 class RawRows:
-    """The raw rows behind some bids, and what was not there."""
+    """The raw rows behind some bids, each submitted at its time."""
 
-    def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found, windows: Sequence[datetime]) -> None:
-        self._bids, self._found, self._windows = bids, found, windows
-        self._at = [_micros(at) for at in times]
+    def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found, cadence: Cadence) -> None:
+        self._bids, self._found = bids, found
+        self._at = [microseconds_since_epoch(at) for at in times]
+        self._windows = [microseconds_since_epoch(cadence.floor(at)) for at in times]
         groups: dict[tuple[str, int], int] = {}
         self._group = [groups.setdefault((bid.profile_id, at), len(groups)) for bid, at in zip(bids, self._at, strict=True)]
         self._profile_of_group = [profile for profile, _ in groups]
@@ -56,49 +51,10 @@ class RawRows:
         """The family's features in the order of the bids."""
         keys = self._asked["id" if family.key == "bid_id" else "job_id"].chunk(0)
         there, _, *columns = _arrays(rows)
-        if not there.equals(keys):  # they always are for one bid
-            index = pc.index_in(keys, value_set=there)
-            columns = [column.take(index) for column in columns]
-        return {feature.name: column for feature, column in zip(family.features, columns, strict=True)}
-
-    def missing(self, features: Mapping[str, pa.Array]) -> list[list[str]]:
-        """Of each bid what was not there."""
-        seen = features["bids_90d"].to_pylist()
-        told = []
-        for number, bid in enumerate(self._bids):
-            words = []
-            profile = self._found.profiles.get(bid.profile_id)
-            if profile is None:
-                words.append("profile unknown")
-            elif profile["updated_at"] is not None and profile["updated_at"] >= self._at[number]:
-                words.append("profile changed since")
-            if bid.job is None and bid.job_id not in self._found.jobs:
-                words.append("no job" if bid.job_id is None else "job unknown")
-            if not seen[number]:
-                words.append("no history")
-            if not (bid.bid_text or "").strip():
-                words.append("no bid text")
-            if bid.amount is None:
-                words.append("no amount")
-            told.append(words)
-        return told
-
-    def newest_outcomes(self) -> list[datetime | None]:
-        """The newest outcome of each bid's profile known before the bid."""
-        known: dict[str, list[int]] = {}
-        record = self._found.of_profiles
-        for bid, moment in zip(record.bids, record.known, strict=True):
-            known.setdefault(record.owners[bid], []).append(moment)
-        newest = [
-            max((moment for moment in known.get(bid.profile_id, ()) if moment < at), default=None)
-            for bid, at in zip(self._bids, self._at, strict=True)
-        ]
-        return [None if moment is None else _EPOCH + moment * _MICROSECOND for moment in newest]
+        index = pc.index_in(keys, value_set=there)
+        return {feature.name: column.take(index) for feature, column in zip(family.features, columns, strict=True)}
 
     def _asked_bids(self) -> pa.Table:
-        settings = [
-            bid.settings if bid.settings is None or isinstance(bid.settings, str) else _json(bid.settings) for bid in self._bids
-        ]
         return _table(
             RAW_BIDS,
             len(self._bids),
@@ -107,7 +63,7 @@ class RawRows:
             job_id=self._keys["job"],
             amount=[bid.amount for bid in self._bids],
             generated_bid_text=[bid.bid_text for bid in self._bids],
-            bid_settings_snapshot=settings,
+            bid_settings_snapshot=[bid.settings_text() for bid in self._bids],
             submitted_at=self._at,
         )
 
@@ -115,7 +71,7 @@ class RawRows:
         first = {group: number for number, group in reversed(list(enumerate(self._group)))}
         there = [group for group, name in enumerate(self._profile_of_group) if name in self._found.profiles]
         rows = [
-            {**self._found.profiles[self._profile_of_group[group]], "id": name, "window": self._window_of(first[group])}
+            {**self._found.profiles[self._profile_of_group[group]], "id": name, "window": self._windows[first[group]]}
             for group, name in zip(there, map(_profile, there), strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=RAW_PROFILES)
@@ -124,19 +80,16 @@ class RawRows:
         """One row for each bid whose job is known, from the database or from the caller; and one for each client's earlier jobs."""
         rows: list[dict[str, Any]] = []
         for number, bid in enumerate(self._bids):
-            job = self._found.jobs.get(bid.job_id or "") if bid.job is None else _told(bid.job)
+            job = self._found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.row()
             if job is not None:
                 client = None
                 if job["client_id"] is not None:
                     group = (job["client_id"], self._at[number])
                     client = _client(self._client_groups.setdefault(group, len(self._client_groups)))
-                asked = {"id": self._keys["job"][number], "window": self._window_of(number), "client_id": client}
+                asked = {"id": self._keys["job"][number], "window": self._windows[number], "client_id": client}
                 rows.append({**job, **asked})
         rows += [{"id": name, "window": 0, "client_id": name} for name in map(_client, self._client_groups.values())]
         return pa.Table.from_pylist(rows, schema=RAW_JOBS)
-
-    def _window_of(self, number: int) -> int:
-        return _micros(self._windows[number])
 
     def _raw_history(self) -> tuple[pa.Table, pa.Table]:
         """The bids asked about among the others of their profiles and clients, and the outcomes of these: a copy for each group.
@@ -180,26 +133,23 @@ class _Copies(NamedTuple):
 
 def _copies(record: Records, owners: Sequence[str]) -> _Copies:
     """The bids and outcomes of each owner, once for each group that `owners` says is its."""
-    outcomes, successes = pa.array(record.outcomes, TEXT), pa.array(record.successes, pa.bool_())
-    submitted, bids, known = (np.array(column, np.int64) for column in (record.submitted, record.bids, record.known))
-    if len(owners) == 1:  # then all of it is that owner's
-        return _Copies(np.zeros_like(submitted), submitted, bids, outcomes, successes, known)
     codes: dict[str, int] = {}
     groups = np.array([codes.setdefault(owner, len(codes)) for owner in owners], np.int64)
     owner = np.array([codes.get(name, len(codes)) for name in record.owners], np.int64)
-    row, group = _for_each(groups, owner)
-    outcome, its_group = _for_each(groups, owner[bids])
-    place = np.empty_like(owner)  # of a bid among those of its owner
+    submitted, bids, known = (np.array(column, np.int64) for column in (record.submitted, record.bids, record.known))
     order = np.argsort(owner, kind="stable")
+    row, group = _for_each(groups, owner, order)
+    outcome, its_group = _for_each(groups, owner[bids], np.argsort(owner[bids], kind="stable"))
+    place = np.empty_like(owner)  # of a bid among those of its owner
     place[order] = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
     new = np.searchsorted(group, its_group) + place[bids[outcome]]
+    outcomes, successes = pa.array(record.outcomes, TEXT), pa.array(record.successes, pa.bool_())
     chosen = pa.array(outcome)
     return _Copies(group, submitted[row], new, outcomes.take(chosen), successes.take(chosen), known[outcome])
 
 
-def _for_each(groups: Integers, owner: Integers) -> tuple[Integers, Integers]:
-    """For each group the rows whose owner it is, in their order; and the group of each of these rows."""
-    order = np.argsort(owner, kind="stable")
+def _for_each(groups: Integers, owner: Integers, order: Integers) -> tuple[Integers, Integers]:
+    """For each group the rows whose owner it is, in their order; and the group of each of these rows. `order` sorts `owner`."""
     start, end = (np.searchsorted(owner[order], groups, side=side) for side in ("left", "right"))
     count = end - start
     group = np.repeat(np.arange(len(groups)), count)
@@ -215,19 +165,13 @@ def _moments(microseconds: Integers) -> pa.Array:
     return pa.array(microseconds).view(TIME)
 
 
-@lru_cache(maxsize=32)
-def _numbers(count: int) -> pa.Array:
+def _numbered(count: int) -> pa.Array:
+    """So many different names; never those of the bids asked about."""
     return pc.cast(pa.array(np.arange(count)), TEXT)
 
 
-def _numbered(count: int) -> pa.Array:
-    """So many different names; never those of the bids asked about."""
-    return _numbers(1 << count.bit_length()).slice(0, count)
-
-
-@lru_cache(maxsize=1024)
 def _nowhere(rows: int) -> pa.Array:
-    return pa.array([""] * rows, TEXT)
+    return pa.repeat(pa.scalar("", TEXT), rows)
 
 
 def _named(name: Callable[[int], str], groups: Integers) -> pa.Array:
@@ -238,34 +182,13 @@ def _named(name: Callable[[int], str], groups: Integers) -> pa.Array:
 def _table(schema: pa.Schema, rows: int, **columns: list[Any]) -> pa.Table:
     """A table of the schema; what is not given is null."""
     arrays = [
-        pa.array(columns[field.name], field.type) if field.name in columns else _nulls(rows, field.type) for field in schema
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type) for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-@lru_cache(maxsize=1024)
-def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
-    return pa.nulls(rows, kind)
-
-
-def _told(job: JobText) -> dict[str, Any]:
-    """A job that the caller has brought, as a row."""
-    return {**vars(job), "posted_at": None if job.posted_at is None else _micros(as_utc(job.posted_at))}
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
-        return json.dumps(value)
-
-
 def _client(group: int) -> str:
     return f"\x1fclient{group}"
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _profile(group: int) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import orjson
+
+from bid_assets.windows import as_utc, microseconds_since_epoch
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,10 @@ class JobText:
     posted_at: datetime | None = None
     client_id: str | None = None
     """Whose job it is; then the client's record counts."""
+
+    def row(self) -> dict[str, Any]:
+        """As a row of `raw_jobs`, but for id and window; times in microseconds."""
+        return {**vars(self), "posted_at": None if self.posted_at is None else microseconds_since_epoch(as_utc(self.posted_at))}
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,15 @@ class BidToBe:
     """When it would be submitted, aware; None: now."""
     bid_id: str | None = None
     """The application's own id, kept in the log so that the outcome can be joined later."""
+
+    def settings_text(self) -> str | None:
+        """The settings as the application's database would have them."""
+        if self.settings is None or isinstance(self.settings, str):
+            return self.settings
+        try:
+            return orjson.dumps(self.settings).decode()
+        except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
+            return json.dumps(self.settings)
 
 
 @dataclass(frozen=True)

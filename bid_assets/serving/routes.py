@@ -37,14 +37,26 @@ OPEN_PATHS = ("/health", "/ready")
 
 
 class Direct(APIRoute):
-    """A route whose endpoint reads the request by itself: what FastAPI would do for it takes as long as a prediction."""
+    """A route whose endpoint gets the request and, where it has one, its body checked against the model that it declares.
+
+    All else that FastAPI would do for it takes as long as a prediction.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The endpoint itself."""
-        return self.endpoint
+        """The endpoint itself, or what checks the body for it."""
+        if self.body_field is None:
+            return self.endpoint
+        expected: TypeAdapter[Any] = TypeAdapter(self.body_field.field_info.annotation or Any)
+
+        async def checked(request: Request) -> Response:
+            response: Response = await self.endpoint(request, expected.validate_python(await _json_body(request)))
+            return response
+
+        return checked
 
 
-router = APIRouter(responses=PROBLEMS)
+predictions = APIRouter(route_class=Direct, responses=PROBLEMS, tags=["predictions"])
+router = APIRouter(responses=PROBLEMS, tags=["service"])
 
 _FEATURES: TypeAdapter[schemas.FeaturesIn] = TypeAdapter(schemas.FeaturesIn)
 _FEATURES_BATCH: TypeAdapter[schemas.FeaturesBatchIn] = TypeAdapter(schemas.FeaturesBatchIn)
@@ -72,7 +84,7 @@ _FEATURES_BODY = {
 """The endpoint reads its body itself, which is faster; so its description is written here."""
 
 
-@router.post("/predict", response_model=schemas.BidPredictionOut, tags=["predictions"])
+@predictions.post("/predict", response_model=schemas.BidPredictionOut)
 async def predict(request: Request, bid: schemas.BidIn) -> Response:
     """The probability that a bid succeeds, by the active model, and whether to make it."""
     together: Together = request.app.state.together
@@ -80,7 +92,7 @@ async def predict(request: Request, bid: schemas.BidIn) -> Response:
     return _json(request, _prediction(answer, batch, row), answer)
 
 
-@router.post("/predict/batch", response_model=schemas.BatchOut, tags=["predictions"])
+@predictions.post("/predict/batch", response_model=schemas.BatchOut)
 async def predict_batch(request: Request, batch: schemas.BatchIn) -> Response:
     """The same for many bids at once. They do not see each other."""
 
@@ -92,14 +104,14 @@ async def predict_batch(request: Request, batch: schemas.BatchIn) -> Response:
     return _response(request, body, first)
 
 
-@router.post("/predict/explain", response_model=schemas.ExplanationOut, tags=["predictions"])
+@predictions.post("/predict/explain", response_model=schemas.ExplanationOut)
 async def explain(request: Request, bid: schemas.BidIn) -> Response:
     """A prediction, and what moved it: the contribution of each feature to the log-odds (SHAP), in words and numbers."""
     answer, batch, why = await _aside(request, lambda service: service.explain(bid.bid()))
     return _json(request, {**_prediction(answer, batch, 0), **asdict(why)}, answer)
 
 
-@router.post("/predict/what-if", response_model=schemas.WhatIfOut, tags=["predictions"])
+@predictions.post("/predict/what-if", response_model=schemas.WhatIfOut)
 async def what_if(request: Request, asked: schemas.WhatIfIn) -> Response:
     """Probability and expected value of a bid over a grid of amounts and moments. Nothing of it is logged."""
     service: PredictionService = request.app.state.service
@@ -117,13 +129,15 @@ async def what_if(request: Request, asked: schemas.WhatIfIn) -> Response:
     return Response(told.model_dump_json(), media_type=JSON)
 
 
+@predictions.post(
+    "/predict/features",
+    response_model=schemas.FeaturesPredictionOut | schemas.FeaturesBatchOut,
+    openapi_extra=_FEATURES_BODY,
+)
 async def predict_features(request: Request) -> Response:
     """For callers that bring ready features: one row (`features`), or several (`rows`)."""
     service: PredictionService = request.app.state.service
-    try:
-        value = orjson.loads(await request.body())
-    except orjson.JSONDecodeError as error:
-        raise Refused(422, "invalid", f"the body is not JSON: {error}") from None
+    value = await _json_body(request)
     if isinstance(value, dict) and "rows" in value:
         rows = [row.ready() for row in _FEATURES_BATCH.validate_python(value).rows]
         found = await _aside(request, lambda service: service.predict_features(rows))
@@ -132,24 +146,13 @@ async def predict_features(request: Request) -> Response:
     return _json(request, _with_missing(*one), one[0])
 
 
-router.add_api_route(
-    "/predict/features",
-    predict_features,
-    methods=["POST"],
-    response_model=schemas.FeaturesPredictionOut | schemas.FeaturesBatchOut,
-    tags=["predictions"],
-    openapi_extra=_FEATURES_BODY,
-    route_class_override=Direct,
-)
-
-
-@router.get("/model", tags=["service"])
+@router.get("/model")
 async def model(request: Request) -> Response:
     """What serves, since when, its figures, and its lineage down to raw windows and commit."""
     return Response(await _aside(request, lambda service: _bytes(model_facts(service))), media_type=JSON)
 
 
-@router.post("/reload", tags=["service"], responses={409: {"model": schemas.ProblemOut, "description": "It was refused."}})
+@router.post("/reload", responses={409: {"model": schemas.ProblemOut, "description": "It was refused."}})
 async def reload(request: Request) -> Response:
     """Look at the deployment history now, and try refused models again. This worker does so at once, others within two seconds."""
     status = await _aside(request, lambda service: service.follower.look(again=True))
@@ -158,20 +161,20 @@ async def reload(request: Request) -> Response:
     return Response(_bytes(readiness(request.app.state.service)), media_type=JSON)
 
 
-@router.get("/health", tags=["service"])
+@router.get("/health")
 async def health() -> dict[str, str]:
     """Whether the process is alive."""
     return {"status": "alive"}
 
 
-@router.get("/ready", tags=["service"])
+@router.get("/ready")
 async def ready(request: Request) -> Response:
     """Whether a verified model is loaded; 503 with the reason where none is. What was refused is said either way."""
     told = readiness(request.app.state.service)
     return Response(_bytes(told), 200 if told["ready"] else 503, media_type=JSON)
 
 
-@router.get("/metrics", tags=["service"], response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     service: PredictionService = request.app.state.service
@@ -198,6 +201,17 @@ async def _aside(request: Request, work: Callable[[PredictionService], T]) -> T:
     """Do `work` in one of a few threads, each with its own connection to the database."""
     state = request.app.state
     return await asyncio.get_running_loop().run_in_executor(state.threads, partial(work, state.service))
+
+
+async def _json_body(request: Request) -> Any:
+    """Raises `Refused` for what is no JSON, or does not say that it is: a page of another site can send that unasked."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON and not kind.endswith("+json"):
+        raise Refused(422, "invalid", f"the body is {kind or 'of no type'}; its Content-Type must be {JSON}", "body")
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise Refused(422, "invalid", f"the body is not JSON: {error}", "body") from None
 
 
 def _prediction(answer: Answer, batch: OnlineBatch, row: int) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from bid_assets.features.families import families
 from bid_assets.modelling.preprocess import Matrix, WrongColumns
-from bid_assets.modelling.trees import FEW
 from bid_assets.serving.explanation import Explanation, explanation
 from bid_assets.serving.follower import SHADOW, Follower, Serving, Status
 from bid_assets.serving.metrics import Metrics
@@ -129,7 +128,7 @@ class PredictionService:
         grid = [replace(bid, amount=amount, at=at) for amount, at in product(amounts, times)]
         batch = self.online.features(grid)
         _, scorer = serving.for_profile(bid.profile_id)
-        probabilities = scorer.probabilities(scorer.matrix(batch.table))
+        probabilities = scorer.probabilities(_matrix(scorer, batch.values, list(range(len(grid)))))
         return scorer.version, [
             (each.amount, at, float(probability))
             for each, at, probability in zip(grid, batch.as_of, probabilities, strict=True)
@@ -139,7 +138,7 @@ class PredictionService:
         now = datetime.now(UTC)
         batch = self.online.features(bids)
         asked = [_Asked(now, bid.bid_id, bid.profile_id, bid.job_id) for bid in bids]
-        return self._answers(serving, asked, batch.rows if len(bids) <= FEW else batch.table), batch
+        return self._answers(serving, asked, batch.values), batch
 
     def _answers(self, serving: Serving, asked: Sequence[_Asked], rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(asked)

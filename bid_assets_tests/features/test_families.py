@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from bid_assets import features
 from bid_assets.app_db import contract
-from bid_assets.features import base, history, profile, temporal
 from bid_assets.features import families as registry
 from bid_assets.features.base import VECTOR, FeatureFamily, within
+from bid_assets.features.one_bid import OneBid, Record, Vector
 from bid_assets.settings import Settings
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.windows import Cadence, TimeRange, microseconds_since_epoch
 from bid_assets_tests.features.tables import START, at, table_of
 
 WEEKS = 20
@@ -45,6 +45,10 @@ class Digests:
         some = [hashlib.sha256(text.encode()).digest()[:4] if text and text.strip() else None for text in texts.to_pylist()]
         return pa.array([None if digest is None else list(digest) for digest in some], pa.list_(pa.float32(), 4))
 
+    def vectors(self, texts: Sequence[str | None]) -> list[Vector | None]:
+        encoded = self.encode(pa.array(texts, pa.string())).to_pylist()
+        return [None if vector is None else np.array(vector, np.float32) for vector in encoded]
+
 
 def compute(family: FeatureFamily, tables: dict[str, pa.Table], span: TimeRange = EVERYTHING) -> pa.Table:
     return family.compute(tables, span, Digests() if family.needs_encoder else None)
@@ -64,6 +68,19 @@ def outcomes_of(bids: list[dict[str, Any]], chance: Random, since: int = 0) -> l
     ]
 
 
+SETTINGS = (
+    '{"budget": 3, "is_fixed_price": true}',
+    '{"budget": "2.5", "duration_weeks": 1e400, "is_fixed_price": "yes"}',
+    '{"budget": 0, "duration_weeks": -1}',
+    '{"budget": true, "duration_weeks": 1e-320}',
+    '{"budget": 1e-308}',
+    "[1]",
+    "rubbish",
+    None,
+)
+SKILLS = (["go", "a"], ["b", "go"], [" Go\u2003", "\u0130stanbul", "STRASSE", "go"], ["", "\u00a0", None], [], None)
+
+
 @st.composite
 def markets(draw: st.DrawFn) -> dict[str, pa.Table]:
     """Raw tables as the reader gives them: profiles and jobs once for each window whose bids name them."""
@@ -74,19 +91,35 @@ def markets(draw: st.DrawFn) -> dict[str, pa.Table]:
             "profile_id": chance.choice("pq"),
             "job_id": chance.choice("jk"),
             "submitted_at": at(hour),
-            "amount": chance.choice([None, 2.5]),
+            "amount": chance.choice([None, 0.0, 2.5, 1e308]),
             "generated_bid_text": chance.choice(["one", "two", " ", None]),
-            "bid_settings_snapshot": chance.choice(['{"budget": 3, "is_fixed_price": true}', "rubbish", None]),
+            "bid_settings_snapshot": chance.choice(SETTINGS),
         }
         for hour in draw(st.lists(hours, min_size=1, max_size=14))
     ]
     window = {bid["id"]: Cadence.WEEKLY.floor(bid["submitted_at"]) for bid in bids}
     profiles = [
-        {"id": name, "window": start, "skills": ["go", chance.choice("ab")], "updated_at": at(chance.randrange(2000))}
+        {
+            "id": name,
+            "window": start,
+            "profile_type": chance.choice(["agency", None]),
+            "skills": chance.choice(SKILLS),
+            "created_at": at(chance.randrange(2000)),
+            "updated_at": chance.choice([None, at(chance.randrange(2000))]),
+        }
         for name, start in sorted({(bid["profile_id"], window[bid["id"]]) for bid in bids})
     ]
+    clients = chance.choice([{"j": "c", "k": "c"}, {"j": "c", "k": "d"}, {"j": "c", "k": None}])
     jobs = [
-        {"id": name, "window": start, "title": name, "required_skills": ["go", "a"], "posted_at": at(chance.randrange(2000))}
+        {
+            "id": name,
+            "window": start,
+            "title": name,
+            "category": chance.choice(["data", None]),
+            "required_skills": chance.choice(SKILLS),
+            "posted_at": at(chance.randrange(2000)),
+            "client_id": clients[name],
+        }
         for name, start in sorted({(bid["job_id"], window[bid["id"]]) for bid in bids})
     ]
     return {
@@ -141,23 +174,70 @@ def test_the_order_of_rows_changes_nothing(tables: dict[str, pa.Table], seed: in
         assert compute(family, shuffled).equals(compute(family, tables)), family.name
 
 
+def micros(moment: datetime | None) -> int | None:
+    return None if moment is None else microseconds_since_epoch(moment)
+
+
+def record_of(bids: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> Record:
+    """Of these bids, whenever they and their outcomes were."""
+    place = {bid["id"]: number for number, bid in enumerate(bids)}
+    theirs = [outcome for outcome in outcomes if outcome["bid_id"] in place]
+    return Record(
+        submitted=[microseconds_since_epoch(bid["submitted_at"]) for bid in bids],
+        bids=[place[outcome["bid_id"]] for outcome in theirs],
+        outcomes=[outcome["id"] for outcome in theirs],
+        successes=[outcome["is_success"] for outcome in theirs],
+        known=[microseconds_since_epoch(outcome["outcome_timestamp"]) for outcome in theirs],
+    )
+
+
+def plain(tables: dict[str, pa.Table]) -> list[OneBid]:
+    """The bids of the tables, each with all that is known of it."""
+    bids, outcomes, profiles, jobs = (
+        tables[name].to_pylist() for name in ("raw_bids", "raw_bid_outcomes", "raw_profiles", "raw_jobs")
+    )
+
+    def named(rows: list[dict[str, Any]], name: str, moment: datetime) -> dict[str, Any]:
+        [row] = [row for row in rows if row["id"] == name and row["window"] == Cadence.WEEKLY.floor(moment)]
+        return {key: micros(value) if isinstance(value, datetime) else value for key, value in row.items()}
+
+    client = {job["id"]: job["client_id"] for job in jobs}
+    found = []
+    for bid in bids:
+        theirs = [other for other in bids if other["profile_id"] == bid["profile_id"]]
+        of_client = [other for other in bids if client[other["job_id"]] == client[bid["job_id"]]]
+        found.append(
+            OneBid(
+                at=microseconds_since_epoch(bid["submitted_at"]),
+                amount=bid["amount"],
+                text=bid["generated_bid_text"],
+                settings=bid["bid_settings_snapshot"],
+                profile=named(profiles, bid["profile_id"], bid["submitted_at"]),
+                job=named(jobs, bid["job_id"], bid["submitted_at"]),
+                profile_record=record_of(theirs, outcomes),
+                client_record=None if client[bid["job_id"]] is None else record_of(of_client, outcomes),
+            )
+        )
+    return found
+
+
 @given(markets(), st.lists(st.text(), min_size=14, max_size=14))
-def test_few_rows_which_are_looked_at_one_by_one_have_the_features_that_columns_of_them_have(
+def test_law_what_a_family_says_of_few_bids_as_plain_values_is_what_it_says_of_columns(
     tables: dict[str, pa.Table], texts: list[str]
 ) -> None:
     bids = tables["raw_bids"]
     place = bids.schema.get_field_index("generated_bid_text")
     tables["raw_bids"] = bids.set_column(place, bids.schema.field(place), pa.array(texts[: len(bids)], pa.string()))
     for family in FAMILIES:
-        few = compute(family, tables)
-        with pytest.MonkeyPatch.context() as patch:
-            for module in (base, profile, temporal):
-                patch.setattr(module, "FEW", -1)
-            patch.setattr(history, "FEW_ASKED", -1)
-            many = compute(family, tables)
-            patch.setattr(history, "FEW_ASKED", 1 << 20)
-            assert compute(family, tables).equals(many), family.name
-        assert few.equals(many), family.name
+        assert family.of_few is not None
+        columns = compute(family, tables)
+        expected = {(row.pop(family.key), row.pop(family.time_column)): row for row in columns.to_pylist()}
+        found = family.of_few(plain(tables), Digests() if family.needs_encoder else None)
+        said = pa.Table.from_pylist(list(found), schema=pa.schema(list(columns.schema)[2:])).to_pylist()
+        for bid, row in zip(bids.to_pylist(), said, strict=True):
+            window = Cadence.WEEKLY.floor(bid["submitted_at"])
+            key = (bid["id"], bid["submitted_at"]) if family.key == "bid_id" else (bid["job_id"], window)
+            assert row == expected[key], family.name
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

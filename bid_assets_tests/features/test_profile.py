@@ -1,28 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.app_db import contract
-from bid_assets.features import profile
 from bid_assets.features.profile import FAMILY, normal_skills
 from bid_assets.windows import TimeRange
 from bid_assets_tests.features.tables import START, at, table_of
-
-
-@pytest.fixture(autouse=True, scope="module", params=[profile.FEW, -1], ids=["few", "many"])
-def few(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Everything here holds however many rows there are: few are looked at one by one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profile, "FEW", request.param)
-        yield
-
 
 SPAN = TimeRange(START, START + timedelta(weeks=4))
 

@@ -11,15 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.serving.online import OnlineFeatures
+from bid_assets.serving.online import FEW, OnlineFeatures
 from bid_assets.serving.requests import BidToBe, JobText
 from bid_assets_tests.platforms import Platform
 from bid_assets_tests.serving.replays import all_rows, assert_same, replayed, stored_features
 
 
-@pytest.fixture(scope="module")
-def online(platform: Platform) -> Iterator[OnlineFeatures]:
-    made = OnlineFeatures(platform.settings)
+@pytest.fixture(scope="module", params=[FEW, 0], ids=["as plain values", "as columns"])
+def online(platform: Platform, request: pytest.FixtureRequest) -> Iterator[OnlineFeatures]:
+    """Everything here holds however many bids are asked about: few go to the families as plain values, many as columns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bid_assets.serving.online.FEW", request.param)
+        made = OnlineFeatures(platform.settings)
     yield made
     made.close()
 

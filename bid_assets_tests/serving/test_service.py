@@ -148,10 +148,21 @@ def test_malformed_input_is_refused_by_the_name_of_its_field(
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/features"])
-def test_a_body_that_is_no_json_is_refused(server: Server, path: str) -> None:
-    answer = server.http.post(path, content=b"{", headers={"Content-Type": "application/json"})
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b"[]"])
+def test_a_body_that_is_no_json_object_is_refused(server: Server, path: str, body: bytes) -> None:
+    answer = server.http.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
-    assert answer.json()["error"]["code"] == "invalid"
+    error = answer.json()["error"]
+    assert (error["code"], [each["field"] for each in error["fields"]]) == ("invalid", ["body"])
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_that_does_not_say_that_it_is_json_is_refused(server: Server, kind: str | None) -> None:
+    """A page of any site can make a browser send such a body to a service on the same machine."""
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = server.http.post("/predict", content=b'{"profile_id": "p"}', headers=headers)
+    assert answer.status_code == 422
+    assert "Content-Type must be application/json" in answer.json()["error"]["message"]
 
 
 def test_the_model_is_described_with_figures_and_lineage(server: Server, platform: Platform, scorer: Scorer) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
 
 from bid_assets.serving.online import OnlineBatch
@@ -28,7 +29,9 @@ class Told:
         self.go_on.wait(10)
         if any(bid.profile_id == "bad" for bid in bids):
             raise ValueError("a bad bid")
-        return [Answer(bid.profile_id, 0.5, True, 0.5, "active", "m", "d") for bid in bids], OnlineBatch({}, [], [], [])
+        return [Answer(bid.profile_id, 0.5, True, 0.5, "active", "m", "d") for bid in bids], OnlineBatch(
+            [], pa.schema([]), [], [], []
+        )
 
 
 def asked(

@@ -1,0 +1,45 @@
+"""What was not there when features were made, in words; and how fresh a profile's history was. Both beside every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from bid_assets.app_db.lookup import Found
+from bid_assets.serving.requests import BidToBe
+from bid_assets.windows import EPOCH
+
+
+def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, seen: Iterable[int | None]) -> list[list[str]]:
+    """Of each bid what was not there; `seen` is how many earlier bids of its profile count."""
+    told = []
+    for bid, moment, history in zip(bids, at, seen, strict=True):
+        words = []
+        profile = found.profiles.get(bid.profile_id)
+        if profile is None:
+            words.append("profile unknown")
+        elif profile["updated_at"] is not None and profile["updated_at"] >= moment:
+            words.append("profile changed since")
+        if bid.job is None and bid.job_id not in found.jobs:
+            words.append("no job" if bid.job_id is None else "job unknown")
+        if not history:
+            words.append("no history")
+        if not (bid.bid_text or "").strip():
+            words.append("no bid text")
+        if bid.amount is None:
+            words.append("no amount")
+        told.append(words)
+    return told
+
+
+def newest_outcomes(bids: Sequence[BidToBe], at: Sequence[int], found: Found) -> list[datetime | None]:
+    """The newest outcome of each bid's profile known before the bid."""
+    known: dict[str, list[int]] = {}
+    record = found.of_profiles
+    for bid, moment in zip(record.bids, record.known, strict=True):
+        known.setdefault(record.owners[bid], []).append(moment)
+    newest = [
+        max((moment for moment in known.get(bid.profile_id, ()) if moment < asked), default=None)
+        for bid, asked in zip(bids, at, strict=True)
+    ]
+    return [None if moment is None else EPOCH + timedelta(microseconds=moment) for moment in newest]
