@@ -110,6 +110,10 @@ class FeatureFamily:
         return table if (np.diff(order) > 0).all() else table.take(pa.array(order))
 
 
+WORDS = pa.large_list(pa.string())
+"""The declared type of the words of a document: a model weighs every one of them, while of a list of texts (skills) it learns
+the most frequent ones."""
+
 VECTOR = pa.list_(pa.float32())
 """The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""
 

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from bid_assets.features.base import FeatureFamily
 
-FAMILY_MODULES = ("profile", "temporal", "history", "client", "job_description", "bid_text")
+FAMILY_MODULES = ("profile", "temporal", "history", "client", "job_description", "bid_text", "words")
 
 
 @cache

@@ -43,6 +43,8 @@ class OneBid:
     text: str | None
     settings: str | None
     """JSON, or rubbish."""
+    signals: str | None
+    """The external signals as JSON, or rubbish."""
     profile: Row | None
     job: Row | None
     profile_record: Record

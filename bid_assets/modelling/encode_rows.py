@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Numbers, Vocabulary, WrongColumns, kind
+from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Numbers, Vocabulary, WordScore, WrongColumns, kind
 
 Row = Mapping[str, Any]
 
@@ -36,6 +36,11 @@ class RowEncoder:
             for encoding, start, end in placed
             if isinstance(encoding, Vocabulary)
         ]
+        self._scores = [
+            (encoding, start, {word: place for place, word in enumerate(encoding.words)})
+            for encoding, start, _ in placed
+            if isinstance(encoding, WordScore)
+        ]
         self._vectors = [(encoding, start, end) for encoding, start, end in placed if isinstance(encoding, Components)]
 
     def __call__(self, rows: Sequence[Row]) -> Matrix:
@@ -52,6 +57,10 @@ class RowEncoder:
                     for word in _words_of(words, value, one):
                         if (place := places.get(word)) is not None:
                             into[place] = 1.0
+            for score, start, places in self._scores:
+                if (value := row.get(score.column)) is not None:
+                    held = [places[word] for word in _words_of(score, value, one=False) if word in places]
+                    into[start] = score.of_known(np.zeros(len(held), np.int64), np.array(held, np.int64), 1)[0]
             for components, start, end in self._vectors:
                 if (value := row.get(components.column)) is not None:
                     _reduce(components, value, into[start:end])
@@ -85,7 +94,7 @@ def _number(encoding: Numbers, value: Any) -> float:
         raise _wrong(encoding, value, error) from None
 
 
-def _words_of(encoding: Vocabulary, value: Any, one: bool) -> Sequence[Any]:
+def _words_of(encoding: Vocabulary | WordScore, value: Any, one: bool) -> Sequence[Any]:
     if one != isinstance(value, str) or not isinstance(value, str | list | tuple):
         raise _wrong(encoding, value, "a text is wanted" if one else "a list of texts is wanted")
     words = [value] if one else value

@@ -123,7 +123,7 @@ def blended(trees: Vector, line: Vector, weight: float) -> Vector:
 def best_weight(trees: Vector, line: Vector, success: Labels, most: float) -> float:
     """The weight of `line`, at most `most`, with the least log loss; both parts are log-odds, shape (rows,)."""
     weights = np.linspace(0.0, most, WEIGHTS)
-    return float(weights[np.argmin([_log_loss(blended(trees, line, weight), success) for weight in weights])])
+    return float(weights[np.argmin([log_loss(blended(trees, line, weight), success) for weight in weights])])
 
 
 def probability(log_odds: Vector) -> Vector:
@@ -131,7 +131,7 @@ def probability(log_odds: Vector) -> Vector:
     return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
 
 
-def _log_loss(log_odds: Vector, success: Labels) -> float:
+def log_loss(log_odds: Vector, success: Labels) -> float:
     """Summed over the rows; exact for any log-odds, however far from 0."""
     return float(np.sum(np.logaddexp(0, log_odds) - success * log_odds))
 
@@ -147,7 +147,7 @@ def _logistic_regression(inputs: Vector, success: Labels) -> tuple[float, Vector
 
     def loss(tried: Vector) -> float:
         log_odds = np.einsum("rc,c->r", design, tried)
-        return _log_loss(log_odds, success) + 0.5 * float(np.sum(penalty * tried**2))
+        return log_loss(log_odds, success) + 0.5 * float(np.sum(penalty * tried**2))
 
     for _ in range(_MOST_STEPS):
         expected = probability(np.einsum("rc,c->r", design, weights))

@@ -1,7 +1,7 @@
 """A trained model: one object with all that it takes to score a table, and nothing that would have to be learnt again.
 
-It is the weighted average, in log-odds, of a booster that sees every feature and a linear part that sees the history; then
-calibrated.
+It is the weighted average, in log-odds, of a booster that sees every number and a linear part that sees the history; to which
+is added what the words of bid, job and signals say; then calibrated.
 XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
 """
 
@@ -39,6 +39,7 @@ class BidSuccessModel:
     """Scores bids: features in, probability of success out."""
 
     encodings: tuple[preprocess.Encoding, ...]
+    """Those of words come last."""
     trees: bytes
     """The booster in XGBoost's UBJSON."""
     linear: linear.HistoryLine | None
@@ -89,18 +90,19 @@ class BidSuccessModel:
     def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
+        numbers, words = np.split(matrix, [self._numbers], axis=1)
         if len(matrix) <= FEW:
-            log_odds = self._plain_trees.log_odds(matrix).astype(np.float64)
+            log_odds = self._plain_trees.log_odds(numbers).astype(np.float64)
         else:
-            log_odds = self._booster.inplace_predict(matrix, predict_type="margin", missing=np.nan).astype(np.float64)
+            log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
             log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
-        return np.asarray(log_odds, dtype=np.float64)
+        return np.asarray(log_odds + preprocess.added_by_words(words), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
         """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
 
-        The weighted sum of XGBoost's own values and of the terms of the linear part; a row adds up to the log-odds of the
+        The weighted sum of XGBoost's own values and of the terms of the linear part, and what the words add; a row adds up to the log-odds of the
         probability, or, where the calibration is isotonic and nothing adds up to it, to the log-odds before it.
         """
         import xgboost as xgb
@@ -109,11 +111,14 @@ class BidSuccessModel:
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
-        parts = self._booster.predict(xgb.DMatrix(matrix), pred_contribs=True).astype(np.float64)
+        numbers, words = np.split(matrix, [self._numbers], axis=1)
+        of_trees = self._booster.predict(xgb.DMatrix(numbers), pred_contribs=True).astype(np.float64)
+        parts = np.insert(of_trees, [self._numbers] * words.shape[1], 0.0, axis=1)
         if self.linear is not None:
             line = np.zeros_like(parts)
             line[:, self.linear.columns], line[:, -1] = self.linear.terms(matrix), self.linear.base
             parts = linear.blended(parts, line, self.linear_weight)
+        parts[:, self._numbers : -1] = np.nan_to_num(words)
         parts *= self.calibration.slope
         parts[:, -1] += self.calibration.intercept
         return names, parts.astype(np.float32)
@@ -153,6 +158,11 @@ class BidSuccessModel:
         }
 
     @cached_property
+    def _numbers(self) -> int:
+        """So many columns of the matrix the trees see; after them come what the words add."""
+        return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.WordScore))
+
+    @cached_property
     def _booster(self) -> xgb.Booster:
         import xgboost as xgb
 
@@ -172,5 +182,5 @@ class BidSuccessModel:
         return {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
 
 
-_MADE_WHEN_ASKED = ("_booster", "_row_encoder")
+_MADE_WHEN_ASKED = ("_booster", "_numbers", "_row_encoder")
 """What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""

@@ -19,6 +19,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "colsample_bytree": (0.01, 1),
     "l2": (0, 1e9),
     "max_linear_weight": (0, 1),
+    "max_words_weight": (0, 10),
     "embedding_components": (1, 100_000),
     "vocabulary_size": (0, 100_000),
     "validation_share": (0.01, 0.9),
@@ -52,6 +53,9 @@ class TrainingParameters:
     """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
     max_linear_weight: float = 0.7
     """Most that the linear part may have of the log-odds; the validation part decides how much it has. 0: the booster alone."""
+    max_words_weight: float = 2.0
+    """Most that is added of what the words of documents say (see `words`), times their log-odds; the validation part decides how
+    much. 0: no word counts."""
     embedding_components: int = 16
     """Principal components kept of each embedding."""
     vocabulary_size: int = 32

@@ -57,8 +57,8 @@ class Vocabulary:
     def encode(self, values: pa.Array) -> Matrix:
         """The column as a matrix of shape (rows, len(names))."""
         matrix = np.zeros((len(values), len(self.values)), dtype=np.float32)
-        rows, items = _items(values)
-        found = pc.fill_null(pc.index_in(items, value_set=pa.array(self.values, pa.string())), -1).to_numpy(False)
+        rows, texts = items(values)
+        found = pc.fill_null(pc.index_in(texts, value_set=pa.array(self.values, pa.string())), -1).to_numpy(False)
         matrix[rows[found >= 0], found[found >= 0]] = 1.0
         matrix[values.is_null().to_numpy(False)] = np.nan
         return matrix
@@ -98,7 +98,49 @@ class Components:
         return hashlib.sha256(shape.encode() + self.mean.tobytes() + self.axes.tobytes()).digest()
 
 
-Encoding = Numbers | Vocabulary | Components
+@dataclass(frozen=True, eq=False)
+class WordScore:
+    """The words of a document: what they add to the log-odds, as a number (see `words`); 0 is usual. Trees do not look at it.
+
+    A row that holds `known` words says the sum of their `weight`, divided by the root of the sum of their `square`, less `usual`.
+    """
+
+    column: str
+    type: pa.DataType
+    words: tuple[str, ...]
+    weight: npt.NDArray[np.float64]
+    square: npt.NDArray[np.float64]
+    usual: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers are called, one name per matrix column."""
+        return (self.column,)
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, 1)."""
+        said = self.of_known(*self.known(*items(values)), len(values))
+        said[values.is_null().to_numpy(False)] = np.nan
+        return said[:, None]
+
+    def known(self, rows: npt.NDArray[np.int64], words: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of all words and their rows those that training has kept: their rows, and their places in `words`."""
+        found = pc.fill_null(pc.index_in(words, value_set=pa.array(self.words, pa.string())), -1).to_numpy(False)
+        return rows[found >= 0], found[found >= 0]
+
+    def of_known(self, rows: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], count: int) -> Matrix:
+        """What `count` rows say that hold these words. Words are added in their order, so a row alone says the same."""
+        added = np.bincount(rows, self.weight[codes], count)
+        length = np.sqrt(np.bincount(rows, self.square[codes], count))
+        return np.asarray(added / np.where(length > 0, length, 1) - self.usual, dtype=np.float32)
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        words = "\0".join(("words", self.column, *self.words)).encode()
+        return hashlib.sha256(words + self.weight.tobytes() + self.square.tobytes() + str(self.usual).encode()).digest()
+
+
+Encoding = Numbers | Vocabulary | Components | WordScore
 
 
 class WrongColumns(ValueError):
@@ -113,12 +155,12 @@ def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedd
     """What is learnt of each of `columns` of the training rows. Raises `WrongColumns` for types no encoding is known for."""
     encodings: list[Encoding] = []
     for name in columns:
-        values = _array(table[name])
+        values = array_of(table[name])
         match kind(values.type):
             case "number":
                 encodings.append(Numbers(name, values.type))
             case "text" | "texts":
-                encodings.append(Vocabulary(name, values.type, _most_frequent(values, vocabulary_size)))
+                encodings.append(Vocabulary(name, values.type, most_frequent(values, vocabulary_size)[0]))
             case "vector":
                 encodings.append(_principal_components(name, values, embedding_components))
             case _:
@@ -143,13 +185,13 @@ def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:
     start = 0
     for encoding in encodings:
         width = len(encoding.names)
-        matrix[:, start : start + width] = encoding.encode(_array(table[encoding.column]))
+        matrix[:, start : start + width] = encoding.encode(array_of(table[encoding.column]))
         start += width
     return matrix
 
 
 def kind(type_: pa.DataType) -> str | None:
-    """`number`, `text`, `texts` or `vector`; None for a type that cannot be a feature."""
+    """`number`, `text`, `texts`, `words` or `vector`; None for a type that cannot be a feature."""
     types = pa.types
     if types.is_dictionary(type_):
         return kind(type_.value_type)
@@ -160,7 +202,7 @@ def kind(type_: pa.DataType) -> str | None:
     if types.is_fixed_size_list(type_) and types.is_floating(type_.value_type):
         return "vector"
     if (types.is_list(type_) or types.is_large_list(type_)) and kind(type_.value_type) == "text":
-        return "texts"
+        return "texts" if types.is_list(type_) else "words"
     return None
 
 
@@ -170,7 +212,8 @@ def _same_kind(given: pa.DataType, expected: pa.DataType) -> bool:
     return kind(given) != "vector" or given.list_size == expected.list_size
 
 
-def _array(column: pa.ChunkedArray) -> pa.Array:
+def array_of(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, its values as they are."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
@@ -186,18 +229,27 @@ def _floats(values: pa.Array) -> Matrix:
     return numbers
 
 
-def _items(values: pa.Array) -> tuple[np.ndarray, pa.Array]:
+def items(values: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """Every text of the column, and the row that it belongs to."""
     if kind(values.type) == "text":
         return np.arange(len(values)), values.cast(pa.string())
     return pc.list_parent_indices(values).to_numpy(zero_copy_only=False), pc.list_flatten(values).cast(pa.string())
 
 
-def _most_frequent(values: pa.Array, size: int) -> tuple[str, ...]:
-    """The `size` most frequent texts; of equally frequent ones, those first in the alphabet."""
-    counts = pa.Table.from_struct_array(pc.value_counts(_items(values)[1].drop_null()))
-    order = pc.sort_indices(counts, sort_keys=[("counts", "descending"), ("values", "ascending")])
-    return tuple(counts["values"].take(order[:size]).to_pylist())
+def most_frequent(values: pa.Array, size: int, *, fewest: int = 1) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The `size` most frequent texts of `fewest` rows or more, and of how many; of equally frequent ones, those first in the alphabet."""
+    counts = pa.Table.from_struct_array(pc.value_counts(items(values)[1].drop_null()))
+    counts = counts.filter(pc.greater_equal(counts["counts"], fewest))
+    order = pc.sort_indices(counts, sort_keys=[("counts", "descending"), ("values", "ascending")])[:size]
+    return tuple(counts["values"].take(order).to_pylist()), counts["counts"].take(order).to_numpy()
+
+
+def added_by_words(scores: Matrix) -> npt.NDArray[np.float64]:
+    """The sum of columns each of which a `WordScore` has made, shape (rows,); what is missing adds nothing."""
+    added = np.zeros(len(scores))
+    for column in scores.T:
+        added += np.nan_to_num(column)
+    return added
 
 
 def _vectors(values: pa.Array) -> tuple[np.ndarray, Matrix]:

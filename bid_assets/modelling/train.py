@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xgboost as xgb
 
-from bid_assets.modelling import calibration, linear, metrics, preprocess, thresholds
+from bid_assets.modelling import calibration, linear, metrics, preprocess, thresholds, words
 from bid_assets.modelling.dataset import feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
@@ -29,7 +29,7 @@ class NotTrainable(Exception):
 def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint: str | None = None) -> BidSuccessModel:
     """A model of the dataset's `train` rows; the same dataset and parameters give the same `content_hash`.
 
-    Number of trees, weight of the linear part and threshold are found on the newest part of these rows with parts that have
+    Number of trees, weights of the linear part and of the words, and threshold are found on the newest part of these rows with parts that have
     not seen it; the model's own are then fitted to all of them. The dataset's `calibration` rows calibrate it. Raises `NotTrainable` where there are too few outcomes, or
     only one kind of outcome.
     """
@@ -38,9 +38,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     columns = [name for name in feature_columns(rows) if name not in parameters.excluded]
     if not columns:
         raise NotTrainable("the dataset has no feature column")
-    encodings = preprocess.fit(
-        rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=parameters.embedding_components
-    )
+    encodings, documents = _fitted_encodings(rows, columns, parameters), words.documents(rows, columns)
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
     learner = _Learner(matrix, success, _column_weights(encodings), parameters)
     fitted, validation = time_ordered_parts(*_times(rows), success, parameters)
@@ -51,8 +49,13 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         line = linear.fit(matrix[fitted], success[fitted], history).log_odds(matrix[validation])
         weight = linear.best_weight(log_odds, line, success[validation], parameters.max_linear_weight)
         log_odds = linear.blended(log_odds, line, weight)
+    said = words.fit(rows.filter(pa.array(fitted)), documents, success[fitted])
+    added = words.added(rows.filter(pa.array(validation)), said)
+    words_weight = words.best_weight(log_odds, added, success[validation], parameters.max_words_weight)
+    log_odds = log_odds + words_weight * added
     booster, line_of_all = learner.fitted_to_all(rounds), linear.fit(matrix, success, history) if weight else None
-    uncalibrated = BidSuccessModel(encodings, booster, line_of_all, weight, 0.5, encoder_fingerprint, parameters)
+    scores = words.scaled(words.fit(rows, documents, success), words_weight) if words_weight else ()
+    uncalibrated = BidSuccessModel((*encodings, *scores), booster, line_of_all, weight, 0.5, encoder_fingerprint, parameters)
     calibrated, calibration_facts = _calibrated(uncalibrated, dataset)
     threshold = thresholds.choose(
         success[validation], calibrated.probability(log_odds), parameters, metrics.success_is_rarer(success)
@@ -64,6 +67,8 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         "validation_rows": int(validation.sum()),
         "validation_label_rate": float(success[validation].mean()),
         "rounds": rounds,
+        "words": sum(len(score.words) for score in scores),
+        "words_weight": words_weight,
         **calibration_facts,
     }
     model = replace(uncalibrated, calibration=calibrated, threshold=threshold, training=facts)
@@ -73,22 +78,21 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
 def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     """A twin of `model` that has learned from the holdout too, and from what became known while that was being filled.
 
-    Immature bids stay out: of them mostly the successes are known. Rounds, weight of the linear part, calibration and threshold are the judged model's, which it carries as `judged`. Rows that
+    Immature bids stay out: of them mostly the successes are known. Rounds, weights of linear part and words, calibration and threshold are the judged model's, which it carries as `judged`. Rows that
     calibrate still train nothing.
     """
     parameters = model.parameters
     learned = ["train", "embargo", "holdout"]
     rows = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(learned)))
-    columns = [encoding.column for encoding in model.encodings]
-    encodings = preprocess.fit(
-        rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=parameters.embedding_components
-    )
+    documents = [encoding.column for encoding in model.encodings if isinstance(encoding, preprocess.WordScore)]
+    encodings = _fitted_encodings(rows, [encoding.column for encoding in model.encodings], parameters)
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
     history = _matrix_columns(encodings, linear.history_columns(rows))
     booster = _Learner(matrix, success, _column_weights(encodings), parameters).fitted_to_all(model.training["rounds"])
     line = linear.fit(matrix, success, history) if model.linear is not None else None
+    scores = words.scaled(words.fit(rows, documents, success), model.training["words_weight"]) if documents else ()
     facts = {**model.training, "refitted_rows": len(success)}
-    return replace(model, encodings=encodings, trees=booster, linear=line, training=facts, judged=model)
+    return replace(model, encodings=(*encodings, *scores), trees=booster, linear=line, training=facts, judged=model)
 
 
 def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:
@@ -113,6 +117,19 @@ def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> Non
                 f"the {name} part has {successes} successes and {failures} failures; "
                 f"at least {parameters.min_per_class} of each are wanted (min_per_class){left_out}"
             )
+
+
+def _fitted_encodings(
+    rows: pa.Table, columns: Sequence[str], parameters: TrainingParameters
+) -> tuple[preprocess.Encoding, ...]:
+    """Of all columns but the documents."""
+    documents = words.documents(rows, columns)
+    return preprocess.fit(
+        rows,
+        [name for name in columns if name not in documents],
+        vocabulary_size=parameters.vocabulary_size,
+        embedding_components=parameters.embedding_components,
+    )
 
 
 def _calibrated(model: BidSuccessModel, dataset: pa.Table) -> tuple[calibration.Calibration, dict[str, Any]]:

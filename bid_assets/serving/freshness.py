@@ -28,6 +28,8 @@ def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, seen: Iter
             words.append("no bid text")
         if bid.amount is None:
             words.append("no amount")
+        if bid.external_signals is None:
+            words.append("no external signals")
         told.append(words)
     return told
 

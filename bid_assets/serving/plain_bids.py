@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bid_assets.app_db.lookup import Found, Records
 from bid_assets.features.one_bid import OneBid, Record
-from bid_assets.serving.requests import BidToBe
+from bid_assets.serving.requests import BidToBe, json_text
 
 _NOTHING = Record()
 
@@ -26,7 +26,8 @@ def plain_bids(bids: Sequence[BidToBe], at: Sequence[int], found: Found) -> list
                 at=moment,
                 amount=bid.amount,
                 text=bid.bid_text,
-                settings=bid.settings_text(),
+                settings=json_text(bid.settings),
+                signals=json_text(bid.external_signals),
                 profile=found.profiles.get(bid.profile_id),
                 job=job,
                 profile_record=of_profiles.get(bid.profile_id, _NOTHING),

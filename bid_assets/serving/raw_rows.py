@@ -18,7 +18,7 @@ from bid_assets.app_db.contract import RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, T
 from bid_assets.app_db.lookup import Found, Records
 from bid_assets.features.base import FeatureFamily
 from bid_assets.features.point_in_time import Integers
-from bid_assets.serving.requests import BidToBe
+from bid_assets.serving.requests import BidToBe, json_text
 from bid_assets.windows import Cadence, microseconds_since_epoch
 
 
@@ -63,7 +63,8 @@ class RawRows:
             job_id=self._keys["job"],
             amount=[bid.amount for bid in self._bids],
             generated_bid_text=[bid.bid_text for bid in self._bids],
-            bid_settings_snapshot=[bid.settings_text() for bid in self._bids],
+            bid_settings_snapshot=[json_text(bid.settings) for bid in self._bids],
+            external_signals_snapshot=[json_text(bid.external_signals) for bid in self._bids],
             submitted_at=self._at,
         )
 

@@ -42,19 +42,22 @@ class BidToBe:
     amount: float | None = None
     settings: Mapping[str, Any] | str | None = None
     """As the application stores them in `bid_settings_snapshot`: budget, duration_weeks, is_fixed_price; or that JSON text."""
+    external_signals: Mapping[str, Any] | str | None = None
+    """As the application stores them in `external_signals_snapshot`."""
     at: datetime | None = None
     """When it would be submitted, aware; None: now."""
     bid_id: str | None = None
     """The application's own id, kept in the log so that the outcome can be joined later."""
 
-    def settings_text(self) -> str | None:
-        """The settings as the application's database would have them."""
-        if self.settings is None or isinstance(self.settings, str):
-            return self.settings
-        try:
-            return orjson.dumps(self.settings).decode()
-        except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
-            return json.dumps(self.settings)
+
+def json_text(value: Mapping[str, Any] | str | None) -> str | None:
+    """A JSON column as the application's database would have it."""
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
+        return json.dumps(value)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ BID: JsonDict = {
     "bid_text": "I have built three such dashboards; here is how I would go about yours.",
     "amount": 450,
     "settings": {"budget": 600, "duration_weeks": 2, "is_fixed_price": True},
+    "external_signals": {"client_rating": 4.7},
 }
 
 
@@ -73,6 +74,7 @@ class BidIn(_In):
     settings: dict[str, Any] | Text | None = Field(
         None, description="As in `bid_settings_snapshot`: budget, duration_weeks, is_fixed_price."
     )
+    external_signals: dict[str, Any] | Text | None = Field(None, description="As in `external_signals_snapshot`.")
     at: Moment | None = Field(
         None, description="When it would be submitted; only what is known before then counts. Default: now."
     )

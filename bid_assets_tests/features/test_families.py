@@ -78,6 +78,7 @@ SETTINGS = (
     "rubbish",
     None,
 )
+SIGNALS = ('{"rating": 4.87, "tags": ["New client", {"a": true}], "n": 1e400}', "[[[[[1]]]]]", '"\u0130 word"', "rubbish", None)
 SKILLS = (["go", "a"], ["b", "go"], [" Go\u2003", "\u0130stanbul", "STRASSE", "go"], ["", "\u00a0", None], [], None)
 
 
@@ -94,6 +95,7 @@ def markets(draw: st.DrawFn) -> dict[str, pa.Table]:
             "amount": chance.choice([None, 0.0, 2.5, 1e308]),
             "generated_bid_text": chance.choice(["one", "two", " ", None]),
             "bid_settings_snapshot": chance.choice(SETTINGS),
+            "external_signals_snapshot": chance.choice(SIGNALS),
         }
         for hour in draw(st.lists(hours, min_size=1, max_size=14))
     ]
@@ -212,6 +214,7 @@ def plain(tables: dict[str, pa.Table]) -> list[OneBid]:
                 amount=bid["amount"],
                 text=bid["generated_bid_text"],
                 settings=bid["bid_settings_snapshot"],
+                signals=bid["external_signals_snapshot"],
                 profile=named(profiles, bid["profile_id"], bid["submitted_at"]),
                 job=named(jobs, bid["job_id"], bid["submitted_at"]),
                 profile_record=record_of(theirs, outcomes),

@@ -43,6 +43,7 @@ def replayed(bid: dict[str, Any]) -> BidToBe:
         bid_text=bid["generated_bid_text"],
         amount=bid["amount"],
         settings=bid["bid_settings_snapshot"],
+        external_signals=bid["external_signals_snapshot"],
         at=bid["submitted_at"],
         bid_id=bid["id"],
     )

@@ -1,0 +1,92 @@
+"""The model's third opinion: a logistic regression on every word of its documents, fitted by scikit-learn, scored by plain numpy.
+
+Each document (a column of words) is weighed by TF-IDF and brought to length 1; one regression with a penalty on the squares of
+its weights reads them all. What it says is *added* to the log-odds of the rest, times a weight that the validation rows choose,
+0 where it does not help. Figures are in docs/evaluation.md. Imports scikit-learn: import it only where a model is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from bid_assets.modelling.linear import Vector, log_loss
+from bid_assets.modelling.metrics import Labels
+from bid_assets.modelling.preprocess import WordScore, added_by_words, array_of, encode, items, kind, most_frequent
+
+MOST_WORDS = 10_000
+"""Of each document: the most frequent ones."""
+FEWEST_BIDS = 3
+"""A word of fewer bids is not learnt."""
+LOOSENESS = 3.0
+"""What scikit-learn calls C: the inverse of the penalty."""
+WEIGHTS = 41
+"""So many weights, evenly from 0 to the most that is allowed, are tried on the validation rows."""
+
+
+def documents(table: pa.Table, columns: Sequence[str]) -> list[str]:
+    """Those of the columns that hold words."""
+    return [name for name in columns if kind(table.schema.field(name).type) == "words"]
+
+
+def fit(table: pa.Table, columns: Sequence[str], success: Labels) -> tuple[WordScore, ...]:
+    """The regression of `success` on the words of `columns`, as one score for each of them; both kinds of outcome must occur.
+
+    One thread, so that the same rows give the same bits on any machine of a kind.
+    """
+    blank = [_unweighed(table, name) for name in columns]
+    learnt = [score for score in blank if score.words]
+    if not learnt:
+        return ()
+    inputs = sp.hstack([_inputs(array_of(table[score.column]), score) for score in learnt], format="csr")
+    with threadpool_limits(1):
+        regression = LogisticRegression(C=LOOSENESS, solver="liblinear", max_iter=300).fit(inputs, success)
+    weights = np.split(regression.coef_[0], np.cumsum([len(score.words) for score in learnt])[:-1])
+    return tuple(_weighed(table, score, weight) for score, weight in zip(learnt, weights, strict=True))
+
+
+def added(table: pa.Table, scores: Sequence[WordScore]) -> Vector:
+    """What the scores add to the log-odds of each row, shape (rows,)."""
+    return added_by_words(encode(table, scores))
+
+
+def best_weight(rest: Vector, added: Vector, success: Labels, most: float) -> float:
+    """The weight with which `added`, added to the log-odds `rest`, gives the least log loss; at most `most`."""
+    weights = np.linspace(0.0, most, WEIGHTS)
+    return float(weights[np.argmin([log_loss(rest + weight * added, success) for weight in weights])])
+
+
+def scaled(scores: Sequence[WordScore], weight: float) -> tuple[WordScore, ...]:
+    """The scores times a weight."""
+    return tuple(replace(each, weight=each.weight * weight, usual=each.usual * weight) for each in scores)
+
+
+def _unweighed(table: pa.Table, column: str) -> WordScore:
+    """The words to learn of a document and their inverse document frequencies, squared."""
+    values = array_of(table[column])
+    words, bids = most_frequent(values, MOST_WORDS, fewest=FEWEST_BIDS)
+    idf = np.log(len(values) / bids)
+    return WordScore(column, values.type, words, np.zeros(len(words)), idf**2, 0.0)
+
+
+def _inputs(values: pa.Array, score: WordScore) -> sp.csr_array:
+    """The documents as vectors of length 1, shape (rows, words)."""
+    rows, codes = score.known(*items(values))
+    lengths = np.sqrt(np.bincount(rows, score.square[codes], len(values)))
+    data = np.sqrt(score.square[codes]) / np.where(lengths > 0, lengths, 1)[rows]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(values)))])
+    places = (codes.astype(np.int32), starts.astype(np.int32))  # scikit-learn takes no others
+    return sp.csr_array((data, *places), shape=(len(values), len(score.words)))
+
+
+def _weighed(table: pa.Table, score: WordScore, weight: Vector) -> WordScore:
+    """With the regression's weights, and 0 on average."""
+    made = replace(score, weight=weight * np.sqrt(score.square))
+    said = made.encode(array_of(table[score.column]))
+    return replace(made, usual=float(said[~np.isnan(said)].mean(dtype=np.float64)))
