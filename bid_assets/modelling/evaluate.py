@@ -24,6 +24,7 @@ PRIOR_OUTCOMES = 5.0
 """A profile's own success rate counts as if it had so many more outcomes, at the base rate."""
 
 SHAP_FEATURES = 20
+SHOWN_WORDS = 12
 
 _SUCCESSES, _KNOWN = "successes_90d", "known_outcomes_90d"
 
@@ -71,6 +72,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
             "scores": metrics.score_histogram(success, probability),
         },
         "shap": shap_summary(model, holdout),
+        "words": word_summary(model),
         "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
         "slices": slices(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
         "refitted_rows": refitted_rows,
@@ -131,6 +133,23 @@ def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]
         for n in order
         if mean_abs[n] > 0
     ]
+
+
+def word_summary(model: BidSuccessModel) -> list[dict[str, Any]]:
+    """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest first."""
+    told = []
+    for score in model.encodings:
+        if isinstance(score, preprocess.WordScore):
+            order = np.argsort(-score.weight, kind="stable")
+            raising, lowering = order[:SHOWN_WORDS], order[::-1][:SHOWN_WORDS]
+            told.append(
+                {
+                    "document": score.column,
+                    "raising": [score.words[n] for n in raising if score.weight[n] > 0],
+                    "lowering": [score.words[n] for n in lowering if score.weight[n] < 0],
+                }
+            )
+    return told
 
 
 def _correlation(values: preprocess.Matrix, added: preprocess.Matrix) -> float | None:

@@ -128,6 +128,11 @@ class WordScore:
         found = pc.fill_null(pc.index_in(words, value_set=pa.array(self.words, pa.string())), -1).to_numpy(False)
         return rows[found >= 0], found[found >= 0]
 
+    def strongest(self, words: Sequence[str], most: int) -> list[str]:
+        """Those of the words that count most, either way."""
+        weights = dict(zip(self.words, np.abs(self.weight).tolist(), strict=True))
+        return sorted((word for word in words if weights.get(word)), key=lambda word: -weights[word])[:most]
+
     def of_known(self, rows: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], count: int) -> Matrix:
         """What `count` rows say that hold these words. Words are added in their order, so a row alone says the same."""
         added = np.bincount(rows, self.weight[codes], count)

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from bid_assets.features.families import families
-from bid_assets.modelling.preprocess import Components
+from bid_assets.modelling.preprocess import Components, WordScore
 from bid_assets.serving.scorer import Scorer
 
-_SHOWN_TEXT = 60
+_SHOWN_TEXT, _SHOWN_WORDS = 60, 5
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Contribution:
 
     feature: str
     value: Any
-    """As the family gives it; None: missing. An embedding is not repeated: it stands for the text."""
+    """As the family gives it; None: missing. Of words those that count most. An embedding is not repeated: it stands for the text."""
     log_odds: float
     words: str
 
@@ -45,6 +45,8 @@ def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
         width = len(encoding.names)
         added = float(parts[0, start : start + width].sum())
         value = None if isinstance(encoding, Components) else row[encoding.column]
+        if isinstance(encoding, WordScore) and value is not None:
+            value = encoding.strongest(value, _SHOWN_WORDS)
         missing = row[encoding.column] is None
         found.append(Contribution(encoding.column, value, added, _words(encoding.column, value, added, missing=missing)))
         start += width
@@ -61,7 +63,7 @@ def _words(column: str, value: Any, added: float, *, missing: bool) -> str:
     elif value is None:
         shown = ""
     else:
-        shown = f" is {_shown(value)}"
+        shown = f" {'has' if isinstance(value, list) else 'is'} {_shown(value)}"
     return f"{column}{shown} ({meaning}): {_effect(added)}"
 
 

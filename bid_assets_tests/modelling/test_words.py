@@ -1,0 +1,120 @@
+"""The words of documents as a model's third opinion."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bid_assets.features.base import WORDS
+from bid_assets.modelling import preprocess, words
+from bid_assets.modelling.evaluate import word_summary
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.train import train
+from bid_assets_tests.modelling.conftest import QUICK
+
+
+@pytest.fixture(scope="module")
+def documents(dataset: pa.Table) -> pa.Table:
+    """The dataset with a document of ten words out of two hundred, of which `good` and `bad` go with the outcome."""
+    rng = np.random.default_rng(5)
+    success = dataset["target_is_success"].to_numpy()
+    texts = []
+    for won in success:
+        held = {f"w{n}" for n in rng.integers(0, 200, 10)}
+        held |= {"good"} if rng.random() < (0.5 if won else 0.1) else set()
+        held |= {"bad"} if rng.random() < (0.1 if won else 0.5) else set()
+        texts.append(None if rng.random() < 0.1 else sorted(held))
+    return dataset.append_column("said", pa.array(texts, WORDS))
+
+
+@pytest.fixture(scope="module")
+def told(documents: pa.Table) -> BidSuccessModel:
+    return train(documents, QUICK, "an-encoder")
+
+
+def test_words_that_tell_make_a_better_model(told: BidSuccessModel, model: BidSuccessModel, documents: pa.Table) -> None:
+    holdout = documents.filter(pc.equal(documents["split"], "holdout"))
+    success = holdout["target_is_success"].to_numpy()
+    assert roc_auc_score(success, told.predict(holdout)) > roc_auc_score(success, model.predict(holdout)) + 0.02
+    assert told.training["words_weight"] > 0
+
+
+def test_the_words_that_tell_are_named(told: BidSuccessModel) -> None:
+    [summary] = word_summary(told)
+    assert (summary["document"], summary["raising"][0], summary["lowering"][0]) == ("said", "good", "bad")
+
+
+def test_words_that_tell_nothing_are_left_out(dataset: pa.Table, model: BidSuccessModel) -> None:
+    rng = np.random.default_rng(6)
+    texts = [[f"w{n}" for n in sorted(set(rng.integers(0, 50, 10).tolist()))] for _ in range(dataset.num_rows)]
+    found = train(dataset.append_column("said", pa.array(texts, WORDS)), QUICK, "an-encoder")
+    assert found.training["words_weight"] <= 0.1
+    if not found.training["words_weight"]:
+        assert found.feature_names == model.feature_names
+
+
+def test_the_trees_do_not_see_them(told: BidSuccessModel, model: BidSuccessModel) -> None:
+    assert told.trees == model.trees
+
+
+def test_none_is_allowed_and_none_counts(documents: pa.Table, model: BidSuccessModel) -> None:
+    assert train(documents, replace(QUICK, max_words_weight=0.0), "an-encoder").feature_names == model.feature_names
+
+
+def test_law_a_row_alone_is_scored_as_in_its_table(told: BidSuccessModel, documents: pa.Table) -> None:
+    rows = documents.select(told.feature_schema.names).slice(0, 300)
+    whole = preprocess.encode(rows, told.encodings)
+    alone = np.concatenate([told.matrix_of([row]) for row in rows.to_pylist()])
+    assert np.array_equal(whole, alone, equal_nan=True)
+    assert np.array_equal(told.probability_of(whole), np.concatenate([told.probability_of(row[None]) for row in alone]))
+
+
+def test_a_document_that_is_missing_adds_nothing(told: BidSuccessModel, documents: pa.Table) -> None:
+    rows = documents.filter(pc.is_null(documents["said"])).slice(0, 20)
+    names, parts = told.contributions(rows)
+    assert (parts[:, names.index("said")] == 0).all()
+
+
+def test_what_words_add_is_0_on_average(told: BidSuccessModel, documents: pa.Table) -> None:
+    train_rows = documents.filter(pc.equal(documents["split"], "train"))
+    said = preprocess.encode(train_rows, told.encodings)[:, -1]
+    assert np.nanmean(said) == pytest.approx(0, abs=1e-6)
+
+
+def test_contributions_add_up_with_words(told: BidSuccessModel, documents: pa.Table) -> None:
+    rows = documents.slice(0, 50)
+    _, parts = told.contributions(rows)
+    expected = told.calibration.slope * told.log_odds(rows) + told.calibration.intercept
+    assert parts.sum(axis=1) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_same_rows_give_the_same_words(told: BidSuccessModel, documents: pa.Table) -> None:
+    assert train(documents, QUICK, "an-encoder").content_hash() == told.content_hash()
+    assert pickle.loads(pickle.dumps(told)).content_hash() == told.content_hash()
+
+
+def test_other_words_make_another_model(told: BidSuccessModel) -> None:
+    score = told.encodings[-1]
+    assert isinstance(score, preprocess.WordScore)
+    other = replace(told, encodings=(*told.encodings[:-1], replace(score, words=("x", *score.words[1:]))))
+    assert other.content_hash() != told.content_hash()
+
+
+def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: pa.Table, told: BidSuccessModel) -> None:
+    twin = train(documents, replace(QUICK, refit_after_judging=True), "an-encoder")
+    assert twin.training["words_weight"] == told.training["words_weight"]
+    assert [score["raising"][0] for score in word_summary(twin)] == ["good"]
+
+
+def test_a_rare_word_is_not_learnt() -> None:
+    rare, common = ["rare", "often"], ["often"]
+    texts = pa.array([rare] * (words.FEWEST_BIDS - 1) + [common] * 20 + [[]] * 20, WORDS)
+    success = np.arange(len(texts)) % 2 == 0
+    [score] = words.fit(pa.table({"said": texts}), ["said"], success)
+    assert score.words == ("often",)
