@@ -30,7 +30,13 @@ from bid_assets_tests.conftest import administer, fresh_databases, settings_for
 WEEKS, LOOKBACK = 8, 6
 TEMPLATES = ("template_app", "template_dagster")
 FIRST_RUN = "first_run.json"
-FAMILIES = ("profile_features", "bid_temporal_features", "profile_historical_features", "client_historical_features")
+FAMILIES = (
+    "profile_features",
+    "bid_temporal_features",
+    "profile_historical_features",
+    "client_historical_features",
+    "word_features",
+)
 EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
 RAW = ("raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes", "rejected_rows")
 DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")

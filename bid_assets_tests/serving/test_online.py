@@ -64,7 +64,9 @@ def test_bids_asked_about_together_do_not_see_each_other(online: OnlineFeatures,
 
 def test_what_is_missing_is_named_and_null(online: OnlineFeatures) -> None:
     found = online.features([BidToBe("nobody", "nothing")])
-    assert found.missing == [["profile unknown", "job unknown", "no history", "no bid text", "no amount"]]
+    assert found.missing == [
+        ["profile unknown", "job unknown", "no history", "no bid text", "no amount", "no external signals"]
+    ]
     row = found.table.to_pylist()[0]
     assert row["profile_type"] is None
     assert row["bid_text_embedding"] is None
@@ -79,7 +81,7 @@ def test_a_job_that_is_only_text_counts_like_one_of_the_database(
     jobs = {job["id"]: job for job in all_rows(platform, "raw_jobs").to_pylist()}
     known = jobs[bid.job_id]
     text = JobText(**{name: known[name] for name in JobText.__dataclass_fields__})
-    by_text = BidToBe(bid.profile_id, None, text, bid.bid_text, bid.amount, bid.settings, bid.at)
+    by_text = BidToBe(bid.profile_id, None, text, bid.bid_text, bid.amount, bid.settings, bid.external_signals, bid.at)
     assert online.features([by_text]).table.equals(online.features([bid]).table)
 
 

@@ -110,7 +110,14 @@ def test_what_if_gives_the_expected_value_of_every_amount_at_every_moment(server
 
 def test_what_nobody_knows_is_named_and_predicted_without(server: Server) -> None:
     answer = server.post("/predict", {"profile_id": "nobody", "job_id": "nothing", "bid_text": " "})
-    assert answer["features"]["missing"] == ["profile unknown", "job unknown", "no history", "no bid text", "no amount"]
+    assert answer["features"]["missing"] == [
+        "profile unknown",
+        "job unknown",
+        "no history",
+        "no bid text",
+        "no amount",
+        "no external signals",
+    ]
     assert answer["features"]["newest_outcome"] is None
     assert 0 < answer["probability"] < 1
 
