@@ -90,7 +90,7 @@ class BidSuccessModel:
     def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
-        numbers, words = np.split(matrix, [self._numbers], axis=1)
+        numbers, words = np.split(matrix, [self.numbers], axis=1)
         if len(matrix) <= FEW:
             log_odds = self._plain_trees.log_odds(numbers).astype(np.float64)
         else:
@@ -111,14 +111,14 @@ class BidSuccessModel:
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
-        numbers, words = np.split(matrix, [self._numbers], axis=1)
+        numbers, words = np.split(matrix, [self.numbers], axis=1)
         of_trees = self._booster.predict(xgb.DMatrix(numbers), pred_contribs=True).astype(np.float64)
-        parts = np.insert(of_trees, [self._numbers] * words.shape[1], 0.0, axis=1)
+        parts = np.insert(of_trees, [self.numbers] * words.shape[1], 0.0, axis=1)
         if self.linear is not None:
             line = np.zeros_like(parts)
             line[:, self.linear.columns], line[:, -1] = self.linear.terms(matrix), self.linear.base
             parts = linear.blended(parts, line, self.linear_weight)
-        parts[:, self._numbers : -1] = np.nan_to_num(words)
+        parts[:, self.numbers : -1] = np.nan_to_num(words)
         parts *= self.calibration.slope
         parts[:, -1] += self.calibration.intercept
         return names, parts.astype(np.float32)
@@ -158,7 +158,7 @@ class BidSuccessModel:
         }
 
     @cached_property
-    def _numbers(self) -> int:
+    def numbers(self) -> int:
         """So many columns of the matrix the trees see; after them come what the words add."""
         return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.WordScore))
 
@@ -182,5 +182,5 @@ class BidSuccessModel:
         return {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
 
 
-_MADE_WHEN_ASKED = ("_booster", "_numbers", "_row_encoder")
+_MADE_WHEN_ASKED = ("_booster", "numbers", "_row_encoder")
 """What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""
