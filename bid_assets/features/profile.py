@@ -19,7 +19,6 @@ from bid_assets.app_db.contract import TEXT, TEXTS
 from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
 from bid_assets.features.one_bid import OneBid
 from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, NEVER, Integers, microseconds
-from bid_assets.features.sets import as_sets, pairs
 from bid_assets.windows import TimeRange
 
 FEATURES = (
@@ -43,7 +42,7 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
     profiles, jobs = tables["raw_profiles"].combine_chunks(), tables["raw_jobs"].combine_chunks()
     profile, job = row_of(profiles, bids["profile_id"], bids), row_of(jobs, bids["job_id"], bids)
     state = np.where(_changed_since(profiles, profile, bids), -1, profile)
-    has, requires = (as_sets(column.combine_chunks()) for column in (profiles["skills"], jobs["required_skills"]))
+    has, requires = normal_skills(profiles["skills"]), normal_skills(jobs["required_skills"])
     skills, wanted = taken(has, state), taken(requires, job)
     required, overlap = pc.list_value_length(wanted), _overlap(has, state, skills, wanted)
     columns = {
@@ -67,6 +66,20 @@ def remarks(tables: RawTables, span: TimeRange) -> dict[str, int]:
     bids, profiles = _bids(tables, span), tables["raw_profiles"]
     changed = _changed_since(profiles, row_of(profiles, bids["profile_id"], bids), bids)
     return {"bids_with_a_profile_changed_since": int(changed.sum())}
+
+
+def normal_skills(skills: pa.ChunkedArray) -> pa.ListArray:
+    """Skills as sets: trimmed, lower case, each once, in order. Missing lists stay missing, empty names go."""
+    lists = skills.combine_chunks()
+    given = lists.flatten().dictionary_encode()  # few skills, many lists: a name is cleaned once
+    clean = pc.utf8_lower(pc.utf8_trim_whitespace(given.dictionary))
+    names = pc.unique(clean.filter(pc.greater(pc.utf8_length(clean), 0)))
+    names = names.take(pc.sort_indices(names))
+    item = _pairs(pc.list_parent_indices(lists), pc.index_in(clean, value_set=names).take(given.indices), len(names))
+    item = np.sort(item.drop_null().to_numpy())
+    row, name = np.divmod(item[np.diff(item, prepend=-1) != 0], max(len(names), 1))
+    offsets = np.searchsorted(row, np.arange(len(lists) + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), names.take(pa.array(name)), mask=pc.is_null(lists))
 
 
 def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, Any]]:
@@ -107,7 +120,7 @@ def _units_since(since: int | None, at: int, unit: int) -> float | None:
 
 @lru_cache(maxsize=4096)
 def _clean(name: str) -> str:
-    """By Arrow, as `as_sets`: Python's own notions of white space and lower case are not quite the same."""
+    """By Arrow, as `normal_skills`: Python's own notions of white space and lower case are not quite the same."""
     return str(pc.utf8_lower(pc.utf8_trim_whitespace(pa.scalar(name, TEXT))).as_py())
 
 
@@ -129,11 +142,11 @@ def _overlap(has: pa.ListArray, profile: Integers, skills: pa.ListArray, wanted:
     """How many of the skills `wanted` for each bid its `profile` (rows of `has`: `skills`) has; null if not known."""
     owner, owned = pc.list_parent_indices(has), has.flatten()
     names = pc.unique(owned)
-    has_them = np.sort(pairs(owner, pc.index_in(owned, value_set=names), len(names)).to_numpy())
+    pairs = np.sort(_pairs(owner, pc.index_in(owned, value_set=names), len(names)).to_numpy())
     bid, name = pc.list_parent_indices(wanted), pc.index_in(wanted.flatten(), value_set=names)
     owner_of_bid = pa.array(profile, mask=profile < 0)
-    pair = pc.fill_null(pairs(owner_of_bid.take(bid), name, len(names)), -1).to_numpy()
-    met = np.append(has_them, -2)[np.searchsorted(has_them, pair)] == pair
+    pair = pc.fill_null(_pairs(owner_of_bid.take(bid), name, len(names)), -1).to_numpy()
+    met = np.append(pairs, -2)[np.searchsorted(pairs, pair)] == pair
     counts = np.bincount(bid.to_numpy()[met], minlength=len(wanted))
     known = pc.and_(pc.is_valid(skills), pc.is_valid(wanted))
     return pa.array(counts, pa.int32(), mask=pc.invert(known).to_numpy(zero_copy_only=False))
@@ -144,6 +157,11 @@ def _share(overlap: pa.Array, required: pa.Array) -> pa.Array:
     part, whole = (each.to_numpy(zero_copy_only=False).astype(np.float64) for each in (overlap, required))
     known = (whole > 0) & ~np.isnan(part)
     return pa.array(np.divide(part, whole, out=np.zeros_like(part), where=known), mask=~known)
+
+
+def _pairs(row: pa.Array, code: pa.Array, codes: int) -> pa.Array:
+    """(row, code below `codes`) as one number, in the order of both; null where either is."""
+    return pc.add(pc.multiply(row.cast(pa.int64()), codes), code.cast(pa.int64()))
 
 
 def _hours_since(times: pa.ChunkedArray, row: Integers, bids: pa.Table, per_unit: int = 1) -> pa.Array:

@@ -7,7 +7,7 @@ External signals become words of their own: `{"rating": 4.87, "tags": ["new clie
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from bid_assets.features.base import WORDS, Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
 from bid_assets.features.one_bid import OneBid
-from bid_assets.features.sets import words
 from bid_assets.windows import TimeRange
 
 FEATURES = (
@@ -26,6 +25,8 @@ FEATURES = (
     Feature("external_signals", WORDS, "the external signals as `name=word`, numbers to two digits"),
 )
 
+LONGEST = 5_000
+"""Characters of a text that are looked at."""
 _DEEPEST = 4
 """Levels of lists and objects in the external signals that are looked at."""
 _WORD = re.compile(r"\w\w+")
@@ -35,37 +36,45 @@ _REMEMBERED = 4096
 def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`."""
     asked = ["id", "job_id", "submitted_at", "generated_bid_text", "external_signals_snapshot"]
-    bids, jobs = bids_of(tables["raw_bids"].select(asked), span).combine_chunks(), tables["raw_jobs"].combine_chunks()
+    bids, jobs = bids_of(tables["raw_bids"].select(asked), span), tables["raw_jobs"].combine_chunks()
     text = pc.binary_join_element_wise(jobs["title"], jobs["description"], " ", null_handling="replace", null_replacement="")
-    signals = bids["external_signals_snapshot"].combine_chunks().dictionary_encode()
     columns = {
-        "bid_words": words(_whole(bids["generated_bid_text"])),
-        "job_words": taken(words(_whole(text)), row_of(jobs, bids["job_id"], bids)),
-        "external_signals": pa.array(map(_signals, signals.dictionary.to_pylist()), WORDS).take(signals.indices),
+        "bid_words": _of_each(bids["generated_bid_text"], words),
+        "job_words": taken(_of_each(text, words), row_of(jobs, bids["job_id"], bids)),
+        "external_signals": _of_each(bids["external_signals_snapshot"], signals),
     }
     return FAMILY.table(bids["id"], bids["submitted_at"], columns)
+
+
+def _of_each(texts: pa.ChunkedArray, said: Callable[[str], list[str]]) -> pa.Array:
+    """What is `said` of each text, every distinct one looked at once; missing where it is."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    return pa.array(map(said, encoded.dictionary.to_pylist()), WORDS).take(encoded.indices)
 
 
 def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, list[str] | None]]:
     """The same of a few bids."""
     return [
         {
-            "bid_words": None if bid.text is None else _words(bid.text),
-            "job_words": None if bid.job is None else _words(f"{bid.job['title'] or ''} {bid.job['description'] or ''}"),
-            "external_signals": None if bid.signals is None else _signals(bid.signals),
+            "bid_words": None if bid.text is None else _words_of_late(bid.text),
+            "job_words": None
+            if bid.job is None
+            else _words_of_late(f"{bid.job['title'] or ''} {bid.job['description'] or ''}"),
+            "external_signals": None if bid.signals is None else signals(bid.signals),
         }
         for bid in bids
     ]
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _words(text: str) -> list[str]:
-    found: list[str] = words(pa.array([text], pa.string()))[0].as_py()
-    return found
+def words(text: str) -> list[str]:
+    """The words of a text: two letters, digits or underscores and more, in lower case, each once, in order."""
+    return sorted(set(_WORD.findall(text[:LONGEST].lower())))
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _signals(text: str) -> list[str]:
+_words_of_late = lru_cache(maxsize=_REMEMBERED)(words)
+
+
+def signals(text: str) -> list[str]:
     """The signals of a JSON text; none in rubbish."""
     try:
         value = orjson.loads(text)
@@ -88,10 +97,6 @@ def _said(name: str, value: Any, deepest: int) -> Iterator[str]:
         case dict() if deepest:
             for key, each in value.items():
                 yield from _said(f"{name}.{key}" if name else key, each, deepest - 1)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks()
 
 
 FAMILY = FeatureFamily(

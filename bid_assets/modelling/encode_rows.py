@@ -37,7 +37,11 @@ class RowEncoder:
             if isinstance(encoding, Vocabulary)
         ]
         self._scores = [
-            (encoding, start, {word: place for place, word in enumerate(encoding.words)})
+            (
+                encoding,
+                start,
+                dict(zip(encoding.words, zip(encoding.weight.tolist(), encoding.square.tolist(), strict=True), strict=True)),
+            )
             for encoding, start, _ in placed
             if isinstance(encoding, WordScore)
         ]
@@ -57,10 +61,9 @@ class RowEncoder:
                     for word in _words_of(words, value, one):
                         if (place := places.get(word)) is not None:
                             into[place] = 1.0
-            for score, start, places in self._scores:
+            for score, start, known in self._scores:
                 if (value := row.get(score.column)) is not None:
-                    held = [places[word] for word in _words_of(score, value, one=False) if word in places]
-                    into[start] = score.of_known(np.zeros(len(held), np.int64), np.array(held, np.int64), 1)[0]
+                    into[start] = _said(known, _words_of(score, value, one=False)) - score.usual
             for components, start, end in self._vectors:
                 if (value := row.get(components.column)) is not None:
                     _reduce(components, value, into[start:end])
@@ -101,6 +104,16 @@ def _words_of(encoding: Vocabulary | WordScore, value: Any, one: bool) -> Sequen
     if not _WORDS.issuperset(map(type, words)) and not all(word is None or isinstance(word, str) for word in words):
         raise _wrong(encoding, value, "a list of texts is wanted")
     return words
+
+
+def _said(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> float:
+    """As `WordScore.of_known`, which adds in the same order; `known` has the weight and the square of each word."""
+    added = length = 0.0
+    for word in words:
+        if (each := known.get(word)) is not None:
+            added += each[0]
+            length += each[1]
+    return added / (math.sqrt(length) or 1.0)
 
 
 def _reduce(encoding: Components, value: Any, into: Matrix) -> None:

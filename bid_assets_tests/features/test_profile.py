@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.app_db import contract
-from bid_assets.features.profile import FAMILY
-from bid_assets.features.sets import as_sets
+from bid_assets.features.profile import FAMILY, normal_skills
 from bid_assets.windows import TimeRange
 from bid_assets_tests.features.tables import START, at, table_of
 
@@ -139,5 +138,5 @@ def test_overlap_is_that_of_the_sets_in_the_bids_own_window(market: tuple[list[R
 
 def test_chunked_and_sliced_lists_are_read_where_they_are() -> None:
     lists = pa.array([["x"], ["Go", "SQL"], None, [], ["go "]])
-    assert as_sets(pa.concat_arrays([lists.slice(1, 2), lists.slice(3)])).to_pylist() == [["go", "sql"], None, [], ["go"]]
-    assert as_sets(lists.slice(2)).to_pylist() == [None, [], ["go"]]
+    assert normal_skills(pa.chunked_array([lists.slice(1, 2), lists.slice(3)])).to_pylist() == [["go", "sql"], None, [], ["go"]]
+    assert normal_skills(pa.chunked_array([lists.slice(2)])).to_pylist() == [None, [], ["go"]]
