@@ -113,6 +113,7 @@ def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel)
         bid_text=asked["generated_bid_text"],
         amount=asked["amount"],
         settings=asked["bid_settings_snapshot"],
+        external_signals=asked["external_signals_snapshot"],
         at=asked["submitted_at"],
     )
     features = online.features([bid]).table

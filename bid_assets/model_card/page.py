@@ -238,6 +238,8 @@ def limits(facts: Facts) -> list[str]:
         "A probability is about bids like those of the look-back; after a change of the market it needs retraining to be right.",
         "It says what goes together with success, not what causes it: raising an amount because of it is an experiment.",
     ]
+    if facts.report.get("words"):
+        told.append("Any word of the texts may count, names too; the table of words shows those that count most.")
     if small:
         told.append(f"Too few bids to say how good it is for: {', '.join(small)}.")
     return told

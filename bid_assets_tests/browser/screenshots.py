@@ -57,7 +57,7 @@ def ticks(site: Site, browser: Browser) -> None:
 
 def graph(site: Site, browser: Browser) -> None:
     """The whole asset graph, without what stands beside it."""
-    with new_page(browser, site.url, 2400, 2450) as page:
+    with new_page(browser, site.url, 2400, 2700) as page:
         page.goto("/asset-groups")
         page.get_by_text("Hide navigation").click()
         open_graph(page)
