@@ -36,9 +36,9 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     refuse_untrainable(dataset, parameters)
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
     columns = [name for name in feature_columns(rows) if name not in parameters.excluded]
-    if not columns:
-        raise NotTrainable("the dataset has no feature column")
     encodings, documents = _fitted_encodings(rows, columns, parameters), words.documents(rows, columns)
+    if not encodings:
+        raise NotTrainable("the dataset has no feature column" + (" but words" if documents else ""))
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
     learner = _Learner(matrix, success, _column_weights(encodings), parameters)
     fitted, validation = time_ordered_parts(*_times(rows), success, parameters)

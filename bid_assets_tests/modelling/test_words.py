@@ -13,9 +13,10 @@ from sklearn.metrics import roc_auc_score
 
 from bid_assets.features.base import WORDS
 from bid_assets.modelling import preprocess, words
+from bid_assets.modelling.dataset import KEY_COLUMNS
 from bid_assets.modelling.evaluate import word_summary
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.train import train
+from bid_assets.modelling.train import NotTrainable, train
 from bid_assets_tests.modelling.conftest import QUICK
 
 
@@ -110,6 +111,12 @@ def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: 
     twin = train(documents, replace(QUICK, refit_after_judging=True), "an-encoder")
     assert twin.training["words_weight"] == told.training["words_weight"]
     assert [score["raising"][0] for score in word_summary(twin)] == ["good"]
+
+
+def test_words_alone_make_no_model(documents: pa.Table) -> None:
+    alone = documents.select([*(name for name in KEY_COLUMNS if name in documents.column_names), "said"])
+    with pytest.raises(NotTrainable, match="no feature column but words"):
+        train(alone, QUICK)
 
 
 def test_a_rare_word_is_not_learnt() -> None:
