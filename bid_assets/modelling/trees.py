@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FEW = 16
 """Up to so many rows are scored here."""
+_TRIED = 64
+"""Rows that must be scored as by XGBoost before anybody else's are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +77,22 @@ class PlainTrees:
         return np.where(self.missing_left, self.feature, self.feature + self.features)
 
     def _rounded_as(self, booster: xgb.Booster) -> PlainTrees:
-        """The same trees with the base that gives XGBoost's very number: its logarithm is that of the C library it was built with."""
-        row = np.full((1, booster.num_features()), np.nan, dtype=np.float32)
-        wanted = booster.inplace_predict(row, predict_type="margin", missing=np.nan)
+        """The same trees with the base that gives XGBoost's very numbers: its logarithm is that of the C library it was built with."""
+        rows = self._tried_rows()
+        wanted = booster.inplace_predict(rows, predict_type="margin", missing=np.nan)
         for base in (self.base, *(np.nextafter(self.base, np.float32(way)) for way in (-np.inf, np.inf))):
             tried = replace(self, base=base)
-            if np.array_equal(tried.log_odds(row), wanted):
+            if np.array_equal(tried.log_odds(rows), wanted):
                 return tried
-        raise ValueError(f"XGBoost says {wanted[0]} of a row without values, and its plain trees say {self.log_odds(row)[0]}")
+        raise ValueError(f"XGBoost says {wanted[0]} of a row without values, and its plain trees say {self.log_odds(rows)[0]}")
+
+    def _tried_rows(self) -> npt.NDArray[np.float32]:
+        """A row without values, and rows of values at which trees split: one row's sum may be the same with two bases."""
+        chance, rows = np.random.default_rng(0), np.full((_TRIED, self.features), np.nan, dtype=np.float32)
+        inner = self.left != np.arange(len(self.left))
+        for feature in np.unique(self.feature[inner]):
+            rows[1:, feature] = chance.choice(self.condition[inner & (self.feature == feature)], _TRIED - 1)
+        return rows
 
     def _of_row(self, row: npt.NDArray[np.float32]) -> np.float32:
         node = self.roots
