@@ -49,28 +49,8 @@ class Walk:
     folder: Path
 
 
+@progress_bars()
 def walk_forward(
-    first: datetime | None,
-    last: datetime | None,
-    every: int,
-    ahead: int,
-    policies: Sequence[str],
-    workers: int,
-    *,
-    as_json: bool,
-) -> None:
-    """Walk, compare the policies, print, and write the picture."""
-    settings = get_settings()
-    with progress_bars():
-        result = run_walk(settings, first, last, every, ahead, policies, workers)
-    if as_json:
-        print_json(result)
-    else:
-        _say(result)
-
-
-def run_walk(
-    settings: Settings,
     first: datetime | None,
     last: datetime | None,
     every: int,
@@ -83,6 +63,7 @@ def run_walk(
     from bid_assets.modelling.policies import cost, cutoffs_of
     from bid_assets.modelling.walk_forward import coverage, microseconds
 
+    settings = get_settings()
     tables, key, fingerprint = read_history(settings)
     folder = settings.home / "backtests" / json_hash([key, _determining(settings), _source()])[:16]
     judged = _prepared(settings, tables, folder)
@@ -235,7 +216,11 @@ def _finished(folder: Path, until: Mapping[datetime, datetime]) -> tuple[dict[da
     return facts, probabilities
 
 
-def _say(result: Mapping[str, Any]) -> None:
+def say(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """What `walk_forward` has found, as tables or as JSON."""
+    if as_json:
+        print_json(result)
+        return
     table = Table(
         "cutoff", "bids", *(f"{name}: estimate" for name in ("ROC AUC", "log loss")), "ROC AUC: later", "log loss: later"
     )
