@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -24,10 +25,10 @@ def _text(value: Any) -> Any:
 
 
 def _usable(moment: datetime) -> datetime:
-    moment = as_utc(moment)
-    if not _FIRST <= moment < _LAST:
-        raise ValueError(f"must lie between {_FIRST:%Y} and {_LAST:%Y}")
-    return moment
+    with suppress(OverflowError):  # the first or the last day there is, in a zone from which UTC lies beyond it
+        if _FIRST <= (moment := as_utc(moment)) < _LAST:
+            return moment
+    raise ValueError(f"must lie between {_FIRST:%Y} and {_LAST:%Y}")
 
 
 Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]

@@ -134,6 +134,8 @@ def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> N
         ("/predict", {"profile_id": "p", "amount": -1}, "amount"),
         ("/predict", {"profile_id": "p", "amount": "much"}, "amount"),
         ("/predict", {"profile_id": "p", "at": "yesterday"}, "at"),
+        ("/predict", {"profile_id": "p", "at": "0001-01-01T00:00:00+05:00"}, "at"),
+        ("/predict", {"profile_id": "p", "at": "9999-12-31T23:59:59-05:00"}, "at"),
         ("/predict", {"profile_id": "p", "ammount": 3}, "ammount"),
         ("/predict", {"profile_id": "p", "job": {"required_skills": [1]}}, "job.required_skills.0"),
         ("/predict/batch", {"bids": []}, "bids"),
