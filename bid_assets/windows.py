@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
@@ -68,7 +68,12 @@ class TimeRange:
 
 def microseconds_since_epoch(moment: datetime) -> int:
     """An aware time as Arrow has it."""
-    return (moment - EPOCH) // _MICROSECOND
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The time that `microseconds_since_epoch` gives so many of."""
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 def as_utc(moment: datetime) -> datetime:

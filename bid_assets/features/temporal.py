@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
 from bid_assets.features.one_bid import OneBid
 from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, microseconds
-from bid_assets.windows import EPOCH, TimeRange
+from bid_assets.windows import TimeRange, moment_of
 
 THURSDAY = 3
 """The weekday of 1970-01-01."""
@@ -69,7 +68,7 @@ def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, in
 
 
 def _of_one(bid: OneBid) -> dict[str, int | float | None]:
-    terms, moment = _parse(bid.settings), EPOCH + timedelta(microseconds=bid.at)
+    terms, moment = _parse(bid.settings), moment_of(bid.at)
     budget = _number(terms.get("budget"))
     ratio = bid.amount / budget if bid.amount is not None and budget else math.nan
     return {

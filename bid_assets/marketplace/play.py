@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from bid_assets.marketplace.timeline import MOMENT, TABLES, Timeline
 from bid_assets.marketplace.truth import options_of, read_truth, replace_truth
 from bid_assets.marketplace.write import hold_market
 from bid_assets.progress import Listener, report
-from bid_assets.windows import utc_now
+from bid_assets.windows import microseconds_since_epoch, moment_of, utc_now
 
 STEP_SECONDS = 1.0
 """Real time between two steps."""
@@ -34,8 +34,6 @@ _MINUTES_A_DAY = 1440
 _BIDS_LOOKED_AT = 1000
 _ROWS_AT_A_TIME = 1000
 _CREATE = "make a market with `bid-assets marketplace create`"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _CONFLICT = dict.fromkeys(TABLES, "DO NOTHING") | {
     "profiles": """DO UPDATE SET skills = excluded.skills, updated_at = excluded.updated_at
@@ -78,11 +76,11 @@ class LivingMarket:
     @property
     def at(self) -> datetime:
         """The market's own time: all that happens before it is in the database."""
-        return _EPOCH + self._at * _MICROSECOND
+        return moment_of(self._at)
 
     def advance(self, to: datetime) -> None:
         """Write all that happens before `to`, in one transaction. If that fails nothing of it is there, and it may be tried again."""
-        until = max(self._at, (to - _EPOCH) // _MICROSECOND)
+        until = max(self._at, microseconds_since_epoch(to))
         rows = self._timeline.before(until)
         self._extend_truth(until)
         if any(len(table) for table in rows.values()):

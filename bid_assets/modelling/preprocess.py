@@ -57,9 +57,7 @@ class Vocabulary:
     def encode(self, values: pa.Array) -> Matrix:
         """The column as a matrix of shape (rows, len(names))."""
         matrix = np.zeros((len(values), len(self.values)), dtype=np.float32)
-        rows, texts = items(values)
-        found = pc.fill_null(pc.index_in(texts, value_set=pa.array(self.values, pa.string())), -1).to_numpy(False)
-        matrix[rows[found >= 0], found[found >= 0]] = 1.0
+        matrix[_kept(values, self.values)] = 1.0
         matrix[values.is_null().to_numpy(False)] = np.nan
         return matrix
 
@@ -119,14 +117,13 @@ class WordScore:
 
     def encode(self, values: pa.Array) -> Matrix:
         """The column as a matrix of shape (rows, 1)."""
-        said = self.of_known(*self.known(*items(values)), len(values))
+        said = self.of_known(*self.known(values), len(values))
         said[values.is_null().to_numpy(False)] = np.nan
         return said[:, None]
 
-    def known(self, rows: npt.NDArray[np.int64], words: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Of all words and their rows those that training has kept: their rows, and their places in `words`."""
-        found = pc.fill_null(pc.index_in(words, value_set=pa.array(self.words, pa.string())), -1).to_numpy(False)
-        return rows[found >= 0], found[found >= 0]
+    def known(self, values: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of the words of all rows those that training has kept: their rows, and their places in `words`."""
+        return _kept(values, self.words)
 
     def strongest(self, words: Sequence[str], most: int) -> list[str]:
         """Those of the words that count most, either way."""
@@ -234,16 +231,23 @@ def _floats(values: pa.Array) -> Matrix:
     return numbers
 
 
-def items(values: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def _items(values: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """Every text of the column, and the row that it belongs to."""
     if kind(values.type) == "text":
         return np.arange(len(values)), values.cast(pa.string())
     return pc.list_parent_indices(values).to_numpy(zero_copy_only=False), pc.list_flatten(values).cast(pa.string())
 
 
+def _kept(values: pa.Array, kept: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Of the texts of all rows those that are `kept`: their rows, and their places in it."""
+    rows, texts = _items(values)
+    found = pc.fill_null(pc.index_in(texts, value_set=pa.array(kept, pa.string())), -1).to_numpy(False)
+    return rows[found >= 0], found[found >= 0]
+
+
 def most_frequent(values: pa.Array, size: int, *, fewest: int = 1) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """The `size` most frequent texts of `fewest` rows or more, and of how many; of equally frequent ones, those first in the alphabet."""
-    counts = pa.Table.from_struct_array(pc.value_counts(items(values)[1].drop_null()))
+    counts = pa.Table.from_struct_array(pc.value_counts(_items(values)[1].drop_null()))
     counts = counts.filter(pc.greater_equal(counts["counts"], fewest))
     order = pc.sort_indices(counts, sort_keys=[("counts", "descending"), ("values", "ascending")])[:size]
     return tuple(counts["values"].take(order).to_pylist()), counts["counts"].take(order).to_numpy()

@@ -36,7 +36,8 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     refuse_untrainable(dataset, parameters)
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
     columns = [name for name in feature_columns(rows) if name not in parameters.excluded]
-    encodings, documents = _fitted_encodings(rows, columns, parameters), words.documents(rows, columns)
+    documents = words.documents(rows, columns)
+    encodings = _fitted_encodings(rows, [name for name in columns if name not in documents], parameters)
     if not encodings:
         raise NotTrainable("the dataset has no feature column" + (" but words" if documents else ""))
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
@@ -49,10 +50,12 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         line = linear.fit(matrix[fitted], success[fitted], history).log_odds(matrix[validation])
         weight = linear.best_weight(log_odds, line, success[validation], parameters.max_linear_weight)
         log_odds = linear.blended(log_odds, line, weight)
-    said = words.fit(rows.filter(pa.array(fitted)), documents, success[fitted])
-    added = words.added(rows.filter(pa.array(validation)), said)
-    words_weight = words.best_weight(log_odds, added, success[validation], parameters.max_words_weight)
-    log_odds = log_odds + words_weight * added
+    words_weight = 0.0
+    if documents and parameters.max_words_weight:
+        said = words.fit(rows.filter(pa.array(fitted)), documents, success[fitted])
+        added = words.added(rows.filter(pa.array(validation)), said)
+        words_weight = words.best_weight(log_odds, added, success[validation], parameters.max_words_weight)
+        log_odds = log_odds + words_weight * added
     booster, line_of_all = learner.fitted_to_all(rounds), linear.fit(matrix, success, history) if weight else None
     scores = words.scaled(words.fit(rows, documents, success), words_weight) if words_weight else ()
     uncalibrated = BidSuccessModel((*encodings, *scores), booster, line_of_all, weight, 0.5, encoder_fingerprint, parameters)
@@ -85,7 +88,8 @@ def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     learned = ["train", "embargo", "holdout"]
     rows = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(learned)))
     documents = [encoding.column for encoding in model.encodings if isinstance(encoding, preprocess.WordScore)]
-    encodings = _fitted_encodings(rows, [encoding.column for encoding in model.encodings], parameters)
+    others = [encoding.column for encoding in model.encodings if not isinstance(encoding, preprocess.WordScore)]
+    encodings = _fitted_encodings(rows, others, parameters)
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
     history = _matrix_columns(encodings, linear.history_columns(rows))
     booster = _Learner(matrix, success, _column_weights(encodings), parameters).fitted_to_all(model.training["rounds"])
@@ -122,13 +126,9 @@ def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> Non
 def _fitted_encodings(
     rows: pa.Table, columns: Sequence[str], parameters: TrainingParameters
 ) -> tuple[preprocess.Encoding, ...]:
-    """Of all columns but the documents."""
-    documents = words.documents(rows, columns)
+    """Of columns that are no documents."""
     return preprocess.fit(
-        rows,
-        [name for name in columns if name not in documents],
-        vocabulary_size=parameters.vocabulary_size,
-        embedding_components=parameters.embedding_components,
+        rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=parameters.embedding_components
     )
 
 

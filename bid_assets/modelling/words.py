@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from bid_assets.modelling.linear import Vector, log_loss
 from bid_assets.modelling.metrics import Labels
-from bid_assets.modelling.preprocess import WordScore, added_by_words, array_of, encode, items, kind, most_frequent
+from bid_assets.modelling.preprocess import WordScore, added_by_words, array_of, encode, kind, most_frequent
 
 MOST_WORDS = 10_000
 """Of each document: the most frequent ones."""
@@ -77,7 +77,7 @@ def _unweighed(table: pa.Table, column: str) -> WordScore:
 
 def _inputs(values: pa.Array, score: WordScore) -> sp.csr_array:
     """The documents as vectors of length 1, shape (rows, words)."""
-    rows, codes = score.known(*items(values))
+    rows, codes = score.known(values)
     lengths = np.sqrt(np.bincount(rows, score.square[codes], len(values)))
     data = np.sqrt(score.square[codes]) / np.where(lengths > 0, lengths, 1)[rows]
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(values)))])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bid_assets.app_db.lookup import Found
 from bid_assets.serving.requests import BidToBe
-from bid_assets.windows import EPOCH
+from bid_assets.windows import moment_of
 
 
 def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, seen: Iterable[int | None]) -> list[list[str]]:
@@ -44,4 +44,4 @@ def newest_outcomes(bids: Sequence[BidToBe], at: Sequence[int], found: Found) ->
         max((moment for moment in known.get(bid.profile_id, ()) if moment < asked), default=None)
         for bid, asked in zip(bids, at, strict=True)
     ]
-    return [None if moment is None else EPOCH + timedelta(microseconds=moment) for moment in newest]
+    return [None if moment is None else moment_of(moment) for moment in newest]
