@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.model_card.page import Facts, maturity, page
+from bid_assets.model_card.page import Facts, markdown, maturity, page
 from bid_assets_tests.browser.chromium import chromium, chromium_path
 from bid_assets_tests.platforms import Platform, call, small_platform
 
@@ -79,6 +79,19 @@ def test_every_figure_stands_beside_its_interval_and_its_baselines(facts: Facts)
     assert f"{figures['roc_auc']:.4f}" in text
     assert f"{facts.report['intervals']['log_loss'][0]:.4f} to" in text
     assert f"{facts.report['baselines']['base_rate']['log_loss']:.4f}" in text
+
+
+def test_what_to_expect_of_the_bids_to_come_stands_beside_what_the_holdout_shows(facts: Facts) -> None:
+    outlook = facts.report["outlook"]["log_loss"]
+    row = page(facts).split("What to expect of the bids to come")[1].split("log loss</th>")[1].split("</tr>")[0]
+    assert f"{facts.report['model_metrics']['log_loss']:.4f}" in row
+    assert f"{outlook['expected']:.4f}" in row
+    assert f"{outlook['interval'][0]:.4f} to {outlook['interval'][1]:.4f}" in row
+    assert "of the bids to come" in markdown(facts)
+
+
+def test_a_report_made_before_it_told_what_to_expect_still_makes_a_card(facts: Facts) -> None:
+    assert "to come</h3>" not in page(without(facts, "outlook"))
 
 
 def test_the_dataset_says_whether_its_label_maturity_was_set_or_learnt(facts: Facts) -> None:

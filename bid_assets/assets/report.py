@@ -20,7 +20,7 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         kinds={"json"},
-        code_version="2",
+        code_version="3",
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="json_io_manager",

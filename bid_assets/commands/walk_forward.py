@@ -221,20 +221,21 @@ def say(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
-    table = Table(
-        "cutoff", "bids", *(f"{name}: estimate" for name in ("ROC AUC", "log loss")), "ROC AUC: later", "log loss: later"
-    )
-    table.title, table.title_justify = "What each model said of itself, and how it did until the next cutoff", "left"
+    shown = {"ROC AUC": "roc_auc", "log loss": "log_loss"}
+    table = Table("cutoff", "bids", *(f"{name}: {side}" for side in ("expected", "later") for name in shown))
+    table.title, table.title_justify = "What was to be expected of each model, and how it did on the bids that came", "left"
     for facts in result["steps"]:
         if "not_trained" in facts:
             table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", facts["not_trained"])
-        else:
-            shown = [_with_interval(facts[side], name) for side in ("estimate", "later") for name in ("roc_auc", "log_loss")]
-            table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", *shown)
+            continue
+        outlook, later = facts["outlook"] or {}, facts["later"]
+        expected = [_with_interval(**outlook[name]) if outlook else "–" for name in shown.values()]
+        found = [_with_interval(later[name], later["intervals"][name]) for name in shown.values()]
+        table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", *expected, *found)
     console.print(table)
-    table = Table("figure", "cutoffs", "later within the interval of the difference", "within the estimate's own", "bias")
+    table = Table("figure", "cutoffs", "later within the outlook", "within the holdout's interval", "bias")
     for figure, found in result["coverage"].items():
-        shares = ["" if found[name] is None else f"{found[name]:.0%}" for name in ("within", "within_estimate")]
+        shares = ["" if found[name] is None else f"{found[name]:.0%}" for name in ("within", "within_holdout")]
         table.add_row(figure, str(found["steps"]), *shares, "" if found["bias"] is None else f"{found['bias']:+.4f}")
     console.print(table)
     if result["policies"]:
@@ -246,8 +247,7 @@ def say(result: Mapping[str, Any], *, as_json: bool) -> None:
     console.print(f"Picture: {result['picture']}")
 
 
-def _with_interval(side: Mapping[str, Any], figure: str) -> str:
-    value, interval = side[figure], side["intervals"][figure]
-    if value is None:
+def _with_interval(expected: float | None, interval: Sequence[float] | None) -> str:
+    if expected is None:
         return "–"
-    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+    return f"{expected:.3f}" if interval is None else f"{expected:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"

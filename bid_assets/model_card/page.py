@@ -56,6 +56,7 @@ def page(facts: Facts) -> str:
         figures=figures,
         summary=summary(facts),
         metrics_rows=list(metrics_rows(report, facts.decision)),
+        outlook_rows=list(outlook_rows(report)),
         charts=list(charts(facts)),
         confusion=figures.get("confusion_matrix"),
         slice_rows=list(slice_rows(report.get("slices", ()))),
@@ -70,7 +71,11 @@ def page(facts: Facts) -> str:
 def markdown(facts: Facts) -> str:
     """The summary, for Dagster's UI."""
     rows = [f"| {name} | {value} | {interval} |" for name, value, interval, *_ in metrics_rows(facts.report, facts.decision)]
-    return "\n".join([*summary(facts), "", "| figure | value | 95 % interval |", "|---|---|---|", *rows])
+    told = [*summary(facts), "", "| figure | value | 95 % interval |", "|---|---|---|", *rows]
+    if to_come := list(outlook_rows(facts.report)):
+        told += ["", "| of the bids to come | expected | 95 % interval |", "|---|---|---|"]
+        told += [f"| {name} | {expected} | {interval} |" for name, _, expected, interval in to_come]
+    return "\n".join(told)
 
 
 def summary(facts: Facts) -> list[str]:
@@ -171,6 +176,23 @@ def _over_windows(facts: Facts) -> Iterable[tuple[str, str, Markup]]:
         )
         title = f"{FIGURES[figure]} over the last windows"
         yield title, "Of each window's own model, on its own holdout.", line_chart(title, axes, [Series("", points, dots=True)])
+
+
+def outlook_rows(report: Mapping[str, Any]) -> Iterable[list[str]]:
+    """What to expect of the bids to come: name, on the holdout, expected, interval. None where the report does not say."""
+    outlook, figures = report.get("outlook"), report["model_metrics"]
+    if not outlook:
+        return
+    names = {"success_rate": "share of successes", **{name: words for name, words in FIGURES.items() if name in outlook}}
+    for name, words in names.items():
+        interval = outlook[name]["interval"]
+        on_holdout = report["holdout_label_rate"] if name == "success_rate" else figures.get(name)
+        yield [
+            words,
+            number(on_holdout),
+            number(outlook[name]["expected"]),
+            _ABSENT if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+        ]
 
 
 def slice_rows(slices: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:

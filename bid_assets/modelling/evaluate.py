@@ -17,6 +17,7 @@ from bid_assets.modelling.importances import spread
 from bid_assets.modelling.intervals import intervals
 from bid_assets.modelling.metrics import Labels, Probabilities
 from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.outlook import outlook
 from bid_assets.modelling.slices import slices
 from bid_assets.modelling.split import SPLITS
 
@@ -34,7 +35,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
     same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `intervals` (95 %),
-    `slices`, `refitted_rows` (where the model that is served has learned from the holdout too, from how many bids: then all
+    `outlook` (what to expect on the bids to come, or null), `slices`, `refitted_rows` (where the model that is served has learned from the holdout too, from how many bids: then all
     figures are of its twin that has not), `note`.
     """
     refitted_rows = model.training.get("refitted_rows")
@@ -74,6 +75,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "shap": shap_summary(model, holdout),
         "words": word_summary(model),
         "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
+        "outlook": outlook(dataset, probability, rarer_is_success),
         "slices": slices(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
         "refitted_rows": refitted_rows,
         "note": _note(success),

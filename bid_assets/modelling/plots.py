@@ -67,20 +67,21 @@ def importances_png(importances: pa.Table) -> bytes:
 
 
 def over_time_png(steps: Sequence[Mapping[str, Any]], policies: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """A walk over history: estimate with its interval and later score at each cutoff; below, log loss of each policy by window."""
+    """A walk over history: what was expected at each cutoff and what came, with intervals; below, log loss of each policy by window."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2 * _WIDTH, 2 * _HEIGHT), dpi=_DPI, layout="constrained")
     top, bottom = figure.subplots(2, 1)
-    made = [step for step in steps if "estimate" in step and step["estimate"]["roc_auc"] is not None]
+    made = [step for step in steps if step.get("outlook") and step["later"]["roc_auc"] is not None]
     days = [step["cutoff"][:10] for step in made]
-    for side, colour, shift in (("estimate", _PALE, -0.1), ("later", _INK, 0.1)):
-        there = [(n, step[side]) for n, step in enumerate(made) if step[side]["roc_auc"] is not None]
-        top.plot([n + shift for n, _ in there], [part["roc_auc"] for _, part in there], "o-", color=colour, label=side)
-        for n, part in there:
-            if part["intervals"]["roc_auc"] is not None:
-                top.plot([n + shift] * 2, part["intervals"]["roc_auc"], color=colour, linewidth=1)
-    top.set(ylabel="ROC AUC", title="What each model said of itself, and how it did until the next cutoff")
+    expected = [(step["outlook"]["roc_auc"]["expected"], step["outlook"]["roc_auc"]["interval"]) for step in made]
+    later = [(step["later"]["roc_auc"], step["later"]["intervals"]["roc_auc"]) for step in made]
+    for name, found, colour, shift in (("expected", expected, _PALE, -0.1), ("later", later, _INK, 0.1)):
+        top.plot([n + shift for n in range(len(found))], [value for value, _ in found], "o-", color=colour, label=name)
+        for n, (_, interval) in enumerate(found):
+            if interval is not None:
+                top.plot([n + shift] * 2, interval, color=colour, linewidth=1)
+    top.set(ylabel="ROC AUC", title="What was to be expected of each model, and how it did on the bids that came")
     top.set_xticks(range(0, len(days), max(1, len(days) // 8)), days[:: max(1, len(days) // 8)])
     if made:
         top.legend()

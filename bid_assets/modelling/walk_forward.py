@@ -25,6 +25,7 @@ from bid_assets.modelling.dataset import facts as about
 from bid_assets.modelling.intervals import FIGURES, intervals
 from bid_assets.modelling.maturity import settled
 from bid_assets.modelling.metrics import Labels, Probabilities
+from bid_assets.modelling.outlook import outlook
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.split import LabelRules
 from bid_assets.modelling.train import NotTrainable, train
@@ -98,7 +99,7 @@ def step(
     """Train at `cutoff` as the loop would; the model's own estimate on its holdout, and its true score on bids until `until`.
 
     Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `label_maturity_days`, `estimate` and `later` (each: `rows`, figures,
-    `intervals`), `not_trained` (why there is no model; then there is nothing else).
+    `intervals`), `outlook` (what the estimate foretells, see there), `not_trained` (why there is no model; then there is nothing else).
     """
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
@@ -129,10 +130,12 @@ def step(
     future = history.judged.slice(first_from(history.judged, cutoff))
     probability = model.predict(future)
     following = first_from(future, until)
+    judging = (model.judged or model).predict(holdout)
     return Step(
         {
             **facts,
-            "estimate": _figures(holdout, (model.judged or model).predict(holdout), rarer_is_success),
+            "estimate": _figures(holdout, judging, rarer_is_success),
+            "outlook": outlook(dataset, judging, rarer_is_success, resamples=RESAMPLES),
             "later": _figures(future.slice(0, following), probability[:following], rarer_is_success),
         },
         probability,
@@ -140,30 +143,39 @@ def step(
 
 
 def coverage(steps: Sequence[Mapping[str, Any]], figure: str, *, least: int = 10) -> dict[str, Any]:
-    """How well the estimates foretold: over all steps with both classes in `later` at least `least` times.
+    """How well was foretold: over all steps with both classes in `later`, and in the holdout, at least `least` times.
 
-    `within`: share of steps whose later figure lies within 1.96 standard errors of the estimate, where the error is that of the
-    difference: the later figure, of one window only, is uncertain as well. `within_estimate`: share that lies in the estimate's
-    own interval, as if the later figure were exact. `bias`: mean of later minus estimate.
+    `within`: share of steps where the later figure agrees with the outlook: their difference lies in its own 95 % interval, since
+    the later figure, of some windows only, is uncertain as well. `within_holdout`: the same for what the holdout shows, as if
+    all outcomes were known and nothing but its sampling were uncertain. `bias`: mean of later minus expected.
     """
-    differences, both, alone = [], 0, 0
-    for facts in steps:
-        if not _comparable(facts, figure, least):
-            continue
-        estimate, later = facts["estimate"], facts["later"]
-        low, high = estimate["intervals"][figure]
-        difference = later[figure] - estimate[figure]
-        error = np.hypot(*((side["intervals"][figure][1] - side["intervals"][figure][0]) / 2 for side in (estimate, later)))
-        differences.append(difference)
-        both += bool(abs(difference) <= error)
-        alone += bool(low <= later[figure] <= high)
-    count = len(differences)
-    return {
-        "steps": count,
-        "within": both / count if count else None,
-        "within_estimate": alone / count if count else None,
-        "bias": float(np.mean(differences)) if count else None,
-    }
+    compared = [_foretold(facts, figure) for facts in steps if _comparable(facts, figure, least)]
+    if not compared:
+        return {"steps": 0, "within": None, "within_holdout": None, "bias": None}
+    within, within_holdout, bias = np.mean(compared, axis=0).tolist()
+    return {"steps": len(compared), "within": within, "within_holdout": within_holdout, "bias": bias}
+
+
+def _foretold(facts: Mapping[str, Any], figure: str) -> tuple[bool, bool, float]:
+    """Of one step: whether the later figure agrees with the outlook, and with the holdout; by how much it missed the outlook."""
+    later, estimate, foretold = ((facts[side][figure]) for side in ("later", "estimate", "outlook"))
+    of_later, of_estimate = (facts[side]["intervals"][figure] for side in ("later", "estimate"))
+    return (
+        agree(foretold["expected"], foretold["interval"], later, of_later),
+        agree(estimate, of_estimate, later, of_later),
+        later - foretold["expected"],
+    )
+
+
+def agree(one: float, of_one: Sequence[float], other: float, of_other: Sequence[float]) -> bool:
+    """Whether two independent figures with 95 % intervals differ by no more than chance.
+
+    The interval of the difference is made of the ends that face each other (MOVER: Zou, Donner: Construction of confidence limits about
+    effect measures, Statistics in Medicine 27, 2008): intervals are not symmetric.
+    """
+    if other < one:
+        return agree(other, of_other, one, of_one)
+    return bool(other - one <= np.hypot(of_one[1] - one, other - of_other[0]))
 
 
 def first_from(rows: pa.Table, moment: datetime) -> int:
@@ -193,11 +205,11 @@ def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool)
 
 
 def _comparable(facts: Mapping[str, Any], figure: str, least: int) -> bool:
-    sides = [facts[name] for name in ("estimate", "later") if name in facts]
-    return len(sides) == 2 and all(
-        min(side["successes"], side["rows"] - side["successes"]) >= least and side["intervals"][figure] is not None
-        for side in sides
-    )
+    if facts.get("outlook") is None:
+        return False
+    sides = [facts[name] for name in ("estimate", "later")]
+    found = [*(side["intervals"][figure] for side in sides), facts["outlook"][figure]["interval"]]
+    return None not in found and all(min(side["successes"], side["rows"] - side["successes"]) >= least for side in sides)
 
 
 def _labels(rows: pa.Table) -> Labels:
