@@ -117,7 +117,7 @@ def metrics_rows(report: Mapping[str, Any], decision: Mapping[str, Any]) -> Iter
         yield [
             name,
             number(report["model_metrics"].get(figure)),
-            _ABSENT if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+            _interval(interval),
             *(number(value) for value in baselines),
             number(champion.get(figure, {}).get("champion")),
         ]
@@ -191,7 +191,7 @@ def outlook_rows(report: Mapping[str, Any]) -> Iterable[list[str]]:
             words,
             number(on_holdout),
             number(outlook[name]["expected"]),
-            _ABSENT if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+            _interval(interval),
         ]
 
 
@@ -280,6 +280,10 @@ def number(value: Any) -> str:
     if value is None:
         return _ABSENT
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return _ABSENT if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def _percent(value: float | None) -> str:

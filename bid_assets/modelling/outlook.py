@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling.intervals import RESAMPLES, Draws, Floats, Scored, percentiles
 from bid_assets.modelling.metrics import Labels, Probabilities
+from bid_assets.modelling.split import Times
 
 FIGURES = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier")
 """The calibration error is left out: resampling makes it larger by chance, and a shift of the market makes any of it possible."""
@@ -43,7 +44,6 @@ LEAST_BIDS = 10
 """A stretch with fewer says nothing."""
 
 _SPREADS = np.linspace(0.0, 3.0, 301)
-Times = npt.NDArray[np.int64]
 
 
 def outlook(
@@ -51,8 +51,8 @@ def outlook(
 ) -> dict[str, Any] | None:
     """What `FIGURES` and `success_rate` will be on the bids to come: of each `expected` and a 95 % `interval`. JSON-able.
 
-    `probability` is what the model says of the dataset's holdout. `swing`: the likeliest standard deviation of the log-odds of
-    failure between stretches (the posterior's median). None where the holdout has not both classes and two profiles.
+    `probability` is what the model says of the dataset's holdout. `swing`: the standard deviation of the log-odds of failure
+    between stretches (the posterior's median). None where the holdout has not both classes and two profiles.
     """
     holdout = np.asarray(pc.equal(dataset["split"], "holdout"))
     labels, profiles = np.asarray(dataset["target_is_success"], dtype=bool), dataset["profile_id"].to_numpy()
