@@ -1,4 +1,5 @@
-"""The model's second opinion: a small logistic regression on the profile's history, fitted and scored with plain numpy.
+"""Lines: log-odds as a sum over columns of a matrix. And the model's second opinion, which is one: a small logistic regression on
+the profile's history. The line on everything is fitted in `evidence`.
 
 Trees cut a slope into steps, and need many bids for each; a line needs few. Numbers are compressed first (logarithm of 1 +
 number): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/evaluation.md. Where something else than history decides, it would only dilute the trees: its weight is
@@ -43,7 +44,7 @@ _SMALLEST_STEP = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class HistoryLine:
+class Line:
     """Log-odds as a sum over some columns of a matrix: `base`, and a term of each column that is 0 on average in training.
 
     The term of a number, once `compressed`, is `slope * number + offset`; of a missing one, `absent`. A number outside of `low` to `high` counts as
@@ -73,7 +74,10 @@ class HistoryLine:
         return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in astuple(self))).digest()
 
 
-def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> HistoryLine:
+HistoryLine = Line  # the name that it has in models which were saved before there were lines of something else
+
+
+def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:
     """The regression of `success` on `columns` of `matrix`; both kinds of outcome must occur, and one column at least.
 
     A missing number counts as the median, and that it is missing is a yes/no number of its own.
@@ -92,7 +96,7 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> HistoryLine:
     of_value, of_missing = np.split(mean, 2)
     low, high = filled.min(axis=0), filled.max(axis=0)
     offset = -slope * of_value - missing_weight * of_missing
-    return HistoryLine(
+    return Line(
         columns=np.array(columns, dtype=np.int64),
         slope=slope,
         offset=offset,

@@ -1,7 +1,7 @@
 """A trained model: one object with all that it takes to score a table, and nothing that would have to be learnt again.
 
-It is the weighted average, in log-odds, of a booster that sees every number and a linear part that sees the history; to which
-is added what the words of bid, job and signals say; then calibrated.
+It is the weighted average, in log-odds, of a booster that sees every number, a line on the history and a line on every number; to
+which is added what the words of bid, job and signals say; then calibrated.
 XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
 """
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 from bid_assets.modelling import linear, preprocess
 from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration
 from bid_assets.modelling.encode_rows import Row, RowEncoder
+from bid_assets.modelling.linear import Line
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.trees import FEW, PlainTrees
 
@@ -39,13 +40,13 @@ class BidSuccessModel:
     """Scores bids: features in, probability of success out."""
 
     encodings: tuple[preprocess.Encoding, ...]
-    """Those of words come last."""
+    """Those that the trees see, then those that only the line on everything sees, then those of words."""
     trees: bytes
     """The booster in XGBoost's UBJSON."""
-    linear: linear.HistoryLine | None
-    """None: the trees alone."""
+    linear: Line | None
+    """On the history. None: the trees alone."""
     linear_weight: float
-    """Its share of the log-odds; the trees have the rest."""
+    """Its share of the log-odds of both; the trees have the rest."""
     threshold: float
     """From this probability on a bid is called a success; see `train.best_threshold`."""
     encoder_fingerprint: str | None
@@ -54,17 +55,21 @@ class BidSuccessModel:
     training: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: rows, label rates, rounds. JSON-able."""
     calibration: Calibration = NOT_CALIBRATED
+    line_of_all: Line | None = None
+    """On all numbers. None: the trees and the history alone."""
+    line_of_all_weight: float = 0.0
+    """Its share of the log-odds of the numbers; trees and history have the rest."""
     judged: BidSuccessModel | None = None
     """The twin that has not learned from the holdout, if this one has (`refit_after_judging`): reports are about that one."""
 
     @property
     def feature_schema(self) -> pa.Schema:
         """The columns that a table must have to be scored, with the types that the model was trained on."""
-        return pa.schema([(encoding.column, encoding.type) for encoding in self.encodings])
+        return pa.schema({encoding.column: encoding.type for encoding in self.encodings})
 
     @property
     def feature_names(self) -> list[str]:
-        """The names of the numbers that the model sees, in order; the trees see all of them, the linear part some."""
+        """The names of the numbers that the model sees, in order; see `encodings`."""
         return [name for encoding in self.encodings for name in encoding.names]
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
@@ -90,19 +95,21 @@ class BidSuccessModel:
     def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
-        numbers, words = np.split(matrix, [self.numbers], axis=1)
+        numbers, words = matrix[:, : self.of_trees], matrix[:, self.numbers :]
         if len(matrix) <= FEW:
             log_odds = self._plain_trees.log_odds(numbers).astype(np.float64)
         else:
             log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
             log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
+        if self.line_of_all is not None:
+            log_odds = linear.blended(log_odds, self.line_of_all.log_odds(matrix), self.line_of_all_weight)
         return np.asarray(log_odds + preprocess.added_by_words(words), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
         """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
 
-        The weighted sum of XGBoost's own values and of the terms of the linear part, and what the words add; a row adds up to the log-odds of the
+        The weighted sum of XGBoost's own values and of the terms of the lines, and what the words add; a row adds up to the log-odds of the
         probability, or, where the calibration is isotonic and nothing adds up to it, to the log-odds before it.
         """
         import xgboost as xgb
@@ -111,14 +118,14 @@ class BidSuccessModel:
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
-        numbers, words = np.split(matrix, [self.numbers], axis=1)
-        of_trees = self._booster.predict(xgb.DMatrix(numbers), pred_contribs=True).astype(np.float64)
-        parts = np.insert(of_trees, [self.numbers] * words.shape[1], 0.0, axis=1)
-        if self.linear is not None:
-            line = np.zeros_like(parts)
-            line[:, self.linear.columns], line[:, -1] = self.linear.terms(matrix), self.linear.base
-            parts = linear.blended(parts, line, self.linear_weight)
-        parts[:, self.numbers : -1] = np.nan_to_num(words)
+        of_trees = self._booster.predict(xgb.DMatrix(matrix[:, : self.of_trees]), pred_contribs=True).astype(np.float64)
+        parts = np.insert(of_trees, [self.of_trees] * (matrix.shape[1] - self.of_trees), 0.0, axis=1)
+        for line, weight in ((self.linear, self.linear_weight), (self.line_of_all, self.line_of_all_weight)):
+            if line is not None:
+                terms = np.zeros_like(parts)
+                terms[:, line.columns], terms[:, -1] = line.terms(matrix), line.base
+                parts = linear.blended(parts, terms, weight)
+        parts[:, self.numbers : -1] = np.nan_to_num(matrix[:, self.numbers :])
         parts *= self.calibration.slope
         parts[:, -1] += self.calibration.intercept
         return names, parts.astype(np.float32)
@@ -129,12 +136,14 @@ class BidSuccessModel:
         return np.array([found.get(f"f{number}", 0.0) for number in range(len(self.feature_names))], dtype=np.float64)
 
     def content_hash(self) -> str:
-        """SHA-256 of what the model is, the same in every process: both parts, encodings, threshold, encoder, parameters, facts."""
+        """SHA-256 of what the model is, the same in every process: its parts, encodings, threshold, encoder, parameters, facts."""
         digest = hashlib.sha256(self.trees)
         for encoding in self.encodings:
             digest.update(encoding.digest())
         if self.linear is not None:
             digest.update(self.linear.digest())
+        if self.line_of_all is not None:
+            digest.update(self.line_of_all.digest() + np.float64(self.line_of_all_weight).tobytes())
         digest.update(self.calibration.digest())
         rest = [self.linear_weight, self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
         digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
@@ -152,14 +161,20 @@ class BidSuccessModel:
             "threshold_aim": self.parameters.threshold_aim,
             "linear_weight": self.linear_weight,
             "linear_features": 0 if self.linear is None else len(self.linear.columns),
+            "line_of_all_weight": self.line_of_all_weight,
             "encoder_fingerprint": self.encoder_fingerprint or "none",
             PROBABILITY_OF_NOTHING: self.probability_of_nothing(),
             "parameters": self.parameters.as_dict(),
         }
 
     @cached_property
+    def of_trees(self) -> int:
+        """So many columns of the matrix the trees see; after them come those that only a line sees."""
+        return self.numbers - sum(len(each.names) for each in self.encodings if _beyond_trees(each))
+
+    @cached_property
     def numbers(self) -> int:
-        """So many columns of the matrix the trees see; after them come what the words add."""
+        """So many columns of the matrix trees or lines see; after them comes what the words add."""
         return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.WordScore))
 
     @cached_property
@@ -182,5 +197,9 @@ class BidSuccessModel:
         return {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
 
 
-_MADE_WHEN_ASKED = ("_booster", "numbers", "_row_encoder")
+def _beyond_trees(encoding: preprocess.Encoding) -> bool:
+    return isinstance(encoding, preprocess.Components) and encoding.first > 0
+
+
+_MADE_WHEN_ASKED = ("_booster", "of_trees", "numbers", "_row_encoder")
 """What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,11 +74,13 @@ class Components:
     type: pa.DataType
     mean: npt.NDArray[np.float64]
     axes: npt.NDArray[np.float64]
+    first: int = 0
+    """So many axes come before these, in another encoding of the same column."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the numbers are called, one name per matrix column."""
-        return tuple(f"{self.column}[{number}]" for number in range(len(self.axes)))
+        return tuple(f"{self.column}[{self.first + number}]" for number in range(len(self.axes)))
 
     def encode(self, values: pa.Array) -> Matrix:
         """The column as a matrix of shape (rows, len(names))."""
@@ -92,7 +94,8 @@ class Components:
 
     def digest(self) -> bytes:
         """SHA-256 of everything that decides how a column is encoded."""
-        shape = f"components\0{self.column}\0{self.axes.shape}\0"
+        first = f"\0{self.first}" if self.first else ""
+        shape = f"components{first}\0{self.column}\0{self.axes.shape}\0"
         return hashlib.sha256(shape.encode() + self.mean.tobytes() + self.axes.tobytes()).digest()
 
 
@@ -170,6 +173,14 @@ def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedd
                     f"column {name!r} is {values.type}: only numbers, texts, lists of texts and vectors can be features"
                 )
     return tuple(encodings)
+
+
+def split_components(encodings: Sequence[Encoding], most: int) -> tuple[tuple[Encoding, ...], tuple[Components, ...]]:
+    """The encodings with at most so many components of each vector; and apart, the components beyond."""
+    vectors = [each for each in encodings if isinstance(each, Components) and len(each.axes) > most]
+    fewer = {each.column: replace(each, axes=each.axes[:most]) for each in vectors}
+    beyond = tuple(replace(each, axes=each.axes[most:], first=most) for each in vectors)
+    return tuple(fewer.get(each.column, each) for each in encodings), beyond
 
 
 def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:

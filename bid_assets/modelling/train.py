@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xgboost as xgb
 
-from bid_assets.modelling import calibration, linear, metrics, preprocess, thresholds, words
+from bid_assets.modelling import calibration, evidence, linear, metrics, preprocess, thresholds, words
 from bid_assets.modelling.dataset import feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
@@ -29,7 +29,7 @@ class NotTrainable(Exception):
 def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint: str | None = None) -> BidSuccessModel:
     """A model of the dataset's `train` rows; the same dataset and parameters give the same `content_hash`.
 
-    Number of trees, weights of the linear part and of the words, and threshold are found on the newest part of these rows with parts that have
+    Number of trees, weights of the lines and of the words, and threshold are found on the newest part of these rows with parts that have
     not seen it; the model's own are then fitted to all of them. The dataset's `calibration` rows calibrate it. Raises `NotTrainable` where there are too few outcomes, or
     only one kind of outcome.
     """
@@ -37,28 +37,45 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
     columns = [name for name in feature_columns(rows) if name not in parameters.excluded]
     documents = words.documents(rows, columns)
-    encodings = _fitted_encodings(rows, [name for name in columns if name not in documents], parameters)
+    encodings, beyond = _fitted_encodings(rows, [name for name in columns if name not in documents], parameters)
     if not encodings:
         raise NotTrainable("the dataset has no feature column" + (" but words" if documents else ""))
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
+    everything, sources = _everything(rows, matrix, encodings, beyond)
     learner = _Learner(matrix, success, _column_weights(encodings), parameters)
     fitted, validation = time_ordered_parts(*_times(rows), success, parameters)
     history = _matrix_columns(encodings, linear.history_columns(rows))
     rounds, log_odds = learner.early_stopped(fitted, validation)
     weight = 0.0
     if history:
-        line = linear.fit(matrix[fitted], success[fitted], history).log_odds(matrix[validation])
-        weight = linear.best_weight(log_odds, line, success[validation], parameters.max_linear_weight)
-        log_odds = linear.blended(log_odds, line, weight)
+        said = linear.fit(matrix[fitted], success[fitted], history).log_odds(matrix[validation])
+        weight = linear.best_weight(log_odds, said, success[validation], parameters.max_linear_weight)
+        log_odds = linear.blended(log_odds, said, weight)
+    weight_of_all = 0.0
+    if parameters.max_linear_weight:
+        said = evidence.fit(everything[fitted], success[fitted], sources).log_odds(everything[validation])
+        weight_of_all = linear.best_weight(log_odds, said, success[validation], parameters.max_linear_weight)
+        log_odds = linear.blended(log_odds, said, weight_of_all)
     words_weight = 0.0
     if documents and parameters.max_words_weight:
-        said = words.fit(rows.filter(pa.array(fitted)), documents, success[fitted])
-        added = words.added(rows.filter(pa.array(validation)), said)
+        read = words.fit(rows.filter(pa.array(fitted)), documents, success[fitted])
+        added = words.added(rows.filter(pa.array(validation)), read)
         words_weight = words.best_weight(log_odds, added, success[validation], parameters.max_words_weight)
         log_odds = log_odds + words_weight * added
-    booster, line_of_all = learner.fitted_to_all(rounds), linear.fit(matrix, success, history) if weight else None
+    line = linear.fit(matrix, success, history) if weight else None
+    line_of_all = evidence.fit(everything, success, sources) if weight_of_all else None
     scores = words.scaled(words.fit(rows, documents, success), words_weight) if words_weight else ()
-    uncalibrated = BidSuccessModel((*encodings, *scores), booster, line_of_all, weight, 0.5, encoder_fingerprint, parameters)
+    uncalibrated = BidSuccessModel(
+        (*encodings, *(beyond if line_of_all else ()), *scores),
+        learner.fitted_to_all(rounds),
+        line,
+        weight,
+        threshold=0.5,
+        encoder_fingerprint=encoder_fingerprint,
+        parameters=parameters,
+        line_of_all=line_of_all,
+        line_of_all_weight=weight_of_all,
+    )
     calibrated, calibration_facts = _calibrated(uncalibrated, dataset)
     threshold = thresholds.choose(
         success[validation], calibrated.probability(log_odds), parameters, metrics.success_is_rarer(success)
@@ -81,22 +98,32 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
 def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     """A twin of `model` that has learned from the holdout too, and from what became known while that was being filled.
 
-    Immature bids stay out: of them mostly the successes are known. Rounds, weights of linear part and words, calibration and threshold are the judged model's, which it carries as `judged`. Rows that
+    Immature bids stay out: of them mostly the successes are known. Rounds, weights of lines and words, calibration and threshold are the judged model's, which it carries as `judged`. Rows that
     calibrate still train nothing.
     """
     parameters = model.parameters
     learned = ["train", "embargo", "holdout"]
     rows = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(learned)))
     documents = [encoding.column for encoding in model.encodings if isinstance(encoding, preprocess.WordScore)]
-    others = [encoding.column for encoding in model.encodings if not isinstance(encoding, preprocess.WordScore)]
-    encodings = _fitted_encodings(rows, others, parameters)
+    others = [column for column in model.feature_schema.names if column not in documents]
+    encodings, beyond = _fitted_encodings(rows, others, parameters)
     matrix, success = preprocess.encode(rows, encodings), np.asarray(rows["target_is_success"], dtype=bool)
+    everything, sources = _everything(rows, matrix, encodings, beyond)
     history = _matrix_columns(encodings, linear.history_columns(rows))
     booster = _Learner(matrix, success, _column_weights(encodings), parameters).fitted_to_all(model.training["rounds"])
     line = linear.fit(matrix, success, history) if model.linear is not None else None
+    line_of_all = evidence.fit(everything, success, sources) if model.line_of_all is not None else None
     scores = words.scaled(words.fit(rows, documents, success), model.training["words_weight"]) if documents else ()
     facts = {**model.training, "refitted_rows": len(success)}
-    return replace(model, encodings=(*encodings, *scores), trees=booster, linear=line, training=facts, judged=model)
+    return replace(
+        model,
+        encodings=(*encodings, *(beyond if line_of_all else ()), *scores),
+        trees=booster,
+        linear=line,
+        line_of_all=line_of_all,
+        training=facts,
+        judged=model,
+    )
 
 
 def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:
@@ -125,11 +152,22 @@ def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> Non
 
 def _fitted_encodings(
     rows: pa.Table, columns: Sequence[str], parameters: TrainingParameters
-) -> tuple[preprocess.Encoding, ...]:
-    """Of columns that are no documents."""
-    return preprocess.fit(
-        rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=parameters.embedding_components
-    )
+) -> tuple[tuple[preprocess.Encoding, ...], tuple[preprocess.Components, ...]]:
+    """Of columns that are no documents: what trees see, and the components of embeddings that only the line on everything sees."""
+    most = max(parameters.embedding_components, evidence.COMPONENTS)
+    found = preprocess.fit(rows, columns, vocabulary_size=parameters.vocabulary_size, embedding_components=most)
+    return preprocess.split_components(found, parameters.embedding_components)
+
+
+def _everything(
+    rows: pa.Table,
+    matrix: preprocess.Matrix,
+    encodings: Sequence[preprocess.Encoding],
+    beyond: Sequence[preprocess.Components],
+) -> tuple[preprocess.Matrix, list[str]]:
+    """The matrix of `encodings` with that of those beyond, and the dataset's column that each of its columns comes from."""
+    sources = [encoding.column for encoding in (*encodings, *beyond) for _ in encoding.names]
+    return np.hstack([matrix, preprocess.encode(rows, beyond)]) if beyond else matrix, sources
 
 
 def _calibrated(model: BidSuccessModel, dataset: pa.Table) -> tuple[calibration.Calibration, dict[str, Any]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bid_assets.modelling.linear import PENALTY, HistoryLine, best_weight, compressed, fit, probability
+from bid_assets.modelling.linear import PENALTY, Line, best_weight, compressed, fit, probability
 
 ROWS = 400
 
@@ -26,11 +26,11 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def part(rows: tuple[np.ndarray, np.ndarray]) -> HistoryLine:
+def part(rows: tuple[np.ndarray, np.ndarray]) -> Line:
     return fit(*rows, [0, 1, 2, 3])
 
 
-def test_it_is_the_regression_that_scikit_learn_finds(rows: tuple[np.ndarray, np.ndarray], part: HistoryLine) -> None:
+def test_it_is_the_regression_that_scikit_learn_finds(rows: tuple[np.ndarray, np.ndarray], part: Line) -> None:
     matrix, success = compressed(rows[0]), rows[1]
     missing = np.isnan(matrix[:, 1])
     filled = np.where(missing, np.nanmedian(matrix[:, 1]), matrix[:, 1])
@@ -39,38 +39,34 @@ def test_it_is_the_regression_that_scikit_learn_finds(rows: tuple[np.ndarray, np
     np.testing.assert_allclose(part.log_odds(rows[0]), expected, atol=1e-5)
 
 
-def test_terms_and_base_add_up_to_the_log_odds(rows: tuple[np.ndarray, np.ndarray], part: HistoryLine) -> None:
+def test_terms_and_base_add_up_to_the_log_odds(rows: tuple[np.ndarray, np.ndarray], part: Line) -> None:
     np.testing.assert_allclose(part.terms(rows[0]).sum(axis=1) + part.base, part.log_odds(rows[0]), atol=1e-12)
 
 
-def test_each_term_is_0_on_average_in_training(rows: tuple[np.ndarray, np.ndarray], part: HistoryLine) -> None:
+def test_each_term_is_0_on_average_in_training(rows: tuple[np.ndarray, np.ndarray], part: Line) -> None:
     np.testing.assert_allclose(part.terms(rows[0]).mean(axis=0), 0, atol=1e-12)
 
 
-def test_a_row_scores_the_same_alone_as_among_others(rows: tuple[np.ndarray, np.ndarray], part: HistoryLine) -> None:
+def test_a_row_scores_the_same_alone_as_among_others(rows: tuple[np.ndarray, np.ndarray], part: Line) -> None:
     alone = [part.log_odds(rows[0][row : row + 1])[0] for row in range(ROWS)]
     np.testing.assert_array_equal(alone, part.log_odds(rows[0]))
 
 
 def test_a_column_without_numbers_says_nothing_even_when_it_has_some_later(
-    rows: tuple[np.ndarray, np.ndarray], part: HistoryLine
+    rows: tuple[np.ndarray, np.ndarray], part: Line
 ) -> None:
     later = rows[0].copy()
     later[:, 3] = 9
     np.testing.assert_array_equal(part.log_odds(later), part.log_odds(rows[0]))
 
 
-def test_what_was_never_missing_in_training_counts_as_the_median(
-    rows: tuple[np.ndarray, np.ndarray], part: HistoryLine
-) -> None:
+def test_what_was_never_missing_in_training_counts_as_the_median(rows: tuple[np.ndarray, np.ndarray], part: Line) -> None:
     one, missing = rows[0][:1].copy(), rows[0][:1].copy()
     one[0, 0], missing[0, 0] = np.median(rows[0][:, 0]), np.nan
     np.testing.assert_allclose(part.log_odds(missing), part.log_odds(one), atol=1e-6)
 
 
-def test_a_line_does_not_run_away_with_a_number_that_nobody_has_seen(
-    rows: tuple[np.ndarray, np.ndarray], part: HistoryLine
-) -> None:
+def test_a_line_does_not_run_away_with_a_number_that_nobody_has_seen(rows: tuple[np.ndarray, np.ndarray], part: Line) -> None:
     far, farther = rows[0][:1].copy(), rows[0][:1].copy()
     far[0, 0], farther[0, 0] = 1e3, 1e30
     np.testing.assert_array_equal(part.log_odds(far), part.log_odds(farther))
@@ -100,7 +96,7 @@ def test_whatever_the_numbers_the_log_odds_are_finite_and_right_on_average(
     assert probability(log_odds).mean() == pytest.approx(success.mean(), abs=1e-6)
 
 
-def test_whatever_decides_a_score_is_in_the_digest(part: HistoryLine) -> None:
+def test_whatever_decides_a_score_is_in_the_digest(part: Line) -> None:
     for field in fields(part):
         assert replace(part, **{field.name: getattr(part, field.name) + 1}).digest() != part.digest(), field.name
 

@@ -1,0 +1,190 @@
+"""The model's fourth opinion: a line on every number, each column of the dataset with a penalty of its own, found by evidence.
+
+What decides is often a sum: price, skills, experience and text each add their part. Trees must cut each of them into steps, and one
+penalty for all would let hundreds of embedding components drown three numbers that matter. So each column has its penalty, the one
+under which the training rows are likeliest (MacKay 1992; Bishop, Pattern Recognition and Machine Learning, 7.2: automatic
+relevance determination, by Laplace's approximation): a column that says nothing is all but switched off, without validation rows.
+Scored as every line (`linear`); its weight is what is best on validation rows. Figures are in docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from bid_assets.modelling.linear import REACH, Line, Vector, compressed, log_loss, probability
+from bid_assets.modelling.preprocess import Matrix
+
+if TYPE_CHECKING:
+    from bid_assets.modelling.metrics import Labels
+
+COMPONENTS = 48
+"""Principal components of each embedding that it reads, where trees are given fewer."""
+MOST_ROWS = 20_000
+"""Of more rows every second, third, ... of either class tells the penalties; the weights are fitted to all."""
+
+_CHUNK = 1 << 15
+_FIRST_PENALTY = 10.0
+_PENALTIES = (1.0, 1e5)
+_MOST_ROUNDS = 15
+_SAME = 0.05  # penalties that all change by less than this share have been found
+_MOST_STEPS = 25
+_SMALLEST_STEP = 1e-6
+
+
+def fit(matrix: Matrix, success: Labels, sources: Sequence[str]) -> Line:
+    """The line on all columns of `matrix`; `sources` names the dataset's column that each comes from. Both outcomes must occur.
+
+    A missing number counts as the median. That it is missing is a yes/no number of its own, one for all columns that miss the same
+    rows. One thread, so that the same rows give the same bits on any machine of a kind.
+    """
+    with threadpool_limits(1):
+        some = _some_of_each(success)
+        ruler = _Ruler.of(matrix[some], sources)
+        penalty, weights = _most_likely(ruler.inputs(matrix[some]), success[some], ruler.groups)
+        if len(some) < len(success):
+            weights = _least_loss(_Rows(ruler, matrix, success), penalty[ruler.groups], weights)
+    return ruler.line(weights)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ruler:
+    """How numbers become inputs of a regression: centred, and the numbers of one column measured by one scale.
+
+    One scale, since the components of an embedding, or the words of a vocabulary, shall count as much as they vary.
+    """
+
+    median: Vector
+    low: Vector
+    high: Vector
+    missing: npt.NDArray[np.int64]
+    """Those columns of the matrix whose holes are an input."""
+    mean: Vector
+    scale: Vector
+    """Of the columns of the matrix and after them of `missing`; infinite where it never changes."""
+    groups: npt.NDArray[np.int64]
+    """Which penalty each input has."""
+
+    @classmethod
+    def of(cls, matrix: Matrix, sources: Sequence[str]) -> _Ruler:
+        numbers = compressed(matrix)
+        holes = np.isnan(numbers)
+        numbers[:, holes.all(axis=0)] = 0.0
+        median = np.nanmedian(numbers, axis=0)
+        filled = np.where(np.isnan(numbers), median, numbers)
+        _, first = np.unique(holes, axis=1, return_index=True)
+        missing = np.sort(first[holes[:, first].any(axis=0)])
+        inputs = np.hstack([filled, holes[:, missing]])
+        names = [*sources, *(f"{column} is missing" for column in missing)]
+        groups = np.unique(names, return_inverse=True)[1]
+        mean, variance = inputs.mean(axis=0), inputs.var(axis=0)
+        changes = variance > 1e-20 * np.maximum(1.0, mean**2)
+        usual = np.bincount(groups, variance * changes) / np.maximum(np.bincount(groups, changes), 1)
+        scale = np.where(changes, np.sqrt(usual[groups]), np.inf)
+        return cls(median, filled.min(axis=0), filled.max(axis=0), missing, mean, scale, groups)
+
+    def inputs(self, matrix: Matrix) -> Vector:
+        """Shape (rows, columns of the matrix and of `missing`)."""
+        numbers = compressed(matrix)
+        filled = np.where(np.isnan(numbers), self.median, numbers)
+        return np.asarray((np.hstack([filled, np.isnan(numbers[:, self.missing])]) - self.mean) / self.scale)
+
+    def line(self, weights: Vector) -> Line:
+        """The line with this intercept and these weights of the inputs."""
+        slopes = weights[1:] / self.scale
+        columns = len(self.median)
+        slope, of_holes = slopes[:columns], np.zeros(columns)
+        of_holes[self.missing] = slopes[columns:]
+        usual_holes = np.zeros(columns)
+        usual_holes[self.missing] = self.mean[columns:]
+        offset = -slope * self.mean[:columns] - of_holes * usual_holes
+        reach = REACH * (self.high - self.low)
+        return Line(
+            columns=np.arange(columns),
+            slope=slope,
+            offset=offset,
+            absent=slope * self.median + of_holes + offset,
+            low=self.low - reach,
+            high=self.high + reach,
+            base=float(weights[0]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows whose inputs are made chunk by chunk, so that memory does not follow their number."""
+
+    ruler: _Ruler
+    matrix: Matrix
+    success: Labels
+
+    def __iter__(self) -> Iterator[tuple[Vector, Labels]]:
+        for start in range(0, len(self.success), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            yield self.ruler.inputs(self.matrix[part]), self.success[part]
+
+
+def _some_of_each(success: Labels) -> npt.NDArray[np.int64]:
+    """Places of at most about `MOST_ROWS` rows, in order, with some of either class."""
+    step = -(-len(success) // MOST_ROWS)
+    return np.sort(np.concatenate([np.flatnonzero(label)[::step] for label in (success, ~success)]))
+
+
+def _most_likely(inputs: Vector, success: Labels, groups: npt.NDArray[np.int64]) -> tuple[Vector, Vector]:
+    """The penalty of each group under which the rows are likeliest, and intercept and weights with it.
+
+    A penalty becomes the number of weights that the rows determine, by the sum of their squares (MacKay's rule).
+    """
+    rate = success.mean()
+    weights = np.append(np.log(rate / (1 - rate)), np.zeros(inputs.shape[1]))
+    penalty = np.full(groups.max() + 1, _FIRST_PENALTY)
+    rows = [(inputs, success)]
+    for _ in range(_MOST_ROUNDS):
+        weights = _least_loss(rows, penalty[groups], weights)
+        _, curvature = _slopes(rows, penalty[groups], weights)
+        spread = np.diag(np.linalg.inv(curvature))[1:]
+        determined = np.bincount(groups, 1 - penalty[groups] * spread)
+        squares = np.maximum(np.bincount(groups, weights[1:] ** 2), 1e-12)
+        before, penalty = penalty, np.clip(determined / squares, *_PENALTIES)
+        if np.abs(np.log(penalty / before)).max() < _SAME:
+            break
+    return penalty, _least_loss(rows, penalty[groups], weights)
+
+
+_Parts = Sequence[tuple[Vector, "Labels"]] | _Rows
+
+
+def _least_loss(rows: _Parts, penalty: Vector, weights: Vector) -> Vector:
+    """Intercept and weights of least log loss plus penalty, by Newton's method; a step that makes it worse is halved."""
+    for _ in range(_MOST_STEPS):
+        gradient, curvature = _slopes(rows, penalty, weights)
+        step = np.linalg.solve(curvature, gradient)
+        before = _loss(rows, penalty, weights)
+        while _loss(rows, penalty, weights - step) > before and np.abs(step).max() > _SMALLEST_STEP:
+            step /= 2
+        weights = weights - step
+        if np.abs(step).max() <= _SMALLEST_STEP:
+            break
+    return weights
+
+
+def _loss(rows: _Parts, penalty: Vector, weights: Vector) -> float:
+    of_rows = sum(log_loss(inputs @ weights[1:] + weights[0], success) for inputs, success in rows)
+    return of_rows + 0.5 * float(np.sum(penalty * weights[1:] ** 2))
+
+
+def _slopes(rows: _Parts, penalty: Vector, weights: Vector) -> tuple[Vector, Vector]:
+    """First and second derivatives of the loss plus penalty; of the intercept first."""
+    penalties = np.append(0.0, penalty)
+    gradient, curvature = penalties * weights, np.diag(penalties)
+    for inputs, success in rows:
+        design = np.hstack([np.ones((len(inputs), 1)), inputs])
+        expected = probability(design @ weights)
+        gradient = gradient + design.T @ (expected - success)
+        curvature = curvature + (design * (expected * (1 - expected))[:, None]).T @ design
+    return gradient, curvature
