@@ -54,7 +54,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     weight_of_all = 0.0
     if parameters.max_linear_weight:
         said = evidence.fit(everything[fitted], success[fitted], sources).log_odds(everything[validation])
-        weight_of_all = linear.best_weight(log_odds, said, success[validation], parameters.max_linear_weight)
+        weight_of_all = linear.trusted_weight(log_odds, said, success[validation], parameters.max_linear_weight)
         log_odds = linear.blended(log_odds, said, weight_of_all)
     words_weight = 0.0
     if documents and parameters.max_words_weight:

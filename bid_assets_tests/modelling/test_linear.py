@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bid_assets.modelling.linear import PENALTY, Line, best_weight, compressed, fit, probability
+from bid_assets.modelling.linear import PENALTY, Line, best_weight, compressed, fit, probability, trusted_weight
 
 ROWS = 400
 
@@ -106,3 +106,12 @@ def test_the_weight_goes_to_the_part_that_tells_the_classes_apart(trees: float, 
     success = np.array([True, False] * 20)
     right = np.where(success, 2.0, -2.0)
     assert best_weight(trees * right, line * right, success, 0.7) == pytest.approx(weight)
+
+
+def test_a_weight_that_gains_no_more_than_its_standard_error_is_not_trusted() -> None:
+    success = np.array([True, False] * 20)
+    right = np.where(success, 1.0, -1.0)
+    by_chance = right * np.where(np.arange(40) < 21, 1, -1)  # right on 21 of 40 rows
+    assert best_weight(np.zeros(40), by_chance, success, 0.7) > 0
+    assert trusted_weight(np.zeros(40), by_chance, success, 0.7) == 0
+    assert trusted_weight(np.zeros(40), right, success, 0.7) == pytest.approx(0.7)

@@ -74,6 +74,7 @@ def test_a_linear_part_has_a_say_where_history_decides_and_none_where_the_text_d
     model: BidSuccessModel, blended_model: BidSuccessModel
 ) -> None:
     assert (model.linear, model.linear_weight) == (None, 0.0)
+    assert model.line_of_all is not None  # the market of these tests is a sum
     assert blended_model.linear is not None
     assert 0 < blended_model.linear_weight <= QUICK.max_linear_weight
     names = [blended_model.feature_names[column] for column in blended_model.linear.columns]
@@ -91,7 +92,19 @@ def test_the_bids_of_some_profiles_calibrate_and_do_not_train(calibrated_model: 
     assert (calibrated_model.predict(dataset) == calibrated_model.calibration.probability(log_odds)).all()
 
 
-def test_the_log_odds_are_the_weighted_average_of_both_parts(blended_model: BidSuccessModel, dataset: pa.Table) -> None:
+def test_the_line_on_everything_sees_components_that_the_trees_do_not(model: BidSuccessModel) -> None:
+    beyond = [encoding for encoding in model.encodings if encoding.names[0].endswith(f"[{QUICK.embedding_components}]")]
+    assert [encoding.column for encoding in beyond] == ["text", "job"]
+    assert len(model.line_of_all.columns) == model.numbers  # type: ignore[union-attr]
+    assert model.numbers == model.of_trees + sum(len(encoding.names) for encoding in beyond)
+
+
+def test_without_a_line_on_everything_no_component_is_kept_that_nobody_reads(dataset: pa.Table) -> None:
+    alone = train(dataset, replace(QUICK, max_linear_weight=0.0))
+    assert (alone.line_of_all, alone.line_of_all_weight, alone.numbers) == (None, 0.0, alone.of_trees)
+
+
+def test_the_log_odds_are_the_weighted_average_of_trees_and_history(blended_model: BidSuccessModel, dataset: pa.Table) -> None:
     def log_odds(weight: float) -> np.ndarray:
         probability = replace(blended_model, linear_weight=weight).predict(dataset)
         return np.log(probability / (1 - probability))
@@ -131,6 +144,8 @@ def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_thre
         {"trees": b"other trees"},
         {"linear": None},
         {"linear_weight": 0.123},
+        {"line_of_all_weight": 0.123},
+        {"line_of_all": None},
         {"parameters": replace(QUICK, seed=5)},
     ],
 )

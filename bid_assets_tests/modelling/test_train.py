@@ -52,6 +52,7 @@ def test_the_number_of_threads_does_not_change_the_model(
 def test_no_linear_weight_allowed_gives_the_booster_alone(dataset: pa.Table) -> None:
     alone = train(where_history_decides(dataset), replace(QUICK, max_linear_weight=0.0))
     assert (alone.linear, alone.linear_weight) == (None, 0.0)
+    assert (alone.line_of_all, alone.line_of_all_weight) == (None, 0.0)
 
 
 def test_columns_that_do_not_say_their_family_give_the_booster_alone(dataset: pa.Table) -> None:
