@@ -4,8 +4,8 @@ What decides is often a sum: price, skills, experience and text each add their p
 penalty for all would let hundreds of embedding components drown three numbers that matter. So each column has its penalty, the one
 under which the training rows are likeliest (MacKay 1992; Bishop, Pattern Recognition and Machine Learning, 7.2: automatic
 relevance determination, by Laplace's approximation): a column that says nothing is all but switched off, without validation rows.
-Scored as every line (`linear`); it has a weight only where validation rows are clearly for it (`linear.trusted_weight`). Figures are
-in docs/evaluation.md.
+Scored as every line (`linear`). It can know by heart how the bids on a job end, which is of no use for the next job: it has a
+weight only where validation bids on new jobs are clearly for it (`linear.trusted_weight`). Figures are in docs/evaluation.md.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     weight_of_all = 0.0
     if parameters.max_linear_weight:
         said = evidence.fit(everything[fitted], success[fitted], sources).log_odds(everything[validation])
-        weight_of_all = linear.trusted_weight(log_odds, said, success[validation], parameters.max_linear_weight)
+        new = _on_new_jobs(rows["job_id"], fitted, validation)
+        judged = (log_odds[new], said[new], success[validation][new])
+        weight_of_all = linear.trusted_weight(*judged, parameters.max_linear_weight)
         log_odds = linear.blended(log_odds, said, weight_of_all)
     words_weight = 0.0
     if documents and parameters.max_words_weight:
@@ -148,6 +150,12 @@ def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> Non
                 f"the {name} part has {successes} successes and {failures} failures; "
                 f"at least {parameters.min_per_class} of each are wanted (min_per_class){left_out}"
             )
+
+
+def _on_new_jobs(jobs: pa.ChunkedArray, fitted: Labels, validation: Labels) -> Labels:
+    """Which of the validation rows are bids on jobs that no fitted row is about, as the bids to come mostly are."""
+    seen = pc.is_in(jobs.filter(pa.array(validation)), value_set=jobs.filter(pa.array(fitted)).combine_chunks())
+    return np.asarray(pc.invert(seen), dtype=bool)
 
 
 def _fitted_encodings(

@@ -108,10 +108,11 @@ def test_the_weight_goes_to_the_part_that_tells_the_classes_apart(trees: float, 
     assert best_weight(trees * right, line * right, success, 0.7) == pytest.approx(weight)
 
 
-def test_a_weight_that_gains_no_more_than_its_standard_error_is_not_trusted() -> None:
+def test_a_weight_whose_gain_may_be_chance_is_not_trusted() -> None:
     success = np.array([True, False] * 20)
     right = np.where(success, 1.0, -1.0)
     by_chance = right * np.where(np.arange(40) < 21, 1, -1)  # right on 21 of 40 rows
     assert best_weight(np.zeros(40), by_chance, success, 0.7) > 0
     assert trusted_weight(np.zeros(40), by_chance, success, 0.7) == 0
+    assert trusted_weight(*np.empty((2, 0)), np.empty(0, dtype=bool), 0.7) == 0
     assert trusted_weight(np.zeros(40), right, success, 0.7) == pytest.approx(0.7)

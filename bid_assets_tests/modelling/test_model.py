@@ -23,10 +23,10 @@ from bid_assets_tests.modelling.market import Market
 
 CHILD = """
 from bid_assets.modelling.train import train
-from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
+from bid_assets_tests.modelling.conftest import QUICK, each_on_a_job_of_its_own, where_history_decides
 from bid_assets_tests.modelling.market import market
 dataset = market().dataset()
-for rows in (dataset, where_history_decides(dataset)):
+for rows in (dataset, where_history_decides(dataset), each_on_a_job_of_its_own(dataset)):
     print(train(rows, QUICK, "an-encoder").content_hash())
 """
 
@@ -43,7 +43,7 @@ def test_a_model_scores_a_table_that_has_nothing_but_its_features(model: BidSucc
     np.testing.assert_array_equal(model.predict(alone), model.predict(dataset))
 
 
-@pytest.mark.parametrize("kind", ["model", "blended_model"])
+@pytest.mark.parametrize("kind", ["model", "blended_model", "model_of_sums"])
 def test_a_row_scores_the_same_alone_as_among_others(kind: str, dataset: pa.Table, request: pytest.FixtureRequest) -> None:
     model: BidSuccessModel = request.getfixturevalue(kind)
     together = model.predict(dataset.slice(0, 200))
@@ -61,7 +61,7 @@ def test_a_table_that_does_not_fit_is_one_error_that_names_all_columns(model: Bi
         model.predict(broken)
 
 
-@pytest.mark.parametrize("kind", ["model", "blended_model", "calibrated_model"])
+@pytest.mark.parametrize("kind", ["model", "blended_model", "model_of_sums", "calibrated_model"])
 def test_contributions_add_up_to_the_log_odds(kind: str, dataset: pa.Table, request: pytest.FixtureRequest) -> None:
     model: BidSuccessModel = request.getfixturevalue(kind)
     names, contributions = model.contributions(dataset.slice(0, 50))
@@ -74,7 +74,6 @@ def test_a_linear_part_has_a_say_where_history_decides_and_none_where_the_text_d
     model: BidSuccessModel, blended_model: BidSuccessModel
 ) -> None:
     assert (model.linear, model.linear_weight) == (None, 0.0)
-    assert model.line_of_all is not None  # the market of these tests is a sum
     assert blended_model.linear is not None
     assert 0 < blended_model.linear_weight <= QUICK.max_linear_weight
     names = [blended_model.feature_names[column] for column in blended_model.linear.columns]
@@ -92,16 +91,25 @@ def test_the_bids_of_some_profiles_calibrate_and_do_not_train(calibrated_model: 
     assert (calibrated_model.predict(dataset) == calibrated_model.calibration.probability(log_odds)).all()
 
 
-def test_the_line_on_everything_sees_components_that_the_trees_do_not(model: BidSuccessModel) -> None:
+def test_the_line_on_everything_has_a_say_only_where_validation_has_new_jobs(
+    model: BidSuccessModel, model_of_sums: BidSuccessModel
+) -> None:
+    assert (model.line_of_all, model.line_of_all_weight) == (None, 0.0)
+    assert model_of_sums.line_of_all is not None
+    assert 0 < model_of_sums.line_of_all_weight <= QUICK.max_linear_weight
+
+
+def test_the_line_on_everything_sees_components_that_the_trees_do_not(model_of_sums: BidSuccessModel) -> None:
+    model = model_of_sums
     beyond = [encoding for encoding in model.encodings if encoding.names[0].endswith(f"[{QUICK.embedding_components}]")]
     assert [encoding.column for encoding in beyond] == ["text", "job"]
     assert len(model.line_of_all.columns) == model.numbers  # type: ignore[union-attr]
     assert model.numbers == model.of_trees + sum(len(encoding.names) for encoding in beyond)
 
 
-def test_without_a_line_on_everything_no_component_is_kept_that_nobody_reads(dataset: pa.Table) -> None:
-    alone = train(dataset, replace(QUICK, max_linear_weight=0.0))
-    assert (alone.line_of_all, alone.line_of_all_weight, alone.numbers) == (None, 0.0, alone.of_trees)
+def test_without_a_line_on_everything_no_component_is_kept_that_nobody_reads(model: BidSuccessModel) -> None:
+    assert model.line_of_all is None
+    assert model.numbers == model.of_trees
 
 
 def test_the_log_odds_are_the_weighted_average_of_trees_and_history(blended_model: BidSuccessModel, dataset: pa.Table) -> None:
@@ -129,11 +137,11 @@ def test_scoring_leaves_no_trace_in_the_model(dataset: pa.Table) -> None:
 
 
 def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_threads(
-    model: BidSuccessModel, blended_model: BidSuccessModel
+    model: BidSuccessModel, blended_model: BidSuccessModel, model_of_sums: BidSuccessModel
 ) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
     child = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, check=True)
-    assert child.stdout.split() == [model.content_hash(), blended_model.content_hash()]
+    assert child.stdout.split() == [each.content_hash() for each in (model, blended_model, model_of_sums)]
 
 
 @pytest.mark.parametrize(
@@ -144,13 +152,16 @@ def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_thre
         {"trees": b"other trees"},
         {"linear": None},
         {"linear_weight": 0.123},
-        {"line_of_all_weight": 0.123},
-        {"line_of_all": None},
         {"parameters": replace(QUICK, seed=5)},
     ],
 )
 def test_whatever_decides_a_score_or_a_call_is_in_the_hash(blended_model: BidSuccessModel, change: dict[str, object]) -> None:
     assert replace(blended_model, **change).content_hash() != blended_model.content_hash()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"line_of_all": None}, {"line_of_all_weight": 0.123}])
+def test_the_line_on_everything_is_in_the_hash(model_of_sums: BidSuccessModel, change: dict[str, object]) -> None:
+    assert replace(model_of_sums, **change).content_hash() != model_of_sums.content_hash()  # type: ignore[arg-type]
 
 
 def test_a_vocabulary_in_another_order_is_another_model(model: BidSuccessModel) -> None:
