@@ -52,7 +52,8 @@ class TrainingParameters:
     l2: float = 10.0
     """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
     max_linear_weight: float = 0.7
-    """Most that the linear part may have of the log-odds; the validation part decides how much it has. 0: the booster alone."""
+    """Most that the line on the history, and then the line on everything, may have of the log-odds; the validation part decides how
+    much each has. 0: the booster alone."""
     max_words_weight: float = 2.0
     """Most that is added of what the words of documents say (see `words`), times their log-odds; the validation part decides how
     much. 0: no word counts."""

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bid_assets.modelling.preprocess import Components, Vocabulary, WrongColumns, encode, fit
+from bid_assets.modelling.preprocess import Components, Vocabulary, WrongColumns, encode, fit, split_components
 from bid_assets_tests.modelling.market import vectors
 
 
@@ -94,7 +94,19 @@ def test_encodings_read_dictionaries_and_large_strings_as_texts() -> None:
             Components("v", pa.float32(), np.zeros(2), np.eye(2)),
             Components("v", pa.float32(), np.ones(2), np.eye(2)),
         ),
+        (
+            Components("v", pa.float32(), np.zeros(2), np.eye(2)),
+            Components("v", pa.float32(), np.zeros(2), np.eye(2), first=2),
+        ),
     ],
 )
 def test_a_digest_tells_what_decides_the_encoding(one: Vocabulary, other: Vocabulary) -> None:
     assert one.digest() != other.digest()
+
+
+def test_components_beyond_those_of_the_trees_are_the_same_numbers_apart() -> None:
+    table = pa.table({"v": vectors(np.random.default_rng(0).normal(size=(30, 6)), np.zeros(30, bool)), "x": np.arange(30.0)})
+    whole = fitted(table, components=5)
+    few, beyond = split_components(whole, 2)
+    assert [name for encoding in (*few, *beyond) for name in encoding.names] == ["v[0]", "v[1]", "x", "v[2]", "v[3]", "v[4]"]
+    np.testing.assert_array_equal(encode(table, (*few, *beyond)), encode(table, whole)[:, [0, 1, 5, 2, 3, 4]])
