@@ -35,7 +35,7 @@ _PENALTIES = (1.0, 1e5)
 _MOST_ROUNDS = 15
 _SAME = 0.05  # penalties that all change by less than this share have been found
 _MOST_STEPS = 25
-_SMALLEST_STEP = 1e-6
+_ROUGHLY, _EXACTLY = 1e-2, 1e-6  # how small the last step of Newton's method is
 
 
 def fit(matrix: Matrix, success: Labels, sources: Sequence[str]) -> Line:
@@ -49,7 +49,7 @@ def fit(matrix: Matrix, success: Labels, sources: Sequence[str]) -> Line:
         ruler = _Ruler.of(matrix[some], sources)
         penalty, weights = _most_likely(ruler.inputs(matrix[some]), success[some], ruler.groups)
         if len(some) < len(success):
-            weights = _least_loss(_Rows(ruler, matrix, success), penalty[ruler.groups], weights)
+            weights, _ = _newton(_Rows(ruler, matrix, success), penalty[ruler.groups], weights, _EXACTLY)
     return ruler.line(weights)
 
 
@@ -90,10 +90,11 @@ class _Ruler:
         return cls(median, filled.min(axis=0), filled.max(axis=0), missing, mean, scale, groups)
 
     def inputs(self, matrix: Matrix) -> Vector:
-        """Shape (rows, columns of the matrix and of `missing`)."""
+        """Shape (rows, 1 + columns of the matrix and of `missing`); the first is 1, for the intercept."""
         numbers = compressed(matrix)
         filled = np.where(np.isnan(numbers), self.median, numbers)
-        return np.asarray((np.hstack([filled, np.isnan(numbers[:, self.missing])]) - self.mean) / self.scale)
+        inputs = (np.hstack([filled, np.isnan(numbers[:, self.missing])]) - self.mean) / self.scale
+        return np.hstack([np.ones((len(matrix), 1)), inputs])
 
     def line(self, weights: Vector) -> Line:
         """The line with this intercept and these weights of the inputs."""
@@ -142,40 +143,39 @@ def _most_likely(inputs: Vector, success: Labels, groups: npt.NDArray[np.int64])
     A penalty becomes the number of weights that the rows determine, by the sum of their squares (MacKay's rule).
     """
     rate = success.mean()
-    weights = np.append(np.log(rate / (1 - rate)), np.zeros(inputs.shape[1]))
+    weights = np.append(np.log(rate / (1 - rate)), np.zeros(inputs.shape[1] - 1))
     penalty = np.full(groups.max() + 1, _FIRST_PENALTY)
     rows = [(inputs, success)]
     for _ in range(_MOST_ROUNDS):
-        weights = _least_loss(rows, penalty[groups], weights)
-        _, curvature = _slopes(rows, penalty[groups], weights)
+        weights, curvature = _newton(rows, penalty[groups], weights, _ROUGHLY)
         spread = np.diag(np.linalg.inv(curvature))[1:]
         determined = np.bincount(groups, 1 - penalty[groups] * spread)
         squares = np.maximum(np.bincount(groups, weights[1:] ** 2), 1e-12)
         before, penalty = penalty, np.clip(determined / squares, *_PENALTIES)
         if np.abs(np.log(penalty / before)).max() < _SAME:
             break
-    return penalty, _least_loss(rows, penalty[groups], weights)
+    return penalty, _newton(rows, penalty[groups], weights, _EXACTLY)[0]
 
 
 _Parts = Sequence[tuple[Vector, "Labels"]] | _Rows
 
 
-def _least_loss(rows: _Parts, penalty: Vector, weights: Vector) -> Vector:
-    """Intercept and weights of least log loss plus penalty, by Newton's method; a step that makes it worse is halved."""
+def _newton(rows: _Parts, penalty: Vector, weights: Vector, smallest: float) -> tuple[Vector, Vector]:
+    """Intercept and weights of least log loss plus penalty, and its curvature there; a step that makes it worse is halved."""
     for _ in range(_MOST_STEPS):
         gradient, curvature = _slopes(rows, penalty, weights)
         step = np.linalg.solve(curvature, gradient)
         before = _loss(rows, penalty, weights)
-        while _loss(rows, penalty, weights - step) > before and np.abs(step).max() > _SMALLEST_STEP:
+        while _loss(rows, penalty, weights - step) > before and np.abs(step).max() > smallest:
             step /= 2
         weights = weights - step
-        if np.abs(step).max() <= _SMALLEST_STEP:
+        if np.abs(step).max() <= smallest:
             break
-    return weights
+    return weights, curvature
 
 
 def _loss(rows: _Parts, penalty: Vector, weights: Vector) -> float:
-    of_rows = sum(log_loss(inputs @ weights[1:] + weights[0], success) for inputs, success in rows)
+    of_rows = sum(log_loss(inputs @ weights, success) for inputs, success in rows)
     return of_rows + 0.5 * float(np.sum(penalty * weights[1:] ** 2))
 
 
@@ -184,8 +184,8 @@ def _slopes(rows: _Parts, penalty: Vector, weights: Vector) -> tuple[Vector, Vec
     penalties = np.append(0.0, penalty)
     gradient, curvature = penalties * weights, np.diag(penalties)
     for inputs, success in rows:
-        design = np.hstack([np.ones((len(inputs), 1)), inputs])
-        expected = probability(design @ weights)
-        gradient = gradient + design.T @ (expected - success)
-        curvature = curvature + (design * (expected * (1 - expected))[:, None]).T @ design
+        expected = probability(inputs @ weights)
+        gradient = gradient + inputs.T @ (expected - success)
+        halfway = inputs * np.sqrt(expected * (1 - expected))[:, None]
+        curvature = curvature + halfway.T @ halfway
     return gradient, curvature
