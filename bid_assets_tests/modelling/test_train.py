@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bid_assets.modelling import train as training
+from bid_assets.modelling import boosting
 from bid_assets.modelling.dataset import KEY_COLUMNS
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
@@ -45,7 +45,7 @@ def test_other_seeds_give_other_models(model: BidSuccessModel, dataset: pa.Table
 def test_the_number_of_threads_does_not_change_the_model(
     model: BidSuccessModel, dataset: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SINGLE_THREAD_CELLS", 0)
+    monkeypatch.setattr(boosting, "SINGLE_THREAD_CELLS", 0)
     assert train(dataset, QUICK, "an-encoder").content_hash() == model.content_hash()
 
 
