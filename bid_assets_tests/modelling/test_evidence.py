@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -82,21 +80,6 @@ def test_the_rarest_success_is_among_the_rows_that_tell_the_penalties(monkeypatc
     monkeypatch.setattr(evidence, "MOST_ROWS", 10)
     matrix, success = np.arange(100, dtype=np.float32)[:, None], np.arange(100) == 57
     assert np.isfinite(evidence.fit(matrix, success, ["a"]).log_odds(matrix)).all()
-
-
-numbers = st.one_of(st.floats(-1e6, 1e6, width=32), st.just(float("nan")))
-
-
-@given(st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=2, max_size=40))
-def test_whatever_the_numbers_the_log_odds_are_finite_and_right_on_average(
-    drawn: list[tuple[float, float, bool]],
-) -> None:
-    matrix = np.array([row[:2] for row in drawn], dtype=np.float32)
-    success = np.array([row[2] for row in drawn])
-    success[:2] = [True, False]
-    log_odds = evidence.fit(matrix, success, ["a", "b"]).log_odds(matrix)
-    assert np.isfinite(log_odds).all()
-    assert probability(log_odds).mean() == pytest.approx(success.mean(), abs=1e-5)
 
 
 def test_a_number_of_training_is_read_as_it_was_fitted(rows: tuple[np.ndarray, np.ndarray], line: Line) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from bid_assets.modelling import evidence
 from bid_assets.modelling.linear import PENALTY, Line, best_weight, compressed, fit, probability, trusted_weight
 
 ROWS = 400
@@ -83,15 +85,16 @@ def test_classes_that_a_line_separates_perfectly_still_give_finite_weights(scale
 numbers = st.one_of(st.floats(-1e6, 1e6, width=32), st.just(float("nan")))
 
 
-@given(st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=2, max_size=40))
+@pytest.mark.parametrize(("of", "columns"), [(fit, [0, 1]), (evidence.fit, ["a", "b"])], ids=["history", "everything"])
+@given(drawn=st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=2, max_size=40))
 def test_whatever_the_numbers_the_log_odds_are_finite_and_right_on_average(
-    drawn: list[tuple[float, float, bool]],
+    of: Callable[..., Line], columns: list[int] | list[str], drawn: list[tuple[float, float, bool]]
 ) -> None:
     """The mean probability of a logistic regression with a free intercept is the rate of success."""
     matrix = np.array([row[:2] for row in drawn], dtype=np.float32)
     success = np.array([row[2] for row in drawn])
     success[:2] = [True, False]
-    log_odds = fit(matrix, success, [0, 1]).log_odds(matrix)
+    log_odds = of(matrix, success, columns).log_odds(matrix)
     assert np.isfinite(log_odds).all()
     assert probability(log_odds).mean() == pytest.approx(success.mean(), abs=1e-6)
 
