@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from bid_assets.modelling.linear import REACH, Line, Vector, compressed, log_loss, probability
+from bid_assets.modelling.linear import Imputed, Line, Vector, compressed, least_loss, log_loss, probability
 from bid_assets.modelling.preprocess import Matrix
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _FIRST_PENALTY = 10.0
 _PENALTIES = (1.0, 1e5)
 _MOST_ROUNDS = 15
 _SAME = 0.05  # penalties that all change by less than this share have been found
-_MOST_STEPS = 25
 _ROUGHLY, _EXACTLY = 1e-2, 1e-6  # how small the last step of Newton's method is
 
 
@@ -46,8 +46,9 @@ def fit(matrix: Matrix, success: Labels, sources: Sequence[str]) -> Line:
     """
     with threadpool_limits(1):
         some = _some_of_each(success)
-        ruler = _Ruler.of(matrix[some], sources)
-        penalty, weights = _most_likely(ruler.inputs(matrix[some]), success[some], ruler.groups)
+        telling = matrix[some]
+        ruler = _Ruler.of(telling, sources)
+        penalty, weights = _most_likely(ruler.inputs(telling), success[some], ruler.groups)
         if len(some) < len(success):
             weights, _ = _newton(_Rows(ruler, matrix, success), penalty[ruler.groups], weights, _EXACTLY)
     return ruler.line(weights)
@@ -60,9 +61,7 @@ class _Ruler:
     One scale, since the components of an embedding, or the words of a vocabulary, shall count as much as they vary.
     """
 
-    median: Vector
-    low: Vector
-    high: Vector
+    numbers: Imputed
     missing: npt.NDArray[np.int64]
     """Those columns of the matrix whose holes are an input."""
     mean: Vector
@@ -73,47 +72,40 @@ class _Ruler:
 
     @classmethod
     def of(cls, matrix: Matrix, sources: Sequence[str]) -> _Ruler:
-        numbers = compressed(matrix)
-        holes = np.isnan(numbers)
-        numbers[:, holes.all(axis=0)] = 0.0
-        median = np.nanmedian(numbers, axis=0)
-        filled = np.where(np.isnan(numbers), median, numbers)
-        _, first = np.unique(holes, axis=1, return_index=True)
-        missing = np.sort(first[holes[:, first].any(axis=0)])
-        inputs = np.hstack([filled, holes[:, missing]])
+        numbers = Imputed.of(matrix)
+        _, first = np.unique(numbers.missing, axis=1, return_index=True)
+        missing = np.sort(first[numbers.missing[:, first].any(axis=0)])
+        inputs = np.hstack([numbers.filled, numbers.missing[:, missing]])
         names = [*sources, *(f"{column} is missing" for column in missing)]
         groups = np.unique(names, return_inverse=True)[1]
         mean, variance = inputs.mean(axis=0), inputs.var(axis=0)
         changes = variance > 1e-20 * np.maximum(1.0, mean**2)
         usual = np.bincount(groups, variance * changes) / np.maximum(np.bincount(groups, changes), 1)
         scale = np.where(changes, np.sqrt(usual[groups]), np.inf)
-        return cls(median, filled.min(axis=0), filled.max(axis=0), missing, mean, scale, groups)
+        return cls(numbers, missing, mean, scale, groups)
 
     def inputs(self, matrix: Matrix) -> Vector:
         """Shape (rows, 1 + columns of the matrix and of `missing`); the first is 1, for the intercept."""
         numbers = compressed(matrix)
-        filled = np.where(np.isnan(numbers), self.median, numbers)
+        filled = np.where(np.isnan(numbers), self.numbers.median, numbers)
         inputs = (np.hstack([filled, np.isnan(numbers[:, self.missing])]) - self.mean) / self.scale
         return np.hstack([np.ones((len(matrix), 1)), inputs])
 
     def line(self, weights: Vector) -> Line:
         """The line with this intercept and these weights of the inputs."""
-        slopes = weights[1:] / self.scale
-        columns = len(self.median)
-        slope, of_holes = slopes[:columns], np.zeros(columns)
-        of_holes[self.missing] = slopes[columns:]
-        usual_holes = np.zeros(columns)
-        usual_holes[self.missing] = self.mean[columns:]
-        offset = -slope * self.mean[:columns] - of_holes * usual_holes
-        reach = REACH * (self.high - self.low)
-        return Line(
-            columns=np.arange(columns),
-            slope=slope,
-            offset=offset,
-            absent=slope * self.median + of_holes + offset,
-            low=self.low - reach,
-            high=self.high + reach,
+        columns = len(self.numbers.median)
+        slope, of_holes = np.split(weights[1:] / self.scale, [columns])
+        mean, usual_holes = np.split(self.mean, [columns])
+        of_missing, usually_missing = np.zeros((2, columns))
+        of_missing[self.missing], usually_missing[self.missing] = of_holes, usual_holes
+        return Line.fitted(
+            np.arange(columns),
+            self.numbers,
             base=float(weights[0]),
+            slope=slope,
+            of_missing=of_missing,
+            mean=mean,
+            usually_missing=usually_missing,
         )
 
 
@@ -161,17 +153,8 @@ _Parts = Sequence[tuple[Vector, "Labels"]] | _Rows
 
 
 def _newton(rows: _Parts, penalty: Vector, weights: Vector, smallest: float) -> tuple[Vector, Vector]:
-    """Intercept and weights of least log loss plus penalty, and its curvature there; a step that makes it worse is halved."""
-    for _ in range(_MOST_STEPS):
-        gradient, curvature = _slopes(rows, penalty, weights)
-        step = np.linalg.solve(curvature, gradient)
-        before = _loss(rows, penalty, weights)
-        while _loss(rows, penalty, weights - step) > before and np.abs(step).max() > smallest:
-            step /= 2
-        weights = weights - step
-        if np.abs(step).max() <= smallest:
-            break
-    return weights, curvature
+    """Intercept and weights of least log loss plus penalty, and its curvature; see `linear.least_loss`."""
+    return least_loss(weights, partial(_loss, rows, penalty), partial(_slopes, rows, penalty), smallest)
 
 
 def _loss(rows: _Parts, penalty: Vector, weights: Vector) -> float:

@@ -12,9 +12,9 @@ the same alone as among others.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,31 @@ class Line:
     high: Vector
     base: float
 
+    @classmethod
+    def fitted(
+        cls,
+        columns: npt.NDArray[np.int64],
+        numbers: Imputed,
+        *,
+        base: float,
+        slope: Vector,
+        of_missing: Vector,
+        mean: Vector,
+        usually_missing: Vector,
+    ) -> Self:
+        """The line with these weights, of each column of `numbers`: of a number, and of its being missing; and what both are on average."""
+        low, high = numbers.filled.min(axis=0), numbers.filled.max(axis=0)
+        offset = -slope * mean - of_missing * usually_missing
+        return cls(
+            columns=columns,
+            slope=slope,
+            offset=offset,
+            absent=slope * numbers.median + of_missing + offset,
+            low=low - REACH * (high - low),
+            high=high + REACH * (high - low),
+            base=base,
+        )
+
     def terms(self, matrix: Matrix) -> Vector:
         """What each of `columns` adds to the log-odds of each row, shape (rows, columns)."""
         numbers = compressed(np.take(matrix, self.columns, axis=1))
@@ -85,29 +110,63 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:
 
     A missing number counts as the median, and that it is missing is a yes/no number of its own.
     """
-    numbers = compressed(np.take(matrix, columns, axis=1))
-    missing = np.isnan(numbers)
-    empty = missing.all(axis=0)
-    numbers[:, empty] = 0.0
-    median = np.nanmedian(numbers, axis=0)
-    filled = np.where(np.isnan(numbers), median, numbers)
-    inputs = np.hstack([filled, missing])
+    numbers = Imputed.of(np.take(matrix, columns, axis=1))
+    inputs = np.hstack([numbers.filled, numbers.missing])
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale[scale < 1e-12 * np.maximum(1.0, np.abs(mean))] = np.inf  # a constant says nothing
     intercept, weights = _logistic_regression((inputs - mean) / scale, success)
     slope, missing_weight = np.split(weights / scale, 2)
-    of_value, of_missing = np.split(mean, 2)
-    low, high = filled.min(axis=0), filled.max(axis=0)
-    offset = -slope * of_value - missing_weight * of_missing
-    return Line(
-        columns=np.array(columns, dtype=np.int64),
-        slope=slope,
-        offset=offset,
-        absent=slope * median + missing_weight + offset,
-        low=low - REACH * (high - low),
-        high=high + REACH * (high - low),
+    usual, usually_missing = np.split(mean, 2)
+    return Line.fitted(
+        np.array(columns, dtype=np.int64),
+        numbers,
         base=intercept,
+        slope=slope,
+        of_missing=missing_weight,
+        mean=usual,
+        usually_missing=usually_missing,
     )
+
+
+class Imputed(NamedTuple):
+    """Columns of numbers for a regression: compressed, and without holes."""
+
+    filled: Vector
+    """With the median where a number is missing, 0 in a column without any number."""
+    missing: Labels
+    """Where a number is missing."""
+    median: Vector
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> Imputed:
+        """Of the columns of training."""
+        numbers = compressed(matrix)
+        missing = np.isnan(numbers)
+        numbers[:, missing.all(axis=0)] = 0.0
+        median = np.nanmedian(numbers, axis=0)
+        return cls(np.where(np.isnan(numbers), median, numbers), missing, median)
+
+
+def least_loss(
+    weights: Vector,
+    loss: Callable[[Vector], float],
+    slopes: Callable[[Vector], tuple[Vector, Vector]],
+    smallest: float,
+) -> tuple[Vector, Vector]:
+    """The weights of least `loss`, from these on, and the curvature before the last step, by Newton's method.
+
+    `slopes` gives first and second derivatives. A step that makes it worse is halved; one of `smallest` is the last.
+    """
+    before = loss(weights)
+    for _ in range(_MOST_STEPS):
+        gradient, curvature = slopes(weights)
+        step = np.linalg.solve(curvature, gradient)
+        while (after := loss(weights - step)) > before and np.abs(step).max() > smallest:
+            step /= 2
+        weights, before = weights - step, after
+        if np.abs(step).max() <= smallest:
+            break
+    return weights, curvature
 
 
 def compressed(numbers: Matrix) -> Vector:
@@ -161,7 +220,7 @@ def _losses(log_odds: Vector, success: Labels) -> Vector:
 
 
 def _logistic_regression(inputs: Vector, success: Labels) -> tuple[float, Vector]:
-    """Intercept and weights of least log loss plus penalty, by Newton's method; a step that makes it worse is halved."""
+    """Intercept and weights of least log loss plus penalty."""
     design = np.hstack([np.ones((len(inputs), 1)), inputs])
     penalty = np.full(design.shape[1], PENALTY)
     penalty[0] = 0.0
@@ -173,15 +232,11 @@ def _logistic_regression(inputs: Vector, success: Labels) -> tuple[float, Vector
         log_odds = np.einsum("rc,c->r", design, tried)
         return log_loss(log_odds, success) + 0.5 * float(np.sum(penalty * tried**2))
 
-    for _ in range(_MOST_STEPS):
-        expected = probability(np.einsum("rc,c->r", design, weights))
-        gradient = np.einsum("rc,r->c", design, expected - success) + penalty * weights
+    def slopes(tried: Vector) -> tuple[Vector, Vector]:
+        expected = probability(np.einsum("rc,c->r", design, tried))
+        gradient = np.einsum("rc,r->c", design, expected - success) + penalty * tried
         spread = design * (expected * (1 - expected))[:, None]
-        step = np.linalg.solve(np.einsum("ri,rj->ij", spread, design) + np.diag(penalty), gradient)
-        before = loss(weights)
-        while loss(weights - step) > before and np.abs(step).max() > _SMALLEST_STEP:
-            step /= 2
-        weights -= step
-        if np.abs(step).max() <= _SMALLEST_STEP:
-            break
+        return gradient, np.einsum("ri,rj->ij", spread, design) + np.diag(penalty)
+
+    weights, _ = least_loss(weights, loss, slopes, _SMALLEST_STEP)
     return float(weights[0]), weights[1:]

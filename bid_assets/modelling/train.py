@@ -181,7 +181,7 @@ class _Material:
     @cached_property
     def learner(self) -> Learner:
         weights = column_weights(self.encodings)
-        return Learner(np.ascontiguousarray(self.matrix[:, : len(weights)]), self.success, weights, self.parameters)
+        return Learner(self.matrix[:, : len(weights)], self.success, weights, self.parameters)
 
     @cached_property
     def sources(self) -> list[str]:
