@@ -192,12 +192,12 @@ def best_weight(trees: Vector, line: Vector, success: Labels, most: float) -> fl
     return float(weights[np.argmin([log_loss(blended(trees, line, weight), success) for weight in weights])])
 
 
-def trusted_weight(rest: Vector, line: Vector, success: Labels, most: float) -> float:
-    """As `best_weight`, but 0 unless it clearly gains (a one-sided test of the gain, 5 %); 0 for no rows.
+def trusted_weight(rest: Vector, line: Vector, success: Labels, most: float, fewest: int) -> float:
+    """As `best_weight`, but 0 unless it clearly gains (a one-sided test of the gain, 5 %) on at least `fewest` rows of either class.
 
-    For a part that can do harm where the few failures among the rows favour it by chance.
+    For a part that can do harm where few rows favour it by chance: rows of one class are all for whoever says that class more loudly.
     """
-    if not len(success):
+    if min(success.sum(), (~success).sum()) < max(fewest, 1):
         return 0.0
     weight = best_weight(rest, line, success, most)
     gain = _losses(rest, success) - _losses(blended(rest, line, weight), success)

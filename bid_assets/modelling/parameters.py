@@ -68,7 +68,7 @@ class TrainingParameters:
     """Share of the training bids, the newest, for early stopping and for the threshold."""
     min_labelled_bids: int = 200
     min_per_class: int = 10
-    """Fewest bids of either class in training and in holdout."""
+    """Fewest bids of either class in training and in holdout, and among those that the line on everything is judged by."""
     threshold_aim: str = "f1"
     """What the threshold is to serve; see `thresholds.choose`."""
     min_precision: float = 0.5

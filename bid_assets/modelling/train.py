@@ -147,7 +147,8 @@ class _Material:
         if most:
             said = evidence.fit(self.matrix[fitted], self.success[fitted], self.sources).log_odds(self.matrix[validation])
             new = _on_new_jobs(self.rows["job_id"], fitted, validation)
-            weight_of_all = linear.trusted_weight(log_odds[new], said[new], success[new], most)
+            fewest = self.parameters.min_per_class
+            weight_of_all = linear.trusted_weight(log_odds[new], said[new], success[new], most, fewest)
             log_odds = linear.blended(log_odds, said, weight_of_all)
         if self.documents and self.parameters.max_words_weight:
             read = words.fit(self.rows.filter(pa.array(fitted)), self.documents, self.success[fitted])

@@ -116,6 +116,15 @@ def test_a_weight_whose_gain_may_be_chance_is_not_trusted() -> None:
     right = np.where(success, 1.0, -1.0)
     by_chance = right * np.where(np.arange(40) < 21, 1, -1)  # right on 21 of 40 rows
     assert best_weight(np.zeros(40), by_chance, success, 0.7) > 0
-    assert trusted_weight(np.zeros(40), by_chance, success, 0.7) == 0
-    assert trusted_weight(*np.empty((2, 0)), np.empty(0, dtype=bool), 0.7) == 0
-    assert trusted_weight(np.zeros(40), right, success, 0.7) == pytest.approx(0.7)
+    assert trusted_weight(np.zeros(40), by_chance, success, 0.7, fewest=1) == 0
+    assert trusted_weight(np.zeros(40), right, success, 0.7, fewest=1) == pytest.approx(0.7)
+
+
+def test_few_rows_of_a_class_earn_no_trust_however_clear_the_gain() -> None:
+    success = np.array([True] * 20 + [False] * 9)
+    right = np.where(success, 1.0, -1.0)
+    assert trusted_weight(np.zeros(29), right, success, 0.7, fewest=9) > 0
+    assert trusted_weight(np.zeros(29), right, success, 0.7, fewest=10) == 0
+    one_class = np.ones(27, dtype=bool)
+    assert trusted_weight(np.zeros(27), np.linspace(1, 2, 27), one_class, 0.7, fewest=1) == 0
+    assert trusted_weight(*np.empty((2, 0)), np.empty(0, dtype=bool), 0.7, fewest=1) == 0
