@@ -64,7 +64,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         kinds={"arrow", "parquet"},
-        code_version="2",
+        code_version="3",
         ins=dict.fromkeys(tables, lookback),
         partitions_def=windows(settings),
         io_manager_key="parquet_io_manager",

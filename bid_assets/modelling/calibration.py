@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bid_assets.modelling.linear import Vector, probability
+from bid_assets.modelling.split import CALIBRATES_FROM
 
 if TYPE_CHECKING:
     from bid_assets.modelling.metrics import Labels  # scikit-learn comes with it, which scoring does not need
 
-SIGMOID_FROM, ISOTONIC_FROM = 100, 1000
-"""So many bids of either class are needed. Two numbers found from fewer are worse than none; a curve needs more
+ISOTONIC_FROM = 1000
+"""So many bids of either class are needed for a curve; two numbers need fewer (`split.CALIBRATES_FROM`), and found from fewer are worse than none
 (Niculescu-Mizil, Caruana: Predicting good probabilities with supervised learning, ICML 2005)."""
 
 
@@ -52,7 +53,7 @@ def fit(log_odds: Vector, success: Labels) -> Calibration:
     rarer = int(min(success.sum(), (~success).sum()))
     if rarer >= ISOTONIC_FROM:
         return _isotonic(log_odds, success)
-    return _sigmoid(log_odds, success) if rarer >= SIGMOID_FROM else NOT_CALIBRATED
+    return _sigmoid(log_odds, success) if rarer >= CALIBRATES_FROM else NOT_CALIBRATED
 
 
 def _sigmoid(log_odds: Vector, success: Labels) -> Calibration:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
 from bid_assets.features.base import VECTOR, FeatureFamily
 from bid_assets.modelling.maturity import settled
-from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, Shares, calibrating, split_by_time
+from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, calibrating, split_by_time
 from bid_assets.windows import MONDAY, Cadence, as_utc
 
 KEYS = pa.schema(
@@ -72,9 +72,10 @@ def assemble(
     split = split_by_time(
         _microseconds(bids["submitted_at"]),
         _microseconds(label["outcome_timestamp"]),
+        np.asarray(label["is_success"], dtype=bool),
         calibrating(bids["profile_id"], calibration_share),
-        Shares(holdout_share, calibration_share),
-        rules,
+        holdout=holdout_share,
+        rules=rules,
     )
     keys = {
         "bid_id": bids["id"],

@@ -10,6 +10,9 @@ calibrate.
                                H      newest - maturity     newest
 ```
 
+Where the profiles that calibrate have too few mature bids of either class for a calibration (`CALIBRATES_FROM`), they train like all
+others: set aside, they would be of no use to anybody.
+
 Ages are counted from the newest outcome that is known, not by the clock: where no outcomes come in, no bid grows older. So the
 same outcomes make the same split whenever it is made.
 """
@@ -26,7 +29,11 @@ import pyarrow as pa
 
 SPLITS = ("train", "calibration", "embargo", "holdout", "immature")
 
+CALIBRATES_FROM = 100
+"""Fewest bids of either class that a calibration is fitted to."""
+
 Times = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -54,46 +61,42 @@ AS_DECIDED = LabelRules()
 """Every label counts as soon as it is there, however young its bid."""
 
 
-@dataclass(frozen=True)
-class Shares:
-    """How the rows are shared out."""
-
-    holdout: float
-    """Of the mature bids, the newest. 0: none; then everything known at the cutoff may train."""
-    calibration: float = 0.0
-    """Of the profiles, chosen by a hash: their bids calibrate and never train. So the calibration is as fresh as the training."""
-
-
 def split_by_time(
-    submitted: Times, known: Times, calibrates: npt.NDArray[np.bool_], shares: Shares, rules: LabelRules
+    submitted: Times, known: Times, success: Flags, calibrates: Flags, *, holdout: float, rules: LabelRules
 ) -> npt.NDArray[np.object_]:
     """One of `SPLITS` for each row; times in microseconds, `submitted` ascending and never after `known`.
 
-    The newest `shares.holdout` of the mature bids, and all that share their first moment H, are the holdout; younger ones are
-    immature. What was submitted before H is train or calibration if it became known before H, else embargo; calibration must
-    have been mature at H too.
+    The newest `holdout` (a share) of the mature bids, and all that share their first moment H, are the holdout; 0: none, and everything known may train.
+    Younger ones are immature. What was submitted before H is train or calibration if it became known before H, else embargo; calibration must
+    have been mature at H too. `calibrates`: the rows of profiles that are to calibrate; they do where there are enough.
     """
     maturity = rules.known_maturity // timedelta(microseconds=1)
     now = int(known.max(initial=0)) + 1
     mature = int(np.searchsorted(submitted, now - maturity))
-    if shares.holdout == 0:
+    if holdout == 0:
         begin = now
     elif mature:
-        begin = int(submitted[mature - max(1, round(mature * shares.holdout))])
+        begin = int(submitted[mature - max(1, round(mature * holdout))])
     else:
         begin = now - maturity
     was_mature = submitted < begin - maturity
     learns = known < begin
+    calibration = learns & calibrates & was_mature
+    if min((calibration & success).sum(), (calibration & ~success).sum()) < CALIBRATES_FROM:
+        calibration, calibrates = np.zeros((2, len(submitted)), dtype=bool)
     split = np.full(len(submitted), "embargo", dtype=object)
     split[learns & ~calibrates & (was_mature | (not rules.train_on_mature_only))] = "train"
-    split[learns & calibrates & was_mature] = "calibration"
+    split[calibration] = "calibration"
     split[submitted >= begin] = "holdout"
     split[submitted >= max(begin, now - maturity)] = "immature"
     return split
 
 
-def calibrating(profiles: pa.Array | pa.ChunkedArray, share: float) -> npt.NDArray[np.bool_]:
-    """Whether each row's profile is among the `share` of all possible profiles that calibrate; the same for ever."""
+def calibrating(profiles: pa.Array | pa.ChunkedArray, share: float) -> Flags:
+    """Whether each row's profile is among the `share` of all possible profiles that calibrate, chosen by a hash; the same for ever.
+
+    Whole profiles, of any time: so the calibration is as fresh as the training.
+    """
     if not share:
         return np.zeros(len(profiles), dtype=bool)
     encoded = profiles.combine_chunks() if isinstance(profiles, pa.ChunkedArray) else profiles

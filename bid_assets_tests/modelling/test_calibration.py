@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bid_assets.modelling.calibration import ISOTONIC_FROM, NOT_CALIBRATED, SIGMOID_FROM, Calibration, fit
+from bid_assets.modelling.calibration import ISOTONIC_FROM, NOT_CALIBRATED, Calibration, fit
 from bid_assets.modelling.linear import probability
 from bid_assets.modelling.metrics import probability_metrics
+from bid_assets.modelling.split import CALIBRATES_FROM
 
 
 def overconfident(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +24,7 @@ def error(calibration: Calibration) -> float:
 
 
 def test_few_bids_are_no_ground_for_a_correction() -> None:
-    log_odds, success = overconfident(SIGMOID_FROM)
+    log_odds, success = overconfident(CALIBRATES_FROM)
     assert fit(log_odds, success) is NOT_CALIBRATED
     assert fit(np.empty(0), np.empty(0, dtype=bool)) is NOT_CALIBRATED
 
