@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets import materialization
-from bid_assets.partitions import first_key_of_input
+from bid_assets.partitions import first_key_of_input, keys_of_input
 from bid_assets.progress import report
 from bid_assets.settings import Settings
 from bid_assets.splitting import split_by_window
@@ -130,9 +130,9 @@ class VersionedIOManager(dg.IOManager, ABC):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Pin the heads of the windows asked for, remember them for the manifest, and read them."""
-        keys = list(context.asset_partition_keys)
-        heads = self.store.heads(asset_name(context.asset_key), keys)
         metadata = context.definition_metadata
+        keys = keys_of_input(self.settings, context.asset_partition_keys, metadata)
+        heads = self.store.heads(asset_name(context.asset_key), keys)
         loaded = loaded_by(context.step_context)
         loaded.extend(LoadedInput(heads[key].ref, metadata) for key in keys if key in heads)
         return self.read(context, keys, heads)

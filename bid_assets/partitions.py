@@ -5,7 +5,7 @@ The arithmetic of windows is in `windows.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster._core.definitions.utils import NoValueSentinel
@@ -16,6 +16,9 @@ from bid_assets.windows import Cadence, TimeRange
 KEY_FORMAT = "%Y-%m-%d"
 LOOKBACK_KEY = "lookback_windows"
 """Metadata key of an input: how many windows it spans, so that a range run can tell which inputs belong to a window."""
+
+MAX_MAPPED_WINDOWS = 99
+"""From 100 mapped partitions on, Dagster silently stops to compute staleness for an edge."""
 
 _CRON = {Cadence.WEEKLY: "0 0 * * 1", Cadence.DAILY: "0 0 * * *"}
 
@@ -30,11 +33,12 @@ def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
 def looking_back(count: int, dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
     """An input over `count` windows: the asset's own and those before it (fewer at the start of time).
 
+    Dagster maps the newest `MAX_MAPPED_WINDOWS` of them, by which its UI shows lineage and staleness; the IO managers load all, and manifests name all.
     `dagster_type` says in which form an asset that takes its inputs by keyword wants it (see the IO managers).
     """
     return dg.AssetIn(
         dagster_type=dagster_type or NoValueSentinel,
-        partition_mapping=dg.TimeWindowPartitionMapping(start_offset=1 - count, end_offset=0),
+        partition_mapping=dg.TimeWindowPartitionMapping(start_offset=1 - min(count, MAX_MAPPED_WINDOWS), end_offset=0),
         metadata={LOOKBACK_KEY: count},
     )
 
@@ -44,6 +48,16 @@ def windows_for_days(cadence: Cadence, days: int) -> int:
     return 1 + -(-days // cadence.length.days)
 
 
+def keys_of_input(settings: Settings, mapped: Sequence[str], metadata: Mapping[str, object]) -> list[str]:
+    """The windows that an input spans, oldest first: those that Dagster has mapped, and before them those that are too many for it."""
+    unmapped = _count_of(metadata) - MAX_MAPPED_WINDOWS
+    if unmapped <= 0:
+        return list(mapped)
+    oldest = settings.cadence.window(mapped[0]).start
+    start = max(oldest - unmapped * settings.cadence.length, settings.first_moment)
+    return [*settings.cadence.keys(TimeRange(start, oldest)), *mapped]
+
+
 def span_of(cadence: Cadence, keys: list[str]) -> TimeRange:
     """The time range from the first of these windows to the end of the last."""
     return TimeRange(cadence.window(min(keys)).start, cadence.window(max(keys)).end)
@@ -51,11 +65,16 @@ def span_of(cadence: Cadence, keys: list[str]) -> TimeRange:
 
 def first_key_of_input(cadence: Cadence, key: str, metadata: Mapping[str, object]) -> str:
     """The oldest window of an input that the window `key` looks at."""
-    count = metadata.get(LOOKBACK_KEY, 1)
-    assert isinstance(count, int)
-    return first_key_of(cadence, key, count)
+    return first_key_of(cadence, key, _count_of(metadata))
 
 
 def first_key_of(cadence: Cadence, key: str, count: int) -> str:
     """The first of the `count` windows that end with `key`."""
     return cadence.key(cadence.window(key).start - (count - 1) * cadence.length)
+
+
+def _count_of(metadata: Mapping[str, object]) -> int:
+    """How many windows an input spans."""
+    count = metadata.get(LOOKBACK_KEY, 1)
+    assert isinstance(count, int)
+    return count

@@ -16,7 +16,7 @@ RANGE = dg.BackfillPolicy.single_run()
 
 
 def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
-    """source -> doubled (looks back three windows) -> summed (a frame) -> told (JSON)."""
+    """source -> doubled (looks back three windows) -> summed (a frame) -> told (JSON); source -> seen_from_afar (looks back 101)."""
     parts = windows(settings)
 
     @dg.asset(
@@ -50,8 +50,12 @@ def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
         facts = {"windows": list(source.windows), "missing": list(source.missing), "columns": source.read(["n"]).column_names}
         return dg.Output(facts, metadata={"figure": 0.5})
 
+    @dg.asset(ins={"source": looking_back(101, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
+    def seen_from_afar(source: WindowedTable) -> list[str]:
+        return list(source.windows)
+
     return dg.Definitions(
-        assets=[source, doubled, summed, told],
+        assets=[source, doubled, summed, told, seen_from_afar],
         resources=dict(io_managers(VersionStore(settings.resolved_store_url), settings)),
         executor=dg.in_process_executor,
     )

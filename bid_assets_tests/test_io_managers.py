@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import dagster as dg
+import orjson
 import pytest
+from dagster._core.definitions.data_version import SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD
 
 from bid_assets.io_managers import MissingVersions, ParquetIOManager, as_table
+from bid_assets.partitions import MAX_MAPPED_WINDOWS
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings
 from bid_assets.versions.store import VersionStore
@@ -97,6 +100,33 @@ def test_a_windowed_input_says_itself_what_is_missing(
     assert told is not None
     assert store.fetch(told).read_text().count("missing") == 1
     assert [ref.partition for ref in told.inputs] == [KEYS[2]]
+
+
+def test_a_look_back_over_more_windows_than_dagster_maps_reads_and_names_all_of_them(
+    settings: Settings, dagster_instance: dg.DagsterInstance, store: VersionStore
+) -> None:
+    keys = Cadence.WEEKLY.keys(TimeRange(FIRST.start - 103 * Cadence.WEEKLY.length, FIRST.start))
+    run(settings, dagster_instance, ["source"], keys)
+    run(settings, dagster_instance, ["seen_from_afar"], keys[-1:])
+    head = store.head("seen_from_afar", keys[-1])
+    assert head is not None
+    assert orjson.loads(store.fetch(head).read_bytes()) == [ref.partition for ref in head.inputs] == keys[-101:]
+
+
+def test_a_long_look_back_ends_where_the_windows_begin(
+    settings: Settings, dagster_instance: dg.DagsterInstance, store: VersionStore
+) -> None:
+    key = settings.cadence.key(settings.first_moment + 100 * settings.cadence.length)
+    every = settings.cadence.keys(TimeRange(settings.first_moment, settings.cadence.window(key).end))
+    for last in (99, 100):
+        run(settings, dagster_instance, ["seen_from_afar"], [every[last]])
+        head = store.head("seen_from_afar", every[last])
+        assert head is not None
+        assert orjson.loads(store.fetch(head).read_bytes()) == every[: last + 1]
+
+
+def test_from_100_mapped_partitions_on_dagster_would_not_tell_that_an_input_changed() -> None:
+    assert MAX_MAPPED_WINDOWS == SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD - 1
 
 
 def test_dagster_shows_version_rows_and_inputs_and_takes_the_content_hash_as_data_version(

@@ -12,15 +12,6 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().lookback_windows == 52
 
 
-def test_a_look_back_that_dagster_cannot_follow_is_refused() -> None:
-    with pytest.raises(ValidationError, match="Dagster tracks at most 99"):
-        Settings(lookback_windows=100)
-
-
-def test_daily_windows_leave_room_for_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Settings(cadence="daily", lookback_windows=90).cadence == "daily"
-
-
 def test_a_start_that_is_no_monday_is_refused_where_windows_are_weeks() -> None:
     with pytest.raises(ValidationError, match="weeks start on Monday"):
         Settings(start="2020-01-01")
