@@ -3,7 +3,7 @@
 Everything from `--end` on is cut away first, bids and outcomes, as if the present were there; a bid judges if it was submitted
 at least `--old` days before it, so that failures have had time to become known.
 
-    BID_ASSETS_HOME=gsoc BID_ASSETS_LOOKBACK_WINDOWS=99 python -m bid_assets_tests.benchmarks.ablation \\
+    BID_ASSETS_HOME=gsoc BID_ASSETS_LOOKBACK_WINDOWS=139 python -m bid_assets_tests.benchmarks.ablation \\
         --cutoffs 2020-08-24 2021-01-04 2021-05-31 2021-08-23 2022-01-03 --end 2022-08-26
 """
 
