@@ -64,7 +64,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name="training",
         owners=OWNERS,
         kinds={"xgboost", "joblib"},
-        code_version="5",
+        code_version="6",
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="joblib_io_manager",

@@ -263,6 +263,10 @@ def limits(facts: Facts) -> list[str]:
     ]
     if facts.report.get("words"):
         told.append("Any word of the texts may count, names too; the table of words shows those that count most.")
+    if facts.model.info.get("rated_profiles"):
+        told.append(
+            "It knows the profiles of its look-back by their ids: the outcomes of each, beside what was to be expected, are a number in it."
+        )
     if small:
         told.append(f"Too few bids to say how good it is for: {', '.join(small)}.")
     return told

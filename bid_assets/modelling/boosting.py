@@ -51,6 +51,11 @@ class Learner:
         everything = self._data(np.ones(len(self.success), dtype=bool))
         return bytes(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False).save_raw("ubj"))
 
+    def log_odds_after(self, rounds: int, matrix: preprocess.Matrix) -> linear.Vector:
+        """What the booster of all rows says of other rows, shape (rows,)."""
+        booster = xgb.Booster({"nthread": self._threads}, model_file=bytearray(self.fitted_to_all(rounds)))
+        return np.asarray(booster.inplace_predict(matrix, predict_type="margin", missing=np.nan), dtype=np.float64)
+
     @property
     def _threads(self) -> int:
         """One for little data, else all (0): more are slower there, and much slower on a busy machine. Results do not differ."""

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Numbers, Vocabulary, WordScore, WrongColumns, kind
+from bid_assets.modelling.preprocess import (
+    Components,
+    Encoding,
+    Matrix,
+    Numbers,
+    Rating,
+    Vocabulary,
+    WordScore,
+    WrongColumns,
+    kind,
+)
 
 Row = Mapping[str, Any]
 
@@ -45,6 +55,11 @@ class RowEncoder:
             for encoding, start, _ in placed
             if isinstance(encoding, WordScore)
         ]
+        self._ratings = [
+            (encoding, start, dict(zip(encoding.profiles, encoding.ratings.tolist(), strict=True)))
+            for encoding, start, _ in placed
+            if isinstance(encoding, Rating)
+        ]
         self._vectors = [(encoding, start, end) for encoding, start, end in placed if isinstance(encoding, Components)]
 
     def __call__(self, rows: Sequence[Row]) -> Matrix:
@@ -64,6 +79,8 @@ class RowEncoder:
             for score, start, known in self._scores:
                 if (value := row.get(score.column)) is not None:
                     into[start] = _said(known, _words_of(score, value, one=False)) - score.usual
+            for rating, start, ratings in self._ratings:
+                into[start] = ratings.get(str(row.get(rating.column)), 0.0)
             for components, start, end in self._vectors:
                 if (value := row.get(components.column)) is not None:
                     _reduce(components, value, into[start:end])

@@ -21,7 +21,7 @@ import pyarrow as pa
 from bid_assets.modelling import linear, preprocess
 from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration
 from bid_assets.modelling.encode_rows import Row, RowEncoder
-from bid_assets.modelling.linear import Line
+from bid_assets.modelling.linear import Line, Vector
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.trees import FEW, PlainTrees
 
@@ -88,9 +88,15 @@ class BidSuccessModel:
         """Rows that are plain values by column name, encoded. Raises `WrongColumns`, which names the column."""
         return self._row_encoder(rows)
 
-    def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
-        """What the model says before it is calibrated, shape (rows,)."""
-        return self._log_odds_of(preprocess.encode(table, self.encodings))
+    def log_odds(self, table: pa.Table, ratings: Vector | None = None) -> npt.NDArray[np.float64]:
+        """What the model says before it is calibrated, shape (rows,).
+
+        `ratings`: what the profiles had earned when the bids were made, of rows whose own outcomes are in the model's ratings.
+        """
+        matrix = preprocess.encode(table, self.encodings)
+        if ratings is not None:
+            preprocess.rate_as(matrix, self.encodings, ratings)
+        return self._log_odds_of(matrix)
 
     def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):

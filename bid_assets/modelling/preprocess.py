@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 
 Matrix = npt.NDArray[np.float32]
 
+PROFILE = "profile_id"
+"""The column that says whose bid a row is."""
+
 _CHUNK = 1 << 16
 
 
@@ -145,7 +148,35 @@ class WordScore:
         return hashlib.sha256(words + self.weight.tobytes() + self.square.tobytes() + str(self.usual).encode()).digest()
 
 
-Encoding = Numbers | Vocabulary | Components | WordScore
+@dataclass(frozen=True, eq=False)
+class Rating:
+    """The profile: how its bids have ended beside what was expected of them (see `rating`); 0 for one that is not known."""
+
+    type: pa.DataType
+    profiles: tuple[str, ...]
+    ratings: npt.NDArray[np.float64]
+
+    column = PROFILE
+    names = ("profile_rating",)
+    meaning = "how the profile's decided bids have ended beside what was expected of them"
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, 1)."""
+        matrix = np.zeros((len(values), 1), dtype=np.float32)
+        rows, codes = _kept(values, self.profiles)
+        matrix[rows, 0] = self.ratings[codes]
+        return matrix
+
+    def of(self, profile: str | None) -> float:
+        """The rating of one profile."""
+        return float(self.encode(pa.array([profile], self.type))[0, 0])
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        return hashlib.sha256("\0".join(("rating", *self.profiles)).encode() + self.ratings.tobytes()).digest()
+
+
+Encoding = Numbers | Vocabulary | Components | WordScore | Rating
 
 
 class WrongColumns(ValueError):
@@ -201,6 +232,14 @@ def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:
         matrix[:, start : start + width] = encoding.encode(array_of(table[encoding.column]))
         start += width
     return matrix
+
+
+def rate_as(matrix: Matrix, encodings: Sequence[Encoding], ratings: npt.NDArray[np.float64]) -> None:
+    """Write other ratings than those of a `Rating`, if there is one, into a matrix that the encodings have made."""
+    starts = np.cumsum([0, *(len(encoding.names) for encoding in encodings)])
+    for encoding, start in zip(encodings, starts, strict=False):
+        if isinstance(encoding, Rating):
+            matrix[:, start] = ratings
 
 
 def kind(type_: pa.DataType) -> str | None:

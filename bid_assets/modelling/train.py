@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.modelling import calibration, evidence, linear, metrics, preprocess, thresholds, words
+from bid_assets.modelling import calibration, evidence, linear, metrics, preprocess, rating, thresholds, words
 from bid_assets.modelling.boosting import Learner, column_weights
 from bid_assets.modelling.dataset import feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
+
+[RATING] = preprocess.Rating.names
 
 
 class NotTrainable(Exception):
@@ -32,13 +34,13 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     only one kind of outcome.
     """
     refuse_untrainable(dataset, parameters)
-    rows = dataset.filter(pc.equal(dataset["split"], "train"))
-    material = _Material.of(rows, [name for name in feature_columns(rows) if name not in parameters.excluded], parameters)
+    rows, aside = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "calibration"))
+    material, ratings_aside = _Material.rated(rows, aside, feature_columns(rows), parameters)
     success = material.success
     fitted, validation = time_ordered_parts(*_times(rows), success, parameters)
     found, log_odds = material.weighed(fitted, validation)
     uncalibrated = material.model(found, encoder_fingerprint)
-    calibrated, calibration_facts = _calibrated(uncalibrated, dataset)
+    calibrated, calibration_facts = _calibrated(uncalibrated, aside, ratings_aside)
     threshold = thresholds.choose(
         success[validation], calibrated.probability(log_odds), parameters, metrics.success_is_rarer(success)
     )
@@ -63,7 +65,8 @@ def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     """
     learned = ["train", "embargo", "holdout"]
     rows = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(learned)))
-    material = _Material.of(rows, model.feature_schema.names, model.parameters)
+    aside = dataset.filter(pc.equal(dataset["split"], "calibration"))
+    material, _ = _Material.rated(rows, aside, feature_columns(rows), model.parameters)
     found = _Found(model.training["rounds"], model.linear_weight, model.line_of_all_weight, model.training["words_weight"])
     twin = material.model(found, model.encoder_fingerprint)
     facts = {**model.training, "refitted_rows": len(material.success)}
@@ -119,8 +122,28 @@ class _Material:
     parameters: TrainingParameters
 
     @classmethod
+    def rated(
+        cls, rows: pa.Table, aside: pa.Table, columns: Sequence[str], parameters: TrainingParameters
+    ) -> tuple[_Material, linear.Vector | None]:
+        """The material with the ratings of the profiles of `rows`, and of `aside`, which train nothing; and the latter as they were.
+
+        Raises `NotTrainable` where there is no column but documents.
+        """
+        made = cls.of(rows, [name for name in columns if name not in parameters.excluded], parameters)
+        if RATING in parameters.excluded:
+            return made, None
+        both = pa.concat_tables([rows, aside])
+        learns = np.arange(both.num_rows) < rows.num_rows
+        seen = [number for number in range(len(made.learner.feature_weights)) if number not in made.history]
+        matrix = np.vstack([made.matrix[:, seen], preprocess.encode(aside, made.encodings)[:, seen]])
+        expected = rating.expected_of_each(matrix, both, learns, made.learner.feature_weights[seen], parameters)
+        then, last = rating.rated(both, expected)
+        rows_then, aside_then = np.split(then, [rows.num_rows])
+        return made.with_rating(last, rows_then), aside_then
+
+    @classmethod
     def of(cls, rows: pa.Table, columns: Sequence[str], parameters: TrainingParameters) -> _Material:
-        """Raises `NotTrainable` where there is no column but documents."""
+        """Without ratings. Raises `NotTrainable` where there is no column but documents."""
         documents = words.documents(rows, columns)
         found = preprocess.fit(
             rows,
@@ -134,6 +157,12 @@ class _Material:
         matrix = preprocess.encode(rows, (*encodings, *beyond))
         success = np.asarray(rows["target_is_success"], dtype=bool)
         return cls(rows, success, documents, encodings, beyond, matrix, parameters)
+
+    def with_rating(self, last: preprocess.Rating, then: linear.Vector) -> _Material:
+        """The same with one more number that trees and lines see: in these rows the rating as it was `then`."""
+        place = len(column_weights(self.encodings))
+        matrix = np.insert(self.matrix, place, then.astype(np.float32), axis=1)
+        return replace(self, encodings=(*self.encodings, last), matrix=matrix)
 
     def weighed(self, fitted: Labels, validation: Labels) -> tuple[_Found, linear.Vector]:
         """What is best on the validation rows, with parts that have learned from `fitted` only, and the log-odds that these give them."""
@@ -174,6 +203,7 @@ class _Material:
                 "rounds": found.rounds,
                 "words": sum(len(score.words) for score in read),
                 "words_weight": found.words_weight,
+                "rated_profiles": sum(len(each.profiles) for each in self.encodings if isinstance(each, preprocess.Rating)),
             },
             line_of_all=line_of_all,
             line_of_all_weight=found.line_of_all_weight,
@@ -191,8 +221,8 @@ class _Material:
 
     @cached_property
     def history(self) -> list[int]:
-        """Where in the matrix the profile's history stands."""
-        wanted = linear.history_columns(self.rows)
+        """Where in the matrix the profile's history stands, its rating too."""
+        wanted = {*linear.history_columns(self.rows), preprocess.Rating.column}
         return [number for number, source in enumerate(self.sources) if source in wanted]
 
 
@@ -202,11 +232,12 @@ def _on_new_jobs(jobs: pa.ChunkedArray, fitted: Labels, validation: Labels) -> L
     return np.asarray(pc.invert(seen), dtype=bool)
 
 
-def _calibrated(model: BidSuccessModel, dataset: pa.Table) -> tuple[calibration.Calibration, dict[str, Any]]:
-    """How to correct the model's log-odds, and facts about that."""
-    rows = dataset.filter(pc.equal(dataset["split"], "calibration"))
+def _calibrated(
+    model: BidSuccessModel, rows: pa.Table, ratings: linear.Vector | None
+) -> tuple[calibration.Calibration, dict[str, Any]]:
+    """How to correct the model's log-odds of rows whose profiles had these ratings, and facts about that."""
     success = np.asarray(rows["target_is_success"], dtype=bool)
-    found = calibration.fit(model.log_odds(rows), success)
+    found = calibration.fit(model.log_odds(rows, ratings), success)
     return found, {"calibration": found.kind, "calibration_rows": len(success)}
 
 

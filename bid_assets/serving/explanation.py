@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.families import families
-from bid_assets.modelling.preprocess import Components, Encoding, Matrix, WordScore
+from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Rating, WordScore
 from bid_assets.serving.scorer import Scorer
 
 _SHOWN_TEXT, _SHOWN_WORDS = 60, 5
@@ -47,8 +48,10 @@ def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
         value = None if isinstance(encoding, Components) else row[encoding.column]
         if isinstance(encoding, WordScore) and value is not None:
             value = encoding.strongest(value, _SHOWN_WORDS)
-        missing = row[encoding.column] is None
-        found.append(Contribution(encoding.column, value, added, _words(encoding.column, value, added, missing=missing)))
+        missing, name = row[encoding.column] is None, encoding.column
+        if isinstance(encoding, Rating):
+            [name], value = encoding.names, encoding.of(value)
+        found.append(Contribution(name, value, added, _words(name, value, added, missing=missing)))
     found = sorted((each for each in found if each.log_odds), key=lambda each: -abs(each.log_odds))
     base = float(parts[0, -1])
     return Explanation(base, found, base + sum(each.log_odds for each in found), _summary(found))
@@ -63,7 +66,7 @@ def _of_columns(encodings: Sequence[Encoding], parts: Matrix) -> Iterator[tuple[
 
 
 def _words(column: str, value: Any, added: float, *, missing: bool) -> str:
-    meaning = next((feature.meaning for family in families() for feature in family.features if feature.name == column), column)
+    meaning = _meanings().get(column, column)
     if missing:
         shown = " is missing"
     elif value is None:
@@ -71,6 +74,12 @@ def _words(column: str, value: Any, added: float, *, missing: bool) -> str:
     else:
         shown = f" {'has' if isinstance(value, list) else 'is'} {_shown(value)}"
     return f"{column}{shown} ({meaning}): {_effect(added)}"
+
+
+@cache
+def _meanings() -> dict[str, str]:
+    features = {feature.name: feature.meaning for family in families() for feature in family.features}
+    return {**features, **dict.fromkeys(Rating.names, Rating.meaning)}
 
 
 def _shown(value: Any) -> str:

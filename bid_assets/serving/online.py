@@ -14,12 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from bid_assets.app_db.contract import TEXT
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.lookup import Found, Lookup
 from bid_assets.features.base import VECTOR
 from bid_assets.features.encoder import make_encoder
 from bid_assets.features.families import families
 from bid_assets.features.one_bid import OneBid
+from bid_assets.modelling.preprocess import PROFILE
 from bid_assets.serving.freshness import missing, newest_outcomes
 from bid_assets.serving.plain_bids import plain_bids
 from bid_assets.serving.raw_rows import RawRows
@@ -38,7 +40,7 @@ class OnlineBatch:
     """Features of some bids, in their order."""
 
     values: pa.Table | list[dict[str, Any]]
-    """Of all families: a table or, of a few bids, plain values by name (vectors as arrays); null where something is unknown."""
+    """Who bids, and the features of all families: a table or, of a few bids, plain values by name (vectors as arrays); null where something is unknown."""
     schema: pa.Schema
     missing: list[list[str]]
     """Of each bid what was not there, in words."""
@@ -64,10 +66,10 @@ class OnlineFeatures:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """All features by name, with the types of the store."""
+        """The profile, and all features by name, with the types of the store."""
         vector = pa.list_(pa.float32(), self.encoder.dimension)
         features = [feature for family in families() for feature in family.features]
-        return pa.schema([(each.name, vector if each.type == VECTOR else each.type) for each in features])
+        return pa.schema([(PROFILE, TEXT), *((each.name, vector if each.type == VECTOR else each.type) for each in features)])
 
     def features(self, bids: Sequence[BidToBe]) -> OnlineBatch:
         """The features of `bids`, with one look-up however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
@@ -82,15 +84,15 @@ class OnlineFeatures:
         )
         at = [microseconds_since_epoch(moment) for moment in times]
         if len(bids) <= self._few:
-            rows = self._one_by_one(plain_bids(bids, at, found))
+            rows = self._one_by_one(bids, plain_bids(bids, at, found))
             seen = [row["bids_90d"] for row in rows]
         else:
             rows = self._by_columns(bids, times, found)
             seen = rows["bids_90d"].to_pylist()
         return OnlineBatch(rows, self.schema, missing(bids, at, found, seen), times, newest_outcomes(bids, at, found))
 
-    def _one_by_one(self, bids: Sequence[OneBid]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [{} for _ in bids]
+    def _one_by_one(self, asked: Sequence[BidToBe], bids: Sequence[OneBid]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in asked]
         for family in families():
             assert family.of_few is not None
             for row, features in zip(rows, family.of_few(bids, self.encoder), strict=True):
@@ -100,7 +102,7 @@ class OnlineFeatures:
     def _by_columns(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found) -> pa.Table:
         rows = RawRows(bids, times, found, self._cadence)
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
-        columns: dict[str, pa.Array] = {}
+        columns: dict[str, pa.Array] = {PROFILE: pa.array([bid.profile_id for bid in bids], TEXT)}
         for family in families():
             columns |= rows.joined(family, family.compute(rows.tables(family), span, self.encoder))
         return pa.table(columns)

@@ -77,7 +77,7 @@ class Scorer:
         return self.model.probability_of(matrix)
 
     def _refuse_unknown_columns(self) -> None:
-        known = {feature.name for family in families() for feature in family.features}
+        known = {preprocess.PROFILE, *(feature.name for family in families() for feature in family.features)}
         unknown = [name for name in self.model.feature_schema.names if name not in known]
         if unknown:
             raise Unusable(f"{self.version} wants features that this code does not have: {', '.join(unknown)}")

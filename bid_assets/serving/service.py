@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.features.families import families
-from bid_assets.modelling.preprocess import Matrix, WrongColumns
+from bid_assets.modelling.preprocess import PROFILE, Matrix, WrongColumns
 from bid_assets.serving.explanation import Explanation, explanation
 from bid_assets.serving.follower import SHADOW, Follower, Serving, Status
 from bid_assets.serving.metrics import Metrics
@@ -107,7 +107,7 @@ class PredictionService:
         for row in rows:
             _refuse_unknown(row.features)
         asked = [_Asked(now, row.bid_id, row.profile_id, row.job_id) for row in rows]
-        answers = self._answers(self.serving, asked, [row.features for row in rows])
+        answers = self._answers(self.serving, asked, [{**row.features, PROFILE: row.profile_id} for row in rows])
         return [
             (answer, [name for name in feature_names() if row.features.get(name) is None])
             for answer, row in zip(answers, rows, strict=True)

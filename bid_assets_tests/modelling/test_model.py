@@ -38,8 +38,10 @@ def test_probabilities_are_float64_between_0_and_1_one_per_row(model: BidSuccess
     assert ((probability > 0) & (probability < 1)).all()
 
 
-def test_a_model_scores_a_table_that_has_nothing_but_its_features(model: BidSuccessModel, dataset: pa.Table) -> None:
-    alone = dataset.select(feature_columns(dataset)[::-1])
+def test_a_model_scores_a_table_that_has_nothing_but_its_features_and_the_profiles(
+    model: BidSuccessModel, dataset: pa.Table
+) -> None:
+    alone = dataset.select([*feature_columns(dataset)[::-1], "profile_id"])
     np.testing.assert_array_equal(model.predict(alone), model.predict(dataset))
 
 
@@ -77,7 +79,7 @@ def test_a_linear_part_has_a_say_where_history_decides_and_none_where_the_text_d
     assert blended_model.linear is not None
     assert 0 < blended_model.linear_weight <= QUICK.max_linear_weight
     names = [blended_model.feature_names[column] for column in blended_model.linear.columns]
-    assert names == ["rate", "bids"]
+    assert names == ["rate", "bids", "profile_rating"]
 
 
 def test_the_bids_of_some_profiles_calibrate_and_do_not_train(calibrated_model: BidSuccessModel, a_market: Market) -> None:
@@ -179,5 +181,7 @@ def test_the_facts_of_a_model_can_be_written_as_json(model: BidSuccessModel) -> 
 
 
 def test_the_schema_names_the_columns_and_types_of_the_dataset(model: BidSuccessModel, dataset: pa.Table) -> None:
-    expected = dataset.select(feature_columns(dataset)).schema
-    assert model.feature_schema.equals(expected)
+    names = [*feature_columns(dataset), "profile_id"]
+    assert [(field.name, field.type) for field in model.feature_schema] == [
+        (name, dataset.schema.field(name).type) for name in names
+    ]

@@ -79,13 +79,14 @@ def test_a_thousand_bids_are_answered_at_once(server: Server, bids: list[dict[st
 def test_ready_features_are_answered_as_the_service_answers_from_its_own(
     server: Server, bids: list[dict[str, Any]], features: pa.Table
 ) -> None:
-    rows = [{name: value for name, value in row.items() if value is not None} for row in features.slice(0, 3).to_pylist()]
+    known = [{name: value for name, value in row.items() if value is not None} for row in features.slice(0, 3).to_pylist()]
+    rows = [{"profile_id": row.pop("profile_id"), "features": row} for row in known]
     own = [server.post("/predict", bid)["probability"] for bid in bids[:3]]
-    one = server.post("/predict/features", {"features": rows[0]})
-    several = server.post("/predict/features", {"rows": [{"features": row} for row in rows]})["predictions"]
+    one = server.post("/predict/features", rows[0])
+    several = server.post("/predict/features", {"rows": rows})["predictions"]
     assert one["probability"] == own[0]
     assert [answer["probability"] for answer in several] == own
-    assert one["missing"] == [name for name in features.column_names if name not in rows[0]]
+    assert one["missing"] == [name for name in features.column_names[1:] if name not in rows[0]["features"]]
 
 
 def test_the_contributions_of_an_explanation_add_up_to_the_prediction(server: Server, bids: list[dict[str, Any]]) -> None:
