@@ -82,7 +82,8 @@ class Settings(BaseSettings):
     )
 
     excluded_features: str = Field(
-        "month", description="Columns of the dataset that no model learns from, with commas between."
+        "month",
+        description="Columns of the dataset that no model learns from, with commas between; `profile_rating` for the ratings of profiles.",
     )
     threshold_aim: Literal["f1", "precision", "value"] = Field(
         "f1", description="What the model's threshold serves: F1 of the rarer class, a least precision, or value."

@@ -55,7 +55,7 @@ class RowEncoder:
             for encoding, start, _ in placed
             if isinstance(encoding, WordScore)
         ]
-        self._ratings = [
+        self._ratings: list[tuple[Rating, int, dict[str | None, float]]] = [
             (encoding, start, dict(zip(encoding.profiles, encoding.ratings.tolist(), strict=True)))
             for encoding, start, _ in placed
             if isinstance(encoding, Rating)
@@ -80,7 +80,7 @@ class RowEncoder:
                 if (value := row.get(score.column)) is not None:
                     into[start] = _said(known, _words_of(score, value, one=False)) - score.usual
             for rating, start, ratings in self._ratings:
-                into[start] = ratings.get(str(row.get(rating.column)), 0.0)
+                into[start] = ratings.get(row.get(rating.column), 0.0)
             for components, start, end in self._vectors:
                 if (value := row.get(components.column)) is not None:
                     _reduce(components, value, into[start:end])

@@ -62,7 +62,7 @@ class TrainingParameters:
     vocabulary_size: int = 32
     """Most frequent values learnt of each text or list column."""
     excluded_features: str = "month"
-    """Columns of the dataset that no model learns from, with commas between. In a look-back of less than two years a month tells
+    """Columns of the dataset that no model learns from, with commas between; `profile_rating` leaves out the ratings (see `rating`). In a look-back of less than two years a month tells
     of no season, only of how young a bid's label is, and of young bids mostly successes are known."""
     validation_share: float = 0.2
     """Share of the training bids, the newest, for early stopping and for the threshold."""

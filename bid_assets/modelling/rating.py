@@ -5,7 +5,8 @@ or 0) less what trees expect of the bid that see neither the profile's history n
 outcomes. The rating is the sum of the surpluses divided by what so many bids can tell and by `PRIOR`: one step of Newton's
 method towards a random intercept of the profile, from 0.
 
-In training each bid has the rating of its own moment, from outcomes known before it (ordered target statistics: Prokhorenkova et
+In training each bid has the rating of its own moment, from outcomes known before it, though what was to be expected of these is
+judged by all that training has seen (ordered target statistics: Prokhorenkova et
 al.: CatBoost, NeurIPS 2018); to be scored, a bid has the last one, which the model carries. A profile that is not among them has 0.
 Figures are in docs/evaluation.md.
 """
@@ -61,11 +62,12 @@ def expected_of_each(matrix: Matrix, rows: pa.Table, learns: Labels, weights: Ma
     """
     success = np.asarray(rows["target_is_success"], dtype=bool)
     fold = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)[1] % FOLDS
-    expected = np.empty(len(success))
+    expected = np.full(len(success), success[learns].mean())  # where nothing can be told apart
     for number in range(FOLDS):
         others, theirs = learns & (fold != number), fold == number
-        learner = Learner(matrix[others], success[others], weights, parameters)
-        expected[theirs] = probability(learner.log_odds_after(ROUNDS, matrix[theirs]))
+        if matrix.shape[1] and theirs.any() and len(np.unique(success[others])) == 2:
+            learner = Learner(matrix[others], success[others], weights, parameters)
+            expected[theirs] = probability(learner.log_odds_after(ROUNDS, matrix[theirs]))
     return expected
 
 

@@ -78,6 +78,17 @@ def test_what_is_expected_of_a_bid_does_not_hang_on_the_outcomes_of_its_profile(
     assert (one[~theirs] != two[~theirs]).any()
 
 
+@pytest.mark.parametrize("columns", [0, 1])
+@pytest.mark.parametrize("profiles", [1, 2, 40])
+def test_where_nothing_can_be_told_apart_the_usual_is_expected(dataset: pa.Table, columns: int, profiles: int) -> None:
+    names = pa.array([f"p{row % profiles}" for row in range(dataset.num_rows)])
+    rows = dataset.set_column(1, dataset.schema.field(1), names)
+    everybody = np.ones(dataset.num_rows, dtype=bool)
+    matrix, alike = np.zeros((dataset.num_rows, columns), dtype=np.float32), np.ones(columns, dtype=np.float32)
+    usual = pc.mean(dataset["target_is_success"]).as_py()
+    np.testing.assert_allclose(expected_of_each(matrix, rows, everybody, alike, QUICK), usual, atol=0.03)
+
+
 def test_the_model_knows_the_profiles_that_it_has_learnt_or_been_calibrated_from_and_no_others(
     calibrated_model: BidSuccessModel, a_market: Market
 ) -> None:
