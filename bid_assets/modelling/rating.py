@@ -31,7 +31,7 @@ PRIOR = 2.0
 FOLDS = 3
 """A bid is expected something of by trees that have learnt from the other two thirds of the profiles."""
 ROUNDS = 100
-"""Trees that expect."""
+"""Trees that expect; no more than the model may have itself."""
 
 
 class Rated(NamedTuple):
@@ -62,12 +62,13 @@ def expected_of_each(matrix: Matrix, rows: pa.Table, learns: Labels, weights: Ma
     """
     success = np.asarray(rows["target_is_success"], dtype=bool)
     fold = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)[1] % FOLDS
+    rounds = min(ROUNDS, parameters.max_rounds)
     expected = np.full(len(success), success[learns].mean())  # where nothing can be told apart
     for number in range(FOLDS):
         others, theirs = learns & (fold != number), fold == number
         if matrix.shape[1] and theirs.any() and len(np.unique(success[others])) == 2:
             learner = Learner(matrix[others], success[others], weights, parameters)
-            expected[theirs] = probability(learner.log_odds_after(ROUNDS, matrix[theirs]))
+            expected[theirs] = probability(learner.log_odds_after(rounds, matrix[theirs]))
     return expected
 
 
