@@ -48,13 +48,16 @@ class Learner:
 
     def fitted_to_all(self, rounds: int) -> bytes:
         """The booster of all rows after `rounds`, as UBJSON."""
-        everything = self._data(np.ones(len(self.success), dtype=bool))
-        return bytes(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False).save_raw("ubj"))
+        return bytes(self._of_all(rounds).save_raw("ubj"))
 
     def log_odds_after(self, rounds: int, matrix: preprocess.Matrix) -> linear.Vector:
         """What the booster of all rows says of other rows, shape (rows,)."""
-        booster = xgb.Booster({"nthread": self._threads}, model_file=bytearray(self.fitted_to_all(rounds)))
-        return np.asarray(booster.inplace_predict(matrix, predict_type="margin", missing=np.nan), dtype=np.float64)
+        trees = self._of_all(rounds).inplace_predict(matrix, predict_type="margin", missing=np.nan)
+        return np.asarray(trees, dtype=np.float64)
+
+    def _of_all(self, rounds: int) -> xgb.Booster:
+        everything = self._data(np.ones(len(self.success), dtype=bool))
+        return xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False)
 
     @property
     def _threads(self) -> int:
