@@ -18,13 +18,14 @@ from bid_assets.automation.schedules import schedules
 from bid_assets.automation.sensors import sensors
 from bid_assets.io_managers import io_managers
 from bid_assets.settings import Settings, get_settings
+from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 
 
 def build_defs(settings: Settings | None = None, store: VersionStore | None = None) -> dg.Definitions:
     """The asset graph for these settings and this store; by default those of the environment."""
     settings = settings or get_settings()
-    store = store or VersionStore(settings.resolved_store_url)
+    store = store or open_store(settings)
     return dg.Definitions(
         assets=[
             raw_assets(settings),

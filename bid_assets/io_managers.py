@@ -29,6 +29,7 @@ from bid_assets.step_inputs import LoadedInput, loaded_by, noted_by
 from bid_assets.versions.code import current_code_version
 from bid_assets.versions.hashing import json_hash, table_hash
 from bid_assets.versions.manifest import Draft, InputRef, Manifest
+from bid_assets.versions.metadata import remember_cadence
 from bid_assets.versions.store import VersionStore, Written
 from bid_assets.versions.tables import WindowedTable, write_parquet
 
@@ -110,6 +111,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         """Write one version per window, and show them in Dagster."""
         keys = list(context.asset_partition_keys)
         asset = asset_name(context.asset_key)
+        remember_cadence(self.store, self.settings.cadence)
         content_hashes = []
         writes = in_order(lambda part: self._write(context, asset, *part), self.parts(context, keys, obj), WRITERS)
         for done, written in enumerate(writes, start=1):

@@ -14,7 +14,7 @@ from bid_assets.commands.console import console, print_json
 from bid_assets.features.families import families
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.hashing import json_hash
-from bid_assets.versions.store import VersionStore
+from bid_assets.versions.metadata import open_store
 from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import as_utc
 
@@ -66,7 +66,7 @@ def read_history(settings: Settings, first: datetime | None = None) -> tuple[dic
 
     Raises `ValueError` where the store has no windows, or a table lacks some.
     """
-    store = VersionStore(settings.resolved_store_url)
+    store = open_store(settings)
     wanted = _windows(settings, first)
     if not wanted:
         raise ValueError("the store has no windows to judge by; make them with `bid-assets run`")
@@ -86,5 +86,5 @@ def read_history(settings: Settings, first: datetime | None = None) -> tuple[dic
 
 def _windows(settings: Settings, first: datetime | None) -> list[str]:
     # Raw windows reach back further than features: histories need them, models cannot use them.
-    keys = VersionStore(settings.resolved_store_url).partitions(families()[-1].name)
+    keys = open_store(settings).partitions(families()[-1].name)
     return [key for key in keys if first is None or settings.cadence.window(key).end > first]

@@ -21,6 +21,7 @@ from bid_assets.settings import Settings, get_settings
 from bid_assets.versions import lineage
 from bid_assets.versions.deployments import ActiveModel, active_model
 from bid_assets.versions.manifest import Manifest
+from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import Cadence, utc_now
@@ -42,7 +43,7 @@ def demo(*, bids: int, weeks: int) -> None:
     console.rule("The loop: tables, features, dataset, model, decision")
     if not run(None, None, "last", as_json=False):
         raise RuntimeError("the run did not succeed; the messages above say why")
-    store = VersionStore(settings.resolved_store_url)
+    store = open_store(settings)
     active = active_model(store)
     if active is None:
         raise RuntimeError("no model was activated; the decision above says why")

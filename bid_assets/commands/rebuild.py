@@ -12,14 +12,14 @@ from bid_assets.definitions import build_defs
 from bid_assets.runs import materialise
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.manifest import Manifest
+from bid_assets.versions.metadata import open_store
 from bid_assets.versions.pinned import PinnedStore
-from bid_assets.versions.store import VersionStore
 
 
 def rebuild(asset: str, partition: str, version: str, *, as_json: bool) -> bool:
     """Rebuild a version and say whether its content hash is the same; True where it is."""
     settings = get_settings()
-    manifest = VersionStore(settings.resolved_store_url).manifest(asset, partition, version)
+    manifest = open_store(settings).manifest(asset, partition, version)
     if asset in RAW_ASSETS:
         raise ValueError(f"{asset} is read from the application's database, which has moved on; raw versions cannot be rebuilt")
     with progress_bars():

@@ -26,6 +26,7 @@ from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings, get_settings
 from bid_assets.staleness import stale_windows
 from bid_assets.versions.deployments import active_model
+from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, as_utc
 
@@ -44,7 +45,7 @@ class Plan:
 def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, as_json: bool) -> bool:
     """Run the main job and say what came of it. True where every run succeeded."""
     settings = get_settings()
-    store = VersionStore(settings.resolved_store_url)
+    store = open_store(settings)
     plan = make_plan(settings, store, wanted_range(settings, first, last), cutoff_windows)
     before = active_model(store)
     with open_instance() as instance, progress_bars():

@@ -26,6 +26,7 @@ from bid_assets.commands.console import console, print_json
 from bid_assets.instance import open_instance
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.deployments import active_model
+from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
 
@@ -35,7 +36,7 @@ _SHOWN = 8
 def status(*, as_json: bool) -> None:
     """Print the state of the loop."""
     settings = get_settings()
-    store = VersionStore(settings.resolved_store_url)
+    store = open_store(settings)
     with open_instance() as instance:
         state = gather(instance, store, settings)
         told = {
