@@ -63,7 +63,7 @@ def main(debug: bool) -> None:
 @main.command("import", epilog=example("bid-assets import exports/2026-11"))
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 def import_(directory: str) -> None:
-    """Import profiles, jobs, bids and bid_outcomes files (CSV, CSV.gz, Parquet) into the application's database.
+    """Import profiles, jobs, bids and bid_outcomes files (CSV, Parquet) into the application's database.
 
     All or nothing: a bad file is refused with file, line and reason before anything is written. Running it twice changes nothing.
     """

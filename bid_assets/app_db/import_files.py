@@ -1,166 +1,140 @@
-"""Files named after the application's tables: finding them, and reading them as unparsed Arrow columns.
+"""Which files of a folder hold the rows of which table, and which ones are passed over.
 
-CSV columns come as text (bytes that are known to be UTF-8), Parquet columns as whatever they are. What the columns must
-hold is the business of `import_columns.py` and `importer.py`; here is only what makes a file readable at all, and the way
-back from a row to the line where it stands.
+The rows of a table come from one file, or from one folder of parts, that is named after it. How the files themselves are read is
+in `import_parts.py`.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import sys
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import IO
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-_BLOCK_BYTES = 64 << 20  # a row must fit in a block
+from bid_assets.app_db import contract
+from bid_assets.app_db.import_parts import DelimitedPart, ParquetPart, Part, Problem, UnreadableFile
 
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
+"""What is read, as an error names it."""
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a file cannot be imported. `line` is the physical line where the row starts (Parquet: the row's number)."""
-
-    file: str
-    line: int | None
-    reason: str
-
-    def __str__(self) -> str:
-        place = "row" if self.file.endswith(".parquet") else "line"
-        return f"{self.file}: {self.reason}" if self.line is None else f"{self.file}, {place} {self.line}: {self.reason}"
-
-
-class UnreadableFile(Exception):
-    """The file is not what its name says; holds the problems."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(map(str, problems)))
-        self.problems = list(problems)
+_DELIMITED = re.compile(r".*\.(csv|tsv)(\.(gz|bz2|zst))?", re.IGNORECASE)
+_PARQUET = re.compile(r".*\.parquet", re.IGNORECASE)
+_END = re.compile(r"((\.(csv|tsv))?(\.(gz|bz2|zst))?|(\.(snappy|gz|gzip|zstd|brotli|lz4))?\.parquet)", re.IGNORECASE)
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of one table."""
+    """The file, or the folder of parts, that holds the rows of one table. Its methods raise `UnreadableFile`."""
 
     table: str
     path: Path
 
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The files that hold its rows, in order of their names."""
+        if not self.path.is_dir():
+            return [self._part(self.path)]
+        paths = sorted(path for path in self.path.rglob("*") if path.is_file() and not self._is_hidden(path))
+        strange = [path for path in paths if not (_DELIMITED.fullmatch(path.name) or _PARQUET.fullmatch(path.name))]
+        if strange or not paths:
+            names = ", ".join(str(path.relative_to(self.path)) for path in strange[:3])
+            reason = f"is a folder with files that are not read: {names}" if strange else "is a folder without parts"
+            raise UnreadableFile([self.problem(f"{reason} (parts are {', '.join(SUFFIXES)})")])
+        return [self._part(path) for path in paths]
+
     @property
-    def is_parquet(self) -> bool:
-        """Whether it is Parquet; else it is CSV."""
-        return self.path.name.endswith(".parquet")
-
     def columns(self) -> list[str]:
-        """The names of its columns. Raises `UnreadableFile`."""
-        try:
-            if self.is_parquet:
-                return list(pq.read_schema(self.path).names)
-            with _open_text(self.path) as file:
-                return next(csv.reader(file), [])
-        except (OSError, EOFError, pa.ArrowException, csv.Error) as error:
-            raise UnreadableFile([self.problem(None, str(error))]) from error
+        """The names of its columns in lower case; those of a part that occur twice, twice."""
+        names: list[str] = []
+        for part in self.parts:
+            names += [name for name in part.columns if name not in names or part.columns.count(name) > names.count(name)]
+        return names
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns, all rows. Raises `UnreadableFile` with a problem per row that has the wrong number of fields."""
-        try:
-            if self.is_parquet:
-                return pq.read_table(self.path, columns=list(columns))
-            return self._read_csv(columns)
-        except (OSError, EOFError, pa.ArrowException) as error:
-            raise UnreadableFile([self.problem(None, str(error))]) from error
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns, some rows at a time; null where a part does not have one. All parts may have types of their own."""
+        for part in self.parts:
+            present = [name for name in columns if name in part.columns]
+            for batch in part.batches(present):
+                self._rows[part.name] = self._rows.get(part.name, 0) + batch.num_rows
+                absent = {name: pa.nulls(batch.num_rows) for name in columns if name not in present}
+                yield pa.table({name: absent[name] if name in absent else batch[name] for name in columns})
 
-    def lines(self, rows: Sequence[int]) -> list[int]:
-        """The physical line where each of these rows (counted from 0) starts; for Parquet the row's number from 1."""
-        if self.is_parquet:
-            return [row + 1 for row in rows]
-        starts: dict[int, int] = {}
-        wanted = set(rows)
-        with _open_text(self.path) as file:
-            for row, line in enumerate(_row_starts(file), start=-1):  # the header is row -1
-                if row in wanted:
-                    starts[row] = line
-                    if len(starts) == len(wanted):
-                        break
-        return [starts[row] for row in rows]
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """How many rows were read of each part."""
+        return {}
 
-    def problem(self, line: int | None, reason: str) -> Problem:
-        """A problem with this file."""
-        return Problem(self.path.name, line, reason)
+    def problem_at(self, row: int, reason: str) -> Problem:
+        """A problem with one row, counted from 0 over all parts, once the rows have been read."""
+        ends = list(accumulate(self._rows.get(part.name, 0) for part in self.parts))
+        place = int(np.searchsorted(ends, row, side="right"))
+        part = self.parts[place]
+        return Problem(part.name, part.line(row - (ends[place - 1] if place else 0)), reason)
 
-    def _read_csv(self, columns: Sequence[str]) -> pa.Table:
-        if not self._has_rows():  # at which pyarrow stumbles, unless the header ends with a newline
-            return pa.table({name: pa.array([], pa.string()) for name in columns})
-        torn: list[pacsv.InvalidRow] = []
+    def problem(self, reason: str) -> Problem:
+        """A problem with the file as a whole."""
+        return Problem(self.path.name, None, reason)
 
-        def skip(row: pacsv.InvalidRow) -> str:
-            torn.append(row)
-            return "skip"
+    def header_problem(self, reason: str) -> Problem:
+        """A problem with the names of the columns."""
+        return Problem(self.path.name, None if self._is_parquet else 1, reason)
 
-        table = pacsv.read_csv(
-            self.path,
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # or rows are not numbered
-            parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-            convert_options=pacsv.ConvertOptions(
-                include_columns=list(columns),
-                column_types=dict.fromkeys(columns, pa.binary()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        if torn:
-            lines = self.lines([row.number - 2 for row in torn])
-            raise UnreadableFile(
-                [
-                    self.problem(line, f"{row.actual_columns} fields, but the header has {row.expected_columns}")
-                    for line, row in zip(lines, torn, strict=True)
-                ]
-            )
-        return self._decoded(table)
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.is_dir() or _PARQUET.fullmatch(self.path.name) is not None
 
-    def _has_rows(self) -> bool:
-        with _open_text(self.path) as file:
-            return len(list(islice(_row_starts(file), 2))) == 2
+    def _part(self, path: Path) -> Part:
+        name = str(path.relative_to(self.path.parent))
+        if _PARQUET.fullmatch(path.name):
+            return ParquetPart(path, name, _folder_values(path.relative_to(self.path.parent).parts[1:-1]))
+        return DelimitedPart(path, name, frozenset(contract.STREAMS[f"raw_{self.table}"].names))
 
-    def _decoded(self, table: pa.Table) -> pa.Table:
-        """Bytes as text; a problem for each row that is not UTF-8."""
-        try:
-            return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
-        except pa.ArrowInvalid:
-            bad = {row for column in table.columns for row, value in enumerate(column.to_pylist()) if not _is_utf8(value)}
-            lines = self.lines(sorted(bad))
-            raise UnreadableFile([self.problem(line, "holds bytes that are not UTF-8") for line in lines]) from None
+    def _is_hidden(self, path: Path) -> bool:
+        """Whether Hadoop and its kin pass it over: `_SUCCESS`, `.part-0.crc`."""
+        return any(name[0] in "._" for name in path.relative_to(self.path).parts)
 
 
-def find_files(directory: Path, tables: Sequence[str]) -> list[SourceFile]:
-    """The files of these tables, in their order. Raises `UnreadableFile` where there is none, or two of one table."""
-    found = [
-        SourceFile(table, directory / f"{table}{suffix}")
-        for table in tables
-        for suffix in SUFFIXES
-        if (directory / f"{table}{suffix}").is_file()
-    ]
-    names = [file.table for file in found]
-    problems = [
-        Problem(str(directory), None, f"holds more than one file of {table}: keep one of them")
-        for table in tables
-        if names.count(table) > 1
-    ]
-    if not found:
-        expected = " or ".join(SUFFIXES)
-        problems = [Problem(str(directory), None, f"holds none of {', '.join(tables)} as {expected}")]
+@dataclass(frozen=True)
+class Selection:
+    """The files to import, and the names of those that look like a table's but are not read."""
+
+    files: list[SourceFile]
+    not_read: list[str]
+
+
+def find_files(directory: Path, tables: Sequence[str]) -> Selection:
+    """The files of these tables, in their order.
+
+    Raises `UnreadableFile` where there is none, where two could be read of one table, and where there are only such that cannot.
+    """
+    files, problems, not_read = [], [], []
+    entries = sorted(directory.iterdir()) if directory.is_dir() else []
+    for table in tables:
+        similar = [path for path in entries if path.name.lower().startswith(table)]
+        readable = [path for path in similar if _is_readable(path, table)]
+        others = [path.name for path in similar if path not in readable]
+        if len(readable) > 1:
+            names = ", ".join(path.name for path in readable)
+            problems.append(Problem(str(directory), None, f"holds more than one file of {table} ({names}): keep one of them"))
+        elif readable:
+            files.append(SourceFile(table, readable[0]))
+            not_read += others
+        else:
+            expected = f"the rows of {table} are read from {table} with one of {', '.join(SUFFIXES)}, or a folder of such files"
+            problems += [Problem(name, None, f"is not read: {expected}") for name in others]
+    if not files and not problems:
+        problems = [Problem(str(directory), None, f"holds none of {', '.join(tables)} as {' or '.join(SUFFIXES)}")]
     if problems:
         raise UnreadableFile(problems)
-    return found
+    return Selection(files, not_read)
 
 
 def rows_with_nul(column: pa.ChunkedArray) -> list[int]:
@@ -168,31 +142,13 @@ def rows_with_nul(column: pa.ChunkedArray) -> list[int]:
     return np.flatnonzero(pc.fill_null(pc.match_substring(column, "\0"), False)).tolist()
 
 
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        return value is None or value.decode() is not None
-    except UnicodeDecodeError:
-        return False
+def _is_readable(path: Path, table: str) -> bool:
+    """A file with one of the endings, or a folder with or without one."""
+    end = path.name[len(table) :]
+    return _END.fullmatch(end) is not None and (path.is_dir() or bool(_DELIMITED.fullmatch(end) or _PARQUET.fullmatch(end)))
 
 
-def _open_text(path: Path) -> IO[str]:
-    opener = gzip.open if path.name.endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _row_starts(file: IO[str]) -> Iterator[int]:
-    """The line on which each record starts, the header's first; blank lines are none, as pyarrow has it."""
-    line = 1
-
-    def counted() -> Iterator[str]:
-        nonlocal line
-        for text in file:
-            yield text
-            line += text.endswith("\n")
-
-    csv.field_size_limit(sys.maxsize)
-    start = line
-    for record in csv.reader(counted()):
-        if record:
-            yield start
-        start = line + 1
+def _folder_values(folders: Sequence[str]) -> dict[str, str | None]:
+    """What the names of folders say as Hive has it: `year=2024`."""
+    pairs = (folder.split("=", 1) for folder in folders if "=" in folder)
+    return {name.strip().lower(): None if value == _NO_VALUE else unquote(value) for name, value in pairs}

@@ -21,8 +21,9 @@ from adbc_driver_postgresql import StatementOptions, dbapi
 
 from bid_assets.app_db import contract
 from bid_assets.app_db.bulk_write import Progress, Written, merge
-from bid_assets.app_db.import_columns import NOUNS, blank, parsed, unreadable
-from bid_assets.app_db.import_files import Problem, SourceFile, UnreadableFile, find_files, rows_with_nul
+from bid_assets.app_db.import_columns import blank, noun, parsed, shown, unreadable
+from bid_assets.app_db.import_files import SourceFile, find_files, rows_with_nul
+from bid_assets.app_db.import_parts import Problem, UnreadableFile
 from bid_assets.app_db.introspection import columns_of, contract_columns
 
 _SHOWN_PROBLEMS = 10
@@ -57,18 +58,20 @@ class ImportRefused(Exception):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did, by table, and the columns that it did not know, by file."""
+    """What an import did, by table, the columns that it did not know, by file, and files that look like a table's but are not."""
 
     written: dict[str, Written]
     ignored_columns: dict[str, list[str]]
+    not_read: list[str]
 
     def summary(self) -> str:
-        """A line per table and per file with unknown columns."""
+        """A line per table, per file with unknown columns and per file that was not read."""
         lines = [
             f"{table}: {done.inserted:,} inserted, {done.updated:,} updated, {done.unchanged:,} unchanged"
             for table, done in self.written.items()
         ]
         lines += [f"{file}: ignored {', '.join(names)}" for file, names in self.ignored_columns.items()]
+        lines += [f"{name}: not read" for name in self.not_read]
         return "\n".join(lines)
 
 
@@ -83,29 +86,29 @@ class _Loaded:
 
 
 def import_directory(url: str, directory: Path, progress: Progress | None = None) -> ImportReport:
-    """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (.csv, .csv.gz, .parquet), as many as are in `directory`.
+    """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (CSV or Parquet), as many as are in `directory`.
 
     Rows are new, changed or unchanged by their id; only the columns that a file has are compared and written. Tables that
     do not exist are created. Raises `ImportRefused` for a bad file, before anything is written.
     """
-    loaded = _load_all(directory)
+    try:
+        selection = find_files(directory, list(TABLES))
+    except UnreadableFile as error:
+        raise ImportRefused(error.problems, len(error.problems)) from None
+    loaded = _load_all(selection.files)
     with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
         _check_references(loaded, cursor)
         _refuse_if_faulty(loaded)
         _ensure_tables(url, cursor)
-        report = _write(url, loaded, progress or (lambda *_: None))
+        report = _write(url, loaded, selection.not_read, progress or (lambda *_: None))
         for table in report.written:  # so that the next reading is planned on what is there now
             cursor.execute(f"VACUUM ANALYZE {table}")
     return report
 
 
-def _load_all(directory: Path) -> list[_Loaded]:
+def _load_all(files: Sequence[SourceFile]) -> list[_Loaded]:
     """Every file, parsed; files that cannot be read at all are refused together."""
     loaded, problems = [], []
-    try:
-        files = find_files(directory, list(TABLES))
-    except UnreadableFile as error:
-        raise ImportRefused(error.problems, len(error.problems)) from None
     for file in files:
         try:
             loaded.append(_load(file))
@@ -118,23 +121,30 @@ def _load_all(directory: Path) -> list[_Loaded]:
 
 def _load(file: SourceFile) -> _Loaded:
     known = TABLES[file.table]
-    present = file.columns()
-    twice = sorted({name for name in present if present.count(name) > 1})
+    present = file.columns
+    twice = [name for name in known if present.count(name) > 1]
+    header = f"; there are: {', '.join(present)}"[:200] if present else ""
     missing = [name for name in contract.REQUIRED_COLUMNS[file.table] if name not in present]
-    flaws = [f"column {name} occurs twice" for name in twice] + [f"column {name} is missing" for name in missing]
+    flaws = [f"column {name} occurs twice" for name in twice] + [f"column {name} is missing{header}" for name in missing]
     if flaws:
-        raise UnreadableFile([file.problem(None if file.is_parquet else 1, flaw) for flaw in flaws])
-    raw = file.read([name for name in known if name in present])
-    rows = pa.table({name: parsed(raw[name], known[name]) for name in raw.column_names})
-    faults = [fault for name in raw.column_names for fault in _faults(file.table, name, raw[name], rows[name])]
-    faults += [(row, f"duplicate id {_at(rows['id'], row)}") for row in _repeated(rows["id"])]
+        raise UnreadableFile([file.header_problem(flaw) for flaw in flaws])
+    names = [name for name in known if name in present]
+    batches, faults, start = [pa.schema([(name, known[name]) for name in names]).empty_table()], [], 0
+    for raw in file.batches(names):
+        values = pa.table({name: parsed(raw[name], known[name]) for name in names})
+        found = (fault for name in names for fault in _faults(file.table, name, raw[name], values[name]))
+        faults += [(start + row, reason) for row, reason in found]
+        batches.append(values)
+        start += values.num_rows
+    rows = pa.concat_tables(batches)
+    faults += [(row, f"duplicate id {shown(rows['id'], row)}") for row in _repeated(rows["id"])]
     return _Loaded(file, rows, [name for name in present if name not in known], faults)
 
 
 def _faults(table: str, name: str, raw: pa.ChunkedArray, values: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
     """What is wrong with one column: values that cannot be read, that may not be empty, that cannot be stored."""
     bad = unreadable(raw, values)
-    yield from ((row, f"{name} {_at(raw, row)} is not {NOUNS.get(values.type, 'text')}") for row in bad)
+    yield from ((row, f"{name} {shown(raw, row)} is not {noun(raw.type, values.type)}") for row in bad)
     is_text = values.type == contract.TEXT
     if name in contract.REQUIRED_COLUMNS[table]:
         empty = blank(values) if is_text else np.flatnonzero(values.is_null()).tolist()
@@ -151,26 +161,20 @@ def _repeated(ids: pa.ChunkedArray) -> list[int]:
     return np.delete(rows, first).tolist()
 
 
-def _at(column: pa.ChunkedArray, row: int) -> str:
-    """A value as a message shows it."""
-    shown = repr(column[row].as_py())
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
-
-
 def _check_references(loaded: Sequence[_Loaded], cursor: Any) -> None:
     """Adds a fault for each row that names a profile or bid which neither the files nor the database have."""
     ids = {one.file.table: one.rows["id"] for one in loaded}
     for one in loaded:
         if one.file.table not in _REFERENCES:
             continue
-        column, table, noun = _REFERENCES[one.file.table]
+        column, table, kind = _REFERENCES[one.file.table]
         named = one.rows[column]
         unknown = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, ids[table]))) if table in ids else named.is_valid()
         if pc.any(unknown).as_py() and columns_of(cursor, table):
             stored = _stored_ids(cursor, table, pc.unique(named.filter(unknown)))
             unknown = pc.and_(unknown, pc.invert(pc.is_in(named, stored)))
         rows = np.flatnonzero(unknown).tolist()
-        one.faults += [(row, f"{column} {_at(named, row)}: there is no such {noun}") for row in rows]
+        one.faults += [(row, f"{column} {shown(named, row)}: there is no such {kind}") for row in rows]
 
 
 def _stored_ids(cursor: Any, table: str, wanted: pa.Array) -> pa.ChunkedArray:
@@ -187,9 +191,8 @@ def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
         return
     problems: list[Problem] = []
     for one in loaded:
-        shown = sorted(one.faults, key=itemgetter(0))[: _SHOWN_PROBLEMS - len(problems)]
-        lines = one.file.lines([row for row, _ in shown])
-        problems += [one.file.problem(line, reason) for line, (_, reason) in zip(lines, shown, strict=True)]
+        first = sorted(one.faults, key=itemgetter(0))[: _SHOWN_PROBLEMS - len(problems)]
+        problems += [one.file.problem_at(row, reason) for row, reason in first]
     raise ImportRefused(problems, total)
 
 
@@ -203,7 +206,7 @@ def _ensure_tables(url: str, cursor: Any) -> None:
     contract_columns(cursor)
 
 
-def _write(url: str, loaded: Sequence[_Loaded], progress: Progress) -> ImportReport:
+def _write(url: str, loaded: Sequence[_Loaded], not_read: list[str], progress: Progress) -> ImportReport:
     """All files in one transaction."""
     written, ignored = {}, {}
     with dbapi.connect(url) as connection, connection.cursor() as cursor:
@@ -219,6 +222,6 @@ def _write(url: str, loaded: Sequence[_Loaded], progress: Progress) -> ImportRep
             try:
                 written[table] = merge(cursor, table, one.rows.select(stored), types, progress)
             except dbapi.Error as error:
-                raise ImportRefused([one.file.problem(None, f"the database refuses it: {error}")], 1) from error
+                raise ImportRefused([one.file.problem(f"the database refuses it: {error}")], 1) from error
         connection.commit()
-    return ImportReport(written, ignored)
+    return ImportReport(written, ignored, not_read)

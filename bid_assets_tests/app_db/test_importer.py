@@ -168,7 +168,7 @@ def test_blank_lines_and_newlines_in_quotes_do_not_shift_the_line(app_db: str, t
 def test_bytes_that_are_not_utf8_are_refused_with_their_line(app_db: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_bytes(b"id,title\nj1,fine\nj2,\xff\xfe\n")
     assert [str(problem) for problem in refusal(app_db, tmp_path).problems] == [
-        "jobs.csv, line 3: holds bytes that are not UTF-8"
+        "jobs.csv, line 3: holds bytes that are not UTF-8 (save the file as UTF-8)"
     ]
 
 
@@ -263,8 +263,8 @@ def test_a_row_is_found_at_the_line_where_an_editor_shows_it(tmp_path_factory, t
     row = data.draw(st.integers(0, len(texts) - 1))
     expected = 2 + sum(1 + text.count("\n") for text in texts[:row])
     file = SourceFile("jobs", path)
-    assert file.lines([row]) == [expected]
-    assert file.read(["title"])["title"].to_pylist() == texts
+    assert pa.concat_tables(file.batches(["title"]))["title"].to_pylist() == texts
+    assert file.problem_at(row, "").line == expected
 
 
 @pytest.mark.real_data
