@@ -16,6 +16,7 @@ from bid_assets.assets.search import search_asset
 from bid_assets.automation.jobs import jobs
 from bid_assets.automation.schedules import schedules
 from bid_assets.automation.sensors import sensors
+from bid_assets.first_window import with_first_window
 from bid_assets.io_managers import io_managers
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.metadata import open_store
@@ -26,6 +27,7 @@ def build_defs(settings: Settings | None = None, store: VersionStore | None = No
     """The asset graph for these settings and this store; by default those of the environment."""
     settings = settings or get_settings()
     store = store or open_store(settings)
+    settings = with_first_window(settings, store)
     return dg.Definitions(
         assets=[
             raw_assets(settings),

@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bid_assets.windows import Cadence
+from bid_assets.windows import MONDAY, Cadence
 
 
 class Settings(BaseSettings):
@@ -36,7 +36,11 @@ class Settings(BaseSettings):
     postgres_data: Path | None = Field(None, description="Data folder of the embedded PostgreSQL; unset: `<home>/postgres`.")
 
     cadence: Cadence = Field(Cadence.WEEKLY, description="Length of a window: `weekly` (from Monday 00:00 UTC) or `daily`.")
-    start: date = Field(date(2020, 1, 6), description="First day of the first window; a Monday where the cadence is weekly.")
+    start: date | None = Field(
+        None,
+        description="First day of the first window, a Monday where the cadence is weekly; older rows are left out. Unset: learnt from "
+        "the oldest valid bid.",
+    )
     lookback_windows: int = Field(
         26,
         ge=1,
@@ -179,6 +183,8 @@ class Settings(BaseSettings):
 
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")
 
+    _oldest_window: datetime | None = PrivateAttr(None)
+
     @field_validator("home", "postgres_data", "api_keys")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -186,14 +192,32 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _starts_with_a_window(self) -> Self:
+        if self.first_moment < MONDAY:
+            raise ValueError(f"start: {self.start} is before {MONDAY:%Y-%m-%d}, the first day that a window can hold")
         if self.cadence.floor(self.first_moment) != self.first_moment:
             raise ValueError(f"start: no {self.cadence.value} window starts on {self.start} (weeks start on Monday)")
         return self
 
+    def with_oldest_window(self, oldest: datetime) -> Self:
+        """A copy that knows the start of the oldest window with data (`first_window.py` knows when that is).
+
+        Where the settings know one already it only moves forward: for definitions made of them there is none before it.
+        """
+        copy = self.model_copy()
+        copy._oldest_window = max(oldest, self._oldest_window or oldest)
+        return copy
+
     @property
     def first_moment(self) -> datetime:
-        """The start of the first window."""
-        return datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
+        """The start of the first window: as set, else as learnt; while nothing is known the first that a window can hold."""
+        if self.start is not None:
+            return datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
+        return self._oldest_window or MONDAY
+
+    @property
+    def oldest_window(self) -> datetime:
+        """The start of the oldest window that holds data, as far as is known; never before the first one."""
+        return max(self.first_moment, self._oldest_window or self.first_moment)
 
     @property
     def resolved_store_url(self) -> str:

@@ -230,6 +230,21 @@ class Queries:
             f" WHERE {_within(source.time, USABLE_TIMES)}"
         )
 
+    def oldest_valid(self, source: RowSource) -> str:
+        """The time of the oldest valid row; an index on the time serves it."""
+        return (
+            f"SELECT {source.moment} AS oldest FROM {source.joined} WHERE {_within(source.time, USABLE_TIMES)}"
+            f" AND {_is_valid(source)} ORDER BY {source.time} LIMIT 1"
+        )
+
+    def rows_outside(self, source: RowSource, span: TimeRange) -> str:
+        """How many rows with a usable time lie before `span`, and how many after it."""
+        before, after = f"{source.time} < {_literal(span.start)}", f"{source.time} >= {_literal(span.end)}"
+        return (
+            f"SELECT count(*) FILTER (WHERE {before}) AS before, count(*) FILTER (WHERE {after}) AS after"
+            f" FROM {source.table} {source.row} WHERE ({before} OR {after}) AND {_within(source.time, USABLE_TIMES)}"
+        )
+
     def _window(self, moment: str) -> str:
         return _bin(f"{self._cadence.length.days} days", moment)
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.chunking import Covered, Part, cut
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
+from bid_assets.app_db.extent import RowsOutside, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import Fingerprints, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
@@ -61,6 +62,16 @@ class Snapshot:
         """From the first bid or outcome to just after the last one, rejected rows included; None where there is none."""
         ends = [end for first_and_last in self._ends for end in first_and_last if end is not None]
         return TimeRange(min(ends), max(ends) + timedelta(microseconds=1)) if ends else None
+
+    def oldest_valid_bid(self) -> datetime | None:
+        """When the oldest bid was submitted that is not rejected; None where there is none."""
+        with self._lanes.cursor() as cursor:
+            return oldest_valid_bid(cursor, self._queries)
+
+    def rows_outside(self, span: TimeRange) -> list[RowsOutside]:
+        """The tables that have rows before or after `span`, and how many."""
+        with self._lanes.cursor() as cursor:
+            return rows_outside(cursor, self._queries, span)
 
     def watermark(self) -> dict[str, int | str | None]:
         """How many rows each table has and the newest times, as JSON can hold it: two equal ones mean nothing was added."""

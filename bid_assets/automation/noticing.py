@@ -16,12 +16,16 @@ import sqlalchemy
 
 from bid_assets.app_db.arrivals import Cursor, look, missing_indexes
 from bid_assets.app_db.database import app_db_url, engine
+from bid_assets.app_db.extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import changed, window_fingerprints
+from bid_assets.app_db.introspection import contract_columns
+from bid_assets.app_db.queries import Queries
 from bid_assets.assets.raw import FINGERPRINTS, RAW_ASSETS
+from bid_assets.first_window import learn_first_window, oldest_known_window, windows_with_data
 from bid_assets.settings import Settings
 from bid_assets.versions.hashing import json_hash
 from bid_assets.versions.store import VersionStore
-from bid_assets.windows import TimeRange, utc_now
+from bid_assets.windows import utc_now
 
 Touched = dict[str, set[str]]
 """Table of the application -> windows whose rows changed."""
@@ -42,15 +46,19 @@ def follow(settings: Settings, store: VersionStore, cursor: str | None) -> Notic
     with _connection(settings) as connection:
         known = Cursor.from_json(cursor) if cursor else None
         arrivals = look(connection, known, settings.cadence, overlap, utc_now())
+        settings = _with_first_window(settings, store, connection)
         if known is not None:
-            return _usable(settings, arrivals.touched, arrivals.cursor.to_json())
+            usable = _usable(settings, arrivals.touched)
+            remarks = _left_out(settings, store, connection) if usable != arrivals.touched else ()
+            return Noticed(usable, arrivals.cursor.to_json(), remarks)
         advice = [
             f"{statement} would let new rows be noticed without reading whole tables"
             for statement in missing_indexes(connection)
         ]
-        present = window_fingerprints(connection.cursor(), settings.cadence, all_windows(settings))
-    found = _usable(settings, _differences(recorded_fingerprints(store), present), arrivals.cursor.to_json())
-    return Noticed(found.touched, found.cursor, (*found.remarks, *advice))
+        present = window_fingerprints(connection.cursor(), settings.cadence, windows_with_data(settings))
+        remarks = _left_out(settings, store, connection)
+    touched = _usable(settings, _differences(recorded_fingerprints(store), present))
+    return Noticed(touched, arrivals.cursor.to_json(), (*remarks, *advice))
 
 
 def reconcile(settings: Settings, store: VersionStore, cursor: str | None, following: str | None) -> Noticed:
@@ -64,17 +72,15 @@ def reconcile(settings: Settings, store: VersionStore, cursor: str | None, follo
     asked: dict[str, str] = orjson.loads(cursor) if cursor else {}
     recorded = recorded_fingerprints(store)
     with _connection(settings) as connection:
-        present = window_fingerprints(connection.cursor(), settings.cadence, all_windows(settings))
+        settings = _with_first_window(settings, store, connection)
+        present = window_fingerprints(connection.cursor(), settings.cadence, windows_with_data(settings))
+        remarks = _left_out(settings, store, connection)
     coming = follow(settings, store, following).touched if following else {}
-    differences = {table: keys - coming.get(table, set()) for table, keys in _differences(recorded, present).items()}
+    differing = _usable(settings, _differences(recorded, present))
+    differences = {table: keys - coming.get(table, set()) for table, keys in differing.items()}
     digests = {key: json_hash(present.get(key, {})) for keys in differences.values() for key in keys}
     fresh = {table: {key for key in keys if asked.get(key) != digests[key]} for table, keys in differences.items()}
-    return _usable(settings, {table: keys for table, keys in fresh.items() if keys}, orjson.dumps(digests).decode())
-
-
-def all_windows(settings: Settings) -> TimeRange:
-    """From the first window to the end of the open one."""
-    return TimeRange(settings.first_moment, settings.cadence.floor(utc_now()) + settings.cadence.length)
+    return Noticed({table: keys for table, keys in fresh.items() if keys}, orjson.dumps(digests).decode(), remarks)
 
 
 def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
@@ -100,13 +106,36 @@ def _differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str
     return touched
 
 
-def _usable(settings: Settings, touched: Mapping[str, set[str]], cursor: str) -> Noticed:
-    """Leave out the windows that are none of ours, and say so."""
-    first, last = settings.cadence.key(settings.first_moment), settings.cadence.key(utc_now())
-    outside = {key for keys in touched.values() for key in keys if not first <= key <= last}
-    usable = {table: keys - outside for table, keys in touched.items() if keys - outside}
-    remark = f"{len(outside)} changed window(s) lie before {first} (BID_ASSETS_START) or in the future: {', '.join(sorted(outside)[:5])}"
-    return Noticed(usable, cursor, (remark,) if outside else ())
+def _with_first_window(settings: Settings, store: VersionStore, connection: Any) -> Settings:
+    """The settings with the first window as the database has it now."""
+    with connection.cursor() as cursor:
+        oldest = oldest_valid_bid(cursor, Queries(contract_columns(cursor), settings.cadence))
+    return learn_first_window(settings, store, oldest)
+
+
+def _left_out(settings: Settings, store: VersionStore, connection: Any) -> tuple[str, ...]:
+    """What lies outside of all windows, in words."""
+    cadence, bounds, remarks = settings.cadence, windows_with_data(settings), []
+    first, last = cadence.key(bounds.start), cadence.key(utc_now())
+    oldest = oldest_known_window(settings, store)
+    if settings.start is None and oldest is not None and oldest < bounds.start:
+        remarks.append(
+            f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as soon as "
+            "the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, Reload)"
+        )
+    else:
+        with connection.cursor() as cursor:
+            outside = rows_outside(cursor, Queries(contract_columns(cursor), cadence), bounds)
+        if outside:
+            remarks.append(left_out(outside, first, last, start_is_set=settings.start is not None))
+    return tuple(remarks)
+
+
+def _usable(settings: Settings, touched: Mapping[str, set[str]]) -> Touched:
+    """The windows that are ours: from the oldest with data to the open one."""
+    first, last = settings.cadence.key(settings.oldest_window), settings.cadence.key(utc_now())
+    usable = {table: {key for key in keys if first <= key <= last} for table, keys in touched.items()}
+    return {table: keys for table, keys in usable.items() if keys}
 
 
 @contextmanager

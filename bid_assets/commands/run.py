@@ -11,6 +11,7 @@ import dagster as dg
 from rich.table import Table
 
 from bid_assets.app_db.database import app_db_url
+from bid_assets.app_db.extent import RowsOutside, left_out
 from bid_assets.app_db.fingerprints import changed
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.raw import RAW_ASSETS
@@ -19,6 +20,7 @@ from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, RE
 from bid_assets.commands.console import console, notes, print_json, progress_bars
 from bid_assets.definitions import build_defs
 from bid_assets.features.families import families
+from bid_assets.first_window import learn_first_window, windows_with_data
 from bid_assets.instance import open_instance
 from bid_assets.partitions import windows_for_days
 from bid_assets.progress import report
@@ -28,7 +30,7 @@ from bid_assets.staleness import stale_windows
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
-from bid_assets.windows import TimeRange, as_utc
+from bid_assets.windows import TimeRange, as_utc, utc_now
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, a
     """Run the main job and say what came of it. True where every run succeeded."""
     settings = get_settings()
     store = open_store(settings)
-    plan = make_plan(settings, store, wanted_range(settings, first, last), cutoff_windows)
+    settings, wanted, outside = wanted_range(settings, store, first, last)
+    plan = make_plan(settings, store, wanted, cutoff_windows)
     before = active_model(store)
     with open_instance() as instance, progress_bars():
         outcomes = execute(build_defs(settings, store), instance, plan)
@@ -56,6 +59,7 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, a
             {
                 "windows": list(plan.wanted),
                 "refreshed": list(plan.refresh),
+                "rows_left_out": [asdict(count) for count in outside],
                 "cutoff_windows": [_decision_of(store, key, outcomes[key]) for key in plan.cutoffs if key in outcomes],
                 "active_model": None if after is None else asdict(after),
                 "failures": [failure for outcome in outcomes.values() for failure in outcome.failures],
@@ -63,16 +67,27 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, a
         )
     else:
         _say(store, plan, outcomes)
+        if outside:
+            first_key, last_key = (settings.cadence.key(moment) for moment in (settings.oldest_window, utc_now()))
+            notes.print(left_out(outside, first_key, last_key, start_is_set=settings.start is not None), style="yellow")
         if after is not None:
             note = "unchanged" if before == after else "new"
             console.print(f"Active model ({note}): [bold]{after.model.version}[/bold] of window {after.model.partition}")
     return all(outcome.succeeded for outcome in outcomes.values())
 
 
-def wanted_range(settings: Settings, first: datetime | None, last: datetime | None) -> TimeRange:
-    """The range asked for; where an end is left open, the data's own."""
+def wanted_range(
+    settings: Settings, store: VersionStore, first: datetime | None, last: datetime | None
+) -> tuple[Settings, TimeRange, list[RowsOutside]]:
+    """The range asked for (where an end is left open, the data's own), within the windows that there are.
+
+    With it the settings that know the first window, and the rows that no window holds.
+    """
     with open_snapshot(app_db_url(settings), cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
         extent = snapshot.extent()
+        settings = learn_first_window(settings, store, snapshot.oldest_valid_bid())
+        bounds = windows_with_data(settings)
+        outside = snapshot.rows_outside(bounds)
     if extent is None and (first is None or last is None):
         raise ValueError(
             "the application's database holds no bids yet; import some (`bid-assets import DIR`), "
@@ -81,12 +96,13 @@ def wanted_range(settings: Settings, first: datetime | None, last: datetime | No
     cadence = settings.cadence
     start = as_utc(first) if first else extent.start  # type: ignore[union-attr]
     end = cadence.floor(as_utc(last)) + cadence.length if last else extent.end  # type: ignore[union-attr]
-    start = max(cadence.floor(start), settings.first_moment)
+    start, end = max(cadence.floor(start), bounds.start), min(end, bounds.end)
     if start >= end:
         raise ValueError(
-            f"no window between {start:%Y-%m-%d} and {end:%Y-%m-%d}; the first window is {settings.start} (BID_ASSETS_START)"
+            f"no window between {start:%Y-%m-%d} and {end:%Y-%m-%d}; they go from {bounds.start:%Y-%m-%d} "
+            f"({'the oldest valid bid' if settings.start is None else 'BID_ASSETS_START'}) to the open one"
         )
-    return TimeRange(start, end)
+    return settings, TimeRange(start, end), outside
 
 
 def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff_windows: str) -> Plan:
