@@ -7,13 +7,11 @@ content differs, a run in which some window failed).
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 ANSWER_IS_NO = 3
 
@@ -43,6 +41,12 @@ def fail(message: str) -> NoReturn:
 def example(*lines: str) -> str:
     """An epilog of commands, kept as written."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def monday(weeks_ago: int) -> str:
+    """The day on which the window of so many weeks ago begins: examples name days that the demo's market has, whenever they are read."""
+    today = datetime.now(UTC)
+    return f"{today - timedelta(days=today.weekday(), weeks=weeks_ago):%Y-%m-%d}"
 
 
 DAY = click.DateTime(["%Y-%m-%d"])
@@ -105,7 +109,7 @@ def marketplace_play(speed: float, until: datetime | None) -> None:
     play_marketplace(speed, until)
 
 
-@main.command(epilog=example("bid-assets run", "bid-assets run --from 2026-05-04 --to 2026-11-02 --cutoff-windows 4"))
+@main.command(epilog=example("bid-assets run", f"bid-assets run --from {monday(30)} --to {monday(9)} --cutoff-windows 4"))
 @click.option("--from", "first", type=DAY, help="First day (default: the first window with data).")
 @click.option("--to", "last", type=DAY, help="Last day (default: the last window with data).")
 @click.option(
@@ -128,9 +132,9 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, as_j
 
 @main.command(
     epilog=example(
-        "bid-assets backtest --cutoff 2026-09-01 --seeds 3 --json",
+        f"bid-assets backtest --cutoff {monday(16)} --seeds 3 --json",
         "bid-assets backtest --every window",
-        "bid-assets backtest --every 4 --from 2022-01-03 --to 2022-08-29 --policy never --policy weekly --policy every:500",
+        f"bid-assets backtest --every 4 --from {monday(22)} --to {monday(9)} --policy never --policy weekly --policy every:500",
     )
 )
 @click.option("--cutoff", type=MOMENT, help="One moment (UTC): train on what was known then, judge on all that came after.")
@@ -197,7 +201,9 @@ def demo(bids: int, weeks: int) -> None:
     demo_command(bids=bids, weeks=weeks)
 
 
-@main.command(epilog=example("bid-assets versions trained_model", "bid-assets versions raw_bids --partition 2026-11-02 --json"))
+@main.command(
+    epilog=example("bid-assets versions trained_model", f"bid-assets versions raw_bids --partition {monday(9)} --json")
+)
 @click.argument("asset")
 @click.option("--partition", help="Only this window (YYYY-MM-DD).")
 @JSON
@@ -211,7 +217,7 @@ def versions(asset: str, partition: str | None, as_json: bool) -> None:
 @main.command(
     epilog=example(
         "bid-assets lineage trained_model",
-        "bid-assets lineage raw_bids --partition 2026-11-02 --downstream",
+        f"bid-assets lineage raw_bids --partition {monday(9)} --downstream",
         "bid-assets lineage --profile p17",
     )
 )
@@ -242,16 +248,16 @@ def lineage(
         show_lineage(asset, partition, version, downstream=downstream, as_json=as_json)
 
 
-@main.command(epilog=example("bid-assets rebuild training_dataset --partition 2026-11-02 --version training_dataset_..."))
+@main.command(epilog=example("bid-assets rebuild training_dataset --version ad17058f"))
 @click.argument("asset")
-@click.option("--partition", required=True, help="The window.")
 @click.option("--version", required=True, help="The version to make again.")
+@click.option("--partition", help="The window, where several have a version of this name.")
 @JSON
-def rebuild(asset: str, partition: str, version: str, as_json: bool) -> None:
+def rebuild(asset: str, version: str, partition: str | None, as_json: bool) -> None:
     """Make a version again from its pinned inputs, and say whether the content is the same. Writes nothing."""
     from bid_assets.commands.rebuild import rebuild as rebuild_command
 
-    if not rebuild_command(asset, partition, version, as_json=as_json):
+    if not rebuild_command(asset, version, partition, as_json=as_json):
         sys.exit(ANSWER_IS_NO)
 
 
@@ -300,14 +306,23 @@ def deployments_end(version: str, reason: str) -> None:
     end(version, reason)
 
 
-@main.command(epilog=example('bid-assets approve VERSION --reason "looked at the report"'))
+@main.command(
+    epilog=example(
+        'bid-assets approve ad17058f --reason "looked at the report"',
+        'bid-assets approve ad17058f --override --reason "the slice that failed is no market of ours any more"',
+    )
+)
 @click.argument("version")
+@click.option("--override", is_flag=True, help="Activate it though it was rejected; the history says so, and who did it.")
 @REASON
-def approve(version: str, reason: str) -> None:
-    """Make a model that awaits approval the active one (setting `approval`: manual)."""
+def approve(version: str, override: bool, reason: str) -> None:
+    """Make a model that awaits approval the active one (setting `approval`: manual), or one that was rejected (--override).
+
+    VERSION here and in every command: a version, or its short id as `bid-assets versions trained_model` shows it.
+    """
     from bid_assets.commands.deployments import approve as approve_command
 
-    approve_command(version, reason)
+    approve_command(version, reason, override=override)
 
 
 @main.command(epilog=example('bid-assets reject VERSION --reason "agencies are worse off"'))
@@ -332,7 +347,18 @@ def rollback(to: str | None, reason: str) -> None:
     rollback_command(to, reason)
 
 
-@main.command(epilog=example("bid-assets report --open", "bid-assets report --partition 2026-11-02 --output card.html"))
+@main.command(epilog=example("bid-assets compare ad17058f 3c01b2aa", "bid-assets compare ad17058f 3c01b2aa --json"))
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@JSON
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Two models side by side: figures, dataset, parameters, settings, features; what differs is marked."""
+    from bid_assets.commands.compare import show_comparison
+
+    show_comparison(first, second, as_json=as_json)
+
+
+@main.command(epilog=example("bid-assets report --open", f"bid-assets report --partition {monday(9)} --output card.html"))
 @click.argument("version", required=False)
 @click.option("--partition", help="The model of this window, instead of the active one.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Copy the page to this file.")

@@ -27,12 +27,18 @@ CODE_VERSION = "2"
 
 
 class DeploymentConfig(dg.Config):
-    """What a person may say when they materialise `deployment` in the UI; the same as on the command line."""
+    """What a person may say when they materialise `deployment` in the UI; the same as on the command line.
 
-    approve: str | None = Field(None, description="Version of a trained_model that awaits approval, to become the active one.")
-    reject: str | None = Field(None, description="Version of a trained_model that awaits approval, to be rejected.")
-    by: str | None = Field(None, description="Who says so.")
-    reason: str | None = Field(None, description="Why.")
+    Empty texts, not None: the launchpad shows what has a value.
+    """
+
+    approve: str = Field(
+        "", description="Version (or short id) of a trained_model that awaits approval, to become the active one."
+    )
+    reject: str = Field("", description="Version (or short id) of a trained_model that awaits approval, to be rejected.")
+    override: bool = Field(False, description="With `approve`: activate it though it was rejected.")
+    by: str = Field("", description="Who says so; needed to approve or reject.")
+    reason: str = Field("", description="Why; needed to approve or reject.")
 
 
 def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -79,17 +85,17 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
 
 def listen_to_a_person(store: VersionStore, config: DeploymentConfig) -> None:
     """Approve or reject what the config names. Raises `dg.Failure` for half a sentence, and as `approval` does."""
-    if config.approve is None and config.reject is None:
+    if not config.approve and not config.reject:
         return
-    if config.approve is not None and config.reject is not None:
+    if config.approve and config.reject:
         raise dg.Failure("the config says both `approve` and `reject`; say one of them", allow_retries=False)
     if not config.by or not config.reason:
         raise dg.Failure("the config must say `by` (who) and `reason` (why): both are kept in the history", allow_retries=False)
     try:
-        if config.approve is not None:
-            approval.approve(store, config.approve, config.by, config.reason)
+        if config.approve:
+            approval.approve(store, config.approve, config.by, config.reason, override=config.override)
         else:
-            approval.reject(store, str(config.reject), config.by, config.reason)
+            approval.reject(store, config.reject, config.by, config.reason)
     except approval.REFUSALS as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 

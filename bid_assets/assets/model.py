@@ -15,6 +15,8 @@ from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.step_inputs import loaded_versions, pin
+from bid_assets.versions.store import VersionNotFound
+from bid_assets.versions.version_ids import resolve
 
 SEARCH_KEY = "hyperparameters"
 
@@ -39,12 +41,10 @@ def training_config(settings: Settings) -> type[dg.Config]:
 def found_hyperparameters(context: dg.AssetExecutionContext, settings: Settings, version: str) -> dict[str, Any]:
     """The best setting of a search, which becomes an input of the step. Raises `dg.Failure` for one that does not fit."""
     store = context.resources.store
-    found = next((item for item in store.versions("hyperparameter_search") if item.version == version), None)
-    if found is None:
-        raise dg.Failure(
-            f"the store has no hyperparameter_search {version}; `bid-assets versions hyperparameter_search` lists what there is",
-            allow_retries=False,
-        )
+    try:
+        found = store.manifest("hyperparameter_search", *resolve(store, "hyperparameter_search", version))
+    except VersionNotFound as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
     if found.partition > context.partition_key:
         raise dg.Failure(
             f"{version} was found on window {found.partition}, which comes after {context.partition_key}: that would look ahead",

@@ -27,14 +27,24 @@ def backtest(cutoff: datetime, *, seeds: int, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
-    table = Table("figure", "mean", "spread over seeds", title=f"Backtest at {result['cutoff']}", title_justify="left")
-    for name in FIGURES:
-        table.add_row(name, f"{result[name]['mean']:.4f}", f"{result[name]['std']:.4f}")
-    console.print(table)
+    console.print(figures_table(result))
     console.print(
         f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged on "
         f"{result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
     )
+
+
+def figures_table(result: dict[str, Any]) -> Table:
+    """The figures of the model, mean and spread over seeds, beside those of the baselines, which have no seed."""
+    baselines = result["baselines"]
+    names = [name.replace("_", " ") for name in baselines]
+    title = f"Backtest at {result['cutoff']}, {result['seeds']} seed(s)"
+    table = Table("figure", "model", "± over seeds", *names, title=title, title_justify="left")
+    for figure in FIGURES:
+        found = result[figure]
+        others = [each[figure] for each in baselines.values()]
+        table.add_row(figure, *("–" if value is None else f"{value:.4f}" for value in (found["mean"], found["std"], *others)))
+    return table
 
 
 def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, Any]:

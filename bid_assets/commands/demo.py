@@ -27,7 +27,7 @@ from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import Cadence, utc_now
 
 _REASONS = 5
-_WEEKS_TO_PLAY = 8
+WEEKS_TO_PLAY = 8
 """The demo's market ends so long before the present, so that it can be played on."""
 
 
@@ -63,7 +63,7 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
 
     url = app_db_url(settings)
     if not (settings.home / TRUTH_FOLDER / TRUTH_FILE).exists():
-        end = Cadence.WEEKLY.floor(utc_now()) - _WEEKS_TO_PLAY * Cadence.WEEKLY.length
+        end = Cadence.WEEKLY.floor(utc_now()) - WEEKS_TO_PLAY * Cadence.WEEKLY.length
         create_marketplace(weeks=weeks, bids=bids, seed=7, end=end, overwrite=False)
         return
     with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
@@ -142,7 +142,7 @@ def _next_steps(active: ActiveModel, seconds: float) -> Panel:
         "  [bold]bid-assets status[/bold]                             in a third: what is active, what waits, what the policy says\n"
         "  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         "  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
-        f"  [bold]bid-assets rebuild trained_model --partition {active.model.partition} --version {active.model.version}[/bold]\n"
+        f"  [bold]bid-assets rebuild trained_model --version {active.model.version}[/bold]\n"
         "  [bold]bid-assets import DIR[/bold]                         your own bids and outcomes instead (see the README)",
         title="bid_assets",
         expand=False,

@@ -6,49 +6,88 @@ Imports little: going back to the model before must take less than a second.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from rich.markup import escape
 from rich.table import Table
 
 from bid_assets.commands.console import console, print_json
+from bid_assets.commands.models import FIGURES, MODEL, figure_cells, model_figures, state_cell
 from bid_assets.settings import get_settings
 from bid_assets.versions import approval
 from bid_assets.versions.deployments import Event, History, history
 from bid_assets.versions.store import VersionStore
+from bid_assets.versions.version_ids import short_ids
+
+LOOP = "bid_assets, run "
+"""How an event of the loop says who it was by."""
+SHOWN = 20
+"""So many models and events are shown, the newest."""
 
 
 def show_deployments(*, as_json: bool) -> None:
-    """The history, oldest first, and who answers now."""
-    seen = history(_store())
+    """What each model is now, with its figures; the history, oldest first; and who answers."""
+    store = _store()
+    seen = history(store)
     if as_json:
         states = [{**asdict(model), "state": state} for model, state in seen.states.items()]
         print_json({"events": [asdict(event) for event in seen.events], "traffic": asdict(seen.traffic), "models": states})
         return
-    table = Table("", "when (UTC)", "model", "what", "by", "reason", title="Deployments", title_justify="left")
-    for event in seen.events:
+    ids = short_ids(version for _, version in [*store.version_names(MODEL), *((None, m.version) for m in seen.states)])
+    console.print(_models_table(store, seen, ids))
+    console.print(_events_table(seen, ids))
+    console.print(traffic_in_words(seen))
+
+
+def _models_table(store: VersionStore, seen: History, ids: Mapping[str, str]) -> Table:
+    figures = model_figures(store)
+    table = Table("model", "window", "made (UTC)", *FIGURES.values(), "state", title="Models", title_justify="left")
+    for model, state in list(seen.states.items())[-SHOWN:]:
+        made = model.version.removeprefix(f"{MODEL}_")
+        table.add_row(
+            ids[model.version],
+            model.partition,
+            f"{made[:4]}-{made[4:6]}-{made[6:8]} {made[9:11]}:{made[11:13]}",
+            *figure_cells(figures.get(model.version)),
+            state_cell(state),
+        )
+    return table
+
+
+def _events_table(seen: History, ids: Mapping[str, str]) -> Table:
+    earlier = len(seen.events) - SHOWN
+    title = "Deployments" + (f" ({earlier:,} earlier ones: --json)" if earlier > 0 else "")
+    table = Table("", "when (UTC)", "model", "what", "by", "reason", title=title, title_justify="left")
+    for event in seen.events[-SHOWN:]:
         row = event.in_words()
-        table.add_row(row["event"], row["when"], row["model"], row["what"], row["by"], row["reason"])
-    console.print(table)
-    console.print(in_words(seen))
+        reason = escape(event.reason.replace(event.model.version, ids[event.model.version]))
+        table.add_row(row["event"], row["when"][:16], ids[event.model.version], row["what"], _who(event), reason)
+    return table
 
 
-def in_words(seen: History) -> str:
+def _who(event: Event) -> str:
+    """Who decided; a run of the loop by the beginning of its id, as Dagster's UI shows it."""
+    by, _, run = event.by.partition(LOOP)
+    return escape(event.by) if by or not run else f"loop, run {run[:8]}"
+
+
+def traffic_in_words(seen: History) -> str:
     """Who answers now."""
     active, canary = seen.traffic.active, seen.traffic.canary
     if active is None:
         return "No model is active."
-    told = [f"Active: [bold]{active.model.version}[/bold] since {active.since:%Y-%m-%d %H:%M:%S} UTC"]
+    words = [f"Active: [bold]{active.model.version}[/bold] since {active.since:%Y-%m-%d %H:%M:%S} UTC"]
     if canary is not None:
-        told.append(f"canary: {canary.model.version} for {canary.share:.0%} of the profiles")
+        words.append(f"canary: {canary.model.version} for {canary.share:.0%} of the profiles")
     if seen.traffic.shadows:
-        told.append(f"shadow: {', '.join(model.version for model in seen.traffic.shadows)}")
-    return "; ".join(told)
+        words.append(f"shadow: {', '.join(model.version for model in seen.traffic.shadows)}")
+    return "; ".join(words)
 
 
-def approve(version: str, reason: str) -> None:
-    """Make a model that awaits approval the active one."""
-    _say(lambda store, by: approval.approve(store, version, by, reason))
+def approve(version: str, reason: str, *, override: bool) -> None:
+    """Make a model that awaits approval the active one; with `override` a rejected one."""
+    _say(lambda store, by: approval.approve(store, version, by, reason, override=override))
 
 
 def reject(version: str, reason: str) -> None:

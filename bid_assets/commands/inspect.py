@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -9,10 +10,13 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bid_assets.commands.console import console, print_json
+from bid_assets.commands.models import FIGURES, MODEL, figure_cells, model_figures, state_cell
 from bid_assets.settings import get_settings
 from bid_assets.versions import lineage
+from bid_assets.versions.deployments import State, history
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
+from bid_assets.versions.version_ids import resolve, short_ids
 
 SHOWN_WINDOWS = 3
 """So many windows of an asset are drawn in a tree; the others are counted."""
@@ -24,7 +28,7 @@ def open_store() -> VersionStore:
 
 
 def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
-    """All versions of an asset, oldest first."""
+    """All versions of an asset, oldest first; models with their figures and what they are now."""
     store = open_store()
     known = store.assets()
     if asset not in known:
@@ -33,34 +37,44 @@ def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([orjson.loads(manifest.to_json()) for manifest in manifests])
         return
-    table = Table("window", "version", "rows", "bytes", "inputs", "content", "", title=asset, title_justify="left")
     heads = store.heads(asset, sorted({manifest.partition for manifest in manifests}))
+    ids = short_ids(version for _, version in store.version_names(asset))
+    about = _of_models(store) if asset == MODEL else _of_tables
+    table = Table("version", "window", "made (UTC)", title=asset, title_justify="left")
     for item in manifests:
         head = "HEAD" if item == heads.get(item.partition) else ""
-        rows = "" if item.rows is None else f"{item.rows:,}"
-        table.add_row(
-            item.partition,
-            item.version,
-            rows,
-            f"{item.bytes:,}",
-            str(len(item.inputs)),
-            item.content_hash[:8],
-            head,
-        )
+        cells = {"bytes": f"{item.bytes:,}", **about(item), "": head}
+        for name in list(cells)[len(table.columns) - 3 :]:
+            table.add_column(name)
+        table.add_row(ids[item.version], item.partition, f"{item.created_at:%Y-%m-%d %H:%M}", *cells.values())
     console.print(table)
 
 
+def _of_tables(item: Manifest) -> dict[str, str]:
+    rows = "" if item.rows is None else f"{item.rows:,}"
+    return {"rows": rows, "inputs": str(len(item.inputs)), "content": item.content_hash[:8]}
+
+
+def _of_models(store: VersionStore) -> Callable[[Manifest], dict[str, str]]:
+    """How good a model is, and what it is now."""
+    figures, states = model_figures(store), history(store).states
+
+    def about(item: Manifest) -> dict[str, str]:
+        cells = dict(zip(FIGURES.values(), figure_cells(figures.get(item.version)), strict=True))
+        return {**cells, "state": state_cell(states.get(item.ref, State.CANDIDATE))}
+
+    return about
+
+
 def find_manifest(store: VersionStore, asset: str, partition: str | None, version: str | None) -> Manifest:
-    """The manifest that a person means: a given version, or the head of a window, or of the newest window."""
+    """The manifest that a person means: a given version (or short id), or the head of a window, or of the newest window."""
+    if version is not None:
+        return store.manifest(asset, *resolve(store, asset, version, partition))
     if partition is None:
         partitions = store.partitions(asset)
-        owners = [key for key in partitions if version is None or any(m.version == version for m in store.versions(asset, key))]
-        if not owners:
-            wanted = f"version {version}" if version else "versions"
-            raise ValueError(f"the store holds no {wanted} of {asset!r}; `bid-assets versions ASSET` lists what there is")
-        partition = owners[-1]
-    if version is not None:
-        return store.manifest(asset, partition, version)
+        if not partitions:
+            raise ValueError(f"the store holds no versions of {asset!r}; `bid-assets versions ASSET` lists what there is")
+        partition = partitions[-1]
     head = store.head(asset, partition)
     if head is None:
         raise ValueError(f"{asset} has no version for window {partition}; make it with `bid-assets run --to {partition}`")

@@ -14,12 +14,14 @@ from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.metadata import open_store
 from bid_assets.versions.pinned import PinnedStore
+from bid_assets.versions.version_ids import resolve
 
 
-def rebuild(asset: str, partition: str, version: str, *, as_json: bool) -> bool:
+def rebuild(asset: str, version: str, partition: str | None, *, as_json: bool) -> bool:
     """Rebuild a version and say whether its content hash is the same; True where it is."""
     settings = get_settings()
-    manifest = open_store(settings).manifest(asset, partition, version)
+    store = open_store(settings)
+    manifest = store.manifest(asset, *resolve(store, asset, version, partition))
     if asset in RAW_ASSETS:
         raise ValueError(f"{asset} is read from the application's database, which has moved on; raw versions cannot be rebuilt")
     with progress_bars():
@@ -27,13 +29,13 @@ def rebuild(asset: str, partition: str, version: str, *, as_json: bool) -> bool:
     same = content_hash == manifest.content_hash
     if as_json:
         print_json(
-            {"asset": asset, "partition": partition, "version": version, "same": same}
+            {"asset": asset, "partition": manifest.partition, "version": manifest.version, "same": same}
             | {"content_hash": manifest.content_hash, "rebuilt_content_hash": content_hash}
         )
     else:
         verdict = "[green]the same content[/green]" if same else "[red]different content[/red]"
         inputs = f"{len(manifest.inputs)} pinned input{'' if len(manifest.inputs) == 1 else 's'}"
-        console.print(f"{version} rebuilt from {inputs}: {verdict}")
+        console.print(f"{manifest.version} rebuilt from {inputs}: {verdict}")
         console.print(f"  then {manifest.content_hash}\n  now  {content_hash}")
     return same
 

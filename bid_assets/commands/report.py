@@ -7,9 +7,11 @@ import webbrowser
 from pathlib import Path
 
 from bid_assets.commands.inspect import find_manifest, open_store
+from bid_assets.versions.approval import MODEL
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
+from bid_assets.versions.version_ids import resolve
 
 
 def report(version: str | None, partition: str | None, output: Path | None, *, open_it: bool) -> None:
@@ -33,6 +35,7 @@ def card_of(store: VersionStore, version: str | None, partition: str | None) -> 
         if active is None:
             raise ValueError("no model is active; name a model's version, or --partition WINDOW")
         version = active.model.version
+    _, version = resolve(store, MODEL, version)
     cards = [card for card in store.versions("model_card") if any(ref.version == version for ref in card.inputs)]
     if not cards:
         raise ValueError(

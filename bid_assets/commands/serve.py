@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from bid_assets.app_db.database import app_db_url
 from bid_assets.commands.up import refuse_taken, stopping_on_signals
+from bid_assets.serving.announcement import announced
 from bid_assets.serving.keys import KeyRing, refuse_open_door
 from bid_assets.settings import get_settings
 
@@ -26,7 +27,12 @@ def serve(host: str, port: int, workers: int) -> None:
     refuse_open_door(host, KeyRing(settings.resolved_api_keys))
     app_db_url(settings)  # so that errors of the database are read here, once, and not in every worker
     # uvicorn raises the signal again that has ended it; taken as Ctrl-C, all that is open is closed before the process ends
-    with stopping_on_signals(), suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="bid_assets-") as figures:
+    with (
+        stopping_on_signals(),
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="bid_assets-") as figures,
+        announced(settings.home, host, port),
+    ):
         if workers > 1:
             os.environ[FIGURES] = figures
         uvicorn.run(

@@ -24,8 +24,11 @@ from bid_assets.automation.run_history import (
 from bid_assets.automation.state import gather
 from bid_assets.commands.console import console, print_json
 from bid_assets.instance import open_instance
+from bid_assets.serving.announcement import running_services
 from bid_assets.settings import Settings, get_settings
-from bid_assets.versions.deployments import active_model
+from bid_assets.versions.approval import MODEL
+from bid_assets.versions.deployments import State as ModelState
+from bid_assets.versions.deployments import active_model, history
 from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
@@ -41,6 +44,8 @@ def status(*, as_json: bool) -> None:
         state = gather(instance, store, settings)
         told = {
             "active": _active(store),
+            "newest_model": _newest_model(store),
+            "services": [asdict(service) for service in running_services(settings.home)],
             "outcomes": _outcomes(instance, settings, store, state),
             "policy": asdict(decide(state, Rules.of(settings))),
             "failed_refreshes": _failed_refreshes(instance, settings),
@@ -61,13 +66,29 @@ def _active(store: VersionStore) -> dict[str, Any] | None:
     return {"model": active.model.version, "window": active.model.partition, "since": active.since, "dataset": dataset}
 
 
+def _newest_model(store: VersionStore) -> dict[str, Any] | None:
+    """The newest model that was made, what it is now, and why."""
+    models = store.heads(MODEL, store.partitions(MODEL)).values()
+    newest = max(models, key=lambda model: model.created_at, default=None)
+    if newest is None:
+        return None
+    seen = history(store)
+    last = seen.of(newest.ref)[-1:]
+    return {
+        "model": newest.version,
+        "window": newest.partition,
+        "state": seen.state(newest.ref).value,
+        "by": last[0].by if last else None,
+        "reason": last[0].reason if last else None,
+    }
+
+
 def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionStore, state: State) -> dict[str, Any]:
-    """Outcomes that the active model does not know: those read already, and the windows in which there are unread rows."""
+    """Outcomes that no dataset holds yet, as the policy counts them; and the windows in which there are unread rows."""
     cursor = following_cursor(instance)
     unread = follow(settings, store, cursor).touched if cursor is not None else {}
     return {
-        "waiting": state.new_outcomes,
-        "since_last_dataset": state.unseen_outcomes,
+        "waiting": state.unseen_outcomes,
         "unread_windows": {table: sorted(keys) for table, keys in unread.items()},
         "followed": cursor is not None,
     }
@@ -103,18 +124,12 @@ def _runs(instance: dg.DagsterInstance) -> list[dict[str, Any]]:
 
 
 def _say(told: dict[str, Any], decision: Decision) -> None:
-    active = told["active"]
-    if active is None:
-        console.print("No model is active yet.")
-    else:
-        console.print(
-            f"Active: [bold]{active['model']}[/bold] of window {active['window']}, for {in_words(utc_now() - active['since'])}, "
-            f"trained on {active['dataset']}"
-        )
+    _say_models(told["active"], told["newest_model"])
+    _say_services(told["services"])
     outcomes = told["outcomes"]
     unread = outcomes["unread_windows"]
     console.print(
-        f"Outcomes that it has not learned from: {outcomes['waiting']:,}"
+        f"Outcomes that are in no dataset yet: {outcomes['waiting']:,}"
         + (f"; unread rows in {sum(map(len, unread.values()))} window(s)" if unread else "")
         + ("" if outcomes["followed"] else "; nobody follows the database (`bid-assets up`)")
     )
@@ -136,3 +151,40 @@ def _say(told: dict[str, Any], decision: Decision) -> None:
         started = f"{run['created_at']:%Y-%m-%d %H:%M:%S}"
         table.add_row(run["run_id"][:8], run["kind"], run["status"], run["windows"], started, escape(run["reason"] or ""))
     console.print(table)
+
+
+def _say_models(active: dict[str, Any] | None, newest: dict[str, Any] | None) -> None:
+    if active is None:
+        console.print("No model is active yet.")
+    else:
+        console.print(
+            f"Active: [bold]{active['model']}[/bold] of window {active['window']}, for {in_words(utc_now() - active['since'])}, "
+            f"trained on {active['dataset']}",
+            soft_wrap=True,
+        )
+    if newest is not None and newest["state"] != ModelState.ACTIVE:
+        rejected = newest["state"] == ModelState.REJECTED
+        console.print(
+            f"Newest model: [bold]{newest['model']}[/bold] of window {newest['window']}, "
+            f"[{'red' if rejected else 'yellow'}]{newest['state']}[/]"
+            + (f": {escape(newest['reason'])}" if newest["reason"] else "")
+            + (f". `bid-assets approve {newest['model']} --override` activates it all the same" if rejected else ""),
+            soft_wrap=True,
+        )
+
+
+def _say_services(services: list[dict[str, Any]]) -> None:
+    for service in services:
+        if service["error"]:
+            told = f"[red]does not answer[/red]: {escape(service['error'])}"
+        elif service["ready"]:
+            told = f"serves [bold]{service['model_version']}[/bold]"
+        else:
+            told = "[red]serves nothing[/red]"
+        refused = service["refused"] or {}
+        told += "".join(f"; [red]refuses {version}[/red]: {escape(why)}" for version, why in refused.items())
+        if service["reason"] and not refused:
+            told += f": {escape(service['reason'])}"
+        console.print(f"Prediction service at {service['url']} {told}", soft_wrap=True)
+    if not services:
+        console.print("No prediction service runs in this home (`bid-assets up`, or `bid-assets serve`).")

@@ -103,6 +103,8 @@ def declared_dimension(folder: Path) -> int | None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries' own bars, reports and remarks off the terminal; errors are raised as ever."""
+    reports = import_module("transformers.utils.logging")
+    reports.get_verbosity()  # the first time transformers sets the level of its logger, over whatever was set before
     with ExitStack() as undo:
         for name in ("transformers", "sentence_transformers", "model2vec", "skeletoken"):
             logger = logging.getLogger(name)
@@ -111,7 +113,7 @@ def quiet() -> Iterator[None]:
         bars: Any = import_module("tqdm").tqdm
         undo.callback(setattr, bars, "__init__", bars.__init__)
         bars.__init__ = partialmethod(bars.__init__, disable=True)
-        import_module("transformers.utils.logging").disable_progress_bar()
+        reports.disable_progress_bar()
         yield
 
 

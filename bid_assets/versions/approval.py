@@ -9,6 +9,7 @@ from __future__ import annotations
 from bid_assets.versions.deployments import Action, Event, History, State, Superseded, history, record
 from bid_assets.versions.manifest import InputRef
 from bid_assets.versions.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.versions.version_ids import matching, resolve
 
 MODEL = "trained_model"
 
@@ -21,11 +22,17 @@ REFUSALS = (NotPossible, Superseded, VersionNotFound, CorruptVersion)
 """What the functions here raise: all of them have changed nothing."""
 
 
-def approve(store: VersionStore, version: str, by: str, reason: str) -> Event:
-    """Make a model that awaits approval the active one. Raises `NotPossible`, `Superseded`, `CorruptVersion`."""
+def approve(store: VersionStore, version: str, by: str, reason: str, *, override: bool = False) -> Event:
+    """Make a model that awaits approval the active one; with `override` one that was rejected, by the rules or by a person.
+
+    Raises `NotPossible`, `Superseded`, `VersionNotFound`, `CorruptVersion`.
+    """
     seen = history(store)
     model = _known(store, seen, version)
-    _expect(seen, model, State.AWAITING, "approved")
+    if override and seen.state(model) is State.REJECTED:
+        return _serve(store, seen, Event(Action.OVERRIDDEN, model, by, reason))
+    hint = "; `--override` activates a rejected one all the same" if seen.state(model) is State.REJECTED else ""
+    _expect(seen, model, State.AWAITING, "approved", hint)
     return _serve(store, seen, Event(Action.APPROVED, model, by, reason))
 
 
@@ -89,15 +96,16 @@ def _beside(store: VersionStore, seen: History, version: str) -> InputRef:
 
 
 def _known(store: VersionStore, seen: History, version: str) -> InputRef:
-    """The model of this version: in the history, or else in the store."""
-    named = next((event.model for event in reversed(seen.events) if event.model.version == version), None)
-    found = named or next((item.ref for item in store.versions(MODEL) if item.version == version), None)
-    if found is None:
-        raise VersionNotFound(f"the store has no {MODEL} {version}; `bid-assets versions {MODEL}` lists what there is")
-    return found
+    """The model that a version or short id stands for: in the history, or else in the store."""
+    models = {event.model.version: event.model for event in seen.events}
+    found = matching(list(models), version)
+    if found == [version]:  # no need to look at the store, which has lost its file perhaps
+        return models[version]
+    window, name = resolve(store, MODEL, version)
+    return models.get(name) or store.manifest(MODEL, window, name).ref
 
 
-def _expect(seen: History, model: InputRef, state: State, to_be: str) -> None:
+def _expect(seen: History, model: InputRef, state: State, to_be: str, hint: str = "") -> None:
     actual = seen.state(model)
     if actual is state:
         return
@@ -105,7 +113,7 @@ def _expect(seen: History, model: InputRef, state: State, to_be: str) -> None:
     told = f" ({last[0].action.value} by {last[0].by}, {last[0].at:%Y-%m-%d %H:%M:%S} UTC: {last[0].reason})" if last else ""
     others = [other for other, is_now in seen.states.items() if is_now is state]
     raise NotPossible(
-        f"{model.version} is {actual.value}{told}; a model to be {to_be} must be {state.value}: {_names(others) or 'none is'}"
+        f"{model.version} is {actual.value}{told}; a model to be {to_be} must be {state.value}: {_names(others) or 'none is'}{hint}"
     )
 
 

@@ -29,6 +29,7 @@ class Action(StrEnum):
     REJECTED = "rejected"
     AWAITING = "awaiting approval"
     APPROVED = "approved"
+    OVERRIDDEN = "approved against its rejection"
     ROLLED_BACK = "rolled back to"
     CANARY = "canary"
     SHADOW = "shadow"
@@ -45,7 +46,7 @@ class State(StrEnum):
     RETIRED = "retired"
 
 
-_SERVING = (Action.ACTIVATED, Action.APPROVED, Action.ROLLED_BACK)
+_SERVING = (Action.ACTIVATED, Action.APPROVED, Action.OVERRIDDEN, Action.ROLLED_BACK)
 
 
 @dataclass(frozen=True)

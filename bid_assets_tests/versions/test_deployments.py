@@ -121,6 +121,37 @@ def test_a_rejected_model_cannot_be_approved(store: VersionStore) -> None:
         approval.approve(store, ref.version, by="bob", reason="")
 
 
+@pytest.mark.parametrize("by_a_person", [False, True])
+def test_a_person_may_activate_a_rejected_model_and_the_history_says_that_it_was_rejected(
+    store: VersionStore, by_a_person: bool
+) -> None:
+    first = decide(store, 0, State.ACTIVE)
+    ref = decide(store, 1, State.AWAITING if by_a_person else State.REJECTED, "a slice is worse")
+    if by_a_person:
+        approval.reject(store, ref.version, by="bob", reason="odd")
+    with pytest.raises(NotPossible, match="`--override` activates a rejected one all the same"):
+        approval.approve(store, ref.version, by="ann", reason="that slice is gone")
+    event = approval.approve(store, ref.version[-8:], by="ann", reason="that slice is gone", override=True)
+    assert (event.action, event.by, event.reason) == (Action.OVERRIDDEN, "ann", "that slice is gone")
+    assert (active(store), history(store).state(first)) == (ref, State.RETIRED)
+    approval.rollback(store, None, by="ann", reason="no better")
+    assert active(store) == first
+
+
+def test_the_loop_does_not_undo_what_a_person_has_overridden(store: VersionStore) -> None:
+    ref = decide(store, 0, State.REJECTED, "a slice is worse")
+    approval.approve(store, ref.version, by="ann", reason="that slice is gone", override=True)
+    decide(store, 0, State.REJECTED, "decided again under other settings")
+    assert active(store) == ref
+    assert history(store).state(ref) is State.ACTIVE
+
+
+def test_an_override_is_for_rejected_models_only(store: VersionStore) -> None:
+    ref = model(store)
+    with pytest.raises(NotPossible, match="is candidate; a model to be approved must be awaiting approval"):
+        approval.approve(store, ref.version, by="ann", reason="why not", override=True)
+
+
 def test_a_model_that_the_store_does_not_have_cannot_be_approved(store: VersionStore) -> None:
     with pytest.raises(VersionNotFound, match="bid-assets versions trained_model"):
         approval.approve(store, "trained_model_x", by="ann", reason="")
