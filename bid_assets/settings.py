@@ -53,7 +53,11 @@ class Settings(BaseSettings):
         description="Sentence-transformers model name or path, or `static`: a static model distilled once from the default.",
     )
     embedding_components: int = Field(16, ge=1, description="Principal components that a model keeps of each text embedding.")
-    vocabulary_size: int = Field(32, ge=0, description="Most frequent values that a model learns of a list or category column.")
+    vocabulary_size: int = Field(
+        32,
+        ge=0,
+        description="Most frequent values that a model learns of a list or category column, and names of numeric external signals.",
+    )
 
     holdout_share: float = Field(
         0.2, gt=0, lt=0.9, description="Share of a dataset's mature bids, the newest, kept for judging."

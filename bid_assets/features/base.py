@@ -114,6 +114,10 @@ WORDS = pa.large_list(pa.string())
 """The declared type of the words of a document: a model weighs every one of them, while of a list of texts (skills) it learns
 the most frequent ones."""
 
+NAMED_NUMBERS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
+"""The declared type of numbers whose names are not known beforehand, each name once: a model learns the most frequent names, and
+each of them is a number to it."""
+
 VECTOR = pa.list_(pa.float32())
 """The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""
 

@@ -262,7 +262,9 @@ def limits(facts: Facts) -> list[str]:
         "It says what goes together with success, not what causes it: raising an amount because of it is an experiment.",
     ]
     if facts.report.get("words"):
-        told.append("Any word of the texts may count, names too; the table of words shows those that count most.")
+        told.append(
+            "Words that several profiles use on several jobs may count, common names too; the table of words shows those that count most."
+        )
     if facts.model.info.get("rated_profiles"):
         told.append(
             "It knows the profiles of its look-back by their ids: the outcomes of each, beside what was to be expected, are a number in it."

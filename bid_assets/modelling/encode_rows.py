@@ -15,6 +15,7 @@ from bid_assets.modelling.preprocess import (
     Components,
     Encoding,
     Matrix,
+    NamedNumbers,
     Numbers,
     Rating,
     Vocabulary,
@@ -41,6 +42,11 @@ class RowEncoder:
         self._number_places = np.array(
             [start for encoding, start, _ in placed if isinstance(encoding, Numbers)], dtype=np.int64
         )
+        self._named = [
+            (encoding, {name: start + place for place, name in enumerate(encoding.numbers)})
+            for encoding, start, _ in placed
+            if isinstance(encoding, NamedNumbers)
+        ]
         self._words = [
             (encoding, kind(encoding.type) == "text", start, end, {w: start + place for place, w in enumerate(encoding.values)})
             for encoding, start, end in placed
@@ -70,6 +76,10 @@ class RowEncoder:
         matrix = np.full((len(rows), self._width), np.nan, dtype=np.float32)
         for row, into in zip(rows, matrix, strict=True):
             into[self._number_places] = self._floats(row)
+            for named, places in self._named:
+                for name, number in _named_numbers(named, row.get(named.column)):
+                    if (place := places.get(name)) is not None:
+                        into[place] = number
             for words, one, start, end, places in self._words:
                 if (value := row.get(words.column)) is not None:
                     into[start:end] = 0.0
@@ -112,6 +122,21 @@ def _number(encoding: Numbers, value: Any) -> float:
         return math.nan
     except (TypeError, ValueError) as error:
         raise _wrong(encoding, value, error) from None
+
+
+def _named_numbers(encoding: NamedNumbers, value: Any) -> list[tuple[str, np.float32]]:
+    """Name and value of each number; what is missing or not finite is NaN, as in a table."""
+    if value is None:
+        return []
+    try:
+        numbers = np.array([each["value"] for each in value], dtype=np.float64)  # None becomes NaN
+        names = [each["name"] for each in value]
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        raise _wrong(encoding, value, error) from None
+    with np.errstate(over="ignore"):
+        floats = numbers.astype(np.float32)
+    floats[~np.isfinite(floats)] = np.nan
+    return list(zip(names, floats, strict=True))
 
 
 def _words_of(encoding: Vocabulary | WordScore, value: Any, one: bool) -> Sequence[Any]:

@@ -21,6 +21,8 @@ PROFILE = "profile_id"
 """The column that says whose bid a row is."""
 
 _CHUNK = 1 << 16
+FEWEST_OF_A_NAME = 2
+"""A number whose name is in fewer rows is not learnt."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,34 @@ class Numbers:
     def digest(self) -> bytes:
         """SHA-256 of everything that decides how a column is encoded."""
         return hashlib.sha256(f"numbers\0{self.column}".encode()).digest()
+
+
+@dataclass(frozen=True)
+class NamedNumbers:
+    """A column of numbers by name: one number per known name, missing where the row does not have it."""
+
+    column: str
+    type: pa.DataType
+    numbers: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers are called, one name per matrix column."""
+        return tuple(f"{self.column}.{name}" for name in self.numbers)
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, len(names))."""
+        matrix = np.full((len(values), len(self.numbers)), np.nan, dtype=np.float32)
+        rows, each = pc.list_parent_indices(values).to_numpy(zero_copy_only=False), pc.list_flatten(values)
+        known = pc.index_in(pc.struct_field(each, "name"), value_set=pa.array(self.numbers, pa.string()))
+        place = pc.fill_null(known, -1).to_numpy(zero_copy_only=False)
+        kept = place >= 0
+        matrix[rows[kept], place[kept]] = _floats(pc.struct_field(each, "value"))[kept]
+        return matrix
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        return hashlib.sha256("\0".join(("named numbers", self.column, *self.numbers)).encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -176,7 +206,7 @@ class Rating:
         return hashlib.sha256("\0".join(("rating", *self.profiles)).encode() + self.ratings.tobytes()).digest()
 
 
-Encoding = Numbers | Vocabulary | Components | WordScore | Rating
+Encoding = Numbers | NamedNumbers | Vocabulary | Components | WordScore | Rating
 
 
 class WrongColumns(ValueError):
@@ -196,12 +226,15 @@ def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedd
             case "number":
                 encodings.append(Numbers(name, values.type))
             case "text" | "texts":
-                encodings.append(Vocabulary(name, values.type, most_frequent(values, vocabulary_size)[0]))
+                encodings.append(Vocabulary(name, values.type, _most_frequent(items(values)[1], vocabulary_size)))
+            case "named numbers":
+                each = pc.struct_field(pc.list_flatten(values), "name")
+                encodings.append(NamedNumbers(name, values.type, _most_frequent(each, vocabulary_size, FEWEST_OF_A_NAME)))
             case "vector":
                 encodings.append(_principal_components(name, values, embedding_components))
             case _:
                 raise WrongColumns(
-                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts and vectors can be features"
+                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts, named numbers and vectors can be features"
                 )
     return tuple(encodings)
 
@@ -243,7 +276,7 @@ def rate_as(matrix: Matrix, encodings: Sequence[Encoding], ratings: npt.NDArray[
 
 
 def kind(type_: pa.DataType) -> str | None:
-    """`number`, `text`, `texts`, `words` or `vector`; None for a type that cannot be a feature."""
+    """`number`, `text`, `texts`, `words`, `named numbers` or `vector`; None for a type that cannot be a feature."""
     types = pa.types
     if types.is_dictionary(type_):
         return kind(type_.value_type)
@@ -253,6 +286,12 @@ def kind(type_: pa.DataType) -> str | None:
         return "text"
     if types.is_fixed_size_list(type_) and types.is_floating(type_.value_type):
         return "vector"
+    if (
+        types.is_list(type_)
+        and types.is_struct(type_.value_type)
+        and {each.name for each in type_.value_type} == {"name", "value"}
+    ):
+        return "named numbers"
     if (types.is_list(type_) or types.is_large_list(type_)) and kind(type_.value_type) == "text":
         return "texts" if types.is_list(type_) else "words"
     return None
@@ -281,7 +320,7 @@ def _floats(values: pa.Array) -> Matrix:
     return numbers
 
 
-def _items(values: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def items(values: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """Every text of the column, and the row that it belongs to."""
     if kind(values.type) == "text":
         return np.arange(len(values)), values.cast(pa.string())
@@ -290,17 +329,17 @@ def _items(values: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
 
 def _kept(values: pa.Array, kept: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Of the texts of all rows those that are `kept`: their rows, and their places in it."""
-    rows, texts = _items(values)
+    rows, texts = items(values)
     found = pc.fill_null(pc.index_in(texts, value_set=pa.array(kept, pa.string())), -1).to_numpy(False)
     return rows[found >= 0], found[found >= 0]
 
 
-def most_frequent(values: pa.Array, size: int, *, fewest: int = 1) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """The `size` most frequent texts of `fewest` rows or more, and of how many; of equally frequent ones, those first in the alphabet."""
-    counts = pa.Table.from_struct_array(pc.value_counts(_items(values)[1].drop_null()))
+def _most_frequent(texts: pa.Array, size: int, fewest: int = 1) -> tuple[str, ...]:
+    """The `size` most frequent texts of those that occur `fewest` times or more; of equally frequent ones, those first in the alphabet."""
+    counts = pa.Table.from_struct_array(pc.value_counts(texts.drop_null()))
     counts = counts.filter(pc.greater_equal(counts["counts"], fewest))
     order = pc.sort_indices(counts, sort_keys=[("counts", "descending"), ("values", "ascending")])[:size]
-    return tuple(counts["values"].take(order).to_pylist()), counts["counts"].take(order).to_numpy()
+    return tuple(counts["values"].take(order).to_pylist())
 
 
 def added_by_words(scores: Matrix) -> npt.NDArray[np.float64]:

@@ -11,19 +11,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from bid_assets.modelling.linear import Vector, log_loss
 from bid_assets.modelling.metrics import Labels
-from bid_assets.modelling.preprocess import WordScore, added_by_words, array_of, encode, kind, most_frequent
+from bid_assets.modelling.preprocess import PROFILE, WordScore, added_by_words, array_of, encode, items, kind
 
 MOST_WORDS = 10_000
 """Of each document: the most frequent ones."""
 FEWEST_BIDS = 3
-"""A word of fewer bids is not learnt."""
+"""A word of fewer bids is not learnt, nor one of a single profile or about a single job: what only one of them has is mostly a name."""
+SHARED_BY = (PROFILE, "job_id")
 LOOSENESS = 3.0
 """What scikit-learn calls C: the inverse of the penalty."""
 WEIGHTS = 41
@@ -70,9 +73,27 @@ def scaled(scores: Sequence[WordScore], weight: float) -> tuple[WordScore, ...]:
 def _unweighed(table: pa.Table, column: str) -> WordScore:
     """The words to learn of a document and their inverse document frequencies, squared."""
     values = array_of(table[column])
-    words, bids = most_frequent(values, MOST_WORDS, fewest=FEWEST_BIDS)
+    words, bids = _shared_words(table, values)
     idf = np.log(len(values) / bids)
     return WordScore(column, values.type, words, np.zeros(len(words)), idf**2, 0.0)
+
+
+def _shared_words(table: pa.Table, values: pa.Array) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The most frequent words that several profiles use and that are about several jobs, and of how many bids each is.
+
+    Of equally frequent ones those first in the alphabet.
+    """
+    rows, texts = items(values)
+    owners = {name: array_of(table[name]).dictionary_encode().indices.take(pa.array(rows)) for name in SHARED_BY}
+    extremes = [(name, which) for name in owners for which in ("min", "max")]
+    counts = pa.table({"word": texts, **owners}).group_by("word").aggregate([([], "count_all"), *extremes])
+    wanted = pc.and_(pc.is_valid(counts["word"]), pc.greater_equal(counts["count_all"], FEWEST_BIDS))
+    for name in owners:
+        wanted = pc.and_(wanted, pc.not_equal(counts[f"{name}_min"], counts[f"{name}_max"]))
+    counts = counts.filter(wanted)
+    order = pc.sort_indices(counts, sort_keys=[("count_all", "descending"), ("word", "ascending")])[:MOST_WORDS]
+    counts = counts.take(order)
+    return tuple(counts["word"].to_pylist()), counts["count_all"].to_numpy()
 
 
 def _inputs(values: pa.Array, score: WordScore) -> sp.csr_array:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.families import families
-from bid_assets.modelling.preprocess import Components, Encoding, Matrix, Rating, WordScore
+from bid_assets.modelling.preprocess import Components, Encoding, Matrix, NamedNumbers, Rating, WordScore
 from bid_assets.serving.scorer import Scorer
 
 _SHOWN_TEXT, _SHOWN_WORDS = 60, 5
@@ -48,6 +48,8 @@ def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
         value = None if isinstance(encoding, Components) else row[encoding.column]
         if isinstance(encoding, WordScore) and value is not None:
             value = encoding.strongest(value, _SHOWN_WORDS)
+        if isinstance(encoding, NamedNumbers) and value is not None:
+            value = [f"{each['name']}={each['value']:.4g}" for each in value if each["name"] in encoding.numbers]
         missing, name = row[encoding.column] is None, encoding.column
         if isinstance(encoding, Rating):
             [name], value = encoding.names, encoding.of(value)

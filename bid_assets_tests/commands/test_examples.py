@@ -19,7 +19,9 @@ END = Cadence.WEEKLY.floor(utc_now()).date() - timedelta(weeks=WEEKS_TO_PLAY)
 START = END - timedelta(weeks=26)
 DAY = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 WEEKS_AGO = re.compile(r"\$\(date -d '(\d+) weeks ago' \+%F\)")
-DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+MEASURED = "evaluation.md"
+"""Its commands are those that were measured, on data with these days."""
+DOCUMENTS = [CHECKOUT / "README.md", *sorted(set((CHECKOUT / "docs").glob("*.md")) - {CHECKOUT / "docs" / MEASURED})]
 
 
 def examples(command: click.Command) -> Iterator[str]:

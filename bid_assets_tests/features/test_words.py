@@ -44,7 +44,7 @@ def test_an_unknown_job_has_missing_words() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"rating": 4.87, "bids": 1234, "new": true}', ["bids=1.2e+03", "new=true", "rating=4.9"]),
+        ('{"rating": 4.87, "of": "4.2", "new": true}', ["new=true"]),
         ('{"tags": ["New Client", "eu"], "of": {"Repo": "a/bc"}}', ["of.Repo=bc", "tags=client", "tags=eu", "tags=new"]),
         ('{"a": null}', []),
         ('"word"', ["=word"]),
@@ -52,8 +52,31 @@ def test_an_unknown_job_has_missing_words() -> None:
         (None, None),
     ],
 )
-def test_external_signals_become_words_that_name_the_signal(text: str | None, expected: list[str] | None) -> None:
+def test_external_signals_that_are_no_numbers_become_words_that_name_the_signal(
+    text: str | None, expected: list[str] | None
+) -> None:
     assert row({"external_signals_snapshot": text})["external_signals"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"rating": 4.87, "bids": 1234, "new": true, "tag": "a b"}', {"bids": 1234.0, "rating": 4.87}),
+        ('{"rating": "4.80", "share": " -1e-3 ", "id": "12a", "n": "nan"}', {"rating": 4.8, "share": -0.001}),
+        ('{"client": {"rating": 4.5}, "stars": [5, 4, [3]]}', {"client.rating": 4.5, "stars": 4.0}),
+        ('{"huge": 1e400, "sum": [1e308, 1e308], "a": null}', {}),
+        ("[[[[[1]]]]]", {}),
+        ("rubbish", {}),
+    ],
+)
+def test_external_signals_that_are_numbers_stay_numbers_by_name(text: str, expected: dict[str, float]) -> None:
+    found = row({"external_signals_snapshot": text})["external_numbers"]
+    assert {each["name"]: each["value"] for each in found} == expected
+    assert [each["name"] for each in found] == sorted(expected)
+
+
+def test_missing_external_signals_are_missing_numbers() -> None:
+    assert row({})["external_numbers"] is None
 
 
 def test_only_the_start_of_a_very_long_text_is_looked_at() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bid_assets.features.base import NAMED_NUMBERS
 from bid_assets.modelling import preprocess
 from bid_assets.modelling.encode_rows import RowEncoder
 from bid_assets.modelling.model import BidSuccessModel
@@ -26,6 +27,20 @@ def test_law_any_number_is_encoded_alike(value: float | None) -> None:
     table = pa.table({"n": pa.array([None if value is None else float(value)], pa.float64())})
     expected = preprocess.encode(table, [encoding])
     assert np.array_equal(RowEncoder([encoding])([{"n": value}]), expected, equal_nan=True)
+
+
+@given(st.none() | st.dictionaries(st.sampled_from("abc"), st.none() | st.floats()))
+def test_law_any_numbers_by_name_are_encoded_alike(values: dict[str, float | None] | None) -> None:
+    encoding = preprocess.NamedNumbers("n", NAMED_NUMBERS, ("b", "a"))
+    row = None if values is None else [{"name": name, "value": value} for name, value in values.items()]
+    expected = preprocess.encode(pa.table({"n": pa.array([row], NAMED_NUMBERS)}), [encoding])
+    assert np.array_equal(RowEncoder([encoding])([{"n": row}]), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("value", ["text", 3, ["a"], {"a": 1}, [{"name": "a"}], [{"name": "a", "value": "x"}]])
+def test_what_are_no_numbers_by_name_is_refused(value: object) -> None:
+    with pytest.raises(preprocess.WrongColumns, match="column 'n' is list"):
+        RowEncoder([preprocess.NamedNumbers("n", NAMED_NUMBERS, ("a",))])([{"n": value}])
 
 
 @pytest.mark.parametrize("value", ["text", ["a"], {"a": 1}])

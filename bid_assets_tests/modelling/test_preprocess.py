@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bid_assets.modelling.preprocess import Components, Vocabulary, WrongColumns, encode, fit, split_components
+from bid_assets.features.base import NAMED_NUMBERS
+from bid_assets.modelling.preprocess import Components, NamedNumbers, Vocabulary, WrongColumns, encode, fit, split_components
 from bid_assets_tests.modelling.market import vectors
 
 
@@ -34,6 +35,26 @@ def test_a_list_marks_each_of_its_values_once_and_an_empty_one_is_not_missing() 
     known = fitted(pa.table({"skills": [["a", "b"], ["a"]]}))
     matrix = encode(pa.table({"skills": [["b", "b", "a", None], [], None]}), known)
     np.testing.assert_array_equal(matrix, [[1, 1], [0, 0], [np.nan, np.nan]])
+
+
+def named(*rows: dict[str, float | None] | None) -> pa.Table:
+    values = [None if row is None else [{"name": name, "value": value} for name, value in row.items()] for row in rows]
+    return pa.table({"signals": pa.array(values, NAMED_NUMBERS)})
+
+
+def test_each_frequent_name_is_a_number_of_its_own_and_rare_names_are_not_learnt() -> None:
+    table = named({"rating": 4.8, "age": 3}, {"rating": 2.2, "once": 1}, {"rating": 1, "age": 4, "b": 2}, {"b": 1}, None)
+    (numbers,) = fitted(table, size=2)
+    assert numbers.names == ("signals.rating", "signals.age")
+    expected = [[4.8, 3], [2.2, np.nan], [1, 4], [np.nan, np.nan], [np.nan, np.nan]]
+    np.testing.assert_array_equal(encode(table, (numbers,)), np.array(expected, dtype=np.float32))
+
+
+def test_a_number_by_name_that_is_missing_unknown_or_not_finite_is_nan() -> None:
+    known = (NamedNumbers("signals", NAMED_NUMBERS, ("a", "b")),)
+    matrix = encode(named({"a": None, "never seen": 1}, {"a": np.inf, "b": 1e300}, {}).slice(0, 3), known)
+    assert np.isnan(matrix).all()
+    assert encode(named({"a": 1}, {"a": 2}).slice(1), known)[0, 0] == 2
 
 
 def test_components_are_those_of_scikit_learn_up_to_sign() -> None:
@@ -89,6 +110,7 @@ def test_encodings_read_dictionaries_and_large_strings_as_texts() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
+        (NamedNumbers("k", NAMED_NUMBERS, ("a", "b")), NamedNumbers("k", NAMED_NUMBERS, ("b", "a"))),
         (Vocabulary("k", pa.string(), ("a", "b")), Vocabulary("k", pa.string(), ("b", "a"))),
         (
             Components("v", pa.float32(), np.zeros(2), np.eye(2)),

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bid_assets.features.base import WORDS
+from bid_assets.features.base import NAMED_NUMBERS, WORDS
 from bid_assets.modelling import preprocess, words
 from bid_assets.modelling.dataset import KEY_COLUMNS
 from bid_assets.modelling.evaluate import word_summary
@@ -119,9 +119,39 @@ def test_words_alone_make_no_model(documents: pa.Table) -> None:
         train(alone, QUICK)
 
 
+def learnt(bids: list[tuple[list[str], str, str]]) -> tuple[str, ...]:
+    """The words that are learnt of bids: words, profile, job."""
+    texts, profiles, jobs = zip(*bids, strict=True)
+    table = pa.table({"said": pa.array(texts, WORDS), "profile_id": pa.array(profiles), "job_id": pa.array(jobs)})
+    scores = words.fit(table, ["said"], np.arange(len(bids)) % 2 == 0)
+    return scores[0].words if scores else ()
+
+
 def test_a_rare_word_is_not_learnt() -> None:
-    rare, common = ["rare", "often"], ["often"]
-    texts = pa.array([rare] * (words.FEWEST_BIDS - 1) + [common] * 20 + [[]] * 20, WORDS)
-    success = np.arange(len(texts)) % 2 == 0
-    [score] = words.fit(pa.table({"said": texts}), ["said"], success)
-    assert score.words == ("often",)
+    bids = [(["rare", "often"] if n < words.FEWEST_BIDS - 1 else ["often"], f"p{n}", f"j{n}") for n in range(20)]
+    assert learnt([*bids, *(([], f"p{n}", f"j{n}") for n in range(20))]) == ("often",)
+
+
+def test_what_a_single_profile_writes_such_as_its_name_is_not_learnt_however_often() -> None:
+    bids = [
+        (["ada", "hello"] if n % 4 == 0 else ["hello", "work"] if n % 4 == 1 else [], f"p{n % 4}", f"j{n}") for n in range(80)
+    ]
+    assert learnt(bids) == ("hello",)
+
+
+def test_what_is_said_about_a_single_job_such_as_its_clients_name_is_not_learnt() -> None:
+    bids = [(["grace", "dear"] if n % 4 == 0 else ["dear"] if n % 4 == 1 else [], f"p{n}", f"j{n % 4}") for n in range(80)]
+    assert learnt(bids) == ("dear",)
+
+
+def test_a_rating_among_the_external_signals_is_a_number_and_a_higher_one_is_better(dataset: pa.Table) -> None:
+    rng = np.random.default_rng(8)
+    success = dataset["target_is_success"].to_numpy()
+    ratings = np.clip(np.where(success, 4.2, 2.8) + rng.normal(0, 0.8, len(success)), 1, 5).round(2)
+    values = pa.array([[{"name": "rating", "value": rating}] for rating in ratings], NAMED_NUMBERS)
+    found = train(dataset.append_column("external_numbers", values), QUICK, "an-encoder")
+    assert "external_numbers.rating" in found.feature_names
+    row = dataset.slice(0, 1).to_pylist()[0]
+    at = {r: found.matrix_of([{**row, "external_numbers": [{"name": "rating", "value": r}]}]) for r in (1.23, 2.2, 4.8, 4.97)}
+    worst, bad, good, best = (float(found.probability_of(matrix)[0]) for matrix in at.values())
+    assert max(worst, bad) + 0.2 < min(good, best)
