@@ -96,7 +96,9 @@ def test_status_says_that_the_newest_model_was_rejected_and_why(platform: Platfo
     assert told["newest_model"]["model"] == second.version
     assert told["newest_model"]["state"] == "rejected"
     page = " ".join(call("status").stdout.split())
-    assert f"Newest model: {second.version} of window {second.partition}, rejected: log loss" in page
+    reason = " ".join(told["newest_model"]["reason"].split())
+    assert "active model" in reason
+    assert f"Newest model: {second.version} of window {second.partition}, rejected: {reason}" in page
     assert f"`bid-assets approve {second.version} --override`" in page
 
 
