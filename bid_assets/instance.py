@@ -7,25 +7,63 @@ workers and the command line agree without any URL in a file.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log import EventLogStorage, SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.event_log import PostgresEventLogStorage
 
 from bid_assets.app_db.database import dagster_db_url
 from bid_assets.settings import get_settings
 
 INSTANCE_FILE = "dagster.yaml"
 EVENTS_AT_ONCE = "1000"
-"""Dagster writes so many materialisations of a range run in one statement."""
+"""Dagster hands so many events of a range run to the storage together."""
+
+
+class BatchedEventLog(PostgresEventLogStorage):
+    """The event log, with the events by which a run plans its materialisations written in batches.
+
+    There is one for each asset and window. Dagster hands them over together, but its PostgreSQL storage batches only events of
+    materialisations and commits each of these by itself: minutes for a long history, before the first step of a run begins.
+    """
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """One statement for what is planned; all else as Dagster does it."""
+        planned = [event for event in events if event.get_dagster_event().is_asset_materialization_planned]
+        if planned:
+            self._store_planned(planned)
+        if others := [event for event in events if not event.get_dagster_event().is_asset_materialization_planned]:
+            super().store_event_batch(others)
+
+    def _store_planned(self, events: Sequence[EventLogEntry]) -> None:
+        """The events, and each asset's newest run: what `store_event` writes for each of them."""
+        with self._connect() as connection:
+            inserted = connection.execute(self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id))
+            newest = {event.get_dagster_event().asset_key: (event, row[0]) for event, row in zip(events, inserted, strict=True)}
+        with self.index_transaction() as connection:
+            for event, event_id in newest.values():
+                self._store_asset_event(connection, event, event_id)
 
 
 class PostgresStorage(DagsterPostgresStorage):
     """Runs, events and schedules in your PostgreSQL where a URL is set, in the embedded one otherwise."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(postgres_url, should_autocreate_tables=True, inst_data=inst_data)
+        self._event_log_storage = BatchedEventLog(postgres_url, should_autocreate_tables=True)
+
+    @property
+    def event_log_storage(self) -> EventLogStorage:
+        """Ours."""
+        return self._event_log_storage
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -37,7 +75,7 @@ class PostgresStorage(DagsterPostgresStorage):
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
-        return cls(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
+        return cls(url, inst_data)
 
 
 class HomeArtifactStorage(LocalArtifactStorage):

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import dagster as dg
 import psycopg2
 import pytest
 from dagster._core.instance import InstanceRef
+from dagster_postgres.event_log import PostgresEventLogStorage
 
-from bid_assets.instance import HomeComputeLogManager, PostgresStorage, dagster_home, state_folder
+from bid_assets.instance import BatchedEventLog, HomeComputeLogManager, PostgresStorage, dagster_home, state_folder
+from bid_assets.runs import partition_tags
 from bid_assets.settings import Settings
+from bid_assets_tests.app_db.database import rows
 from bid_assets_tests.conftest import CHECKOUT
 
 
@@ -47,3 +53,59 @@ def test_the_home_of_dagster_is_the_folder_of_its_file(monkeypatch: pytest.Monke
     assert dagster_home() == tmp_path
     monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
     assert dagster_home() == Path("/elsewhere")
+
+
+DAYS = dg.DailyPartitionsDefinition("2026-01-01", "2026-03-02")
+
+
+def plan_a_range_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    """A run of two assets and a check over sixty windows, created and not yet begun."""
+
+    @dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+    def one() -> None: ...
+
+    @dg.asset(
+        partitions_def=DAYS,
+        deps=[one],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[dg.AssetCheckSpec("not_empty", asset="two")],
+    )
+    def two(): ...  # type: ignore[no-untyped-def]  # Dagster takes no `None` where there are checks
+
+    job = dg.Definitions([one, two]).resolve_implicit_global_asset_job_def()
+    keys = DAYS.get_partition_keys()
+    return instance.create_run_for_job(
+        job_def=job, asset_selection=set(map(dg.AssetKey, ("one", "two"))), tags=partition_tags(keys)
+    )
+
+
+def planned(settings: Settings, run: dg.DagsterRun) -> list[Sequence[Any]]:
+    """What the database knows of a run that has not begun: its events, what its assets' newest run is, and its checks."""
+    assert settings.dagster_db_url is not None
+    events = "select dagster_event_type, asset_key, partition from event_logs where run_id = '{}' order by 1, 2, 3"
+    assets = "select asset_key, last_run_id = '{}', last_materialization_timestamp is not null from asset_keys order by 1"
+    checks = "select check_name, partition, execution_status from asset_check_executions where run_id = '{}' order by 1, 2"
+    return [rows(settings.dagster_db_url, query.format(run.run_id)) for query in (events, assets, checks)]
+
+
+def test_what_a_run_plans_is_written_in_batches_and_is_what_dagster_would_write(
+    dagster_instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    with patch.object(BatchedEventLog, "store_event", autospec=True, side_effect=PostgresEventLogStorage.store_event) as single:
+        batched = planned(settings, plan_a_range_run(dagster_instance))
+    assert single.call_count == 1  # the check's
+    with patch.object(BatchedEventLog, "store_event_batch", PostgresEventLogStorage.store_event_batch):
+        one_by_one = planned(settings, plan_a_range_run(dagster_instance))
+    assert batched == one_by_one
+    assert len(batched[0]) == 2 * len(DAYS.get_partition_keys()) + 1
+
+
+def test_dagster_itself_commits_each_planned_event_alone(dagster_instance: dg.DagsterInstance) -> None:
+    """Pinned: once it does not, `BatchedEventLog` can go."""
+    store_event = PostgresEventLogStorage.store_event
+    with (
+        patch.object(BatchedEventLog, "store_event_batch", PostgresEventLogStorage.store_event_batch),
+        patch.object(BatchedEventLog, "store_event", autospec=True, side_effect=store_event) as single,
+    ):
+        plan_a_range_run(dagster_instance)
+    assert single.call_count == 2 * len(DAYS.get_partition_keys()) + 1
