@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from bid_assets.commands.console import console, notes, print_json
-from bid_assets.serving.keys import create_key, read_keys, revoke_key
+from bid_assets.serving.keys import create_key, marker_of, read_keys, revoke_key
 from bid_assets.settings import get_settings
 
 
@@ -34,5 +34,13 @@ def list_keys(*, as_json: bool) -> None:
 
 def revoke(name: str) -> None:
     """The services that run refuse the key within a second."""
-    gone = revoke_key(get_settings().resolved_api_keys, name)
+    path = get_settings().resolved_api_keys
+    gone = revoke_key(path, name)
     console.print(f"Key {gone.name} ({gone.id}) is revoked; services that run refuse it within a second.")
+    if not read_keys(path):
+        console.print(
+            "It was the last key: from now on every request is refused but /health, /ready and /docs. Make another with "
+            f"`bid-assets keys create NAME --scope predict`; or, to ask for no key any more (on this machine only), stop the "
+            f"services and delete {path} and {marker_of(path)}.",
+            soft_wrap=True,
+        )

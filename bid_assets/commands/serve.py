@@ -9,7 +9,7 @@ from contextlib import suppress
 from bid_assets.app_db.database import app_db_url
 from bid_assets.commands.up import refuse_taken, stopping_on_signals
 from bid_assets.serving.announcement import announced
-from bid_assets.serving.keys import KeyRing, refuse_open_door
+from bid_assets.serving.keys import KEYS_REQUIRED, KeyRing, refuse_open_door
 from bid_assets.settings import get_settings
 
 GRACE_SECONDS = 10
@@ -24,7 +24,10 @@ def serve(host: str, port: int, workers: int) -> None:
 
     settings = get_settings()
     refuse_taken(host, port)
-    refuse_open_door(host, KeyRing(settings.resolved_api_keys))
+    ring = KeyRing(settings.resolved_api_keys)
+    refuse_open_door(host, ring)
+    if ring.on:
+        os.environ[KEYS_REQUIRED] = "1"
     app_db_url(settings)  # so that errors of the database are read here, once, and not in every worker
     # uvicorn raises the signal again that has ended it; taken as Ctrl-C, all that is open is closed before the process ends
     with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from fastapi.routing import APIRoute
 from bid_assets.serving import problems
 from bid_assets.serving.access_log import JsonLog
 from bid_assets.serving.guard import Guard, Limits
-from bid_assets.serving.keys import ADMIN, PREDICT, KeyRing
+from bid_assets.serving.keys import ADMIN, KEYS_REQUIRED, PREDICT, KeyRing
 from bid_assets.serving.metrics import Metrics
 from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, predictions, router
 from bid_assets.serving.service import PredictionService
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Guard,
         scopes=_scopes(app),
-        ring=KeyRing(settings.resolved_api_keys),
+        ring=KeyRing(settings.resolved_api_keys, required=KEYS_REQUIRED in os.environ),
         limits=Limits.of(settings),
         log=log,
         metrics=metrics,

@@ -125,10 +125,13 @@ class Guard:
     async def _let_in(self, exchange: _Exchange, receive: Receive) -> None:
         task = asyncio.current_task()
         timer = asyncio.get_running_loop().call_later(self._limits.seconds, exchange.expire, task, self._limits.seconds)
-        if exchange.length is None:
+        if exchange.length != 0:
             receive = self._counted(exchange, receive)
+        scope = exchange.scope
+        if scope["method"] == "HEAD":  # GET without the body, which the server leaves out by its own scope
+            scope = {**scope, "method": "GET"}
         try:
-            await self._app(exchange.scope, receive, exchange.send)
+            await self._app(scope, receive, exchange.send)
         except asyncio.CancelledError:
             if exchange.expiring is None:  # not our doing
                 raise
@@ -146,12 +149,15 @@ class Guard:
                 await exchange.expiring
 
     def _counted(self, exchange: _Exchange, receive: Receive) -> Receive:
-        """Of a body that does not say how long it is, no more than is allowed is taken in."""
+        """No more of a body is taken in than is allowed, whether or not it says how long it is; `exchange` knows that it is awaited."""
         room = self._limits.body_bytes
 
         async def counted() -> Message:
             nonlocal room
+            exchange.body_awaited = not exchange.body_complete
             message = await receive()
+            exchange.body_awaited = False
+            exchange.body_complete = not message.get("more_body", False)
             room -= len(message.get("body", b""))
             if room < 0:
                 await exchange.refuse(self._too_large())
@@ -162,7 +168,7 @@ class Guard:
 
     def _too_large(self) -> _Refusal:
         most = self._limits.body_bytes
-        return _Refusal(413, "too large", f"a body may have {most} bytes", {"max_bytes": most}, (b"connection", b"close"))
+        return _Refusal(413, "too large", f"a body may have {most} bytes", {"max_bytes": most}, _CLOSE)
 
     def _tell(self, exchange: _Exchange) -> None:
         scope, path = exchange.scope, exchange.path
@@ -198,6 +204,7 @@ class _Refusal:
     header: tuple[bytes, bytes] | None = None
 
 
+_CLOSE = (b"connection", b"close")
 _ASK = (b"www-authenticate", b"Bearer")
 _HOW = "send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 _NO_KEY = _Refusal(401, "unauthorized", f"this service needs an API key: {_HOW}", header=_ASK)
@@ -208,7 +215,22 @@ _FAILED = _Refusal(500, "internal", "the service failed; its log tells why under
 class _Exchange:
     """One request, and the answer to it as far as it is out."""
 
-    __slots__ = ("_send", "at", "closed", "expiring", "id", "key", "length", "path", "scope", "started", "status", "token")
+    __slots__ = (
+        "_send",
+        "at",
+        "body_awaited",
+        "body_complete",
+        "closed",
+        "expiring",
+        "id",
+        "key",
+        "length",
+        "path",
+        "scope",
+        "started",
+        "status",
+        "token",
+    )
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.started, self.at = time.perf_counter(), time.time()
@@ -218,6 +240,7 @@ class _Exchange:
         self.path = path[len(root) :] if root and path.startswith(root) else path  # as the router sees it
         self.status = 0
         self.closed = False  # whether the guard has answered: what the app sends from now on is dropped
+        self.body_awaited, self.body_complete = False, False
         self.expiring: asyncio.Task[None] | None = None
         self.key: str | None = None
         self.token: bytes | None = None
@@ -270,11 +293,14 @@ class _Exchange:
 
     def expire(self, task: asyncio.Task[Any] | None, seconds: float) -> None:
         """Time is up. The answer does not wait for the app, which may sit in a thread that nothing can interrupt."""
-        self.expiring = asyncio.create_task(self._expired(seconds))
+        self.expiring = asyncio.create_task(self._expired(seconds, body_awaited=self.body_awaited))
         if task is not None:
             task.cancel()
 
-    async def _expired(self, seconds: float) -> None:
+    async def _expired(self, seconds: float, *, body_awaited: bool) -> None:
+        if body_awaited and not self.status:
+            await self.refuse(_Refusal(408, "timeout", f"the body did not come within {seconds:g} s", header=_CLOSE))
+            return
         log.warning("no answer within %g s: %s %s", seconds, self.scope["method"], self.path)
         if not self.status:
             told = f"there was no answer within {seconds:g} s; the work may be too large for one request"

@@ -16,7 +16,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -34,6 +34,9 @@ SCOPES = (PREDICT, ADMIN)
 
 CHECK_SECONDS = 1.0
 """A request looks for changes of the file no sooner than this after the last look: so long may a revoked key live."""
+
+KEYS_REQUIRED = "_BID_ASSETS_KEYS_REQUIRED"
+"""Environment variable by which `serve` tells its workers, also those that it starts anew, that it has seen keys."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOKEN = re.compile(rb"ba_([0-9a-f]{8})_([0-9a-f]{64})")
@@ -62,16 +65,24 @@ class Key:
 class KeyRing:
     """The keys of a file as requests need them. It notices within a second what `create_key` and `revoke_key` have done.
 
-    Without a file there is no authentication (`on` is False). Once there was one, there is, whatever becomes of the file: while it
-    is gone no key is valid, while it is damaged those are that were.
+    Where there has never been a file there is no authentication (`on` is False). Once there was one, there is, whatever becomes of
+    the file: while it is gone no key is valid, while it is damaged those are that were. A process that starts later knows by the
+    marker beside the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises `KeyProblem` where the file is damaged."""
+    def __init__(self, path: Path, *, required: bool = False) -> None:
+        """`required`: keys are asked for even if there has never been a file. Raises `KeyProblem` where the file is damaged."""
         self.path = path
         self._seen = _stamp(path)
         self._keys = {key.id.encode(): key for key in read_keys(path)}
-        self.on = self._seen is not None
+        self.on = required or self._seen is not None or marker_of(path).exists()
+        if self._seen is not None:
+            with suppress(OSError):  # keys that are mounted read-only
+                _mark(path)
+        elif self.on:
+            log.error(
+                "%s is gone, and there had been keys: nobody is served until it is back, or `bid-assets keys create`", path
+            )
         self._look_at = time.monotonic() + CHECK_SECONDS
 
     @property
@@ -85,12 +96,11 @@ class KeyRing:
         if now < self._look_at:
             return
         self._look_at = now + CHECK_SECONDS
-        stamp = _stamp(self.path)
-        if stamp == self._seen:
-            return
-        self._seen = stamp
-        self.on = True
         try:
+            stamp = _stamp(self.path)
+            if stamp == self._seen:
+                return
+            self._seen, self.on = stamp, True
             self._keys = {key.id.encode(): key for key in read_keys(self.path)}
         except (KeyProblem, OSError) as error:
             log.error("the API keys of before stay valid: %s", error)
@@ -162,13 +172,25 @@ def read_keys(path: Path) -> list[Key]:
         raise KeyProblem(f"{path} is damaged ({error!r}): restore it, or delete it and make new keys") from None
 
 
+def marker_of(path: Path) -> Path:
+    """The file that says that there have been keys: with it and without the file of keys, nobody is served."""
+    return path.with_name(f"{path.name}.required")
+
+
+def _mark(path: Path) -> None:
+    marker = marker_of(path)
+    if not marker.exists():
+        marker.write_text(f"There are or were API keys in {path.name}: without a valid key nobody is served.\n")
+
+
 def _key(row: dict[str, Any]) -> Key:
     made = datetime.fromisoformat(row["created_at"])
     return Key(row["id"], row["name"], frozenset(row["scopes"]), bytes.fromhex(row["sha256"]), made)
 
 
 def _write(path: Path, keys: Sequence[Key]) -> None:
-    """Beside, for the owner only, on disk; then over the old one."""
+    """Beside, for the owner only, on disk; then over the old one. The marker is there first."""
+    _mark(path)
     rows = [
         {
             "id": key.id,

@@ -16,25 +16,61 @@ from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.serving.service import NotReady
 
+MAX_FIELDS = 100
+"""So many fields are named, however many are wrong."""
+_LONGEST_NAME, _LONGEST_MESSAGE = 200, 2000  # characters of what a caller sent that are sent back
+
 _CODES = {404: "not found", 405: "method not allowed"}
 
 
 class Refused(Exception):
-    """A request that gets no answer: status, code and message, and the field that is to blame."""
+    """A request that gets no answer: status, code and message, and the fields that are to blame."""
 
     def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.field = status, code, message, field
+        self.status, self.code, self.message = status, code, message
+        self.fields: list[dict[str, str]] = [] if field is None else [{"field": field, "message": message}]
 
 
 def problem(
     request: Request, status: int, code: str, message: str, fields: Sequence[dict[str, str]] = (), headers: Any = None
 ) -> Response:
     """The response that says so."""
-    told: dict[str, Any] = {"code": code, "message": message, "request_id": getattr(request.state, "request_id", None)}
+    body = {"error": {**error_body(code, message, fields), "request_id": getattr(request.state, "request_id", None)}}
+    return Response(orjson.dumps(body), status, headers=headers, media_type="application/json")
+
+
+def error_body(code: str, message: str, fields: Sequence[dict[str, str]] = ()) -> dict[str, Any]:
+    """What every error says; of what a caller sent, no more is repeated than a person reads."""
+    told: dict[str, Any] = {"code": code, "message": _clipped(message, _LONGEST_MESSAGE)}
     if fields:
-        told["fields"] = list(fields)
-    return Response(orjson.dumps({"error": told}), status, headers=headers, media_type="application/json")
+        told["fields"] = [
+            {"field": _clipped(each["field"], _LONGEST_NAME), "message": _clipped(each["message"], _LONGEST_MESSAGE)}
+            for each in fields[:MAX_FIELDS]
+        ]
+    return told
+
+
+def invalid_body(error: ValidationError, *where: str | int) -> dict[str, Any]:
+    """The same of a value that is not what it must be; `where` it stands in the request's body."""
+    fields = [
+        {"field": ".".join(map(str, (*where, *each["loc"]))) or "body", "message": each["msg"]}
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    first = f"{_clipped(fields[0]['field'], _LONGEST_NAME)}: {fields[0]['message']}"
+    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    return error_body("invalid", first + more, fields)
+
+
+def invalid_batch(bodies: Sequence[dict[str, Any]]) -> Refused:
+    """A batch none of whose bids can be asked about, from the `invalid_body` of each."""
+    refused = Refused(422, "invalid", bodies[0]["message"])
+    refused.fields = [field for body in bodies for field in body["fields"]]
+    return refused
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def install(app: FastAPI) -> None:
@@ -42,12 +78,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ValidationError)
     async def _invalid(request: Request, error: ValidationError) -> Response:
-        fields = [
-            {"field": ".".join(str(part) for part in each["loc"]) or "body", "message": each["msg"]} for each in error.errors()
-        ]
-        first = f"{fields[0]['field']}: {fields[0]['message']}"
-        more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
-        return problem(request, 422, "invalid", first + more, fields)
+        told = invalid_body(error)
+        return problem(request, 422, told["code"], told["message"], told["fields"])
 
     @app.exception_handler(WrongColumns)
     async def _wrong_columns(request: Request, error: WrongColumns) -> Response:
@@ -56,8 +88,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def _refused(request: Request, error: Refused) -> Response:
-        fields = [] if error.field is None else [{"field": error.field, "message": error.message}]
-        return problem(request, error.status, error.code, error.message, fields)
+        return problem(request, error.status, error.code, error.message, error.fields)
 
     @app.exception_handler(NotReady)
     async def _not_ready(request: Request, error: NotReady) -> Response:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
+from bid_assets.app_db.contract import TEXT, TIME
+from bid_assets.app_db.import_columns import NOUNS, parsed
 from bid_assets.windows import as_utc, microseconds_since_epoch
+
+_USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+"""What Python reads as `bid-assets import` does, in a microsecond."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,20 @@ def json_text(value: Mapping[str, Any] | str | None) -> str | None:
         return orjson.dumps(value).decode()
     except TypeError:  # an integer of over 64 bits, or half of a surrogate pair: rubbish, as the database may have it too
         return json.dumps(value)
+
+
+def parse_time(value: Any) -> datetime:
+    """A time as `bid-assets import` reads it: ISO 8601 text, without a zone UTC. Raises `ValueError`."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        with suppress(UnicodeEncodeError, OverflowError):  # half of a surrogate pair; a day beyond Python's
+            if _USUAL_TIME.fullmatch(value):
+                return as_utc(datetime.fromisoformat(value))
+            moment: datetime | None = parsed(pa.chunked_array([pa.array([value], TEXT)]), TIME)[0].as_py()
+            if moment is not None:
+                return moment
+    raise ValueError(f"must be {NOUNS[TIME]}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from bid_assets.serving import schemas
 from bid_assets.serving.model_facts import model_facts
 from bid_assets.serving.online import OnlineBatch
-from bid_assets.serving.problems import Refused
+from bid_assets.serving.problems import Refused, invalid_batch, invalid_body
 from bid_assets.serving.service import Answer, PredictionService
 from bid_assets.serving.together import Together
 
@@ -27,7 +27,9 @@ T = TypeVar("T")
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": schemas.ProblemOut, "description": "No valid API key."},
     403: {"model": schemas.ProblemOut, "description": "The key lacks the scope."},
+    408: {"model": schemas.ProblemOut, "description": "The body did not come in time."},
     413: {"model": schemas.ProblemOut, "description": "The body is too large."},
+    415: {"model": schemas.ProblemOut, "description": "The body is compressed."},
     422: {"model": schemas.ProblemOut, "description": "The body is not what it must be; `fields` names what is wrong."},
     429: {"model": schemas.ProblemOut, "description": "Too many requests of this key."},
     503: {"model": schemas.ProblemOut, "description": "No model is loaded, the database does not answer, or time has run out."},
@@ -94,11 +96,21 @@ async def predict(request: Request, bid: schemas.BidIn) -> Response:
 
 @predictions.post("/predict/batch", response_model=schemas.BatchOut)
 async def predict_batch(request: Request, batch: schemas.BatchIn) -> Response:
-    """The same for many bids at once. They do not see each other."""
+    """The same for many bids at once. They do not see each other; a bid that is not what it must be is told so in its place."""
+    bids = batch.each()
+    invalid = {
+        number: invalid_body(bid.error, "bids", number)
+        for number, bid in enumerate(bids)
+        if isinstance(bid, schemas.InvalidBid)
+    }
+    if len(invalid) == len(bids):
+        raise invalid_batch([*invalid.values()])
 
     def answered(service: PredictionService) -> tuple[Answer, bytes]:
-        answers, features = service.predict([bid.bid() for bid in batch.bids])
-        return answers[0], _bytes({"predictions": [_prediction(answer, features, row) for row, answer in enumerate(answers)]})
+        answers, features = service.predict([bid for bid in bids if not isinstance(bid, schemas.InvalidBid)])
+        told = (_prediction(answer, features, row) for row, answer in enumerate(answers))
+        predictions = [{"error": invalid[number]} if number in invalid else next(told) for number in range(len(bids))]
+        return answers[0], _bytes({"predictions": predictions})
 
     first, body = await _aside(request, answered)
     return _response(request, body, first)
@@ -205,6 +217,10 @@ async def _aside(request: Request, work: Callable[[PredictionService], T]) -> T:
 
 async def _json_body(request: Request) -> Any:
     """Raises `Refused` for what is no JSON, or does not say that it is: a page of another site can send that unasked."""
+    if (encoding := request.headers.get("content-encoding", "identity").strip().lower()) not in ("identity", ""):
+        raise Refused(
+            415, "unsupported media type", f"the body is encoded as {encoding}; send it as it is, without Content-Encoding"
+        )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         raise Refused(422, "invalid", f"the body is {kind or 'of no type'}; its Content-Type must be {JSON}", "body")

@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 
-from bid_assets.serving.requests import BidToBe, JobText, ReadyFeatures
+from bid_assets.serving.requests import BidToBe, JobText, ReadyFeatures, parse_time
 from bid_assets.windows import as_utc
 
 MOST_BIDS = 5_000
 """Bids in one batch."""
 MOST_CELLS = 1_000
 """Amounts times moments in one what-if."""
+MAX_DEPTH = 100
+"""Levels of nesting of settings, signals and features; orjson writes no more than 254."""
 _LONGEST_TEXT = 100_000
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _number(value: Any) -> Any:
+    """JSON's `true` is no number, and Python's `1_500` is none to `bid-assets import`."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        raise ValueError("must be a number")
+    return value
+
+
+def _within_depth(value: Any) -> Any:
+    """Level by level, since a recursive walk would itself end at Python's limit."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for each in level for child in _children(each) if isinstance(child, dict | list)]
+        if not level:
+            return value
+    raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
+
+
+def _children(value: Any) -> Any:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
 
 
 def _usable(moment: datetime) -> datetime:
@@ -33,9 +68,10 @@ def _usable(moment: datetime) -> datetime:
 
 Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
-Moment = Annotated[datetime, AfterValidator(_usable)]
-"""ISO 8601; without a zone it is UTC."""
-Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+Moment = Annotated[datetime, BeforeValidator(parse_time), AfterValidator(_usable)]
+"""ISO 8601 as `bid-assets import` takes it; without a zone it is UTC."""
+Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e15, allow_inf_nan=False)]
+Json = Annotated[dict[str, Any] | Text, AfterValidator(_within_depth)]
 
 BID: JsonDict = {
     "profile_id": "p17",
@@ -72,10 +108,8 @@ class BidIn(_In):
     job: JobIn | None = Field(None, description="In place of what the database knows of `job_id`.")
     bid_text: Text | None = None
     amount: Amount | None = None
-    settings: dict[str, Any] | Text | None = Field(
-        None, description="As in `bid_settings_snapshot`: budget, duration_weeks, is_fixed_price."
-    )
-    external_signals: dict[str, Any] | Text | None = Field(None, description="As in `external_signals_snapshot`.")
+    settings: Json | None = Field(None, description="As in `bid_settings_snapshot`: budget, duration_weeks, is_fixed_price.")
+    external_signals: Json | None = Field(None, description="As in `external_signals_snapshot`.")
     at: Moment | None = Field(
         None, description="When it would be submitted; only what is known before then counts. Default: now."
     )
@@ -88,10 +122,30 @@ class BidIn(_In):
         return BidToBe(**given, job=job)
 
 
+@dataclass(frozen=True)
+class InvalidBid:
+    """A bid of a batch that cannot be asked about, and what is wrong with it."""
+
+    error: ValidationError
+
+
+def _by_itself(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """A bid of a batch; one that is not what it must be keeps no other from its answer."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        return InvalidBid(error)
+
+
 class BatchIn(_In):
     """Several bids at once; they do not see each other."""
 
-    bids: list[BidIn] = Field(min_length=1, max_length=MOST_BIDS)
+    bids: list[Annotated[BidIn, WrapValidator(_by_itself)]] = Field(min_length=1, max_length=MOST_BIDS)
+
+    def each(self) -> list[BidToBe | InvalidBid]:
+        """As the service takes them; and what is wrong with those that it cannot take."""
+        found: list[BidIn | InvalidBid] = [*self.bids]
+        return [each if isinstance(each, InvalidBid) else each.bid() for each in found]
 
 
 class WhatIfIn(_In):
@@ -119,7 +173,7 @@ class WhatIfIn(_In):
 class FeaturesIn(_In):
     """Ready features, by column of the training dataset; what is absent is missing."""
 
-    features: dict[str, Any]
+    features: Annotated[dict[str, Any], AfterValidator(_within_depth)]
     profile_id: Id | None = None
     job_id: Id | None = None
     bid_id: Id | None = None
@@ -133,6 +187,28 @@ class FeaturesBatchIn(_In):
     """Several rows of ready features."""
 
     rows: list[FeaturesIn] = Field(min_length=1, max_length=MOST_BIDS)
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+    request_id: str | None = None
+    fields: list[FieldProblem] | None = None
+
+
+class ProblemOut(BaseModel):
+    """The one shape of all errors."""
+
+    error: Problem
 
 
 class ProfileFreshness(BaseModel):
@@ -162,9 +238,9 @@ class BidPredictionOut(PredictionOut):
 
 
 class BatchOut(BaseModel):
-    """In the order of the bids."""
+    """In the order of the bids; in place of a bid that is not what it must be, what is wrong with it."""
 
-    predictions: list[BidPredictionOut]
+    predictions: list[BidPredictionOut | ProblemOut]
 
 
 class FeaturesPredictionOut(PredictionOut):
@@ -214,25 +290,3 @@ class WhatIfOut(BaseModel):
     gain: float
     grid: list[CellOut]
     best: CellOut
-
-
-class FieldProblem(BaseModel):
-    """What is wrong with one field."""
-
-    field: str
-    message: str
-
-
-class Problem(BaseModel):
-    """Why there is no answer."""
-
-    code: str
-    message: str
-    request_id: str | None = None
-    fields: list[FieldProblem] | None = None
-
-
-class ProblemOut(BaseModel):
-    """The one shape of all errors."""
-
-    error: Problem

@@ -185,15 +185,19 @@ def feature_names() -> tuple[str, ...]:
 
 
 @cache
-def _known_names() -> frozenset[str]:
-    return frozenset(feature_names())
+def _truth_values() -> Mapping[str, bool]:
+    """Of each feature whether its values are true and false."""
+    return {feature.name: feature.type == pa.bool_() for family in families() for feature in family.features}
 
 
 def _refuse_unknown(features: Mapping[str, Any]) -> None:
-    """A misspelt name would pass for a missing value."""
-    for name in features:
-        if name not in _known_names():
-            raise WrongColumns(f"no feature is called {name!r}; there are {', '.join(feature_names())}", name)
+    """A misspelt name would pass for a missing value, and `true` for the number 1."""
+    truth_values = _truth_values()
+    for name, value in features.items():
+        if name not in truth_values:
+            raise WrongColumns(f"no feature is called {name!r:.60}; there are {', '.join(feature_names())}", name)
+        if isinstance(value, bool) and not truth_values[name]:
+            raise WrongColumns(f"the feature {name} is not true or false", name)
 
 
 def _shared_out(serving: Serving, asked: Sequence[_Asked]) -> Iterator[tuple[str, Scorer, list[int]]]:

@@ -233,7 +233,18 @@ def test_a_body_that_never_ends_is_given_up(open_door: Callable[..., Door]) -> N
     url = open_door(Limits(1000, 0.2)).client.base_url
     with socket.create_connection((url.host, url.port), timeout=5) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-        assert connection.recv(100).startswith(b"HTTP/1.1 503")
+        told = connection.recv(1000)
+        assert told.startswith(b"HTTP/1.1 408")
+        assert b"connection: close" in told
+
+
+def test_head_is_answered_as_get_is_without_the_body(open_door: Callable[..., Door]) -> None:
+    client = open_door().client
+    expected = client.get("/health")
+    for _ in range(2):  # the connection goes on
+        answer = client.head("/health")
+        assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(expected.content)))
+    assert client.head("/predict").status_code == 405
 
 
 def test_what_goes_wrong_is_told_to_the_log_and_not_to_the_caller(open_door: Callable[..., Door]) -> None:

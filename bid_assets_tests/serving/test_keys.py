@@ -17,6 +17,7 @@ from bid_assets.serving.keys import (
     KeyProblem,
     KeyRing,
     create_key,
+    marker_of,
     read_keys,
     refuse_open_door,
     revoke_key,
@@ -61,7 +62,11 @@ def test_only_hashes_are_kept_for_the_owner_only(path: Path) -> None:
     assert len(bytes.fromhex(secret)) == 32
     assert secret not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert sorted(file.name for file in path.parent.iterdir()) == [".api_keys.json.lock", "api_keys.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        ".api_keys.json.lock",
+        "api_keys.json",
+        "api_keys.json.required",
+    ]
 
 
 def test_without_a_file_nothing_is_asked_and_from_the_first_key_on_it_is(path: Path) -> None:
@@ -92,6 +97,36 @@ def test_a_file_that_vanishes_closes_the_door(path: Path) -> None:
     _wait_for_a_look(ring)
     assert ring.on
     assert ring.key_of(token) is None
+
+
+def test_a_service_that_starts_after_the_file_has_vanished_lets_nobody_in(path: Path) -> None:
+    token = create_key(path, "bidder", ["predict"]).encode()
+    kept = path.read_bytes()
+    path.unlink()
+    ring = KeyRing(path)
+    assert ring.on
+    assert ring.key_of(token) is None
+    path.write_bytes(kept)
+    _wait_for_a_look(ring)
+    assert ring.key_of(token) is not None
+
+
+def test_a_file_from_before_there_were_markers_gets_one_when_it_is_read(path: Path) -> None:
+    create_key(path, "bidder", ["predict"])
+    marker_of(path).unlink()
+    KeyRing(path)
+    path.unlink()
+    assert KeyRing(path).on
+
+
+def test_a_worker_that_was_told_of_keys_lets_nobody_in_without_them(path: Path) -> None:
+    assert KeyRing(path, required=True).on
+
+
+def test_a_key_that_was_never_made_closes_nothing(path: Path) -> None:
+    with pytest.raises(KeyProblem, match="no key is called"):
+        revoke_key(path, "nobody")
+    assert not KeyRing(path).on
 
 
 def test_a_file_that_is_damaged_while_it_serves_changes_nothing(path: Path) -> None:
@@ -185,7 +220,11 @@ def test_the_command_line_makes_lists_and_revokes(path: Path, monkeypatch: pytes
     assert [(row["name"], row["scopes"]) for row in listed] == [("bidder", ["predict"])]
     assert token not in runner.invoke(main, ["keys", "list"]).output
     assert "bidder" in runner.invoke(main, ["keys", "list"]).output
-    assert runner.invoke(main, ["keys", "revoke", "bidder"]).exit_code == 0
+    create_key(path, "other", ["predict"])
+    assert "last key" not in runner.invoke(main, ["keys", "revoke", "other"]).output
+    last = runner.invoke(main, ["keys", "revoke", "bidder"])
+    assert (last.exit_code, "every request is refused" in last.stdout) == (0, True)
+    assert all(str(each) in last.stdout for each in (path, marker_of(path)))
     assert json.loads(runner.invoke(main, ["keys", "list", "--json"]).stdout) == []
     again = runner.invoke(main, ["keys", "revoke", "bidder"])
     assert (again.exit_code, "no key is called bidder" in again.stderr) == (1, True)

@@ -6,12 +6,15 @@ import threading
 from typing import Any
 
 import httpx
+import psutil
 import psycopg2
 import pytest
 
 from bid_assets.app_db.database import prediction_db_url
+from bid_assets.serving.keys import create_key, marker_of
+from bid_assets_tests.loops import eventually
 from bid_assets_tests.platforms import Platform, call
-from bid_assets_tests.serving.servers import bids_of, serving
+from bid_assets_tests.serving.servers import Server, bids_of, serving
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +61,36 @@ def test_several_workers_answer_and_count_as_one(platform: Platform) -> None:
         counted = server.http.get("/metrics").text
         assert 'bid_assets_request_seconds_count{path="/predict",status="2xx"} 21.0' in counted
         assert server.stop() == 0
+
+
+def test_a_worker_that_is_started_anew_without_the_keys_lets_nobody_in(platform: Platform) -> None:
+    path = platform.settings.resolved_api_keys
+    create_key(path, "bidder", ["predict"])
+    try:
+        with serving(platform, "--workers", "2") as server:
+            path.unlink()
+            marker_of(path).unlink()
+            before = workers_of(server)
+            for worker in before:
+                worker.kill()
+            eventually(lambda: len(set(workers_of(server)) - set(before)) == 2, what="two new workers")
+            seen = [eventually(lambda: status_of(server), what="an answer") for _ in range(10)]
+            assert seen == [401] * 10
+    finally:
+        path.unlink(missing_ok=True)
+        marker_of(path).unlink(missing_ok=True)
+
+
+def workers_of(server: Server) -> list[psutil.Process]:
+    alive = [child for child in psutil.Process(server.process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in alive if "spawn_main" in " ".join(each.cmdline())]
+
+
+def status_of(server: Server) -> int | None:
+    try:
+        return httpx.post(f"{server.url}/predict", json={"profile_id": "p"}, timeout=10).status_code
+    except httpx.TransportError:
+        return None
 
 
 def test_it_refuses_to_listen_where_others_could_ask_without_a_key(platform: Platform) -> None:

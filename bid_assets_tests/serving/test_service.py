@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import shutil
@@ -22,6 +23,10 @@ from bid_assets_tests.platforms import Platform
 from bid_assets_tests.serving.servers import Server, bids_of, serving
 
 pytestmark = pytest.mark.slow
+
+DEEP = "deep"
+"""Stands for objects in objects, `LEVELS` of them: more than Python's own encoder writes."""
+LEVELS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,12 @@ def features(platform: Platform, bids: list[dict[str, Any]]) -> pa.Table:
     online = OnlineFeatures(platform.settings)
     yield online.features([BidIn(**bid).bid() for bid in bids]).table
     online.close()
+
+
+def content(body: dict[str, Any]) -> dict[str, Any]:
+    """The options of a request with this JSON as its body."""
+    text = json.dumps(body).replace(json.dumps(DEEP), '{"a":' * LEVELS + "1" + "}" * LEVELS)
+    return {"content": text, "headers": {"Content-Type": "application/json"}}
 
 
 def test_a_prediction_is_what_the_model_says_of_the_features_of_that_time(
@@ -140,8 +151,17 @@ def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> N
         ("/predict", {"profile_id": "p", "ammount": 3}, "ammount"),
         ("/predict", {"profile_id": "p", "job": {"required_skills": [1]}}, "job.required_skills.0"),
         ("/predict/batch", {"bids": []}, "bids"),
-        ("/predict/batch", {"bids": [{"profile_id": "p"}, {}]}, "bids.1.profile_id"),
+        ("/predict/batch", {"bids": [{}, {"profile_id": "p", "ammount": 3}]}, "bids.1.ammount"),
         ("/predict/what-if", {"bid": {"profile_id": "p"}, "amounts": [-1]}, "amounts.0"),
+        ("/predict", {"profile_id": "p", "amount": True}, "amount"),
+        ("/predict", {"profile_id": "p", "amount": "1_500"}, "amount"),
+        ("/predict/what-if", {"bid": {"profile_id": "p"}, "gain": True}, "gain"),
+        ("/predict/features", {"features": {"amount": True}}, "features.amount"),
+        ("/predict", {"profile_id": "p", "settings": DEEP}, "settings"),
+        ("/predict", {"profile_id": "p", "external_signals": {"seen": DEEP}}, "external_signals"),
+        ("/predict", {"profile_id": "p", "amount": DEEP}, "amount"),
+        ("/predict/features", {"features": {"amount": DEEP}}, "features"),
+        ("/predict", {"profile_id": "p", "at": 1717156800}, "at"),
         ("/predict/features", {"features": {"amount": "much"}}, "features.amount"),
         ("/predict/features", {"features": {"amuont": 3}}, "features.amuont"),
         ("/predict/features", {"features": {"bid_text_embedding": [1, 2]}}, "features.bid_text_embedding"),
@@ -151,10 +171,57 @@ def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> N
 def test_malformed_input_is_refused_by_the_name_of_its_field(
     server: Server, path: str, body: dict[str, Any], field: str
 ) -> None:
-    error = server.post(path, body, status=422)["error"]
+    answer = server.http.post(path, **content(body))
+    assert answer.status_code == 422, answer.text
+    error = answer.json()["error"]
     assert error["code"] == "invalid"
     assert field in [each["field"] for each in error["fields"]]
     assert error["request_id"]
+
+
+def test_a_bid_of_a_batch_that_is_not_what_it_must_be_keeps_no_other_from_its_answer(
+    server: Server, bids: list[dict[str, Any]]
+) -> None:
+    wrong = [{**bids[1], "settings": DEEP}, {**bids[1], "amount": True}, {"profile_id": ""}, 7]
+    told = server.http.post("/predict/batch", **content({"bids": [bids[0], *wrong, bids[2]]})).json()["predictions"]
+    alone = [server.post("/predict", bid)["probability"] for bid in (bids[0], bids[2])]
+    assert [told[0]["probability"], told[-1]["probability"]] == alone
+    errors = [each["error"] for each in told[1:-1]]
+    assert [error["code"] for error in errors] == ["invalid"] * 4
+    fields = ["bids.1.settings", "bids.2.amount", "bids.3.profile_id", "bids.4"]
+    assert [error["fields"][0]["field"] for error in errors] == fields
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", {"profile_id": "p", "x" * 1_000_000: 1}),
+        ("/predict", {"profile_id": "p", **{f"{number}{'x' * 1000}": 1 for number in range(900)}}),
+        ("/predict", {"profile_id": "p", "at": "x" * 90_000}),
+        ("/predict/features", {"features": {"x" * 1_000_000: 1}}),
+        ("/predict/features", {"features": {"amount": "x" * 1_000_000}}),
+        ("/predict/batch", {"bids": [{"x" * 1_000_000: 1}]}),
+    ],
+)
+def test_an_error_repeats_no_more_than_a_person_reads(server: Server, path: str, body: dict[str, Any]) -> None:
+    answer = server.http.post(path, json=body)
+    assert answer.status_code == 422
+    assert len(answer.content) < 100_000
+    assert all(len(each["field"]) < 300 for each in answer.json()["error"]["fields"])
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/features"])
+def test_a_compressed_body_is_refused_by_its_encoding(server: Server, path: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = server.http.post(path, content=gzip.compress(b'{"profile_id": "p"}'), headers=headers)
+    assert answer.status_code == 415
+    assert "gzip" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/model"])
+def test_head_is_answered_wherever_get_is(server: Server, path: str) -> None:
+    answer = server.http.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/features"])
