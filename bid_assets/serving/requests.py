@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TEXT, TIME
-from bid_assets.app_db.import_columns import NOUNS, parsed
+from bid_assets.app_db.import_columns import noun, parsed
 from bid_assets.windows import as_utc, microseconds_since_epoch
 
 _USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
@@ -79,7 +79,7 @@ def parse_time(value: Any) -> datetime:
             moment: datetime | None = parsed(pa.chunked_array([pa.array([value], TEXT)]), TIME)[0].as_py()
             if moment is not None:
                 return moment
-    raise ValueError(f"must be {NOUNS[TIME]}")
+    raise ValueError(f"must be {noun(TEXT, TIME)}")
 
 
 @dataclass(frozen=True)
