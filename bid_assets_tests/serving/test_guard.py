@@ -331,11 +331,11 @@ def test_the_guard_costs_some_ten_microseconds(tmp_path: Path) -> None:
         pass
 
     async def seconds(times: int, asked: Callable[..., object]) -> float:
-        started = time.perf_counter()
+        started = time.thread_time()  # what it costs, whoever else wants the processor
         for _ in range(times):
             scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "client": ("127.0.0.1", 1)}
             await asked(scope, nothing, nothing)  # type: ignore[misc]
-        return (time.perf_counter() - started) / times
+        return (time.thread_time() - started) / times
 
     async def best(asked: Callable[..., object]) -> float:
         return min([await seconds(500, asked) for _ in range(20)])
