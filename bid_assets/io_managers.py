@@ -42,6 +42,9 @@ R = TypeVar("R")
 SETTINGS_KEY = "bid_assets/settings"
 """Metadata key of an asset: the names of the settings that its content depends on."""
 
+IDENTITY_KEY = "bid_assets/identity"
+"""Metadata key of an asset: the names of noted facts (`step_inputs.note_windows`) with which a version is another one."""
+
 TIME_COLUMN_KEY = "partition_expr"
 """Metadata key of an asset: the column that says which window a row belongs to (as in Dagster's database IO managers)."""
 
@@ -154,7 +157,7 @@ class VersionedIOManager(dg.IOManager, ABC):
             run_id=context.run_id,
             rows=None if table is None else table.num_rows,
             schema=None if table is None else tuple({"name": f.name, "type": str(f.type)} for f in table.schema),
-            settings=self._settings_that_mattered(context),
+            settings={**self._settings_that_mattered(context), **self._identity_of(context, key)},
             cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
             info={**facts, **noted_by(context.step_context, key)},
         )
@@ -174,6 +177,12 @@ class VersionedIOManager(dg.IOManager, ABC):
             **self.settings.model_dump(mode="json", include=set(names)),
             **({"config": orjson.loads(orjson.dumps(config))} if config else {}),
         }
+
+    def _identity_of(self, context: dg.OutputContext, key: str) -> dict[str, Any]:
+        names = context.definition_metadata.get(IDENTITY_KEY, ())
+        assert isinstance(names, list | tuple)
+        facts = noted_by(context.step_context, key)
+        return {name: facts[name] for name in names if name in facts}
 
     def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, alone: bool) -> None:
         metadata = materialization.metadata_of(manifest, self.store.file_url(manifest), created=created)

@@ -168,7 +168,9 @@ class Settings(BaseSettings):
     retry_pause_seconds: int = Field(
         60, ge=1, description="Pause after a failed run of the loop; it doubles with each failure."
     )
-    max_attempts: int = Field(5, ge=1, description="After so many failures in a row the loop gives up, and says so.")
+    max_attempts: int = Field(
+        5, ge=1, description="After so many failures in a row the loop says so, and tries again once an hour."
+    )
 
     prediction_log_max_rows: int = Field(
         100_000, ge=1, description="Predictions of one process that wait for the database; what comes beyond is not remembered."

@@ -20,6 +20,10 @@ RETRAINING_POOL = "retraining"
 """The concurrency pool of everything from dataset to deployment: one run of it at a time (limit in dagster.yaml)."""
 
 
+REFRESH_POOL = "refresh"
+"""The pool of everything that reads raw tables or computes features: of two runs over one window the older snapshot never wins."""
+
+
 def run_span(context: dg.AssetExecutionContext, cadence: Cadence) -> TimeRange:
     """The time range of all windows of this run."""
     return span_of(cadence, list(context.partition_keys))

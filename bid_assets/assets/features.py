@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
+from bid_assets.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
 from bid_assets.features.base import Encoder, FeatureFamily
 from bid_assets.features.families import families
 from bid_assets.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY
@@ -33,6 +33,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         ins={table: looking_back(back) for table in family.reads},
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
+        pool=REFRESH_POOL,
         io_manager_key="parquet_io_manager",
         metadata={
             TIME_COLUMN_KEY: family.time_column,

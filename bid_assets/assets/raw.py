@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.assets.common import OWNERS, RANGE_RUN, run_span
+from bid_assets.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
 from bid_assets.checks import rejected_rows_check, rejected_rows_verdict
-from bid_assets.io_managers import TIME_COLUMN_KEY
+from bid_assets.io_managers import IDENTITY_KEY, TIME_COLUMN_KEY
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.step_inputs import note_windows
@@ -25,6 +25,10 @@ RAW_ASSETS = {
 """Name -> (time column, description), in the order in which they are read."""
 
 
+_IDENTITY = {"rejected_rows": {IDENTITY_KEY: [FINGERPRINTS]}}
+"""Written last, so that its newest version says which rows were read completely; hence a new one whenever other rows were."""
+
+
 def raw_assets(settings: Settings) -> dg.AssetsDefinition:
     """All raw tables as one step, since only one snapshot makes them agree with each other."""
 
@@ -34,7 +38,7 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
             name: dg.AssetOut(
                 description=description,
                 io_manager_key="parquet_io_manager",
-                metadata={TIME_COLUMN_KEY: time_column},
+                metadata={TIME_COLUMN_KEY: time_column, **_IDENTITY.get(name, {})},
                 kinds={"postgres", "parquet"},
                 owners=OWNERS,
                 code_version="1",
@@ -45,6 +49,7 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         group_name="raw",
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
+        pool=REFRESH_POOL,
     )
     def raw_tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[object] | dg.AssetCheckResult]:
         from bid_assets.app_db.reader import open_snapshot  # its drivers take a while to load

@@ -1,13 +1,18 @@
-"""The jobs that sensors and schedules start. Their tags say what a run is for, so that the loop knows its own runs."""
+"""The jobs that sensors and schedules start, and the request for a refresh. Tags say what a run is for, so that the loop knows its
+own runs."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import dagster as dg
 
 from bid_assets.assets.predictions import RAW_PREDICTIONS
-from bid_assets.automation.run_history import DECIDING, KIND_TAG, REFRESHED, Kind
+from bid_assets.automation.refreshing import Refresh
+from bid_assets.automation.run_history import ATTEMPT_TAG, DECIDING, KIND_TAG, REASON_TAG, REFRESHED, Kind, assets_of
+from bid_assets.runs import partition_tags
+from bid_assets.settings import Settings
 
 # `close_window` has assets of both policies; it is only ever started for one window, where policies say nothing.
 warnings.filterwarnings("ignore", message=r"Asset job \S+ materializes assets with varying BackfillPolicies")
@@ -41,3 +46,28 @@ def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
             description="What the service has predicted; not a part of the loop.",
         ),
     ]
+
+
+@dataclass(frozen=True)
+class PlannedRefresh:
+    """A refresh, why, and which attempt at it this is."""
+
+    refresh: Refresh
+    reason: str
+    attempt: int = 1
+
+
+def run_request(settings: Settings, planned: PlannedRefresh, run_key: str | None = None) -> dg.RunRequest:
+    """The request for a run of `refresh_windows`.
+
+    Sensors give no run key: a key is used up for ever, and rows may come, go and come again. Dagster saves requests and cursor of
+    a tick together before it starts a run, so none is lost or doubled.
+    """
+    keys = planned.refresh.keys(settings.cadence)
+    tags = {REASON_TAG: planned.reason, ATTEMPT_TAG: str(planned.attempt)}
+    return dg.RunRequest(
+        run_key=run_key,
+        partition_key=keys[0] if len(keys) == 1 else None,
+        asset_selection=[dg.AssetKey(name) for name in assets_of(planned.refresh)],
+        tags=tags if len(keys) == 1 else {**tags, **partition_tags(keys)},
+    )

@@ -20,10 +20,9 @@ from bid_assets.app_db.extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import changed, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.queries import Queries
-from bid_assets.assets.raw import FINGERPRINTS, RAW_ASSETS
+from bid_assets.assets.raw import FINGERPRINTS
 from bid_assets.first_window import learn_first_window, oldest_known_window, windows_with_data
 from bid_assets.settings import Settings
-from bid_assets.versions.hashing import json_hash
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
 
@@ -57,44 +56,37 @@ def follow(settings: Settings, store: VersionStore, cursor: str | None) -> Notic
         ]
         present = window_fingerprints(connection.cursor(), settings.cadence, windows_with_data(settings))
         remarks = _left_out(settings, store, connection)
-    touched = _usable(settings, _differences(recorded_fingerprints(store), present))
+    touched = _usable(settings, differences(recorded_fingerprints(store), present))
     return Noticed(touched, arrivals.cursor.to_json(), (*remarks, *advice))
 
 
-def reconcile(settings: Settings, store: VersionStore, cursor: str | None, following: str | None) -> Noticed:
-    """Every window whose rows are not those that the store has read. The cursor remembers what was asked for.
+def reconcile(settings: Settings, store: VersionStore, following: str | None) -> Noticed:
+    """Every window whose rows are not those that the store has read.
 
-    Left out is what `follow` is about to see from where it stands, at its cursor `following`. Rows may differ in ways that
-    make no difference to the versions (JSON that is spaced otherwise): such a window is asked for once.
+    Left out is what `follow` is about to see from where it stands, at its cursor `following`.
     """
-    import orjson
-
-    asked: dict[str, str] = orjson.loads(cursor) if cursor else {}
     recorded = recorded_fingerprints(store)
     with _connection(settings) as connection:
         settings = _with_first_window(settings, store, connection)
         present = window_fingerprints(connection.cursor(), settings.cadence, windows_with_data(settings))
         remarks = _left_out(settings, store, connection)
     coming = follow(settings, store, following).touched if following else {}
-    differing = _usable(settings, _differences(recorded, present))
-    differences = {table: keys - coming.get(table, set()) for table, keys in differing.items()}
-    digests = {key: json_hash(present.get(key, {})) for keys in differences.values() for key in keys}
-    fresh = {table: {key for key in keys if asked.get(key) != digests[key]} for table, keys in differences.items()}
-    return Noticed({table: keys for table, keys in fresh.items() if keys}, orjson.dumps(digests).decode(), remarks)
+    changes = _usable(settings, differences(recorded, present))
+    unseen = {table: keys - coming.get(table, set()) for table, keys in changes.items()}
+    return Noticed({table: keys for table, keys in unseen.items() if keys}, "", remarks)
 
 
 def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
-    """Window -> table -> the fingerprint of the rows when the window was last read into a new version."""
-    newest: dict[str, Any] = {}
-    for asset in RAW_ASSETS:
-        for key, head in store.heads(asset, store.partitions(asset)).items():
-            if key not in newest or head.created_at > newest[key].created_at:
-                newest[key] = head
-    return {key: head.info.get(FINGERPRINTS, {}) for key, head in newest.items()}
+    """Window -> table -> the fingerprint of the rows when the window was last read, completely.
+
+    `rejected_rows` is written last of all raw tables, and anew whenever a fingerprint is another.
+    """
+    heads = store.heads("rejected_rows", store.partitions("rejected_rows"))
+    return {key: head.info.get(FINGERPRINTS, {}) for key, head in heads.items()}
 
 
-def _differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Touched:
-    """Table -> windows. A window that was never read counts for every table that has rows in it."""
+def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Touched:
+    """Table -> windows whose rows are not those of the record. A window that was never read counts for every table that has rows in it."""
     touched: Touched = {}
     for key in changed(recorded, present):
         before, now = recorded.get(key, {}), present.get(key, {})

@@ -1,4 +1,8 @@
-"""Which assets to make again for which windows, after rows have changed. Pure: changes in, few runs over ranges out."""
+"""Which runs bring raw tables and features up to date. Pure: changes and what the store lacks in, few runs over ranges out.
+
+`planning.py` asks the store and calls `plan`; the command, the sensors and the schedules all go through it. A plan is one
+stage: after its runs the store is asked again, so that what is made again follows from what has been read.
+"""
 
 from __future__ import annotations
 
@@ -15,72 +19,90 @@ MAX_RUNS = 4
 
 @dataclass(frozen=True)
 class Refresh:
-    """One run over a range of windows: raw tables always, and these feature families."""
+    """One run over a range of windows: these feature families, and the raw tables first if `reads_raw`."""
 
     first: str
     last: str
     families: frozenset[str]
+    reads_raw: bool = True
 
     def covers(self, other: Refresh) -> bool:
         """Whether this run does all that the other one would."""
-        return self.first <= other.first and self.last >= other.last and self.families >= other.families
+        return (
+            self.first <= other.first
+            and self.last >= other.last
+            and self.families >= other.families
+            and self.reads_raw >= other.reads_raw
+        )
+
+    def keys(self, cadence: Cadence) -> list[str]:
+        """The windows of the run, oldest first."""
+        return cadence.keys(TimeRange(cadence.window(self.first).start, cadence.window(self.last).end))
 
 
 def plan(
-    touched: Mapping[str, Iterable[str]], present: Iterable[str], families: Iterable[FeatureFamily], cadence: Cadence
+    changed: Mapping[str, Iterable[str]],
+    present: Iterable[str],
+    families: Iterable[FeatureFamily],
+    cadence: Cadence,
+    *,
+    required: Iterable[str] = (),
+    stale: Mapping[str, Iterable[str]] | None = None,
+    start: str = "",
 ) -> list[Refresh]:
-    """The runs after changes in `touched`: table of the application -> windows whose rows changed.
+    """The next runs; none where everything is up to date.
 
-    `present` are the windows that the store has. Windows between the newest of them and a newer touched one are made as
-    well, since a look-back must have no holes. A window's features are made again where a table that they read changed in
-    the window or in the look-back of its family; no further than to the newest window.
+    `changed`: table of the application -> windows whose rows differ from what was read. `present`: windows whose raw tables
+    have been read. `required`: windows that need features, whatever they hold. `stale`: family -> windows whose features are
+    absent or made from other raw versions than those of now. No window before `start` is ever asked for.
+
+    Whoever reads a window reads all raw tables of it, so all families are computed there. In the windows that look back at
+    it, those are made again that turn out to be stale: that is known once it has been read, in the next stage. Where
+    raw windows are missing that features look back at, these are read first, and nothing else is done in this stage.
     """
     families = tuple(families)
-    changed = {table: set(keys) for table, keys in touched.items()}
-    known = set(present)
-    windows = set().union(*changed.values()) if changed else set()
-    if not windows:
-        return []
-    new = {key for key in _with_holes(windows, known, cadence) if key not in known}
-    newest = max(windows | known)
-    wanted = [Refresh(key, key, frozenset(family.name for family in families)) for key in new]
-    for table, keys in changed.items():
-        for key in keys:
-            wanted.append(Refresh(key, key, frozenset()))
-            for family in families:
-                if f"raw_{table}" in family.reads:
-                    reach = windows_for_days(cadence, family.lookback_days)
-                    wanted.append(Refresh(key, min(newest, _later(key, reach - 1, cadence)), frozenset([family.name])))
-    return _few(_joined(wanted, cadence), MAX_RUNS)
+    changed_windows = {key for keys in changed.values() for key in keys}
+    stale = {name: set(keys) for name, keys in (stale or {}).items()}
+    reach = max((windows_for_days(cadence, family.lookback_days) for family in families), default=1)
+    needed = changed_windows.union(required, *stale.values())
+    if unread := with_lookback(needed, reach, cadence, start) - set(present):
+        return _merged((Refresh(key, key, frozenset()) for key in unread | changed_windows), cadence)
+    if changed_windows:
+        names = frozenset(family.name for family in families)
+        return _merged((Refresh(key, key, names) for key in changed_windows), cadence)
+    features = (Refresh(key, key, frozenset([name]), reads_raw=False) for name, keys in stale.items() for key in keys)
+    return _merged(features, cadence)
 
 
-def _with_holes(windows: set[str], known: set[str], cadence: Cadence) -> set[str]:
-    """`windows`, and those between them and the nearest known ones that nobody has made yet."""
-    ends = {min(windows), max(windows)} | ({max(known), min(known)} if known else set())
-    return set(cadence.keys(TimeRange(cadence.window(min(ends)).start, cadence.window(max(ends)).end)))
+def with_lookback(keys: Iterable[str], count: int, cadence: Cadence, start: str = "") -> set[str]:
+    """`keys` and, for each, the windows before it, `count` with its own; none before `start`."""
+    sighted: set[str] = set()
+    for key in keys:
+        sighted.update(_offset_key(key, -back, cadence) for back in range(count))
+    return {key for key in sighted if key >= start}
 
 
-def _later(key: str, count: int, cadence: Cadence) -> str:
+def _offset_key(key: str, count: int, cadence: Cadence) -> str:
     return cadence.key(cadence.window(key).start + count * cadence.length)
 
 
-def _joined(wanted: Iterable[Refresh], cadence: Cadence) -> list[Refresh]:
-    """Ranges that overlap or touch as one, with the families of all of them."""
-    joined: list[Refresh] = []
-    for each in sorted(wanted, key=lambda item: item.first):
-        if joined and each.first <= _later(joined[-1].last, 1, cadence):
-            joined[-1] = _both(joined[-1], each)
+def _merged(single: Iterable[Refresh], cadence: Cadence) -> list[Refresh]:
+    """Ranges that overlap or touch as one, with the families of all of them; at most `MAX_RUNS`."""
+    runs: list[Refresh] = []
+    for each in sorted(single, key=lambda item: item.first):
+        if runs and each.first <= _offset_key(runs[-1].last, 1, cadence):
+            runs[-1] = _union(runs[-1], each)
         else:
-            joined.append(each)
-    return joined
+            runs.append(each)
+    return _merge_to_limit(runs, MAX_RUNS)
 
 
-def _few(runs: list[Refresh], limit: int) -> list[Refresh]:
+def _merge_to_limit(runs: list[Refresh], limit: int) -> list[Refresh]:
     """At most `limit` runs; the neighbours with the smallest gap are joined first."""
     while len(runs) > limit:
         gaps = [(_days(left.last, right.first), index) for index, (left, right) in enumerate(zip(runs, runs[1:], strict=False))]
         _, index = min(gaps)
-        runs = [*runs[:index], _both(runs[index], runs[index + 1]), *runs[index + 2 :]]
+        runs = [*runs[:index], _union(runs[index], runs[index + 1]), *runs[index + 2 :]]
     return runs
 
 
@@ -88,5 +110,10 @@ def _days(one: str, other: str) -> int:
     return (Cadence.DAILY.window(other).start - Cadence.DAILY.window(one).start).days
 
 
-def _both(one: Refresh, other: Refresh) -> Refresh:
-    return Refresh(min(one.first, other.first), max(one.last, other.last), one.families | other.families)
+def _union(one: Refresh, other: Refresh) -> Refresh:
+    return Refresh(
+        min(one.first, other.first),
+        max(one.last, other.last),
+        one.families | other.families,
+        one.reads_raw or other.reads_raw,
+    )

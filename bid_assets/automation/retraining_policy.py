@@ -11,6 +11,11 @@ from typing import Literal
 
 from bid_assets.settings import Settings
 
+SLOW_PAUSE = timedelta(hours=1)
+"""After `max_attempts` failures in a row, and at the longest before: so long until the next attempt. It never ends."""
+BLOCKED_PAUSE = timedelta(days=1)
+"""What a data-quality check has stopped is tried again after this, if not before for new outcomes: rows may have been mended."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -85,11 +90,12 @@ class State:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, and why. `attempt` counts from 1 after every success."""
+    """What to do, and why. `attempt` counts from 1 after every success; `slow`: it has failed so often that it is tried rarely."""
 
-    action: Literal["retrain", "wait", "give up"]
+    action: Literal["retrain", "wait"]
     reason: str
     attempt: int = 1
+    slow: bool = False
 
 
 def decide(state: State, rules: Rules) -> Decision:
@@ -133,32 +139,33 @@ def _by_outcomes_and_age(state: State, rules: Rules) -> Decision:
 def _after_failure(state: State, rules: Rules) -> Decision:
     failed, last = len(state.failures), state.failures[0]
     if state.blocked_by is not None and not rules.retry_blocked:
-        news = state.new_outcomes - last.new_outcomes
-        if news < rules.min_new_outcomes:
+        news, left = state.new_outcomes - last.new_outcomes, last.ended_at + BLOCKED_PAUSE - state.now
+        if news < rules.min_new_outcomes and left > timedelta(0):
             return _wait(
-                f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. "
-                f"It is tried again once {rules.min_new_outcomes:,} more outcomes are there ({max(news, 0):,} so far)"
+                f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. It is tried again once "
+                f"{rules.min_new_outcomes:,} more outcomes are there ({max(news, 0):,} so far), at the latest in {in_words(left)}"
             )
-    if failed >= rules.max_attempts:
-        return Decision(
-            "give up",
-            f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. "
-            f"Nothing more is tried until a retraining of window {state.window} succeeds: mend the cause, then materialise it in the UI "
-            "or call `bid-assets run`",
-            failed,
+        return Decision("retrain", f"attempt {failed + 1}, after: {last.message}", failed + 1)
+    slow = failed >= rules.max_attempts
+    left = last.ended_at + pause_after(failed, rules) - state.now
+    if left > timedelta(0):
+        reason = (
+            f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. It is tried again "
+            f"every {in_words(SLOW_PAUSE)}, next in {in_words(left)}; `bid-assets run` tries at once"
+            if slow
+            else f"attempt {failed} of {rules.max_attempts} failed (run {_short(last.run_id)}: {last.message}); "
+            f"the next starts in {in_words(left)}"
         )
-    due = last.ended_at + pause_after(failed, rules.first_pause)
-    if state.now < due:
-        return _wait(
-            f"attempt {failed} of {rules.max_attempts} failed (run {_short(last.run_id)}: {last.message}); "
-            f"the next starts in {in_words(due - state.now)}"
-        )
-    return Decision("retrain", f"attempt {failed + 1} of {rules.max_attempts}, after: {last.message}", failed + 1)
+        return Decision("wait", reason, slow=slow)
+    return Decision("retrain", f"attempt {failed + 1}, after: {last.message}", failed + 1, slow=slow)
 
 
-def pause_after(failures: int, first: timedelta) -> timedelta:
-    """How long to wait after so many failures in a row: `first`, then twice as long each time, at most a day."""
-    return min(first * int(2 ** min(failures - 1, 30)), max(first, timedelta(days=1)))
+def pause_after(failures: int, rules: Rules) -> timedelta:
+    """How long to wait after so many failures in a row: the first pause, then twice as long each time, at most `SLOW_PAUSE`."""
+    longest = max(SLOW_PAUSE, rules.first_pause)
+    if failures >= rules.max_attempts:
+        return longest
+    return min(rules.first_pause * int(2 ** min(failures - 1, 30)), longest)
 
 
 def in_words(span: timedelta) -> str:

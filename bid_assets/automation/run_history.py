@@ -1,4 +1,4 @@
-"""What Dagster's runs say about the loop: what is in flight, what failed and was not made good since.
+"""What Dagster's runs say about the loop: what is in flight, what failed and was not resolved since.
 
 Runs that the loop starts carry the tags below. A run that somebody starts in the UI or on the command line has none of them
 and is known by its assets.
@@ -78,9 +78,14 @@ class LoopRun:
     @property
     def refresh(self) -> Refresh:
         """What it does to windows of raw tables and features; a job as a whole does it to all families."""
-        return Refresh(
-            self.first, self.last, (self.assets or frozenset(REFRESHED)) - frozenset(RAW_ASSETS) - frozenset(DECIDING)
-        )
+        assets = self.assets or frozenset(REFRESHED)
+        reads_raw = not assets.isdisjoint(RAW_ASSETS)
+        return Refresh(self.first, self.last, assets - frozenset(RAW_ASSETS) - frozenset(DECIDING), reads_raw)
+
+
+def assets_of(refresh: Refresh) -> tuple[str, ...]:
+    """The assets that a refresh materializes."""
+    return (*(RAW_ASSETS if refresh.reads_raw else ()), *sorted(refresh.families))
 
 
 def refreshes_in_flight(instance: dg.DagsterInstance) -> list[LoopRun]:
@@ -128,7 +133,7 @@ def failures_in_a_row(runs: Sequence[LoopRun]) -> list[LoopRun]:
     return failed
 
 
-def not_made_good(runs: Sequence[LoopRun]) -> list[LoopRun]:
+def unresolved_failures(runs: Sequence[LoopRun]) -> list[LoopRun]:
     """The failed refreshes that no later run has covered, the newest of each; `runs` newest first."""
     failed: list[LoopRun] = []
     later: list[Refresh] = []
@@ -137,6 +142,17 @@ def not_made_good(runs: Sequence[LoopRun]) -> list[LoopRun]:
             failed.append(run)
         later.append(run.refresh)
     return failed
+
+
+def repetitions(runs: Sequence[LoopRun], refresh: Refresh) -> list[LoopRun]:
+    """The latest runs that did just this refresh, with none between them that read raw tables; `runs` newest first."""
+    same: list[LoopRun] = []
+    for run in runs:
+        if run.refresh == refresh:
+            same.append(run)
+        elif run.refresh.reads_raw:
+            break
+    return same
 
 
 def failure_message(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -8,10 +8,9 @@ import dagster as dg
 
 from bid_assets.app_db.database import DatabaseUnreachable, prediction_db_url
 from bid_assets.assets.predictions import RAW_PREDICTIONS
-from bid_assets.automation.jobs import CLOSING, PREDICTIONS, REFRESH
-from bid_assets.automation.refreshing import plan
+from bid_assets.automation.jobs import CLOSING, PREDICTIONS, REFRESH, PlannedRefresh, run_request
+from bid_assets.automation.planning import plan_refreshes
 from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG
-from bid_assets.features.families import families
 from bid_assets.runs import partition_tags
 from bid_assets.settings import Settings
 from bid_assets.versions.store import VersionStore
@@ -36,24 +35,16 @@ def _nightly(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Reads the open window again, whether or not anything was noticed.",
     )
-    def nightly_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def nightly_refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         now = _time_of(context)
         window = settings.cadence.key(now)
         if asleep := _asleep(settings, store, window):
             return dg.SkipReason(asleep)
-        present = store.partitions("raw_bids")
-        [refresh] = plan({"bids": [window]}, present, families(), settings.cadence)
-        cadence = settings.cadence
-        keys = cadence.keys(TimeRange(cadence.window(refresh.first).start, cadence.window(refresh.last).end))
-        return dg.RunRequest(
-            run_key=f"night of {now:%Y-%m-%d}",
-            partition_key=window if len(keys) == 1 else None,
-            tags={
-                REASON_TAG: f"the night of {now:%Y-%m-%d}",
-                ATTEMPT_TAG: "1",
-                **(partition_tags(keys) if len(keys) > 1 else {}),
-            },
-        )
+        night = f"the night of {now:%Y-%m-%d}"
+        return [
+            run_request(settings, PlannedRefresh(refresh, night), run_key=f"{night}, {refresh.first}")
+            for refresh in plan_refreshes(settings, store, {"bids": [window]})
+        ]
 
     return nightly_refresh
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bid_assets.assets.quality import QUALITY_CHECKS
+from bid_assets.automation.planning import newest_window
 from bid_assets.automation.retraining_policy import FailedAttempt, Flag, State
 from bid_assets.automation.run_history import (
     OUTCOMES_TAG,
@@ -54,15 +55,6 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
         refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.begun),
         flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
     )
-
-
-def newest_window(store: VersionStore) -> str | None:
-    """The newest window that holds any bid or outcome; None where nothing has been read yet."""
-    for key in reversed(store.partitions("raw_bids")):
-        heads = [store.head(asset, key) for asset in ("raw_bids", "raw_bid_outcomes")]
-        if any(head is not None and head.rows for head in heads):
-            return key
-    return None
 
 
 def new_outcomes(store: VersionStore, settings: Settings, window: str | None, dataset: Manifest | None) -> int:

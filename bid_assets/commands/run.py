@@ -1,9 +1,9 @@
-"""`bid-assets run`: which windows to make, in which runs, and what came of them."""
+"""`bid-assets run`: which windows to make, in which runs, and what came of them. What is due is planned as in the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,36 +12,48 @@ from rich.table import Table
 
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.extent import RowsOutside, left_out
-from bid_assets.app_db.fingerprints import changed
 from bid_assets.app_db.reader import open_snapshot
-from bid_assets.assets.raw import RAW_ASSETS
-from bid_assets.automation.noticing import recorded_fingerprints
-from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, REFRESHED, Kind
+from bid_assets.automation.noticing import differences, recorded_fingerprints
+from bid_assets.automation.planning import lookback_windows, plan_refreshes, read_windows, windows_in_reach
+from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, Kind, assets_of
 from bid_assets.commands.console import console, notes, print_json, progress_bars
 from bid_assets.definitions import build_defs
-from bid_assets.features.families import families
 from bid_assets.first_window import learn_first_window, windows_with_data
 from bid_assets.instance import open_instance
-from bid_assets.partitions import windows_for_days
 from bid_assets.progress import report
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings, get_settings
-from bid_assets.staleness import stale_windows
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, as_utc, utc_now
 
+MAX_STAGES = 8
+"""Far more than the stages that there can be (raw tables of the look-back, changed windows, features that look back at them)."""
+
 
 @dataclass(frozen=True)
-class Plan:
-    """The windows of a run: `lookback` are raw windows that history needs and nobody has made yet, `refresh` those of the
-    range `wanted` from the first one on whose rows, inputs or code have changed."""
+class RunPlan:
+    """The windows of a run: `windows` must have raw tables and features, `cutoffs` (among them) also a decision."""
 
-    wanted: tuple[str, ...]
-    lookback: tuple[str, ...]
-    refresh: tuple[str, ...]
+    windows: tuple[str, ...]
     cutoffs: tuple[str, ...]
+    changed: Mapping[str, frozenset[str]]
+    """Table of the application -> those of the windows whose rows differ from what was read."""
+
+
+@dataclass
+class Progress:
+    """What came of a run: how its refreshes ended, the windows that they covered, and how each decision ended."""
+
+    refreshes: list[RunOutcome] = field(default_factory=list)
+    refreshed: set[str] = field(default_factory=set)
+    decisions: dict[str, RunOutcome] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> list[RunOutcome]:
+        """All of them, in their order."""
+        return [*self.refreshes, *self.decisions.values()]
 
 
 def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, as_json: bool) -> bool:
@@ -52,28 +64,28 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, a
     plan = make_plan(settings, store, wanted, cutoff_windows)
     before = active_model(store)
     with open_instance() as instance, progress_bars():
-        outcomes = execute(build_defs(settings, store), instance, plan)
+        progress = execute(settings, store, instance, plan)
     after = active_model(store)
     if as_json:
         print_json(
             {
-                "windows": list(plan.wanted),
-                "refreshed": list(plan.refresh),
+                "windows": list(plan.windows),
+                "refreshed": sorted(progress.refreshed),
                 "rows_left_out": [asdict(count) for count in outside],
-                "cutoff_windows": [_decision_of(store, key, outcomes[key]) for key in plan.cutoffs if key in outcomes],
+                "cutoff_windows": [_decision_of(store, key, outcome) for key, outcome in progress.decisions.items()],
                 "active_model": None if after is None else asdict(after),
-                "failures": [failure for outcome in outcomes.values() for failure in outcome.failures],
+                "failures": [failure for outcome in progress.outcomes for failure in outcome.failures],
             }
         )
     else:
-        _say(store, plan, outcomes)
+        _say(store, plan, progress)
         if outside:
             first_key, last_key = (settings.cadence.key(moment) for moment in (settings.oldest_window, utc_now()))
             notes.print(left_out(outside, first_key, last_key, start_is_set=settings.start is not None), style="yellow")
         if after is not None:
             note = "unchanged" if before == after else "new"
             console.print(f"Active model ({note}): [bold]{after.model.version}[/bold] of window {after.model.partition}")
-    return all(outcome.succeeded for outcome in outcomes.values())
+    return all(outcome.succeeded for outcome in progress.outcomes)
 
 
 def wanted_range(
@@ -105,48 +117,44 @@ def wanted_range(
     return settings, TimeRange(start, end), outside
 
 
-def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff_windows: str) -> Plan:
-    """The windows to refresh, and those before them that look-backs need and the store does not have."""
+def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff_windows: str) -> RunPlan:
+    """The windows of `wanted`, those before them that the datasets look back over, and which of them have changed rows."""
     keys = settings.cadence.keys(wanted)
     cutoffs = _choose(keys, cutoff_windows)
-    names = [family.name for family in families()]
-    dataset_back = _keys_before(settings, cutoffs[0], settings.lookback_windows)
-    absent = _absent(store, ["raw_bids", "raw_bid_outcomes", *names], [key for key in dataset_back if key < keys[0]])
-    if absent:
-        keys = settings.cadence.keys(TimeRange(settings.cadence.window(absent[0]).start, wanted.end))
-    longest = max(family.lookback_days for family in families())
-    history_back = _keys_before(settings, keys[0], windows_for_days(settings.cadence, longest))[:-1]
-    lookback = _absent(store, list(RAW_ASSETS), history_back)
-    lookback = [key for key in history_back if key >= lookback[0]] if lookback else []
-    outdated = {*keys} if lookback else _outdated(settings, store, keys)
-    refresh = [key for key in keys if key >= min(outdated)] if outdated else []
-    return Plan(tuple(keys), tuple(lookback), tuple(refresh), tuple(cutoffs))
-
-
-def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, plan: Plan) -> dict[str, RunOutcome]:
-    """Run the plan; outcomes by the window of the cutoff, that of the refresh under `refresh`."""
-    outcomes: dict[str, RunOutcome] = {}
-    if plan.lookback:
-        outcomes["lookback"] = materialise(definitions, instance, RAW_ASSETS, plan.lookback, tags=_tags(Kind.REFRESH))
-    if plan.refresh and all(outcome.succeeded for outcome in outcomes.values()):
-        outcomes["refresh"] = materialise(definitions, instance, REFRESHED, plan.refresh, tags=_tags(Kind.REFRESH))
-    if not all(outcome.succeeded for outcome in outcomes.values()):
-        return outcomes
-    for done, key in enumerate(plan.cutoffs, start=1):
-        outcomes[key] = materialise(definitions, instance, DECIDING, [key], tags=_tags(Kind.RETRAINING))
-        report("dataset to deployment", done, len(plan.cutoffs))
-    return outcomes
-
-
-def _outdated(settings: Settings, store: VersionStore, keys: Sequence[str]) -> set[str]:
-    """The windows whose rows are not those that were read, or whose features are not made from those by the code of now."""
-    span = TimeRange(settings.cadence.window(keys[0]).start, settings.cadence.window(keys[-1]).end)
+    first = min(keys[0], *lookback_windows(settings, cutoffs[0]))
+    windows = settings.cadence.keys(TimeRange(settings.cadence.window(first).start, wanted.end))
     with open_snapshot(app_db_url(settings), cadence=settings.cadence) as snapshot:
-        present = snapshot.fingerprints(span)
+        present = snapshot.fingerprints(TimeRange(settings.cadence.window(first).start, wanted.end))
     recorded = recorded_fingerprints(store)
-    stale = stale_windows(store, settings, families(), keys)
-    unread = {key for key in keys if key not in recorded}
-    return unread.union(changed({key: recorded[key] for key in keys if key in recorded}, present), *stale.values())
+    changed = differences({key: recorded[key] for key in windows if key in recorded}, present)
+    return RunPlan(tuple(windows), tuple(cutoffs), {table: frozenset(found) for table, found in changed.items()})
+
+
+def execute(settings: Settings, store: VersionStore, instance: dg.DagsterInstance, plan: RunPlan) -> Progress:
+    """Refresh, stage after stage, until nothing is due, then decide. What fails is the last that is tried."""
+    definitions, progress = build_defs(settings, store), Progress()
+    changed, check = plan.changed, set(plan.windows)
+    for _ in range(MAX_STAGES):
+        stage = plan_refreshes(settings, store, changed, check=check, required=plan.windows)
+        for refresh in stage:
+            keys = refresh.keys(settings.cadence)
+            outcome = materialise(definitions, instance, assets_of(refresh), keys, tags=_tags(Kind.REFRESH))
+            progress.refreshes.append(outcome)
+            if not outcome.succeeded:
+                return progress
+            progress.refreshed.update(keys if refresh.families else [key for key in keys if key in changed_windows(changed)])
+        if not stage:
+            break
+        changed, check = {}, check | (windows_in_reach(settings, stage) & read_windows(store))
+    for done, key in enumerate(plan.cutoffs, start=1):
+        progress.decisions[key] = materialise(definitions, instance, DECIDING, [key], tags=_tags(Kind.RETRAINING))
+        report("dataset to deployment", done, len(plan.cutoffs))
+    return progress
+
+
+def changed_windows(changed: Mapping[str, Iterable[str]]) -> set[str]:
+    """The windows in which any table has changed."""
+    return {key for keys in changed.values() for key in keys}
 
 
 def _tags(kind: Kind) -> dict[str, str]:
@@ -161,18 +169,6 @@ def _choose(keys: Sequence[str], cutoff_windows: str) -> list[str]:
     if count < 1:
         raise ValueError(f"--cutoff-windows takes last, all or a positive number, not {cutoff_windows!r}")
     return list(keys[-count:])
-
-
-def _keys_before(settings: Settings, key: str, count: int) -> list[str]:
-    """The `count` windows that end with `key`, fewer at the start of time."""
-    window = settings.cadence.window(key)
-    start = max(window.start - (count - 1) * settings.cadence.length, settings.first_moment)
-    return settings.cadence.keys(TimeRange(start, window.end))
-
-
-def _absent(store: VersionStore, assets: Sequence[str], keys: Sequence[str]) -> list[str]:
-    present = [store.heads(asset, keys) for asset in assets]
-    return [key for key in keys if not all(key in heads for heads in present)]
 
 
 def _decision_of(store: VersionStore, key: str, outcome: RunOutcome) -> dict[str, Any]:
@@ -191,21 +187,20 @@ def _decision_of(store: VersionStore, key: str, outcome: RunOutcome) -> dict[str
     }
 
 
-def _say(store: VersionStore, plan: Plan, outcomes: Mapping[str, RunOutcome]) -> None:
-    for name in ("lookback", "refresh"):
-        for failure in outcomes[name].failures if name in outcomes else ():
+def _say(store: VersionStore, plan: RunPlan, progress: Progress) -> None:
+    for outcome in progress.refreshes:
+        for failure in outcome.failures:
             notes.print(f"[red]failed[/red] {failure}")
     table = Table("window", "ROC AUC", "log loss", "calibration error", "model", "why", title_justify="left")
-    for key in plan.cutoffs:
-        if key not in outcomes:
-            continue
-        decision = _decision_of(store, key, outcomes[key])
+    for key, outcome in progress.decisions.items():
+        decision = _decision_of(store, key, outcome)
         figures = [decision["metrics"].get(name) for name in ("roc_auc", "log_loss", "calibration_error")]
         shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         table.add_row(key, *shown, decision["outcome"] or "none", decision["reason"])
-    told = f"Of {len(plan.wanted)} windows, {plan.wanted[0]} to {plan.wanted[-1]}, "
-    if plan.refresh:
-        console.print(f"{told}{len(plan.refresh)} were refreshed, {plan.refresh[0]} to {plan.refresh[-1]}.")
-    else:
-        console.print(f"{told}none has changed.")
+    refreshed = sorted(progress.refreshed)
+    span = f"{refreshed[0]} to {refreshed[-1]}" if refreshed else ""
+    console.print(
+        f"Of {len(plan.windows)} windows, {plan.windows[0]} to {plan.windows[-1]}, "
+        + (f"{len(refreshed)} were refreshed, {span}." if refreshed else "none has changed.")
+    )
     console.print(table)

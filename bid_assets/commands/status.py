@@ -19,7 +19,7 @@ from bid_assets.automation.run_history import (
     finished,
     following_cursor,
     latest,
-    not_made_good,
+    unresolved_failures,
 )
 from bid_assets.automation.state import gather
 from bid_assets.commands.console import console, print_json
@@ -102,10 +102,10 @@ def _failed_refreshes(instance: dg.DagsterInstance, settings: Settings) -> list[
             "first": run.first,
             "last": run.last,
             "attempt": run.attempt,
-            "given_up": run.attempt >= settings.max_attempts,
+            "slow": run.attempt >= settings.max_attempts,
             "message": failure_message(instance, run.run_id),
         }
-        for run in not_made_good(finished(instance, REFRESHING))
+        for run in unresolved_failures(finished(instance, REFRESHING))
     ]
 
 
@@ -138,13 +138,13 @@ def _say(told: dict[str, Any], decision: Decision) -> None:
             f"[red]Windows {failed['first']} to {failed['last']} could not be refreshed[/red] (run {failed['run_id'][:8]}, "
             f"attempt {failed['attempt']}): {escape(failed['message'])}. "
             + (
-                f"GIVEN UP: mend the cause, then `bid-assets run --from {failed['first']} --to {failed['last']}`"
-                if failed["given_up"]
+                f"It is tried again once an hour; `bid-assets run --from {failed['first']} --to {failed['last']}` tries at once"
+                if failed["slow"]
                 else "It is tried again"
             ),
             soft_wrap=True,
         )
-    colour = {"retrain": "green", "wait": "cyan", "give up": "red"}[decision.action]
+    colour = "red" if decision.slow else {"retrain": "green", "wait": "cyan"}[decision.action]
     console.print(f"Policy: [{colour}]{decision.action}[/{colour}], {escape(decision.reason)}", soft_wrap=True)
     table = Table("run", "kind", "status", "windows", "started", "why", title="Last runs of the loop", title_justify="left")
     for run in told["runs"]:

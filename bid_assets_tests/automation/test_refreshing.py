@@ -1,69 +1,84 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.automation.refreshing import MAX_RUNS, Refresh, plan
+from bid_assets.automation.refreshing import MAX_RUNS, Refresh, plan, with_lookback
 from bid_assets.features.families import families
 from bid_assets.windows import MONDAY, Cadence
 
 WEEKS = [Cadence.WEEKLY.key(MONDAY + week * Cadence.WEEKLY.length) for week in range(2600, 2700)]
 ALL = frozenset(family.name for family in families())
-HISTORY = frozenset(["profile_historical_features", "client_historical_features"])
-HISTORY_REACH = 14
+REACH = 14
+"""Windows of a week that history looks at, its own included."""
 
 
-def planned(touched: dict[str, list[str]], present: list[str] = WEEKS) -> list[Refresh]:
-    return plan(touched, present, families(), Cadence.WEEKLY)
+def planned(
+    changed: dict[str, list[str]], present: list[str] = WEEKS, stale: dict[str, list[str]] | None = None, **more: Any
+) -> list[Refresh]:
+    return plan(changed, present, families(), Cadence.WEEKLY, stale=stale, start=WEEKS[0], **more)
 
 
-def test_nothing_touched_is_nothing_to_do() -> None:
+def test_nothing_changed_and_nothing_stale_is_nothing_to_do() -> None:
     assert planned({}) == []
 
 
-def test_an_outcome_in_the_newest_window_refreshes_that_window_and_history_alone() -> None:
-    assert planned({"bid_outcomes": [WEEKS[-1]]}) == [Refresh(WEEKS[-1], WEEKS[-1], HISTORY)]
+@pytest.mark.parametrize("table", ["bids", "bid_outcomes", "jobs", "profiles"])
+def test_a_changed_window_is_read_again_with_all_families_since_all_raw_tables_are_read(table: str) -> None:
+    assert planned({table: [WEEKS[10]]}) == [Refresh(WEEKS[10], WEEKS[10], ALL)]
 
 
-def test_a_back_dated_outcome_refreshes_history_as_far_as_it_looks_back() -> None:
-    assert planned({"bid_outcomes": [WEEKS[10]]}) == [Refresh(WEEKS[10], WEEKS[10 + HISTORY_REACH - 1], HISTORY)]
+def test_stale_features_are_made_again_without_reading_raw_tables() -> None:
+    stale = {"word_features": [WEEKS[12]], "profile_features": [WEEKS[13]]}
+    assert planned({}, stale=stale) == [Refresh(WEEKS[12], WEEKS[13], frozenset(stale), reads_raw=False)]
 
 
-def test_an_edited_profile_refreshes_only_the_features_that_read_profiles() -> None:
-    [refresh] = planned({"profiles": [WEEKS[10]]})
-    assert refresh == Refresh(WEEKS[10], WEEKS[10], frozenset(["profile_features"]))
+def test_rows_are_read_before_stale_features_are_made_again_since_they_may_make_more_stale() -> None:
+    assert planned({"jobs": [WEEKS[10]]}, stale={"word_features": [WEEKS[12]]}) == [Refresh(WEEKS[10], WEEKS[10], ALL)]
 
 
-def test_outcomes_in_several_windows_near_each_other_are_one_run() -> None:
-    [refresh] = planned({"bid_outcomes": [WEEKS[i] for i in (-10, -7, -3, -1)]})
-    assert (refresh.first, refresh.last, refresh.families) == (WEEKS[-10], WEEKS[-1], HISTORY)
+def test_changed_windows_near_each_other_are_one_run() -> None:
+    [refresh] = planned({"bid_outcomes": [WEEKS[i] for i in (-4, -3, -2, -1)]})
+    assert (refresh.first, refresh.last) == (WEEKS[-4], WEEKS[-1])
 
 
-def test_windows_between_the_newest_one_and_a_new_one_are_made_with_all_features() -> None:
-    [refresh] = planned({"bid_outcomes": [WEEKS[12]]}, present=WEEKS[:10])
-    assert refresh == Refresh(WEEKS[10], WEEKS[12], ALL)
+def test_an_empty_store_reads_the_look_back_of_what_changed_first() -> None:
+    assert planned({"bids": [WEEKS[30]]}, present=[]) == [Refresh(WEEKS[30 - REACH + 1], WEEKS[30], frozenset())]
 
 
-def test_a_store_without_any_window_gets_all_that_were_touched() -> None:
-    assert planned({"bids": [WEEKS[3]], "bid_outcomes": [WEEKS[6]]}, present=[]) == [Refresh(WEEKS[3], WEEKS[6], ALL)]
+def test_no_window_before_the_start_is_asked_for() -> None:
+    assert planned({"bids": [WEEKS[3]]}, present=[]) == [Refresh(WEEKS[0], WEEKS[3], frozenset())]
+
+
+def test_a_window_that_a_dataset_looks_back_at_and_nobody_has_read_is_read_first() -> None:
+    present = [key for key in WEEKS if key != WEEKS[60]]
+    assert planned({}, present=present, required=WEEKS[58:64]) == [Refresh(WEEKS[60], WEEKS[60], frozenset())]
 
 
 some_windows = st.lists(st.sampled_from(WEEKS), max_size=30)
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("bids", "bid_outcomes", "jobs", "profiles"), some_windows)))
-def test_every_touched_window_is_in_exactly_one_of_few_runs_with_the_families_that_read_it(
-    touched: dict[str, list[str]],
-) -> None:
-    runs = planned(touched)
+def test_every_changed_window_is_in_exactly_one_of_few_runs_with_all_families(changed: dict[str, list[str]]) -> None:
+    runs = planned(changed)
     assert len(runs) <= MAX_RUNS
-    for table, keys in touched.items():
-        for key in keys:
-            [run] = [run for run in runs if run.first <= key <= run.last]
-            assert {family.name for family in families() if f"raw_{table}" in family.reads} <= run.families
+    for key in {key for keys in changed.values() for key in keys}:
+        [run] = [run for run in runs if run.first <= key <= run.last]
+        assert run.families == ALL
 
 
 @given(some_windows)
 def test_runs_do_not_overlap(keys: list[str]) -> None:
     runs = planned({"bid_outcomes": keys})
     assert all(left.last < right.first for left, right in zip(runs, runs[1:], strict=False))
+
+
+@given(some_windows, st.sets(st.sampled_from(WEEKS)))
+def test_features_are_never_computed_over_raw_windows_that_nobody_has_read(keys: list[str], present: set[str]) -> None:
+    for run in planned({"bids": keys}, present=sorted(present)):
+        if run.families:
+            sight = with_lookback(run.keys(Cadence.WEEKLY), REACH, Cadence.WEEKLY, WEEKS[0])
+            assert sight <= present.union(run.keys(Cadence.WEEKLY) if run.reads_raw else ())

@@ -108,11 +108,13 @@ def test_after_a_failure_it_pauses_and_then_tries_again_whatever_is_new() -> Non
     assert "no memory" in again.reason
 
 
-def test_it_gives_up_after_the_last_attempt_and_says_what_to_do() -> None:
-    decision = decide(replace(QUIET, failures=failures(3, minutes_ago=1e6)), RULES)
-    assert decision.action == "give up"
-    assert "failed 3 times in a row" in decision.reason
-    assert "bid-assets run" in decision.reason
+def test_after_many_failures_it_tries_once_an_hour_for_ever_and_says_so() -> None:
+    waiting = decide(replace(QUIET, failures=failures(3, minutes_ago=59)), RULES)
+    assert (waiting.action, waiting.slow) == ("wait", True)
+    assert "failed 3 times in a row, at last in run run0: no memory" in waiting.reason
+    assert "next in 60 seconds; `bid-assets run` tries at once" in waiting.reason
+    again = decide(replace(QUIET, failures=failures(300, minutes_ago=60)), RULES)
+    assert (again.action, again.attempt, again.slow) == ("retrain", 301, True)
 
 
 def test_a_blocked_dataset_is_tried_again_only_when_enough_new_outcomes_are_there() -> None:
@@ -124,9 +126,15 @@ def test_a_blocked_dataset_is_tried_again_only_when_enough_new_outcomes_are_ther
     assert decide(blocked, replace(RULES, retry_blocked=True)).action == "retrain"
 
 
-def test_pauses_double_and_end_at_a_day() -> None:
-    assert [pause_after(n, timedelta(minutes=1)) // timedelta(minutes=1) for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
-    assert pause_after(1000, timedelta(minutes=1)) == timedelta(days=1)
+def test_a_blocked_dataset_is_tried_again_after_a_day_since_rows_may_have_been_mended() -> None:
+    blocked = replace(QUIET, failures=failures(1, minutes_ago=24 * 60), blocked_by="rejected_rows_below_limit")
+    assert decide(blocked, RULES).action == "retrain"
+
+
+def test_pauses_double_until_the_last_attempt_and_never_exceed_an_hour() -> None:
+    patient = replace(RULES, max_attempts=100)
+    assert [pause_after(n, patient) // timedelta(minutes=1) for n in (1, 2, 3, 4, 90)] == [1, 2, 4, 8, 60]
+    assert pause_after(3, RULES) == timedelta(hours=1)
 
 
 @pytest.mark.parametrize(

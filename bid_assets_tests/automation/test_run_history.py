@@ -16,9 +16,9 @@ from bid_assets.automation.run_history import (
     failures_in_a_row,
     finished,
     latest,
-    not_made_good,
     refreshes_in_flight,
     retrainings_in_flight,
+    unresolved_failures,
 )
 from bid_assets.runs import partition_tags
 
@@ -89,14 +89,14 @@ def test_failures_are_counted_since_the_last_success(dagster_instance: dg.Dagste
 
 def test_what_people_start_by_hand_is_not_tried_again(dagster_instance: dg.DagsterInstance) -> None:
     run_of(dagster_instance, Kind.REFRESH, "failed", attempt=None)
-    assert not_made_good(finished(dagster_instance, REFRESH)) == []
+    assert unresolved_failures(finished(dagster_instance, REFRESH)) == []
 
 
 def test_a_failed_refresh_is_made_good_by_a_later_one_that_covers_it(dagster_instance: dg.DagsterInstance) -> None:
     both = (*RAW_ASSETS, HISTORY)
     run_of(dagster_instance, Kind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=both)
     run_of(dagster_instance, Kind.REFRESH, "succeeded", "2026-11-02", "2026-11-16", assets=both)
-    assert not_made_good(finished(dagster_instance, REFRESH)) == []
+    assert unresolved_failures(finished(dagster_instance, REFRESH)) == []
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_later_refresh_of_less_does_not_make_it_good(
 ) -> None:
     failed = run_of(dagster_instance, Kind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=(*RAW_ASSETS, HISTORY))
     run_of(dagster_instance, Kind.REFRESH, "succeeded", *keys, assets=assets)
-    assert [run.run_id for run in not_made_good(finished(dagster_instance, REFRESH))] == [failed]
+    assert [run.run_id for run in unresolved_failures(finished(dagster_instance, REFRESH))] == [failed]
 
 
 def test_a_second_attempt_that_fails_stands_for_the_first(dagster_instance: dg.DagsterInstance) -> None:
     run_of(dagster_instance, Kind.REFRESH, "failed")
     run_of(dagster_instance, Kind.REFRESH, "failed", attempt=2)
-    [run] = not_made_good(finished(dagster_instance, REFRESH))
+    [run] = unresolved_failures(finished(dagster_instance, REFRESH))
     assert run.attempt == 2
 
 

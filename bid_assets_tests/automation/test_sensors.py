@@ -11,7 +11,7 @@ import pytest
 
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.raw import FINGERPRINTS, RAW_ASSETS
-from bid_assets.automation.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, Kind
+from bid_assets.automation.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, REFRESHED, Kind
 from bid_assets.automation.sensors import sensors
 from bid_assets.runs import partition_tags
 from bid_assets.settings import Settings
@@ -52,13 +52,12 @@ def ask(settings: Settings, store: VersionStore, dagster_instance: dg.DagsterIns
 
 
 def read(store: VersionStore, settings: Settings, url: str) -> None:
-    """As if the windows of all rows had been read."""
+    """As if the windows of all rows had been read, and all that anything looks back at."""
     with open_snapshot(url, cadence=settings.cadence) as snapshot:
         extent = snapshot.extent()
         assert extent is not None
-        keys = settings.cadence.keys(extent)
-        span = TimeRange(settings.cadence.window(keys[0]).start, settings.cadence.window(keys[-1]).end)
-        seen = snapshot.fingerprints(span)
+        keys = settings.cadence.keys(TimeRange(extent.start - 45 * settings.cadence.length, extent.end))
+        seen = snapshot.fingerprints(TimeRange(settings.cadence.window(keys[0]).start, settings.cadence.window(keys[-1]).end))
     for key in keys:
         for asset in RAW_ASSETS:
             draft = Draft(asset, key, "parquet", f"{seen.get(key)}", info={FINGERPRINTS: seen.get(key, {})})
@@ -82,8 +81,10 @@ def test_the_first_tick_asks_for_all_that_the_store_has_not_seen_and_says_which_
     answer = ask("new_outcomes_sensor")
     assert answer.run_requests is not None
     [request] = answer.run_requests
-    keys = settings.cadence.keys(TimeRange(LAST - timedelta(days=21), LAST))
+    look_back = (settings.lookback_windows - 1 + 13) * settings.cadence.length  # of the dataset, and of history behind it
+    keys = settings.cadence.keys(TimeRange(LAST - look_back, LAST))
     assert partition_tags([keys[0], keys[-1]]).items() <= request.tags.items()
+    assert {key.to_user_string() for key in request.asset_selection or ()} == {*RAW_ASSETS}
     assert "bids changed in 2 windows" in request.tags[REASON_TAG]
     assert "CREATE INDEX CONCURRENTLY ON bid_outcomes (outcome_timestamp)" in capfd.readouterr().err
     ask("new_outcomes_sensor", answer.cursor)
@@ -98,10 +99,7 @@ def test_nothing_new_is_said_so(url: str, ask: Ask, store: VersionStore, setting
     assert not ask("new_outcomes_sensor", first.cursor).run_requests
 
 
-HISTORIES = ("profile_historical_features", "client_historical_features")
-
-
-def test_a_new_outcome_asks_for_its_window_raw_and_history_alone(
+def test_a_new_outcome_asks_for_its_window_with_raw_tables_and_all_features(
     url: str, ask: Ask, store: VersionStore, settings: Settings
 ) -> None:
     read(store, settings, url)
@@ -111,7 +109,7 @@ def test_a_new_outcome_asks_for_its_window_raw_and_history_alone(
     assert answer.run_requests is not None
     [request] = answer.run_requests
     assert request.partition_key == settings.cadence.key(LAST)
-    assert {key.to_user_string() for key in request.asset_selection or ()} == {*RAW_ASSETS, *HISTORIES}
+    assert {key.to_user_string() for key in request.asset_selection or ()} == {*REFRESHED}
     assert request.tags[ATTEMPT_TAG] == "1"
 
 
@@ -125,7 +123,7 @@ def test_while_a_refresh_is_in_flight_it_waits_and_its_cursor_with_it(
     assert answer.cursor == "where it stood"
 
 
-def test_a_failed_refresh_is_asked_for_again_after_its_pause_and_given_up_in_the_end(
+def test_a_failed_refresh_is_asked_for_again_after_its_pause_and_in_the_end_once_an_hour(
     url: str,
     ask: Ask,
     store: VersionStore,
@@ -135,19 +133,25 @@ def test_a_failed_refresh_is_asked_for_again_after_its_pause_and_given_up_in_the
 ) -> None:
     read(store, settings, url)
     cursor = ask("new_outcomes_sensor").cursor
+
+    def at(later: timedelta) -> dg.SensorResult:
+        monkeypatch.setattr("bid_assets.automation.sensors.utc_now", lambda: utc_now() + later)
+        return ask("new_outcomes_sensor", cursor)
+
     run_id = queued(dagster_instance, Kind.REFRESH, failed=True, attempt=2)
-    waiting = ask("new_outcomes_sensor", cursor)
+    waiting = at(timedelta(0))
     assert waiting.skip_reason is not None
-    assert f"refresh run {run_id[:8]} failed; it is tried again in" in str(waiting.skip_reason.skip_message)
-    later = utc_now() + timedelta(seconds=2 * settings.retry_pause_seconds)
-    monkeypatch.setattr("bid_assets.automation.sensors.utc_now", lambda: later)
-    again = ask("new_outcomes_sensor", cursor)
+    assert f"refresh run {run_id[:8]} of {settings.cadence.key(LAST)} to" in str(waiting.skip_reason.skip_message)
+    again = at(timedelta(seconds=2 * settings.retry_pause_seconds))
     assert again.run_requests is not None
     assert [request.tags[ATTEMPT_TAG] for request in again.run_requests] == ["3"]
     queued(dagster_instance, Kind.REFRESH, failed=True, attempt=settings.max_attempts)
-    given_up = ask("new_outcomes_sensor", cursor)
-    assert given_up.skip_reason is not None
-    assert str(given_up.skip_reason.skip_message).startswith(f"GIVEN UP after {settings.max_attempts} attempts")
+    slow = at(timedelta(minutes=59))
+    assert slow.skip_reason is not None
+    assert f"failed after {settings.max_attempts} attempts; it is tried again in" in str(slow.skip_reason.skip_message)
+    once_more = at(timedelta(minutes=61))
+    assert once_more.run_requests is not None
+    assert [request.tags[ATTEMPT_TAG] for request in once_more.run_requests] == [str(settings.max_attempts + 1)]
 
 
 def test_what_is_no_window_of_ours_is_left_out_and_told(
@@ -160,7 +164,7 @@ def test_what_is_no_window_of_ours_is_left_out_and_told(
     assert "rows left out: 1 of bid_outcomes after the open window" in capfd.readouterr().err
 
 
-def test_the_comparison_finds_an_edit_once_and_leaves_alone_what_is_being_followed(
+def test_the_comparison_asks_for_an_edited_window_until_it_has_been_read(
     url: str, ask: Ask, store: VersionStore, settings: Settings
 ) -> None:
     read(store, settings, url)
@@ -169,7 +173,9 @@ def test_the_comparison_finds_an_edit_once_and_leaves_alone_what_is_being_follow
     assert answer.run_requests is not None
     [request] = answer.run_requests
     assert settings.cadence.key(LAST - timedelta(days=21)) in str(request.tags)
-    again = ask("reconciliation_sensor", answer.cursor)
+    assert ask("reconciliation_sensor").run_requests
+    read(store, settings, url)
+    again = ask("reconciliation_sensor")
     assert again.skip_reason is not None
     assert again.skip_reason.skip_message == "every window is as the store has read it"
 
