@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,8 @@ def test_a_dataset_over_missing_windows_is_refused_unless_they_are_allowed_by_na
     missing = [
         Cadence.WEEKLY.key(Cadence.WEEKLY.window(window).start - timedelta(weeks=back)) for back in range(LOOKBACK - 1, 2, -1)
     ]
+    start = Cadence.WEEKLY.window(missing[0]).start.date()  # before the oldest bid: a look-back goes on beyond it
+    platform = replace(platform, settings=platform.settings.model_copy(update={"start": start}))
     refused = make(platform, ["training_dataset"], window)
     assert f"--from {missing[0]} --to {missing[-1]}" in refused.failures[0]
     allowed = make(platform, ["training_dataset"], window, training_dataset={"allow_missing_windows": missing})
