@@ -26,7 +26,7 @@ from dagster_graphql import DagsterGraphQLClient
 
 from bid_assets.automation.jobs import CLOSING, RETRAINING
 from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG, Kind
-from bid_assets.commands.up import answers
+from bid_assets.liveness import code_is_loaded
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
@@ -242,7 +242,7 @@ def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) ->
         return now is not None and now.pid != before.pid
 
     eventually(again, what="the part")
-    eventually(lambda: answers("127.0.0.1", loop.port), what="an answer of the web server")
+    eventually(lambda: code_is_loaded(f"127.0.0.1:{loop.port}"), what="an answer of the web server")
 
 
 def test_a_second_one_on_the_same_port_is_told_so_at_once(loop: Loop) -> None:

@@ -12,9 +12,16 @@ import psutil
 import pytest
 
 from bid_assets import supervisor as module
-from bid_assets.supervisor import Part, PartGivenUp, Supervisor, rotating_log
+from bid_assets.supervisor import Part, PartGivenUp, Supervisor, end_leftovers, rotating_log
 
 SLEEP = [sys.executable, "-c", "import time; print('here I am', flush=True); time.sleep(60)"]
+PARENT = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys, time\n"
+    f"child = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']); print(child.pid, flush=True); time.sleep(60)",
+]
+"""It says the process id of its child."""
 DIE = [sys.executable, "-c", "print('no luck', flush=True); raise SystemExit(7)"]
 
 
@@ -75,6 +82,119 @@ def test_a_part_that_dies_again_and_again_is_given_up_with_its_last_words(ears: 
     with pytest.raises(PartGivenUp, match=r"unlucky ended with exit code 7, 5 times in a row(.|\n)*no luck"):
         until(lambda: False, watched)
     watched.stop()
+
+
+def test_a_part_that_has_answered_once_is_never_given_up(ears: Ears, tmp_path: Path) -> None:
+    briefly = [sys.executable, "-c", f"import time; open({str(tmp_path / 'well')!r}, 'w'); time.sleep(0.3)"]
+    part = Part("unlucky", briefly, answers=(tmp_path / "well").exists)
+    watched = ears.watching(part)
+    watched.start()
+    until(lambda: part.deaths > module.TOO_MANY, watched)
+    watched.stop()
+
+
+def test_a_part_that_does_not_answer_several_times_in_a_row_is_restarted(ears: Ears, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
+    answers = iter([True, False, True, False, False, False])
+    part = Part("mute", SLEEP, answers=lambda: next(answers, True))
+    watched = ears.watching(part)
+    watched.start()
+    assert part.process is not None
+    first = part.process.pid
+    until(lambda: part.process is not None and part.process.pid != first, watched)
+    assert ears.reports[0] == ("mute", "has left 3 questions in a row unanswered; it is restarted")
+    assert next(answers, None) is None
+    watched.stop()
+
+
+def test_a_question_that_never_ends_holds_up_nobody_and_counts_as_unanswered(
+    ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "PROBE_DEADLINE", 0.2)
+    asked = iter([lambda: True])
+    part = Part("deaf", SLEEP, answers=lambda: next(asked, lambda: time.sleep(10) or True)())
+    watched = ears.watching(part)
+    watched.start()
+    begin = time.monotonic()
+    watched.look_after()
+    until(lambda: ears.reports, watched)
+    assert time.monotonic() - begin < 5
+    watched.stop()
+
+
+def test_a_part_that_is_just_starting_need_not_answer_yet(ears: Ears, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PROBE_SECONDS", 0.01)
+    asked: list[float] = []
+    part = Part("slow", SLEEP, answers=lambda: asked.append(0) is not None)
+    watched = ears.watching(part)
+    watched.start()
+    until(lambda: len(asked) > 10, watched)
+    assert ears.reports == []
+    monkeypatch.setattr(module, "FIRST_ANSWER_PATIENCE", 0)
+    until(lambda: ears.reports, watched)
+    watched.stop()
+
+
+def test_a_halted_part_that_does_not_answer_is_restarted_with_its_children(ears: Ears, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
+    part = Part("parent", PARENT)
+    watched = ears.watching(part)
+    watched.start()
+    until(lambda: ears.lines)
+    assert part.process is not None
+    family = [psutil.Process(part.process.pid), psutil.Process(int(ears.lines[0][1]))]
+    part.answers = lambda: family[0].status() != psutil.STATUS_STOPPED
+    until(lambda: part.answered, watched)
+    for process in family:
+        process.suspend()
+    until(lambda: len(ears.lines) > 1, watched)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
+    watched.stop()
+
+
+def test_the_children_of_a_killed_part_end_with_it(ears: Ears) -> None:
+    part = Part("parent", PARENT)
+    watched = ears.watching(part)
+    watched.start()
+    until(lambda: ears.lines)
+    child = psutil.Process(int(ears.lines[0][1]))
+    assert part.process is not None
+    part.process.kill()
+    until(lambda: len(ears.lines) > 1, watched)
+    child.wait(10)
+    watched.stop()
+
+
+def test_halted_parts_are_stopped_at_once_and_with_their_children(ears: Ears) -> None:
+    part = Part("parent", PARENT)
+    watched = ears.watching(part)
+    watched.start()
+    until(lambda: ears.lines)
+    child = psutil.Process(int(ears.lines[0][1]))
+    assert part.process is not None
+    for number in (child.pid, part.process.pid):
+        os.kill(number, signal.SIGSTOP)
+    begin = time.monotonic()
+    watched.stop()
+    assert time.monotonic() - begin < module.STOP_PATIENCE
+    child.wait(10)
+    assert ears.reports == []
+
+
+def test_what_an_earlier_supervisor_left_behind_is_ended_and_nothing_else(tmp_path: Path) -> None:
+    left, other = (
+        subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL, env={**os.environ, module.SUPERVISED_HOME: str(home)})
+        for home in (tmp_path, tmp_path / "other")
+    )
+    left.send_signal(signal.SIGSTOP)
+    [line] = end_leftovers(tmp_path)
+    assert "time.sleep(60)" in line
+    assert not psutil.pid_exists(left.pid)
+    left.wait(10)
+    assert other.poll() is None
+    other.kill()
+    other.wait()
 
 
 def test_the_next_part_starts_when_the_one_before_is_ready(ears: Ears, tmp_path: Path) -> None:

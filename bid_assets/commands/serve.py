@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.commands.up import refuse_taken, stopping_on_signals
+from bid_assets.commands.listening import refuse_taken, stopping_on_signals
 from bid_assets.serving.announcement import announced
 from bid_assets.serving.keys import KEYS_REQUIRED, KeyRing, refuse_open_door
 from bid_assets.settings import get_settings

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import psutil
 import psycopg2
 import pytest
 
-from bid_assets.app_db import places
+from bid_assets.app_db import embedded, last_user, places
 from bid_assets.app_db.embedded import EmbeddedServer, PostgresUnavailable, server
 from bid_assets_tests.conftest import CHECKOUT
 
@@ -52,10 +53,27 @@ def running(folder: Path) -> bool:
 
 
 def kill_server(folder: Path) -> None:
-    postmaster = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
-    children = postmaster.children()
+    postmaster, *children = family(folder)
     postmaster.kill()
     psutil.wait_procs(children, timeout=10)
+
+
+def family(folder: Path) -> list[psutil.Process]:
+    """The server and its processes."""
+    postmaster = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
+    return [postmaster, *postmaster.children()]
+
+
+def watchers(folder: Path) -> list[psutil.Process]:
+    found = [process for process in psutil.process_iter(["cmdline"]) if last_user.__name__ in (process.info["cmdline"] or [])]
+    return [process for process in found if str(folder) in process.info["cmdline"]]
+
+
+def eventually_stopped(folder: Path) -> None:
+    deadline = time.monotonic() + 30
+    while running(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def ask(url: str, query: str) -> object:
@@ -108,6 +126,90 @@ def test_a_killed_user_does_not_keep_the_server_for_ever(folder: Path) -> None:
     assert ask(url, "select 1") == 1
     server(folder, durable=False).release()
     assert not running(folder)
+
+
+def test_the_server_ends_after_its_last_user_was_killed(folder: Path) -> None:
+    first, _ = holder(folder)
+    second, url = holder(folder)
+    first.kill()
+    first.wait()
+    time.sleep(2 * last_user.LOOK_SECONDS)
+    assert ask(url, "select 1") == 1
+    second.kill()
+    second.wait()
+    eventually_stopped(folder)
+
+
+def test_a_forked_child_keeps_no_server_for_its_killed_parent(folder: Path) -> None:
+    program = HOLD + "\nimport os\nprint(os.fork(), flush=True); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", program, str(folder), "0"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    child = psutil.Process(max(int(parent.stdout.readline()), int(parent.stdout.readline())))
+    parent.kill()
+    parent.wait()
+    eventually_stopped(folder)
+    child.kill()
+
+
+def test_one_process_watches_a_server_and_it_is_replaced_when_it_was_killed(folder: Path) -> None:
+    used = server(folder, durable=False)
+    [watcher] = watchers(folder)
+    server(folder).ensure_running()
+    assert watchers(folder) == [watcher]
+    watcher.kill()
+    watcher.wait(10)
+    server(folder).ensure_running()
+    [other] = watchers(folder)
+    used.release()
+    psutil.wait_procs([other], timeout=10)
+    assert watchers(folder) == []
+
+
+def test_the_last_one_out_of_a_halted_server_stops_it(folder: Path) -> None:
+    used = server(folder, durable=False)
+    for process in family(folder):
+        process.suspend()
+    used.release()
+    assert not running(folder)
+
+
+def test_a_halted_server_does_not_answer_and_is_restarted_with_what_was_committed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "ANSWER_SECONDS", 2)
+    used = server(folder, durable=False)
+    ask(used.url("app"), "create table t as select 42 as n")
+    assert used.answers()
+    for process in family(folder):
+        process.suspend()
+    assert not used.answers()
+    used.restart()
+    assert used.answers()
+    assert ask(used.url("app"), "select n from t") == 42
+    used.release()
+
+
+def test_a_server_that_gives_a_reason_why_it_takes_no_connection_answers(folder: Path) -> None:
+    used = server(folder, durable=False)
+    ask(used.url("app"), "alter database postgres allow_connections false")
+    with pytest.raises(psycopg2.OperationalError):
+        psycopg2.connect(used.url("postgres"))
+    assert used.answers()
+    used.release()
+
+
+def test_a_process_that_halts_while_it_starts_a_server_is_not_waited_for_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = server(folder, durable=False)
+    with (folder / embedded.STARTING).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(embedded, "PATIENCE", 0.1)
+        with pytest.raises(PostgresUnavailable, match="starting or stopping"):
+            used.ensure_running()
+    monkeypatch.undo()
+    used.release()
 
 
 def test_a_user_killed_while_it_made_the_data_folder_leaves_nothing_half_made(folder: Path) -> None:

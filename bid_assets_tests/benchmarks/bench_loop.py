@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bid_assets.automation.run_history import Kind, LoopRun
-from bid_assets.commands.up import answers
 from bid_assets.features.model_files import distilled
+from bid_assets.liveness import code_is_loaded
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import Loop, eventually, loop_in
 
@@ -67,7 +67,7 @@ def main() -> None:
     folder.chmod(0o755)
     with loop_in(folder, distilled(CHECKOUT / ".bid_assets" / "tests")) as loop:
         loop.up()
-        eventually(lambda: answers("127.0.0.1", loop.port), 90)
+        eventually(lambda: code_is_loaded(f"127.0.0.1:{loop.port}"), 90)
         time.sleep(20)  # the first ticks compare everything
         turns = [one_turn(loop, hour) for hour in range(1, times + 1)]
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,9 +24,9 @@ from playwright.sync_api import Page, expect
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.commands.up import answers
 from bid_assets.definitions import build_defs
 from bid_assets.features.model_files import distilled
+from bid_assets.liveness import code_is_loaded
 from bid_assets.windows import TimeRange
 from bid_assets_tests.benchmarks.bench_loop import PARTS, one_turn
 from bid_assets_tests.browser.chromium import chromium, new_page
@@ -142,7 +142,9 @@ def main() -> None:
         measured(iter([("market made and bid-assets run, whole range", time.perf_counter() - begin)]))
         measured(runs(loop, options.cutoffs))
         loop.up()
-        measured(iter([("bid-assets up answers", seconds(lambda: eventually(lambda: answers("127.0.0.1", loop.port), 90)))]))
+        measured(
+            iter([("bid-assets up answers", seconds(lambda: eventually(lambda: code_is_loaded(f"127.0.0.1:{loop.port}"), 90)))])
+        )
         measured(pages(loop))
         measured(ticks(loop))
         turns = [one_turn(loop, hour) for hour in (1, 2)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.commands.up import answers
+from bid_assets.liveness import code_is_loaded
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import free_port
 from bid_assets_tests.platforms import Platform, execute, small_platform
@@ -80,7 +80,7 @@ def site_over(postgres: EmbeddedServer, folder: Path, static_encoder: Path) -> I
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_PATIENCE
-    while not answers("127.0.0.1", port):
+    while not code_is_loaded(f"127.0.0.1:{port}"):
         assert process.poll() is None, f"`bid-assets up` ended: {log.read_text()}"
         assert time.monotonic() < deadline, f"`bid-assets up` did not answer within {START_PATIENCE} s: {log.read_text()}"
         time.sleep(0.2)
