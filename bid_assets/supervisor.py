@@ -34,8 +34,8 @@ PROBE_SECONDS, FIRST_PROBE_SECONDS = 5.0, 1.0
 PROBE_DEADLINE = 15.0
 UNANSWERED_LIMIT = 3
 """A part that leaves so many questions in a row without an answer is restarted."""
-FIRST_ANSWER_PATIENCE = 900.0
-"""Seconds that a part which was just started may take to answer for the first time; the service may be making an encoder."""
+FIRST_ANSWER_PATIENCE = 180.0
+"""Seconds that a part which was just started may take to answer for the first time."""
 
 SUPERVISED_HOME = "BID_ASSETS_SUPERVISED_HOME"
 """Environment variable of all parts and their descendants: the home whose supervisor started them."""
@@ -86,6 +86,8 @@ class Part:
     """Whether the parts after it may be started."""
     answers: Callable[[], bool] | None = None
     """A question that only a working part answers. May raise; must end within seconds, or its thread is left behind."""
+    patience: float | None = None
+    """Seconds to the first answer; None: `FIRST_ANSWER_PATIENCE`."""
     process: subprocess.Popen[str] | None = None
     started_at: float = 0.0
     start_again_at: float = 0.0
@@ -189,7 +191,7 @@ class Supervisor:
         part.probe, part.probe_at = None, now + (PROBE_SECONDS if part.answered or answer else FIRST_PROBE_SECONDS)
         if answer:
             part.answered, part.has_worked, part.unanswered = True, True, 0
-        elif part.answered or now > part.started_at + FIRST_ANSWER_PATIENCE:
+        elif part.answered or now > part.started_at + (part.patience or FIRST_ANSWER_PATIENCE):
             part.unanswered += 1
         if part.unanswered >= UNANSWERED_LIMIT:
             assert part.process is not None

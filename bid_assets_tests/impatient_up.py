@@ -7,7 +7,8 @@ import sys
 from bid_assets import liveness, supervisor
 from bid_assets.cli import main
 
-supervisor.PROBE_SECONDS, supervisor.PROBE_DEADLINE = 0.5, 6.0
+supervisor.FIRST_PROBE_SECONDS, supervisor.PROBE_SECONDS = 0.2, 0.5
+supervisor.PROBE_DEADLINE, supervisor.FIRST_ANSWER_PATIENCE = 6.0, 90.0
 liveness.ANSWER_SECONDS = 5
 
 if __name__ == "__main__":

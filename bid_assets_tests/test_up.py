@@ -43,9 +43,11 @@ def loop(static_encoder: Path) -> Iterator[Loop]:
                 *(sys.executable, "-m", "bid_assets_tests.impatient_up"),
                 *("--port", str(made.port), "--service-port", str(made.service_port)),
             )
-            eventually(lambda: works(made), what="answers of all parts")
-            yield made
-            made.stop()
+            try:
+                eventually(lambda: works(made), what="answers of all parts")
+                yield made
+            finally:
+                made.stop()
         get_settings.cache_clear()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -31,6 +31,8 @@ from bid_assets.upkeep import Upkeep, fail_orphaned_runs, keep_postgres
 _WORTH_SHOWING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback|RUN_SUCCESS|RUN_FAILURE|Launching run for")
 _LOOK_EVERY = 0.5
 _POSTGRES_EVERY, _ORPHANS_EVERY = 2.0, 15.0
+_ENCODER_PATIENCE = 900.0
+"""The service may have to make an encoder before it answers."""
 
 
 def up(host: str, port: int, service_port: int) -> int:
@@ -162,6 +164,7 @@ def prediction_service(host: str, port: int) -> Part:
         "prediction service",
         [program, "serve", "--host", host, "--port", str(port)],
         answers=partial(service_answers, f"{reachable(host)}:{port}"),
+        patience=_ENCODER_PATIENCE,
     )
 
 
