@@ -22,6 +22,8 @@ def serve(host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that are under way are answered, and the prediction log is written."""
     import uvicorn
 
+    from bid_assets.serving.connections import BoundedConnection
+
     settings = get_settings()
     refuse_taken(host, port)
     ring = KeyRing(settings.resolved_api_keys)
@@ -44,6 +46,8 @@ def serve(host: str, port: int, workers: int) -> None:
             host=host,
             port=port,
             workers=workers,
+            http=BoundedConnection,
+            ws="none",
             access_log=False,
             log_level="info",
             timeout_graceful_shutdown=GRACE_SECONDS,

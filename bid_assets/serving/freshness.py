@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from bid_assets.app_db.lookup import Found
 from bid_assets.serving.requests import BidToBe
 from bid_assets.windows import moment_of
 
+TERMS = ("budget", "duration_weeks", "is_fixed_price")
+"""Features that the bid's settings state."""
 
-def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, seen: Iterable[int | None]) -> list[list[str]]:
-    """Of each bid what was not there; `seen` is how many earlier bids of its profile count."""
+
+def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, features: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Of each bid what was not there; `features` has at least `bids_90d` and the `TERMS` of each."""
     told = []
-    for bid, moment, history in zip(bids, at, seen, strict=True):
+    for bid, moment, row in zip(bids, at, features, strict=True):
         words = []
         profile = found.profiles.get(bid.profile_id)
         if profile is None:
@@ -22,12 +26,13 @@ def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, seen: Iter
             words.append("profile changed since")
         if bid.job is None and bid.job_id not in found.jobs:
             words.append("no job" if bid.job_id is None else "job unknown")
-        if not history:
+        if not row["bids_90d"]:
             words.append("no history")
         if not (bid.bid_text or "").strip():
             words.append("no bid text")
         if bid.amount is None:
             words.append("no amount")
+        words += ["no settings"] if bid.settings is None else [f"no {term}" for term in TERMS if row[term] is None]
         if bid.external_signals is None:
             words.append("no external signals")
         told.append(words)

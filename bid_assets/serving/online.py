@@ -22,7 +22,7 @@ from bid_assets.features.encoder import make_encoder
 from bid_assets.features.families import families
 from bid_assets.features.one_bid import OneBid
 from bid_assets.modelling.preprocess import PROFILE
-from bid_assets.serving.freshness import missing, newest_outcomes
+from bid_assets.serving.freshness import TERMS, missing, newest_outcomes
 from bid_assets.serving.plain_bids import plain_bids
 from bid_assets.serving.raw_rows import RawRows
 from bid_assets.serving.requests import BidToBe
@@ -85,11 +85,11 @@ class OnlineFeatures:
         at = [microseconds_since_epoch(moment) for moment in times]
         if len(bids) <= self._few:
             rows = self._one_by_one(bids, plain_bids(bids, at, found))
-            seen = [row["bids_90d"] for row in rows]
+            known: list[dict[str, Any]] = rows
         else:
             rows = self._by_columns(bids, times, found)
-            seen = rows["bids_90d"].to_pylist()
-        return OnlineBatch(rows, self.schema, missing(bids, at, found, seen), times, newest_outcomes(bids, at, found))
+            known = rows.select(["bids_90d", *TERMS]).to_pylist()
+        return OnlineBatch(rows, self.schema, missing(bids, at, found, known), times, newest_outcomes(bids, at, found))
 
     def _one_by_one(self, asked: Sequence[BidToBe], bids: Sequence[OneBid]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in asked]

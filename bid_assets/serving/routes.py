@@ -131,13 +131,16 @@ async def what_if(request: Request, asked: schemas.WhatIfIn) -> Response:
     gain = service.settings.gain_per_success if asked.gain is None else asked.gain
     amounts: list[float | None] = [*asked.amounts] or [asked.bid.amount]
     times: list[datetime | None] = [*asked.times] or [asked.bid.at]
-    model, cells = await _aside(request, lambda service: service.what_if(asked.bid.bid(), amounts, times))
-    grid = [
-        schemas.CellOut(amount=amount, at=at, probability=chance, expected_value=chance * gain - cost)
-        for amount, at, chance in cells
-    ]
+    model, cells, missing = await _aside(request, lambda service: service.what_if(asked.bid.bid(), amounts, times))
+
+    def cell(amount: float | None, at: datetime, chance: float) -> schemas.CellOut:
+        brings = gain if asked.gain_share is None else asked.gain_share * (amount or 0.0)
+        return schemas.CellOut(amount=amount, at=at, probability=chance, gain=brings, expected_value=chance * brings - cost)
+
+    grid = [cell(*each) for each in cells]
     best = max(grid, key=lambda cell: cell.expected_value)
-    told = schemas.WhatIfOut(model_version=model, cost=cost, gain=gain, grid=grid, best=best)
+    everywhere = gain if asked.gain_share is None else None
+    told = schemas.WhatIfOut(model_version=model, cost=cost, gain=everywhere, grid=grid, best=best, missing=missing)
     return Response(told.model_dump_json(), media_type=JSON)
 
 

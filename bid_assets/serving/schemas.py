@@ -161,10 +161,15 @@ class WhatIfIn(_In):
     times: list[Moment] = Field([], max_length=MOST_CELLS, description="Empty: the bid's own time.")
     cost: Amount | None = Field(None, description="What a bid costs. Default: the setting `cost_per_bid`.")
     gain: Amount | None = Field(None, description="What a success brings. Default: the setting `gain_per_success`.")
+    gain_share: Amount | None = Field(None, description="What a success brings as a share of the amount, in place of `gain`.")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         cells = max(len(self.amounts), 1) * max(len(self.times), 1)
+        if self.gain_share is not None and self.gain is not None:
+            raise ValueError("a success brings either `gain` or `gain_share` of the amount, not both")
+        if self.gain_share is not None and not self.amounts and self.bid.amount is None:
+            raise ValueError("`gain_share` is a share of the amount: give `amounts`, or the bid's `amount`")
         if cells > MOST_CELLS:
             raise ValueError(f"amounts x times are {cells} bids; at most {MOST_CELLS} are answered at once")
         return self
@@ -279,6 +284,7 @@ class CellOut(BaseModel):
     amount: float | None
     at: datetime
     probability: float
+    gain: float = Field(description="What a success brings at this amount.")
     expected_value: float = Field(description="probability x gain - cost")
 
 
@@ -287,6 +293,7 @@ class WhatIfOut(BaseModel):
 
     model_version: str
     cost: float
-    gain: float
+    gain: float | None = Field(description="What a success brings at every amount; null where it is a share of the amount.")
     grid: list[CellOut]
     best: CellOut
+    missing: list[str] = Field(description="What was unknown or not said: of amounts without a budget less can be told.")

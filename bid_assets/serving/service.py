@@ -122,17 +122,21 @@ class PredictionService:
 
     def what_if(
         self, bid: BidToBe, amounts: Sequence[float | None], times: Sequence[datetime | None]
-    ) -> tuple[str, list[tuple[float | None, datetime, float]]]:
-        """The model's version, and for every amount at every time (amount, time, probability). Nothing of it is logged."""
+    ) -> tuple[str, list[tuple[float | None, datetime, float]], list[str]]:
+        """The model's version, for every amount at every time (amount, time, probability), and what was missing. Nothing is logged."""
         serving = self.serving
         grid = [replace(bid, amount=amount, at=at) for amount, at in product(amounts, times)]
         batch = self.online.features(grid)
         _, scorer = serving.for_profile(bid.profile_id)
         probabilities = scorer.probabilities(_matrix(scorer, batch.values, list(range(len(grid)))))
-        return scorer.version, [
-            (each.amount, at, float(probability))
-            for each, at, probability in zip(grid, batch.as_of, probabilities, strict=True)
-        ]
+        return (
+            scorer.version,
+            [
+                (each.amount, at, float(probability))
+                for each, at, probability in zip(grid, batch.as_of, probabilities, strict=True)
+            ],
+            list(dict.fromkeys(word for words in batch.missing for word in words)),
+        )
 
     def _predicted(self, serving: Serving, bids: Sequence[BidToBe]) -> tuple[list[Answer], OnlineBatch]:
         now = datetime.now(UTC)

@@ -65,7 +65,7 @@ def test_bids_asked_about_together_do_not_see_each_other(online: OnlineFeatures,
 def test_what_is_missing_is_named_and_null(online: OnlineFeatures) -> None:
     found = online.features([BidToBe("nobody", "nothing")])
     assert found.missing == [
-        ["profile unknown", "job unknown", "no history", "no bid text", "no amount", "no external signals"]
+        ["profile unknown", "job unknown", "no history", "no bid text", "no amount", "no settings", "no external signals"]
     ]
     row = found.table.to_pylist()[0]
     assert row["profile_type"] is None

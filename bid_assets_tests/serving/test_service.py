@@ -128,10 +128,41 @@ def test_what_nobody_knows_is_named_and_predicted_without(server: Server) -> Non
         "no history",
         "no bid text",
         "no amount",
+        "no settings",
         "no external signals",
     ]
     assert answer["features"]["newest_outcome"] is None
     assert 0 < answer["probability"] < 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (None, ["no settings"]),
+        ({"duration_weeks": 2, "is_fixed_price": True}, ["no budget"]),
+        ({"budget": "much"}, ["no budget", "no duration_weeks", "no is_fixed_price"]),
+        ({"budget": 600, "duration_weeks": 2, "is_fixed_price": True}, []),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 300])
+def test_terms_that_are_not_stated_are_named(
+    server: Server, bids: list[dict[str, Any]], settings: dict[str, Any] | None, words: list[str], count: int
+) -> None:
+    """Whether few bids are asked about or many, which are computed in another way; and in what-if."""
+    bid = {**bids[0], "settings": settings}
+    terms = {"no settings", "no budget", "no duration_weeks", "no is_fixed_price"}
+    answers = server.post("/predict/batch", {"bids": [bid] * count})["predictions"]
+    grid = server.post("/predict/what-if", {"bid": bid, "amounts": [100, 200]})
+    for missing in (answers[-1]["features"]["missing"], grid["missing"]):
+        assert [word for word in missing if word in terms] == words
+
+
+def test_where_the_gain_is_a_share_of_the_amount_the_value_grows_with_it(server: Server, bids: list[dict[str, Any]]) -> None:
+    asked = {"bid": bids[0], "amounts": [100, 1000, 100_000], "cost": 2, "gain_share": 0.2}
+    cells = server.post("/predict/what-if", asked)["grid"]
+    assert [cell["gain"] for cell in cells] == pytest.approx([20, 200, 20_000])
+    for cell in cells:
+        assert cell["expected_value"] == pytest.approx(cell["probability"] * cell["gain"] - 2)
 
 
 def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> None:
@@ -153,6 +184,8 @@ def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> N
         ("/predict/batch", {"bids": []}, "bids"),
         ("/predict/batch", {"bids": [{}, {"profile_id": "p", "ammount": 3}]}, "bids.1.ammount"),
         ("/predict/what-if", {"bid": {"profile_id": "p"}, "amounts": [-1]}, "amounts.0"),
+        ("/predict/what-if", {"bid": {"profile_id": "p"}, "gain_share": 0.2}, "body"),
+        ("/predict/what-if", {"bid": {"profile_id": "p", "amount": 5}, "gain_share": 0.2, "gain": 7}, "body"),
         ("/predict", {"profile_id": "p", "amount": True}, "amount"),
         ("/predict", {"profile_id": "p", "amount": "1_500"}, "amount"),
         ("/predict/what-if", {"bid": {"profile_id": "p"}, "gain": True}, "gain"),

@@ -75,7 +75,8 @@ def compare_ready(url: str, key: str, peers: str, mlflow: str | None, bodies: Bo
     """(a) One row of ready features a request: requests in a second."""
     frames = [{"columns": bodies.columns, "data": [row]} for row in bodies.rows]
     numbers = [
-        {"features": {name: _without_vectors(value) for name, value in body["features"].items()}} for body in bodies.ready
+        {**body, "features": {name: _without_vectors(value) for name, value in body["features"].items()}}
+        for body in bodies.ready
     ]
     turns: dict[str, Callable[[], wrk.Load]] = {}
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from bid_assets.app_db.embedded import server as embedded_server
 from bid_assets.features.model_files import distilled
+from bid_assets.modelling.preprocess import PROFILE
 from bid_assets.serving.keys import create_key
 from bid_assets.serving.online import OnlineFeatures
 from bid_assets.serving.schemas import BidIn
@@ -92,7 +93,7 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
     (folder / "booster.ubj").write_bytes(scorer.model.trees)
     names = [f"number_{number}" for number in range(matrix.shape[1])]  # XGBoost allows no brackets in names of columns
     (folder / "names.json").write_text(json.dumps(names))
-    ready = [{"features": features} for features in table.to_pylist()]
+    ready = [{"profile_id": features.pop(PROFILE), "features": features} for features in table.to_pylist()]
     return Bodies(bids, ready, names, matrix.tolist())
 
 
