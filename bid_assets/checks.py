@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import dagster as dg
 import pyarrow as pa
+
+from bid_assets.app_db.readability import Reasons, by_column
+from bid_assets.materialization import readability_metadata
+
+UNREADABLE_SHARE = 0.01
+"""So large a share of the values of a column may be unreadable before the check warns."""
 
 rejected_rows_check = dg.AssetCheckSpec(
     name="rows_keep_the_contract",
@@ -30,4 +38,27 @@ def rejected_rows_verdict(rejected: pa.Table) -> dg.AssetCheckResult:
             **{f"rejected_{count['table']}": count["table_count"] for count in counts},
             **({"examples": dg.MetadataValue.table(records=examples)} if examples else {}),
         },
+    )
+
+
+def readable_values_check(asset: str) -> dg.AssetCheckSpec:
+    """The check of an asset that reads JSON columns."""
+    return dg.AssetCheckSpec(
+        name="json_values_are_readable",
+        asset=asset,
+        description="The values of JSON columns that are there can be read. Those that cannot are missing in every feature; "
+        f"it warns where they are more than {UNREADABLE_SHARE:.0%} of a column.",
+    )
+
+
+def readable_values_verdict(asset: str, windows: Iterable[Reasons]) -> dg.AssetCheckResult:
+    """Warns where too large a share of a column's values cannot be read; shows every column's share."""
+    windows = list(windows)
+    shares = {f"unreadable_share_{column.column}": column.share for column in by_column(windows)}
+    return dg.AssetCheckResult(
+        check_name="json_values_are_readable",
+        asset_key=asset,
+        passed=all(share <= UNREADABLE_SHARE for share in shares.values()),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={**readability_metadata(windows), **shares},
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
 
+from bid_assets.app_db.readability import Reasons, by_column
 from bid_assets.versions.manifest import InputRef, Manifest
 
 Metadata = dict[str, dg.MetadataValue[Any]]
@@ -24,6 +25,23 @@ def plain_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, bool | int | float | str):
             facts[name] = value
     return facts
+
+
+UNREADABLE_VALUES = "unreadable_values"
+"""Fact of a version whose asset reads JSON columns: its `app_db.readability.Reasons`; in the UI the number, with a table."""
+
+
+def readability_metadata(windows: Iterable[Reasons]) -> Metadata:
+    """How many values of JSON columns could not be read, and of each column the reasons and the share."""
+    columns = by_column(windows)
+    records = [
+        dg.TableRecord(data={"column": column.column, "reason": reason, "values": count, "of": column.values})
+        for column in columns
+        for reason, count in column.unreadable.items()
+    ]
+    total = sum(sum(column.unreadable.values()) for column in columns)
+    table = {f"{UNREADABLE_VALUES}_by_reason": dg.MetadataValue.table(records=records)} if records else {}
+    return {UNREADABLE_VALUES: dg.MetadataValue.int(total), **table}
 
 
 def metadata_of(manifest: Manifest, url: str, *, created: bool) -> Metadata:

@@ -1,22 +1,34 @@
-"""JSON columns as the application may really have filled them: JSON, JSON text inside a JSON string, or rubbish.
+"""JSON columns as the application may really have filled them, read as whole columns.
 
-Each distinct text is parsed once. Rubbish is no error: a list that cannot be read is missing (null).
+Each distinct text is parsed once. Rubbish is no error: a list that cannot be read is missing (null). What counts as what is in
+`json_values.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TEXTS
+from bid_assets.app_db.json_values import read_text_list
 
 
-def text_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """JSON texts -> list<string>. Items that are not text are dropped; whatever is not a list becomes null."""
+def text_lists(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.Array]:
+    """JSON texts -> list<string>, and the reason for each (see `json_values.py`): what cannot be read is null."""
     encoded = column.combine_chunks().dictionary_encode()
-    lists = pa.array([text_list(text) for text in encoded.dictionary.to_pylist()], TEXTS)
-    return pa.chunked_array([lists.take(encoded.indices)], TEXTS)
+    values = [read_text_list(text) for text in encoded.dictionary.to_pylist()]
+    lists, reasons = pa.array([value for value, _ in values], TEXTS), pa.array([reason for _, reason in values], TEXT)
+    return pa.chunked_array([lists.take(encoded.indices)], TEXTS), reasons.take(encoded.indices)
+
+
+def reasons_of(column: pa.ChunkedArray, reason: Callable[[str | None], str | None]) -> pa.Array:
+    """The `reason` of each text: null where there is nothing, `READABLE` where it can be read."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return pa.array([reason(text) for text in encoded.dictionary.to_pylist()], TEXT).take(encoded.indices)
 
 
 def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -31,23 +43,12 @@ def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pc.replace_with_mask(texts, wrapped, inner)])
 
 
-def text_list(text: str | None) -> list[str] | None:
-    """The same of one text."""
-    if text is None:
-        return None
-    try:
-        value = orjson.loads(_innermost(text))
-    except orjson.JSONDecodeError:
-        return None
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else None
-
-
 def _innermost(text: str) -> str:
     """The JSON text inside any number of JSON strings; `text` itself where a string holds something else."""
     inner = text
     while True:
         try:
-            value = orjson.loads(inner)
+            value: Any = orjson.loads(inner)
         except orjson.JSONDecodeError:
             return text
         if not isinstance(value, str):

@@ -22,7 +22,7 @@ import pyarrow as pa
 from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, TEXTS, TIME
 from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.app_db.introspection import contract_columns
-from bid_assets.app_db.json_columns import text_list
+from bid_assets.app_db.json_values import read_text_list
 from bid_assets.app_db.queries import Queries, micros
 from bid_assets.windows import Cadence
 
@@ -204,6 +204,6 @@ def _by_id(rows: list[list[Any]] | None, schema: pa.Schema, ids: list[str]) -> d
         row = dict(zip(schema.names, values, strict=True))
         for field in schema:
             if field.type == TEXTS:
-                row[field.name] = text_list(row[field.name])
+                row[field.name], _ = read_text_list(row[field.name])
         found[ids[asked - 1]] = row
     return found

@@ -30,6 +30,7 @@ from bid_assets.app_db.json_columns import text_lists, unwrapped
 from bid_assets.app_db.lanes import HELD, Lanes, open_lanes
 from bid_assets.app_db.names import NAMING, Names, places
 from bid_assets.app_db.queries import Queries, RowSource
+from bid_assets.app_db.readability import ReadabilityCounts
 from bid_assets.windows import MONDAY, Cadence, TimeRange
 
 _HOUR = timedelta(hours=1)
@@ -56,6 +57,7 @@ class Snapshot:
         self._sources = (self._queries.bids, self._queries.outcomes)
         self._counts: dict[TimeRange, dict[str, pa.Table]] = {}
         self._names = Names(cadence)
+        self._readability = {name: ReadabilityCounts() for name in STREAMS}
         self._flawless = {source.table: Covered() for source in self._sources}
 
     def extent(self) -> TimeRange | None:
@@ -86,6 +88,10 @@ class Snapshot:
         """What `fingerprints.py` says of the windows of `span`, as this snapshot sees them."""
         with self._lanes.cursor() as cursor:
             return window_fingerprints(cursor, self._cadence, span)
+
+    def readability(self, name: str) -> ReadabilityCounts:
+        """Which values of the JSON columns of a stream could not be read, as far as the stream has been read."""
+        return self._readability[name]
 
     def read(self, span: TimeRange) -> dict[str, pa.Table]:
         """Every stream of `span`, whole, by name."""
@@ -147,7 +153,7 @@ class Snapshot:
         query = self._queries.rows_by_id(table, named_by, _without_window(schema))
         answers = self._lanes.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in asked))
         for pairs in named:
-            yield from _by_window(pairs, next(answers), schema)
+            yield from _by_window(pairs, next(answers), schema, self._readability[f"raw_{table}"])
 
     def _learnt(self, span: TimeRange) -> list[TimeRange]:
         """Ranges that make up `span`, for each of which it is known what its bids name, whether they were streamed or not."""
@@ -227,10 +233,15 @@ def _in_order(chunk: pa.Table, order: tuple[str, ...]) -> Iterator[pa.Table]:
         yield chunk.take(indices.slice(start, _BATCH_ROWS))
 
 
-def _by_window(pairs: pa.Table, rows: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _by_window(pairs: pa.Table, rows: pa.Table, schema: pa.Schema, readability: ReadabilityCounts) -> Iterator[pa.RecordBatch]:
     """Each row once per window that names it, by window and id."""
     rows = rows.sort_by("id")
     windows, place = places(pairs, rows)
+    for index, name in enumerate(rows.column_names):
+        if name in schema.names and schema.field(name).type == TEXTS:
+            lists, reasons = text_lists(rows[name])
+            rows = rows.set_column(index, name, lists)
+            readability.put(name, windows, reasons.take(place))
     rows = _conformed(rows, _without_window(schema))
     for start in range(0, len(place), _BATCH_ROWS):
         columns = rows.take(place.slice(start, _BATCH_ROWS)).columns
@@ -243,13 +254,11 @@ def _without_window(schema: pa.Schema) -> pa.Schema:
 
 
 def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`rows` with JSON read and exactly the schema of the contract."""
+    """`rows` with JSON texts unwrapped and exactly the schema of the contract."""
     columns = []
     for field in schema:
         column = rows[field.name]
-        if field.type == TEXTS:
-            column = text_lists(column)
-        elif field.name in _JSON_TEXTS:
+        if field.name in _JSON_TEXTS:
             column = unwrapped(column)
         columns.append(column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)

@@ -1,18 +1,26 @@
 """One asset per feature family. The families themselves, and how to add one, are in `features/`."""
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 
+from bid_assets.app_db.readability import ReadabilityCounts, Reasons
 from bid_assets.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
-from bid_assets.features.base import Encoder, FeatureFamily
+from bid_assets.checks import readable_values_check, readable_values_verdict
+from bid_assets.features.base import Encoder, FeatureFamily, RawTables
 from bid_assets.features.families import families
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY
+from bid_assets.materialization import UNREADABLE_VALUES
 from bid_assets.partitions import looking_back, windows, windows_for_days
 from bid_assets.settings import Settings
+from bid_assets.step_inputs import note_windows
+from bid_assets.windows import Cadence, TimeRange, microseconds_since_epoch
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -30,6 +38,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         owners=OWNERS,
         kinds={"arrow", "parquet"},
         code_version=family.code_version,
+        check_specs=[readable_values_check(family.name)] if family.readability else [],
         ins={table: looking_back(back) for table in family.reads},
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
@@ -41,15 +50,34 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
             "features": dg.MetadataValue.md("\n".join(f"- `{f.name}`: {f.meaning}" for f in family.features)),
         },
     )
-    def compute(context: dg.AssetExecutionContext, **tables: Any) -> dg.Output[pa.Table]:
+    def compute(context: dg.AssetExecutionContext, **tables: Any) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
         encoder = process_encoder(settings.encoder, settings.home) if family.needs_encoder else None
         span = run_span(context, settings.cadence)
         features = family.compute(tables, span, encoder)
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
         alone = len(context.partition_keys) == 1  # in a range run they would be the whole range's, shown for each window
-        return dg.Output(features, metadata={**(family.remarks(tables, span) if alone else {}), **fingerprint})
+        counts = _readability(family, tables, span, settings.cadence, context.partition_keys)
+        note_windows(context, {key: {UNREADABLE_VALUES: reasons} for key, reasons in counts.items()})
+        yield dg.Output(features, metadata={**(family.remarks(tables, span) if alone else {}), **fingerprint})
+        if counts:
+            yield readable_values_verdict(family.name, counts.values())
 
     return compute
+
+
+def _readability(
+    family: FeatureFamily, tables: RawTables, span: TimeRange, cadence: Cadence, keys: Sequence[str]
+) -> dict[str, Reasons]:
+    """Of each window which values of JSON columns could not be read; empty for a family that reads none."""
+    if family.readability is None:
+        return {}
+    times, columns = family.readability(tables, span)
+    starts = np.array([microseconds_since_epoch(cadence.window(key).start) for key in keys])
+    windows = pa.array(starts[np.searchsorted(starts, microseconds(times), side="right") - 1])
+    counts = ReadabilityCounts()
+    for column, reasons in columns.items():
+        counts.put(column, windows, reasons)
+    return {key: counts.of_window(int(start)) for key, start in zip(keys, starts, strict=True)}
 
 
 @cache

@@ -6,14 +6,19 @@ import dagster as dg
 
 from bid_assets.app_db.database import app_db_url
 from bid_assets.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
-from bid_assets.checks import rejected_rows_check, rejected_rows_verdict
+from bid_assets.checks import readable_values_check, readable_values_verdict, rejected_rows_check, rejected_rows_verdict
 from bid_assets.io_managers import IDENTITY_KEY, TIME_COLUMN_KEY
+from bid_assets.materialization import UNREADABLE_VALUES
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.step_inputs import note_windows
+from bid_assets.windows import microseconds_since_epoch
 
 FINGERPRINTS = "fingerprints"
 """Fact of a raw version: table -> fingerprint of the window's rows when it was read (see `app_db/fingerprints.py`)."""
+
+CODE_VERSION = "2"
+"""Of all raw tables. A window that was read by another one is read again: its rows have the same fingerprints, but other values."""
 
 RAW_ASSETS = {
     "raw_bids": ("submitted_at", "The window's bids, by the time of their submission."),
@@ -24,6 +29,8 @@ RAW_ASSETS = {
 }
 """Name -> (time column, description), in the order in which they are read."""
 
+_WITH_JSON = ("raw_jobs", "raw_profiles")
+"""Those of which JSON columns are read already (skills); the others hold JSON as text."""
 
 _IDENTITY = {"rejected_rows": {IDENTITY_KEY: [FINGERPRINTS]}}
 """Written last, so that its newest version says which rows were read completely; hence a new one whenever other rows were."""
@@ -41,11 +48,11 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
                 metadata={TIME_COLUMN_KEY: time_column, **_IDENTITY.get(name, {})},
                 kinds={"postgres", "parquet"},
                 owners=OWNERS,
-                code_version="1",
+                code_version=CODE_VERSION,
             )
             for name, (time_column, description) in RAW_ASSETS.items()
         },
-        check_specs=[rejected_rows_check],
+        check_specs=[rejected_rows_check, *map(readable_values_check, _WITH_JSON)],
         group_name="raw",
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
@@ -58,11 +65,21 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         url = app_db_url(settings)
         with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
             seen = snapshot.fingerprints(span)
-            note_windows(context, {key: {FINGERPRINTS: seen.get(key, {})} for key in context.partition_keys})
+            starts = {key: microseconds_since_epoch(settings.cadence.window(key).start) for key in context.partition_keys}
             watermark = {"watermark": dg.MetadataValue.json(snapshot.watermark())}
             for name in RAW_ASSETS:
+                counts = snapshot.readability(
+                    name
+                )  # of a window when its rows have been streamed, which is before it is written
+                facts = {
+                    key: {UNREADABLE_VALUES: counts.of_window(start)} if name in _WITH_JSON else {}
+                    for key, start in starts.items()
+                }
+                note_windows(context, {key: {FINGERPRINTS: seen.get(key, {}), **facts[key]} for key in starts})
                 if name != "rejected_rows":
                     yield dg.Output(snapshot.stream(name, span), output_name=name, metadata=watermark)
+                if name in _WITH_JSON:
+                    yield readable_values_verdict(name, map(counts.of_window, starts.values()))
             # last, since the reader need not look again at what those streams have seen to be valid
             rejected = snapshot.stream("rejected_rows", span).read_all()
             yield dg.Output(rejected, output_name="rejected_rows", metadata=watermark)

@@ -20,7 +20,7 @@ from bid_assets.app_db.extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import changed, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.queries import Queries
-from bid_assets.assets.raw import FINGERPRINTS
+from bid_assets.assets.raw import CODE_VERSION, FINGERPRINTS
 from bid_assets.first_window import learn_first_window, oldest_known_window, windows_with_data
 from bid_assets.settings import Settings
 from bid_assets.versions.store import VersionStore
@@ -77,12 +77,12 @@ def reconcile(settings: Settings, store: VersionStore, following: str | None) ->
 
 
 def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
-    """Window -> table -> the fingerprint of the rows when the window was last read, completely.
+    """Window -> table -> the fingerprint of the rows when the window was last read, completely and by the present code.
 
     `rejected_rows` is written last of all raw tables, and anew whenever a fingerprint is another.
     """
     heads = store.heads("rejected_rows", store.partitions("rejected_rows"))
-    return {key: head.info.get(FINGERPRINTS, {}) for key, head in heads.items()}
+    return {key: head.info.get(FINGERPRINTS, {}) if head.code.asset == CODE_VERSION else {} for key, head in heads.items()}
 
 
 def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Touched:

@@ -62,6 +62,8 @@ class FeatureFamily:
     `of_few(bids, encoder)`, where there is one, says the same of bids given as plain values, features by name: the service
     asks it about single bids, which columns would take several times as long for.
     `remarks(tables, span)` are counts that a reader of the features should know of, by name.
+    `readability(tables, span)`, for a family that reads JSON columns: the times of the bids of `span` and, for each such column,
+    why each of its values could not be read (see `app_db/json_values.py`).
     """
 
     name: str
@@ -74,6 +76,7 @@ class FeatureFamily:
     lookback_days: int = 0
     needs_encoder: bool = False
     remarks: Callable[[RawTables, TimeRange], Mapping[str, int]] = _nothing_to_say
+    readability: Callable[[RawTables, TimeRange], tuple[pa.ChunkedArray, Mapping[str, pa.Array]]] | None = None
     code_version: str = "1"
 
     @property

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bid_assets.app_db.contract import TEXT
+from bid_assets.app_db.json_values import read_number, read_object, read_truth_value
 from bid_assets.features.base import Encoder, Feature, FeatureFamily, RawTables, bids_of
 from bid_assets.features.one_bid import OneBid
 from bid_assets.features.point_in_time import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, microseconds
@@ -20,6 +21,12 @@ from bid_assets.windows import TimeRange, moment_of
 THURSDAY = 3
 """The weekday of 1970-01-01."""
 
+_SETTINGS = "bid_settings_snapshot"
+_READERS: dict[str, Callable[[object], tuple[float | bool | None, str | None]]] = {
+    "budget": read_number,
+    "duration_weeks": read_number,
+    "is_fixed_price": read_truth_value,
+}
 _WORD = re.compile(r"[^\t\n\f\r ]+")  # what \S means to Arrow, not to Python
 
 FEATURES = (
@@ -68,8 +75,8 @@ def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, in
 
 
 def _of_one(bid: OneBid) -> dict[str, int | float | None]:
-    terms, moment = _parse(bid.settings), moment_of(bid.at)
-    budget = _number(terms.get("budget"))
+    (terms, _), moment = read_object(bid.settings), moment_of(bid.at)
+    budget, _ = read_number(terms.get("budget"))
     ratio = bid.amount / budget if bid.amount is not None and budget else math.nan
     return {
         "hour": moment.hour,
@@ -77,8 +84,8 @@ def _of_one(bid: OneBid) -> dict[str, int | float | None]:
         "month": moment.month,
         "is_weekend": moment.weekday() >= 5,
         "budget": budget,
-        "duration_weeks": _number(terms.get("duration_weeks")),
-        "is_fixed_price": _flag(terms.get("is_fixed_price")),
+        "duration_weeks": read_number(terms.get("duration_weeks"))[0],
+        "is_fixed_price": read_truth_value(terms.get("is_fixed_price"))[0],
         "amount": bid.amount,
         "amount_to_budget": ratio if math.isfinite(ratio) else None,
         "bid_text_words": len(_WORD.findall(bid.text or "")) or None,
@@ -100,35 +107,28 @@ def _words(texts: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 def _terms(settings: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Budget, duration and fixed price of each settings text; every distinct text is parsed once."""
+    objects, indices = _objects(settings)
+    budget, duration, fixed = (
+        pa.array([read(terms.get(name))[0] for terms, _ in objects], kind).take(indices)
+        for (name, read), kind in zip(_READERS.items(), (pa.float64(), pa.float64(), pa.bool_()), strict=True)
+    )
+    return budget, duration, fixed
+
+
+def readability(tables: RawTables, span: TimeRange) -> tuple[pa.ChunkedArray, dict[str, pa.Array]]:
+    """When each bid of `span` was made, and whether its settings and their terms could be read."""
+    bids = bids_of(tables["raw_bids"].select(["submitted_at", _SETTINGS]), span)
+    objects, indices = _objects(bids[_SETTINGS])
+    reasons = {_SETTINGS: [reason for _, reason in objects]}
+    for name, read in _READERS.items():
+        reasons[f"{_SETTINGS}.{name}"] = [read(terms.get(name))[1] for terms, _ in objects]
+    return bids["submitted_at"], {column: pa.array(each, TEXT).take(indices) for column, each in reasons.items()}
+
+
+def _objects(settings: pa.ChunkedArray) -> tuple[list[tuple[dict[str, Any], str | None]], pa.Array]:
+    """Every distinct settings text, parsed once, and which of them each row has."""
     encoded = settings.combine_chunks().dictionary_encode()
-    parsed = [_parse(text) for text in encoded.dictionary.to_pylist()]
-    budget = pa.array([_number(value.get("budget")) for value in parsed], pa.float64())
-    duration = pa.array([_number(value.get("duration_weeks")) for value in parsed], pa.float64())
-    fixed = pa.array([_flag(value.get("is_fixed_price")) for value in parsed], pa.bool_())
-    return budget.take(encoded.indices), duration.take(encoded.indices), fixed.take(encoded.indices)
-
-
-def _parse(text: str | None) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text or "null")
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    """A finite number that is not negative, also where it is written as text; anything else is missing."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
+    return [read_object(text) for text in encoded.dictionary.to_pylist()], encoded.indices
 
 
 FAMILY = FeatureFamily(
@@ -139,5 +139,6 @@ FAMILY = FeatureFamily(
     features=FEATURES,
     compute=compute,
     of_few=of_few,
-    code_version="2",
+    readability=readability,
+    code_version="3",
 )

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bid_assets.app_db.json_columns import reasons_of
+from bid_assets.app_db.json_values import json_reason, parse_json
 from bid_assets.features.base import NAMED_NUMBERS, WORDS, Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
 from bid_assets.features.one_bid import OneBid
 from bid_assets.windows import TimeRange
@@ -50,6 +51,13 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
         "external_numbers": _of_each(bids["external_signals_snapshot"], numbers, NAMED_NUMBERS),
     }
     return FAMILY.table(bids["id"], bids["submitted_at"], columns)
+
+
+def readability(tables: RawTables, span: TimeRange) -> tuple[pa.ChunkedArray, dict[str, pa.Array]]:
+    """When each bid of `span` was made, and whether its external signals could be read."""
+    bids = bids_of(tables["raw_bids"].select(["submitted_at", "external_signals_snapshot"]), span)
+    texts = bids["external_signals_snapshot"]
+    return bids["submitted_at"], {"external_signals_snapshot": reasons_of(texts, json_reason)}
 
 
 def _of_each(texts: pa.ChunkedArray, said: Callable[[str], list[Any]], type_: pa.DataType) -> pa.Array:
@@ -106,8 +114,8 @@ def numbers(text: str) -> list[dict[str, str | float]]:
 def _values(text: str) -> list[tuple[str, bool | str | float]]:
     """Name and value of each signal of a JSON text, in its order; a text that is a number is one."""
     try:
-        return list(_leaves("", orjson.loads(text), _DEEPEST))
-    except orjson.JSONDecodeError:
+        return list(_leaves("", parse_json(text), _DEEPEST))
+    except ValueError:
         return []
 
 
@@ -135,5 +143,6 @@ FAMILY = FeatureFamily(
     features=FEATURES,
     compute=compute,
     of_few=of_few,
-    code_version="2",
+    readability=readability,
+    code_version="3",
 )

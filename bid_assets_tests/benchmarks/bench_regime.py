@@ -98,7 +98,7 @@ def raw_tables(market: Marketplace) -> dict[str, pa.Table]:
         pairs = pa.table({"window": window, "id": bids[key]}).group_by(["window", "id"], use_threads=False).aggregate([])
         found = rows.take(pc.index_in(pairs["id"], value_set=rows["id"]))
         columns = [
-            pairs["window"] if f.name == "window" else text_lists(found[f.name]) if f.type == TEXTS else found[f.name]
+            pairs["window"] if f.name == "window" else text_lists(found[f.name])[0] if f.type == TEXTS else found[f.name]
             for f in schema
         ]
         tables[asset] = pa.table(columns, schema=schema)

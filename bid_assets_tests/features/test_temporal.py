@@ -34,6 +34,73 @@ def test_terms_that_are_rubbish_are_missing(settings: str | None) -> None:
     assert (row["budget"], row["is_fixed_price"], row["amount_to_budget"]) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("stored", "flag"),
+    [
+        ("true", True),
+        ("1", True),
+        ("0", False),
+        ('"true"', True),
+        ('" FALSE "', False),
+        ('"t"', True),
+        ("1.0", True),
+        ("2", None),
+    ],
+)
+def test_truth_values_are_read_however_they_are_written(stored: str, flag: bool | None) -> None:
+    assert features(bid_settings_snapshot=f'{{"is_fixed_price": {stored}}}')["is_fixed_price"] is flag
+
+
+@pytest.mark.parametrize(
+    ("stored", "number"),
+    [
+        ("600.50", 600.5),
+        ('" 600 "', 600),
+        ('"6e2"', 600),
+        ("0.1234567890123456789", 0.1234567890123456789),
+        ('"1_500"', None),
+        ('"６００"', None),
+        ('"1,500"', None),
+        ("1e400", None),
+        ("1" + "0" * 400, None),
+        ("NaN", None),
+    ],
+)
+def test_numbers_are_read_in_ascii_digits_and_nothing_else_is_a_number(stored: str, number: float | None) -> None:
+    assert features(bid_settings_snapshot=f'{{"budget": {stored}}}')["budget"] == number
+
+
+def test_a_term_that_is_not_json_does_not_take_the_others_with_it() -> None:
+    for text in (
+        '{"budget": 600, "is_fixed_price": true, "note": NaN}',
+        "{'budget': 600, 'is_fixed_price': True, 'note': None}",
+    ):
+        row = features(bid_settings_snapshot=text)
+        assert (row["budget"], row["is_fixed_price"]) == (600, True)
+
+
+def test_terms_that_are_there_and_unreadable_are_counted_by_reason() -> None:
+    texts = [
+        None,
+        "rubbish",
+        "[1]",
+        '{"budget": -1, "is_fixed_price": 2}',
+        '{"budget": 5}',
+        '{"budget": "much"}',
+        '{"budget": NaN}',
+    ]
+    bids = [{"id": f"b{i}", "submitted_at": START, "bid_settings_snapshot": text} for i, text in enumerate(texts)]
+    table = table_of(contract.RAW_BIDS, [{"profile_id": "p", "job_id": "j", **bid} for bid in bids])
+    assert FAMILY.readability is not None
+    _, reasons = FAMILY.readability({"raw_bids": table}, TimeRange(START, START + timedelta(weeks=1)))
+    assert {name: each.to_pylist() for name, each in reasons.items()} == {
+        "bid_settings_snapshot": [None, "not JSON", "not a JSON object", "", "", "", ""],
+        "bid_settings_snapshot.budget": [None, None, None, "a negative number", "", "not a number", None],
+        "bid_settings_snapshot.duration_weeks": [None] * 7,
+        "bid_settings_snapshot.is_fixed_price": [None, None, None, "not a truth value", None, None, None],
+    }
+
+
 def test_a_budget_of_nothing_gives_no_ratio() -> None:
     assert features(amount=50.0, bid_settings_snapshot='{"budget": 0}')["amount_to_budget"] is None
 
