@@ -118,15 +118,21 @@ def marketplace_play(speed: float, until: datetime | None) -> None:
     show_default=True,
     help="For which windows to make a dataset, model, report and decision: last, all, or the newest N.",
 )
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="CHECK",
+    help="A data-quality check that may fail this once, since you have looked into it (schema_as_before, say). Several may be given.",
+)
 @JSON
-def run(first: datetime | None, last: datetime | None, cutoff_windows: str, as_json: bool) -> None:
+def run(first: datetime | None, last: datetime | None, cutoff_windows: str, accept: tuple[str, ...], as_json: bool) -> None:
     """The main job: read the windows, compute features, assemble, train, judge, decide.
 
     Everything goes through Dagster's instance and shows in its UI. Safe to run again: what did not change makes no new version.
     """
     from bid_assets.commands.run import run as run_command
 
-    if not run_command(first, last, cutoff_windows, as_json=as_json):
+    if not run_command(first, last, cutoff_windows, as_json=as_json, accept=accept):
         sys.exit(ANSWER_IS_NO)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,12 +19,13 @@ from click.testing import CliRunner
 
 from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.assets import dataset as dataset_assets
-from bid_assets.assets.quality import QUALITY_CHECKS, rejected_rows
+from bid_assets.assets.quality import QUALITY_CHECKS, declared_changes, rejected_rows
 from bid_assets.cli import main
 from bid_assets.instance import open_instance
 from bid_assets.settings import get_settings
 from bid_assets.versions.deployments import active_model
 from bid_assets.windows import Cadence, as_utc, utc_now
+from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import (
     DECIDING,
     EMBEDDINGS,
@@ -331,10 +335,34 @@ def test_a_dataset_that_fails_a_check_is_not_written_unless_somebody_accepts_it(
     [check] = [each for each in latest_checks() if each.check_name == "label_rate_as_before"]
     assert not check.passed
     assert 'accept: ["label_rate_as_before"]' in str(check.description)
-    assert make(
-        platform, ["training_dataset"], platform.window, training_dataset={"accept": ["label_rate_as_before"]}
-    ).succeeded
+    [command] = re.findall(r"`bid-assets (run --accept [^`]+)`", decision["reason"])
+    call(*command.split())
     assert platform.head("training_dataset").info["label_rate"] == 1.0
+
+
+FEWER_FAMILIES = """
+from bid_assets.features import families
+families.FAMILY_MODULES = families.FAMILY_MODULES[:-1]
+from bid_assets.cli import main
+main(["run", "--json"])
+"""
+
+
+def test_a_family_that_the_code_adds_or_removes_stops_no_dataset(platform: Platform) -> None:
+    run = subprocess.run([sys.executable, "-c", FEWER_FAMILIES], capture_output=True, text=True, cwd=CHECKOUT)
+    assert run.returncode == 0, run.stderr
+    [check] = [each for each in latest_checks() if each.check_name == "schema_as_before"]
+    assert check.passed
+    assert str(check.description).startswith("as declared (word_features is a family no more): gone: ")
+    assert make(platform, ["training_dataset"], platform.window).succeeded
+    [check] = [each for each in latest_checks() if each.check_name == "schema_as_before"]
+    assert str(check.description).startswith("as declared (word_features is a new family): new: ")
+
+
+def test_another_encoder_is_a_declared_change_of_the_families_that_need_one(platform: Platform) -> None:
+    dataset = platform.head("training_dataset")
+    assert declared_changes(platform.store, dataset, dataset.info["encoder_fingerprint"]) == {}
+    assert set(declared_changes(platform.store, dataset, "another")) == set(EMBEDDINGS)
 
 
 def test_accepting_a_check_that_there_is_not_is_an_error_that_names_the_checks(platform: Platform) -> None:

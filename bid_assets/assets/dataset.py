@@ -8,7 +8,15 @@ import dagster as dg
 from pydantic import Field
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.assets.quality import MISSING_FAMILIES_KEY, check_results, judge, quality_checks, refuse_blocked, rejected_rows
+from bid_assets.assets.quality import (
+    DATASET_CODE_VERSION,
+    MISSING_FAMILIES_KEY,
+    check_results,
+    judge,
+    quality_checks,
+    refuse_blocked,
+    rejected_rows,
+)
 from bid_assets.features.families import families
 from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import looking_back, windows
@@ -64,7 +72,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         kinds={"arrow", "parquet"},
-        code_version="3",
+        code_version=DATASET_CODE_VERSION,
         ins=dict.fromkeys(tables, lookback),
         partitions_def=windows(settings),
         io_manager_key="parquet_io_manager",
@@ -92,7 +100,8 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             rules=label_rules(settings),
         )
         about = facts(bids, dataset)
-        verdicts = judge(store, dataset, inputs["raw_bids"], about["label_rate"], settings)
+        encoder = one_encoder(inputs)
+        verdicts = judge(store, dataset, inputs["raw_bids"], about["label_rate"], settings, encoder.get("encoder_fingerprint"))
         yield from check_results(verdicts, config.accept)
         refuse_blocked(verdicts, config.accept)
         yield dg.Output(
@@ -102,7 +111,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
                 MISSING_FAMILIES_KEY: sorted(missing_families(dataset)),
                 "rejected_rows": sum(rejected_rows(store, inputs["raw_bids"].windows).values()),
                 **_windows(inputs),
-                **one_encoder(inputs),
+                **encoder,
             },
         )
 

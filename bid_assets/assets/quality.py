@@ -12,7 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bid_assets.app_db.contract import UNDATED_REASON
+from bid_assets.assets.raw import RAW_ASSETS
+from bid_assets.features.families import families
 from bid_assets.settings import Settings
+from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 
@@ -23,6 +26,9 @@ QUALITY_CHECKS = {
     "schema_as_before": "Columns and types are those of the dataset before.",
 }
 """Name -> description. A failure of one stops the dataset before its HEAD moves."""
+
+DATASET_CODE_VERSION = "3"
+"""To be raised when the columns of a dataset change that are of no family, or what they mean."""
 
 MISSING_FAMILIES_KEY = "families_without_values"
 _COMPARED = 8
@@ -37,12 +43,17 @@ def quality_checks() -> list[dg.AssetCheckSpec]:
 
 
 def judge(
-    store: VersionStore, dataset: pa.Table, bids: WindowedTable, label_rate: float | None, settings: Settings
+    store: VersionStore,
+    dataset: pa.Table,
+    bids: WindowedTable,
+    label_rate: float | None,
+    settings: Settings,
+    encoder_fingerprint: str | None,
 ) -> list[Any]:
     """The verdicts on a dataset that has not been written yet."""
     from bid_assets.modelling import quality
 
-    before = _before(store, settings)
+    before = _before(store, settings, encoder_fingerprint)
     rejected, valid = rejected_rows(store, bids.windows), _rows(store, ["raw_bids", "raw_bid_outcomes"], bids.windows)
     enough = dataset.num_rows >= settings.min_labelled_bids
     return [
@@ -55,13 +66,15 @@ def judge(
 
 def check_results(verdicts: Sequence[Any], accepted: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
     """The verdicts for the checks' pages, with what to do where one failed."""
-    if unknown := sorted(set(accepted) - set(QUALITY_CHECKS)):
-        raise dg.Failure(
-            description=f"accept names no check: {', '.join(unknown)}; the checks are {', '.join(QUALITY_CHECKS)}",
-            allow_retries=False,
-        )
+    try:
+        refuse_unknown_checks(accepted)
+    except ValueError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     for verdict in verdicts:
-        accept = f'If it is as it should be, materialise training_dataset with the config `accept: ["{verdict.check}"]`.'
+        accept = (
+            f"If it is as it should be, accept it once: `{accept_command([verdict.check])}`, or materialise training_dataset with the "
+            f'config `accept: ["{verdict.check}"]`.'
+        )
         stops = verdict.stops and verdict.check not in accepted
         yield dg.AssetCheckResult(
             check_name=verdict.check,
@@ -77,15 +90,28 @@ def refuse_blocked(verdicts: Sequence[Any], accepted: Sequence[str]) -> None:
     failed = [verdict for verdict in verdicts if not verdict.passed and verdict.stops and verdict.check not in accepted]
     if failed:
         told = "; ".join(f"{verdict.check}: {verdict.finding}" for verdict in failed)
+        command = accept_command([verdict.check for verdict in failed])
         raise dg.Failure(
-            description=f"the dataset was not written, and what is active stays active. {told}. The check's page says what to do",
+            description=f"the dataset was not written, and what is active stays active. {told}. The check's page says what to do; if "
+            f"it is as it should be: `{command}`",
             allow_retries=False,
         )
 
 
-def _before(store: VersionStore, settings: Settings) -> Any:
+def refuse_unknown_checks(names: Sequence[str]) -> None:
+    """Raise `ValueError` where a name is no check's."""
+    if unknown := sorted(set(names) - set(QUALITY_CHECKS)):
+        raise ValueError(f"accept names no check: {', '.join(unknown)}; the checks are {', '.join(QUALITY_CHECKS)}")
+
+
+def accept_command(checks: Sequence[str]) -> str:
+    """The command by which a person accepts what these checks have found."""
+    return " ".join(["bid-assets run", *(f"--accept {check}" for check in checks)])
+
+
+def _before(store: VersionStore, settings: Settings, encoder_fingerprint: str | None) -> Any:
     """What the newest datasets say of themselves; small ones have no say in the label rate."""
-    from bid_assets.modelling.quality import Before
+    from bid_assets.modelling.quality import Before, families_of_columns
 
     heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
     newest = sorted(heads, key=lambda head: head.created_at, reverse=True)
@@ -93,7 +119,27 @@ def _before(store: VersionStore, settings: Settings) -> Any:
     if not newest:
         return Before()
     missing = frozenset(newest[0].info.get(MISSING_FAMILIES_KEY, ()))
-    return Before(newest[0].schema or (), rates[:_COMPARED], missing)
+    columns = families_of_columns(pq.read_schema(store.fetch(newest[0])))
+    return Before(
+        newest[0].schema or (), columns, declared_changes(store, newest[0], encoder_fingerprint), rates[:_COMPARED], missing
+    )
+
+
+def declared_changes(store: VersionStore, dataset: Manifest, encoder_fingerprint: str | None) -> dict[str, str]:
+    """Family -> what code or settings have changed of it since `dataset` was made; under "" what concerns no family."""
+    newest_inputs = {ref.asset: ref for ref in sorted(dataset.inputs, key=lambda ref: ref.partition)}
+    code = {ref.asset: manifest.code.asset for ref, manifest in store.manifests(newest_inputs.values()).items()}
+    now = {family.name: family for family in families()}
+    changes = {name: f"{name} is a new family" for name in now if name not in newest_inputs}
+    changes |= {name: f"{name} is a family no more" for name in newest_inputs if name not in now and name not in RAW_ASSETS}
+    for name, family in now.items():
+        if name in code and code[name] != family.code_version:
+            changes[name] = f"{name} has code version {family.code_version}, not {code[name]}"
+        elif name in newest_inputs and family.needs_encoder and dataset.info.get("encoder_fingerprint") != encoder_fingerprint:
+            changes[name] = f"{name} are of another encoder"
+    if dataset.code.asset != DATASET_CODE_VERSION:
+        changes[""] = f"training_dataset has code version {DATASET_CODE_VERSION}, not {dataset.code.asset}"
+    return changes
 
 
 def rejected_rows(store: VersionStore, windows: Sequence[str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.extent import RowsOutside, left_out
 from bid_assets.app_db.reader import open_snapshot
+from bid_assets.assets.quality import refuse_unknown_checks
 from bid_assets.automation.noticing import differences, recorded_fingerprints
 from bid_assets.automation.planning import lookback_windows, plan_refreshes, read_windows, windows_in_reach
 from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, Kind, assets_of
@@ -56,15 +57,21 @@ class Progress:
         return [*self.refreshes, *self.decisions.values()]
 
 
-def run(first: datetime | None, last: datetime | None, cutoff_windows: str, *, as_json: bool) -> bool:
-    """Run the main job and say what came of it. True where every run succeeded."""
+def run(
+    first: datetime | None, last: datetime | None, cutoff_windows: str, *, as_json: bool, accept: Sequence[str] = ()
+) -> bool:
+    """Run the main job and say what came of it. True where every run succeeded.
+
+    `accept`: data-quality checks by name that may fail in this run, since somebody has looked into it.
+    """
+    refuse_unknown_checks(accept)
     settings = get_settings()
     store = open_store(settings)
     settings, wanted, outside = wanted_range(settings, store, first, last)
     plan = make_plan(settings, store, wanted, cutoff_windows)
     before = active_model(store)
     with open_instance() as instance, progress_bars():
-        progress = execute(settings, store, instance, plan)
+        progress = execute(settings, store, instance, plan, accept)
     after = active_model(store)
     if as_json:
         print_json(
@@ -130,7 +137,9 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
     return RunPlan(tuple(windows), tuple(cutoffs), {table: frozenset(found) for table, found in changed.items()})
 
 
-def execute(settings: Settings, store: VersionStore, instance: dg.DagsterInstance, plan: RunPlan) -> Progress:
+def execute(
+    settings: Settings, store: VersionStore, instance: dg.DagsterInstance, plan: RunPlan, accept: Sequence[str] = ()
+) -> Progress:
     """Refresh, stage after stage, until nothing is due, then decide. What fails is the last that is tried."""
     definitions, progress = build_defs(settings, store), Progress()
     changed, check = plan.changed, set(plan.windows)
@@ -146,8 +155,11 @@ def execute(settings: Settings, store: VersionStore, instance: dg.DagsterInstanc
         if not stage:
             break
         changed, check = {}, check | (windows_in_reach(settings, stage) & read_windows(store))
+    config = {"training_dataset": {"accept": list(accept)}} if accept else {}
     for done, key in enumerate(plan.cutoffs, start=1):
-        progress.decisions[key] = materialise(definitions, instance, DECIDING, [key], tags=_tags(Kind.RETRAINING))
+        progress.decisions[key] = materialise(
+            definitions, instance, DECIDING, [key], config=config, tags=_tags(Kind.RETRAINING)
+        )
         report("dataset to deployment", done, len(plan.cutoffs))
     return progress
 

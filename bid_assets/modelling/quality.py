@@ -29,9 +29,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Before:
-    """What is known of the datasets that were made before: schema and label rates, newest first."""
+    """What is known of the datasets that were made before: schema and label rates, newest first.
+
+    `families` says whose each column of the schema was. `declared` are the families that code or settings have changed since,
+    and how; under the empty name what belongs to no family.
+    """
 
     schema: Sequence[Mapping[str, str]] = ()
+    families: Mapping[str, str] = field(default_factory=dict)
+    declared: Mapping[str, str] = field(default_factory=dict)
     label_rates: Sequence[float] = ()
     missing_families: frozenset[str] = frozenset()
 
@@ -91,30 +97,55 @@ def _odds(rate: float) -> float:
 
 
 def schema_as_before(dataset: pa.Table, before: Before) -> Verdict:
-    """The same columns and types as in the dataset before."""
-    present = {(f.name, str(f.type)) for f in dataset.schema}
-    usual = {(column["name"], column["type"]) for column in before.schema}
-    gone, new = sorted(usual - present), sorted(present - usual)
-    same = not before.schema or not (gone or new)
-    told = "; ".join(
-        f"{word} {', '.join(f'{name} ({kind})' for name, kind in columns)}"
-        for word, columns in (("gone:", gone), ("new:", new))
-        if columns
-    )
+    """The same columns and types as in the dataset before, but for those of families whose change is declared."""
+    present = {(f.name, str(f.type)): _family_of(f) for f in dataset.schema}
+    usual = {(column["name"], column["type"]): before.families.get(column["name"], "") for column in before.schema}
+    changed = {"gone": _without(usual, present), "new": _without(present, usual)} if before.schema else {"gone": {}, "new": {}}
+    families = {family for columns in changed.values() for family in columns.values()}
+    unexpected = {word: {c: f for c, f in columns.items() if f not in before.declared} for word, columns in changed.items()}
+    if any(unexpected.values()):
+        finding = _column_changes(unexpected)
+    elif families:
+        reasons = "; ".join(sorted({before.declared[family] for family in families}))
+        finding = f"as declared ({reasons}): {_column_changes(changed)}"
+    else:
+        finding = "the columns are those of the dataset before"
     return Verdict(
         "schema_as_before",
-        same,
-        "the columns are those of the dataset before" if same else told,
-        "If a feature family was changed on purpose, accept it once; otherwise see which family's columns or types changed.",
-        {"gone": [name for name, _ in gone], "new": [name for name, _ in new]},
+        not any(unexpected.values()),
+        finding,
+        "See which family's columns or types changed, though neither its code version nor a setting says so.",
+        {word: [name for name, _ in sorted(columns)] for word, columns in changed.items()},
     )
+
+
+def _without(columns: Mapping[tuple[str, str], str], others: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    return {column: family for column, family in columns.items() if column not in others}
+
+
+def _column_changes(changed: Mapping[str, Mapping[tuple[str, str], str]]) -> str:
+    """In words: `gone: a (double); new: b (string)`."""
+    return "; ".join(
+        f"{word}: {', '.join(f'{name} ({kind})' for name, kind in sorted(columns))}"
+        for word, columns in changed.items()
+        if columns
+    )
+
+
+def _family_of(column: pa.Field) -> str:
+    return str((column.metadata or {}).get(FAMILY_OF, b""), "utf-8")
+
+
+def families_of_columns(schema: pa.Schema) -> dict[str, str]:
+    """Column of a dataset -> the family that it is of, as the dataset itself says; columns of none are left out."""
+    return {column.name: family for column in schema if (family := _family_of(column))}
 
 
 def missing_families(dataset: pa.Table) -> frozenset[str]:
     """The families none of whose columns has a value."""
     seen: dict[str, bool] = {}
     for name in dataset.column_names:
-        family = (dataset.schema.field(name).metadata or {}).get(FAMILY_OF, b"").decode()
+        family = _family_of(dataset.schema.field(name))
         if family:
             missing = pc.is_null(dataset[name], nan_is_null=pa.types.is_floating(dataset[name].type))
             seen[family] = seen.get(family, False) or not pc.all(missing).as_py()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -93,3 +95,24 @@ def test_a_changed_schema_stops_and_names_the_columns() -> None:
     )
     assert (verdict.passed, verdict.stops) == (False, True)
     assert "gone: b (string), c (double); new: b (double)" in verdict.finding
+
+
+BEFORE_B_CHANGED = Before(schema=[COLUMNS[0], {"name": "b", "type": "string"}], families={"a": "one", "b": "two"})
+
+
+def test_a_changed_schema_of_a_family_whose_change_is_declared_passes_and_is_told() -> None:
+    verdict = schema_as_before(FULL, replace(BEFORE_B_CHANGED, declared={"two": "two has code version 2, not 1"}))
+    assert verdict.passed
+    assert verdict.finding == "as declared (two has code version 2, not 1): gone: b (string); new: b (double)"
+
+
+def test_another_family_is_not_excused_by_it() -> None:
+    verdict = schema_as_before(FULL, replace(BEFORE_B_CHANGED, declared={"one": "one has code version 2, not 1"}))
+    assert not verdict.passed
+    assert verdict.finding == "gone: b (string); new: b (double)"
+
+
+def test_columns_of_new_families_and_of_those_that_are_none_any_more_are_declared_with_them() -> None:
+    before = Before(schema=[COLUMNS[0], {"name": "c", "type": "double"}], families={"a": "one", "c": "three"})
+    assert schema_as_before(FULL, replace(before, declared={"two": "two is a new family", "three": "no more"})).passed
+    assert not schema_as_before(FULL, replace(before, declared={"two": "two is a new family"})).passed
