@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 
 from bid_assets.serving import problems
 from bid_assets.serving.access_log import JsonLog
+from bid_assets.serving.api_docs import DESCRIPTION_PATHS, new_app
 from bid_assets.serving.guard import Guard, Limits
 from bid_assets.serving.keys import ADMIN, KEYS_REQUIRED, PREDICT, KeyRing
 from bid_assets.serving.metrics import Metrics
@@ -54,12 +55,12 @@ def create_app(settings: Settings) -> FastAPI:
                 await loop.run_in_executor(threads, service.close)
                 log.close()
 
-    app = FastAPI(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living, redoc_url=None)
+    app = new_app(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living)
     problems.install(app)
     app.router.routes[:0] = [*predictions.routes, *router.routes]  # include_router would match every request twice
     app.add_middleware(
         Guard,
-        scopes=_scopes(app),
+        scopes=_scopes(),
         ring=KeyRing(settings.resolved_api_keys, required=KEYS_REQUIRED in os.environ),
         limits=Limits.of(settings),
         log=log,
@@ -68,9 +69,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _scopes(app: FastAPI) -> dict[str, str | None]:
+def _scopes() -> dict[str, str | None]:
     """Every path, and the scope that it needs."""
-    needs: dict[str, str | None] = {path: PREDICT for path in (app.docs_url, app.openapi_url) if path is not None}
+    needs: dict[str, str | None] = dict.fromkeys(DESCRIPTION_PATHS, None)
     for route in (*predictions.routes, *router.routes):
         if isinstance(route, APIRoute):
             needs[route.path] = ADMIN if route.path in ADMIN_PATHS else None if route.path in OPEN_PATHS else PREDICT
