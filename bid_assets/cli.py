@@ -417,17 +417,26 @@ def keys_revoke(name: str) -> None:
     revoke(name)
 
 
-@main.command(epilog=example("bid-assets up --port 3000 --service-port 8000"))
+@main.command(epilog=example("bid-assets up --port 3000 --service-port 8000", "bid-assets up --service-host 0.0.0.0"))
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address that web server and prediction service listen on."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address that Dagster's UI listens on; any other than loopback needs a proxy with a login in front.",
 )
-@click.option("--port", default=3000, show_default=True, help="Port of the web server.")
+@click.option("--port", default=3000, show_default=True, help="Port of the UI.")
+@click.option(
+    "--service-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address that the prediction service listens on; any other than loopback needs API keys.",
+)
 @click.option("--service-port", default=8000, show_default=True, help="Port of the prediction service.")
-def up(host: str, port: int, service_port: int) -> None:
+def up(host: str, port: int, service_host: str, service_port: int) -> None:
     """Dagster's web server and daemon, the prediction service, and the databases that they need. Ctrl-C stops everything."""
     from bid_assets.commands.up import up as up_command
 
-    sys.exit(up_command(host, port, service_port))
+    sys.exit(up_command(host, port, service_host, service_port))
 
 
 @main.command(epilog=example("bid-assets serve --port 8000", "bid-assets serve --host 0.0.0.0 --workers 2"))

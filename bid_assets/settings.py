@@ -178,6 +178,11 @@ class Settings(BaseSettings):
     prediction_retention_days: int = Field(
         400, ge=15, le=36_500, description="Whole days of predictions that are older than this leave the database."
     )
+    ui_hosts: str = Field(
+        "",
+        description="Names under which a proxy with a login of its own passes requests on to Dagster's UI, with commas between. Without them "
+        "the UI listens on loopback only, and under no other name.",
+    )
     api_keys: Path | None = Field(
         None, description="File of the prediction service's API keys (hashes only); unset: `<home>/api_keys.json`."
     )
@@ -229,6 +234,11 @@ class Settings(BaseSettings):
     def resolved_store_url(self) -> str:
         """The version store's URL, with the default filled in."""
         return self.store_url or str(self.home / "store")
+
+    @property
+    def ui_host_names(self) -> list[str]:
+        """The names of `ui_hosts`."""
+        return [name.strip() for name in self.ui_hosts.split(",") if name.strip()]
 
     @property
     def resolved_api_keys(self) -> Path:

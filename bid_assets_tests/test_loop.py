@@ -230,7 +230,7 @@ def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("dagster-webserver",), ("code-server", "start"), ("dagster-daemon",), ("bid-assets", "serve")]
+    "words", [("bid_assets.web_server",), ("code-server", "start"), ("dagster-daemon",), ("bid-assets", "serve")]
 )
 def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) -> None:
     before = loop.child(*words)

@@ -65,7 +65,7 @@ def part(loop: Loop, *words: str) -> psutil.Process:
 
 def test_code_server_whose_child_was_killed_and_halted_parts_come_back(loop: Loop) -> None:
     killed = part(loop, *CODE)
-    halted = [part(loop, "dagster-webserver"), part(loop, "bid-assets", "serve")]
+    halted = [part(loop, "bid_assets.web_server"), part(loop, "bid-assets", "serve")]
     killed.kill()
     for process in halted:
         process.suspend()

@@ -26,26 +26,29 @@ from bid_assets.running_loop import the_only_loop
 from bid_assets.serving.keys import KeyRing, refuse_open_door
 from bid_assets.settings import Settings, get_settings
 from bid_assets.supervisor import SUPERVISED_HOME, Part, PartGivenUp, Probe, Supervisor, end_leftovers, rotating_log
+from bid_assets.ui_guard import refuse_unguarded
 from bid_assets.upkeep import Upkeep, fail_orphaned_runs, keep_postgres
 
 _WORTH_SHOWING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback|RUN_SUCCESS|RUN_FAILURE|Launching run for")
 _LOOK_EVERY = 0.5
+WEB_SERVER = "bid_assets.web_server"
 _POSTGRES_EVERY, _ORPHANS_EVERY = 2.0, 15.0
 _ENCODER_PATIENCE = 900.0
 """The service may have to make an encoder before it answers."""
 
 
-def up(host: str, port: int, service_port: int) -> int:
+def up(host: str, port: int, service_host: str, service_port: int) -> int:
     """Run all parts until Ctrl-C or SIGTERM; the exit code. 1 where a part could not be kept running."""
     settings = get_settings()
     with the_only_loop(settings):
+        refuse_unguarded(host, settings.ui_host_names)
+        refuse_open_door(service_host, KeyRing(settings.resolved_api_keys))
         refuse_taken(host, port)
-        refuse_taken(host, service_port, "--service-port")
-        refuse_open_door(host, KeyRing(settings.resolved_api_keys))
-        return turn(settings, host, port, service_port)
+        refuse_taken(service_host, service_port, "--service-port")
+        return turn(settings, host, port, service_host, service_port)
 
 
-def turn(settings: Settings, host: str, port: int, service_port: int) -> int:
+def turn(settings: Settings, host: str, port: int, service_host: str, service_port: int) -> int:
     """Do it, now that nobody else does."""
     addresses = {"application's database": app_db_url(settings), "Dagster's database": dagster_db_url(settings)}
     log_file = settings.home / "logs" / "up.log"
@@ -77,12 +80,12 @@ def turn(settings: Settings, host: str, port: int, service_port: int) -> int:
         everything = [
             *database_log(postgres),
             *dagster_parts(instance, Path(sockets) / "code", host, port),
-            prediction_service(host, service_port),
+            prediction_service(service_host, service_port),
         ]
         supervisor = Supervisor(everything, environment(settings), dagster_home(), heard, report)
         shown = {
             "Dagster UI": f"http://{reachable(host)}:{port}",
-            "prediction service": f"http://{reachable(host)}:{service_port}/docs",
+            "prediction service": f"http://{reachable(service_host)}:{service_port}/docs",
             **{name: without_password(url) for name, url in addresses.items()},
             "version store": settings.resolved_store_url,
             "log of all parts": str(log_file),
@@ -143,7 +146,7 @@ def dagster_parts(instance: dg.DagsterInstance, code_socket: Path, host: str, po
         ),
         Part(
             "web server",
-            [str(programs / "dagster-webserver"), "-w", str(workspace), "-h", host, "-p", str(port)],
+            [sys.executable, "-m", WEB_SERVER, "--host", host, "--port", str(port), "--workspace", str(workspace)],
             answers=partial(web_server_answers, f"{reachable(host)}:{port}"),
         ),
         Part(
