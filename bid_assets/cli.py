@@ -19,6 +19,13 @@ ANSWER_IS_NO = 3
 class Group(click.Group):
     """A group whose commands fail in one readable line; with `--debug` in a traceback."""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As a program: all that it writes is its owner's alone."""
+        from bid_assets.private_state import keep_private
+
+        keep_private()
+        return super().__call__(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn an unexpected error into a line on stderr and exit code 1."""
         try:

@@ -21,6 +21,7 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 
 from bid_assets.app_db.database import dagster_db_url
+from bid_assets.private_state import keep_private, private_home
 from bid_assets.settings import get_settings
 
 INSTANCE_FILE = "dagster.yaml"
@@ -73,6 +74,7 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PostgresStorage:
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
+        keep_private()  # the first that Dagster does in each of its processes, also where it was started without us
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
         return cls(url, inst_data)
@@ -108,7 +110,7 @@ class HomeComputeLogManager(LocalComputeLogManager):
 
 def state_folder() -> Path:
     """Where Dagster keeps its local files."""
-    folder = get_settings().home / "dagster"
+    folder = private_home(get_settings().home) / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

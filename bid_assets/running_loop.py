@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bid_assets.private_state import private_home
 from bid_assets.settings import Settings
 from bid_assets.windows import utc_now
 
@@ -43,8 +44,7 @@ class RunningLoop:
 @contextmanager
 def the_only_loop(settings: Settings) -> Iterator[None]:
     """Be the one that turns the loop of this home, and say with which settings. Raises `LoopRunsAlreadyError`."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(settings.home / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(private_home(settings.home) / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _take(lock, settings.home)
         about = {"pid": os.getpid(), "started_at": utc_now().isoformat(), "settings": shown_settings(settings)}

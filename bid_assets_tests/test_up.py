@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import signal
-import subprocess
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bid_assets.app_db.embedded import server as embedded_server
 from bid_assets.instance import open_instance
 from bid_assets.liveness import code_is_loaded, service_answers
 from bid_assets.settings import get_settings
 from bid_assets.windows import utc_now
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import Loop, eventually, free_port
+from bid_assets_tests.platforms import call
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -39,10 +41,12 @@ def loop(static_encoder: Path) -> Iterator[Loop]:
         get_settings.cache_clear()
         with open_instance() as instance:
             made = Loop(get_settings(), instance, utc_now(), port=free_port(), service_port=free_port())
+            before = os.umask(0)  # as open as a shell can be
             made.start(
                 *(sys.executable, "-m", "bid_assets_tests.impatient_up"),
                 *("--port", str(made.port), "--service-port", str(made.service_port)),
             )
+            os.umask(before)
             try:
                 eventually(lambda: works(made), what="answers of all parts")
                 yield made
@@ -63,6 +67,19 @@ def part(loop: Loop, *words: str) -> psutil.Process:
     return eventually(lambda: loop.child(*words), what=" ".join(words))
 
 
+def test_all_state_is_private_whatever_the_umask(loop: Loop) -> None:
+    home = loop.settings.home
+    open_to_others = {
+        str(path.relative_to(home)): mode
+        for path in (home, *home.rglob("*"))
+        if not path.is_symlink() and path.name != "test-processes.log" and (mode := stat.S_IMODE(path.stat().st_mode) & 0o077)
+    }
+    # As root PostgreSQL runs as another user: its group may pass through two folders, and list neither.
+    assert open_to_others == ({".": 0o010, "postgres": 0o010} if os.geteuid() == 0 else {})
+    code = part(loop, *CODE).cmdline()
+    assert stat.S_IMODE(Path(code[code.index("--socket") + 1]).stat().st_mode) & 0o077 == 0
+
+
 def test_code_server_whose_child_was_killed_and_halted_parts_come_back(loop: Loop) -> None:
     killed = part(loop, *CODE)
     halted = [part(loop, "bid_assets.web_server"), part(loop, "bid-assets", "serve")]
@@ -75,14 +92,12 @@ def test_code_server_whose_child_was_killed_and_halted_parts_come_back(loop: Loo
 
 
 def test_a_second_one_in_the_same_home_is_refused_whatever_the_ports(loop: Loop) -> None:
-    ports = ["--port", str(free_port()), "--service-port", str(free_port())]
-    refused = subprocess.run([sys.executable, "-m", "bid_assets.cli", "up", *ports], capture_output=True, text=True)
-    assert refused.returncode == 1
-    assert f"runs already in {loop.settings.home} (process {loop.processes[0].pid}" in refused.stderr
+    refused = call("up", "--port", str(free_port()), "--service-port", str(free_port()), fails=1)
+    assert f"runs already in {loop.settings.home} (process {loop.processes[0].pid}" in refused.output
 
 
 def test_when_all_of_it_was_killed_postgresql_ends_too_once_nobody_uses_it(loop: Loop) -> None:
-    [up] = loop.processes
+    up = loop.processes[0]
     server = psutil.Process(int((loop.settings.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0]))
     everything = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
     for process in everything:
@@ -91,8 +106,5 @@ def test_when_all_of_it_was_killed_postgresql_ends_too_once_nobody_uses_it(loop:
         process.kill()
     psutil.wait_procs(everything, timeout=30)
     assert server.is_running()  # this process uses it
-    from bid_assets.app_db.embedded import server as embedded_server
-
     embedded_server(loop.settings.home / "postgres").abandon()  # as the kernel does with the lease of a killed process
     server.wait(30)
-    assert up.wait(1) == -signal.SIGKILL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bid_assets.private_state import private_home
 from bid_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,4 +79,4 @@ def _embedded_url(settings: Settings, database: str) -> str:
 def _embedded(settings: Settings) -> EmbeddedServer:
     from bid_assets.app_db.embedded import server
 
-    return server(settings.postgres_data or settings.home / "postgres")
+    return server(settings.postgres_data or settings.home / "postgres", home=private_home(settings.home))

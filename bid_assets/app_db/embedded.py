@@ -69,16 +69,16 @@ _servers: dict[Path, EmbeddedServer] = {}
 _guard = threading.Lock()
 
 
-def server(data_folder: Path, *, durable: bool = True) -> EmbeddedServer:
+def server(data_folder: Path, *, durable: bool = True, home: Path | None = None) -> EmbeddedServer:
     """The running server over `data_folder` (made when new), held until this process ends or releases it.
 
-    `durable=False` trades crash safety for speed; for tests.
+    `durable=False` trades crash safety for speed; for tests. `home`: a folder that is ours, which the server's user may pass through.
     """
     folder = data_folder.absolute()
     with _guard:
         found = _servers.get(folder)
         if found is None or found.released:
-            found = _servers[folder] = EmbeddedServer(folder, durable=durable)
+            found = _servers[folder] = EmbeddedServer(folder, durable=durable, home=home)
             atexit.register(found.release)
         else:
             found.ensure_running()
@@ -102,7 +102,7 @@ class EmbeddedServer:
 
     sockets: Path
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
+    def __init__(self, folder: Path, *, durable: bool, home: Path | None = None) -> None:
         if _UNUSABLE.search(str(folder)):
             raise PostgresUnavailable(
                 f'PostgreSQL cannot keep data in {str(folder)!r}: a path must not have any of " $ ` \\; set BID_ASSETS_POSTGRES_DATA'
@@ -112,9 +112,9 @@ class EmbeddedServer:
         self.folder, self.programs = folder, places.programs()
         self.account: places.Account | None = None
         if os.geteuid() == 0:
-            self.folder, self.account = places.place_for_root(folder)
+            self.folder, self.account = places.place_for_root(folder, home)
             self.programs = places.reachable_programs(self.programs, self.account)
-        places.make_folder(self.folder)
+        places.make_folder(self.folder, self.account)
         self._databases: set[str] = set()
         self._lease = self._open_lock(LEASES)
         try:

@@ -3,7 +3,7 @@
 Without root all of this is plain: the data is where it was asked for, the programs are in their package, and the server runs
 as whoever calls. PostgreSQL refuses to run as root. There it runs as the owner of the data, for new data as a user of its
 own; and as that user may not enter every folder, data and programs may have to be elsewhere. The mode of a folder that was
-there before is never changed.
+there before is never changed, but for the platform's own home: its user's group may pass through that.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def programs() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def place_for_root(folder: Path) -> tuple[Path, Account]:
-    """Where the data asked for at `folder` is, or goes if it is new, and whom the server runs as.
+def place_for_root(folder: Path, home: Path | None = None) -> tuple[Path, Account]:
+    """Where the data asked for at `folder` is, or goes if it is new, and whom the server runs as; `home` is a folder that is ours.
 
     Raises `PostgresUnavailable` where no place can be reached without a change to somebody's folders.
     """
     if owner := _owner_of_data(folder):
-        if closed := owner.stopped_at(folder):
+        if closed := _way_in(folder, owner, home):
             raise PostgresUnavailable(f"PostgreSQL's data is in {folder}, but its owner may not enter {closed}. {_WAYS_OUT}")
         return folder, owner
     other = elsewhere(folder)
@@ -77,7 +77,7 @@ def place_for_root(folder: Path) -> tuple[Path, Account]:
         log.warning("PostgreSQL's data for %s is in %s", folder, other)
         return other, owner
     user = _server_user()
-    closed = user.stopped_at(folder)
+    closed = _way_in(folder, user, home)
     if closed is None:
         return folder, user
     _make_system_folder(closed, user)
@@ -114,12 +114,29 @@ def reachable_programs(source: Path, user: Account) -> Path:
     return target / source.relative_to(package.parent)
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` with its parents. Where root makes them, the new ones let the server's user pass, whatever the umask."""
+def make_folder(folder: Path, account: Account | None) -> None:
+    """Make `folder` with its parents, for us alone; where root makes them, the new ones let the server's user pass."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in new if os.geteuid() == 0 else []:
-        path.chmod(path.stat().st_mode | 0o001)
+    for path in new:
+        path.chmod(0o700)
+        if account is not None:
+            _let_pass(path, account)
+
+
+def _way_in(folder: Path, account: Account, home: Path | None) -> Path | None:
+    """The first folder on the way to `folder` that the user may not enter, once our own let it pass; None where all do."""
+    closed = account.stopped_at(folder)
+    if closed is not None and home is not None and closed.is_relative_to(home.resolve()) and closed.stat().st_uid == 0:
+        _let_pass(closed, account)
+        return _way_in(folder, account, home) if account.stopped_at(folder) != closed else closed
+    return closed
+
+
+def _let_pass(folder: Path, account: Account) -> None:
+    """The user's group may enter a folder of root's, and not see what is in it."""
+    os.chown(folder, -1, account.gid)
+    folder.chmod(folder.stat().st_mode & 0o700 | 0o010)
 
 
 def _owner_of_data(folder: Path) -> Account | None:
@@ -161,7 +178,8 @@ def _make_system_folder(closed: Path, user: Account) -> None:
     """Make sure of `SYSTEM_FOLDER`, which is needed because `closed` is."""
     try:
         if user.stopped_at(SYSTEM_FOLDER) is None:
-            make_folder(SYSTEM_FOLDER)
+            SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
+            SYSTEM_FOLDER.chmod(0o711)  # more than one user may have data in it
             return
     except OSError:
         pass

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from bid_assets.private_state import keep_private
 from bid_assets.serving import problems
 from bid_assets.serving.access_log import JsonLog
 from bid_assets.serving.api_docs import DESCRIPTION_PATHS, new_app
@@ -80,5 +81,6 @@ def _scopes() -> dict[str, str | None]:
 
 def from_environment() -> FastAPI:
     """For uvicorn, whose workers make their own."""
+    keep_private()
     sys.setswitchinterval(SWITCH_SECONDS)
     return create_app(get_settings())

@@ -344,7 +344,8 @@ class TestAsRoot:
         finally:
             os.umask(before)
         assert ask(used.url("app"), "select 1") == 1
-        assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o701
+        assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o710
+        assert (folder / "new").stat().st_gid == used.data.stat().st_gid
         used.release()
 
     def test_below_a_closed_folder_the_data_goes_where_the_server_can_reach_it_and_stays_there(
@@ -364,6 +365,16 @@ class TestAsRoot:
         assert ask(again.url("app"), "select n from t") == 42
         again.release()
         shutil.rmtree(open_place)
+
+    def test_through_our_own_home_the_servers_user_may_pass_and_nobody_else(self, folder: Path) -> None:
+        home = folder.parent / "home"
+        home.mkdir(mode=0o700)
+        for _ in range(2):
+            used = EmbeddedServer(home / "postgres", durable=False, home=home)
+            assert ask(used.url("app"), "select 1") == 1
+            assert used.folder == home / "postgres"
+            used.release()
+            home.chmod(0o700)  # as a careful person would
 
     def test_data_that_its_owner_may_not_reach_any_more_is_not_passed_over(self, folder: Path) -> None:
         server(folder / "postgres", durable=False).release()
