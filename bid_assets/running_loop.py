@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from bid_assets.private_state import private_home
 from bid_assets.settings import Settings
 from bid_assets.windows import utc_now
@@ -39,6 +41,15 @@ class RunningLoop:
     started_at: datetime
     settings: dict[str, Any]
     """As JSON; of URLs only what is no secret."""
+
+
+@dataclass(frozen=True)
+class SettingDifference:
+    """A setting that is not the same in the running loop and in this process."""
+
+    variable: str
+    loop: Any
+    here: Any
 
 
 @contextmanager
@@ -65,6 +76,29 @@ def running_loop(home: Path) -> RunningLoop | None:
             return RunningLoop(about["pid"], datetime.fromisoformat(about["started_at"]), about["settings"])
     except (FileNotFoundError, ValueError, KeyError):  # none; or it is just starting, and has not said anything yet
         return None
+
+
+def settings_of_loop(own: Settings) -> tuple[Settings, list[SettingDifference]]:
+    """The settings of the loop that runs in the home of `own`, or `own` where none runs, and where the two differ.
+
+    Logins are not known of others: database URLs are always those of `own`, also where they lead elsewhere.
+    """
+    running, here = running_loop(own.home), shown_settings(own)
+    if running is None:
+        return own, []
+    differing = {name: value for name, value in running.settings.items() if name in here and value != here[name]}
+    values = {name: value for name, value in differing.items() if not name.endswith("_db_url")}
+    try:
+        settings = Settings(**{**own.model_dump(), **values})
+    except ValidationError:  # of another version of the code
+        settings = own
+    return settings, [SettingDifference(f"BID_ASSETS_{name.upper()}", value, here[name]) for name, value in differing.items()]
+
+
+def difference_in_words(difference: SettingDifference) -> str:
+    """For a person, as a command would set it."""
+    loop, here = ("unset" if value is None else value for value in (difference.loop, difference.here))
+    return f"{difference.variable}={loop} (here: {here})"
 
 
 def shown_settings(settings: Settings) -> dict[str, Any]:

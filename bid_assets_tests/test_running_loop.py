@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from bid_assets.running_loop import FILE, LoopRunsAlreadyError, running_loop, the_only_loop
+from bid_assets.running_loop import (
+    FILE,
+    LoopRunsAlreadyError,
+    difference_in_words,
+    running_loop,
+    settings_of_loop,
+    the_only_loop,
+)
 from bid_assets.settings import Settings
+from bid_assets_tests.platforms import call, call_json
 
 HOLD = """
 import time
@@ -67,3 +76,31 @@ def test_of_a_url_that_is_none_nothing_is_told(home: Settings, url: str) -> None
 
 def test_no_loop_runs_in_a_home_that_never_had_one(home: Settings) -> None:
     assert running_loop(home.home) is None
+
+
+def test_status_reads_the_settings_of_the_running_loop_and_says_where_they_differ(settings: Settings) -> None:
+    with the_only_loop(settings.model_copy(update={"retrain_min_new_outcomes": 7, "encoder": "all-MiniLM-L6-v2"})):
+        seen, differences = settings_of_loop(settings)
+        as_json, in_words = call_json("status"), call("status").stdout
+    assert (seen.retrain_min_new_outcomes, seen.encoder) == (7, "all-MiniLM-L6-v2")
+    assert seen.app_db_url == settings.app_db_url
+    assert {"variable": "BID_ASSETS_ENCODER", "loop": "all-MiniLM-L6-v2", "here": "static"} in as_json["settings_that_differ"]
+    assert len(differences) == len(as_json["settings_that_differ"]) == 2
+    assert "BID_ASSETS_RETRAIN_MIN_NEW_OUTCOMES=7 (here: 50)" in in_words
+    assert settings_of_loop(settings) == (settings, [])
+
+
+def test_a_database_that_the_loop_reads_elsewhere_is_told_and_its_login_is_not_made_up(home: Settings) -> None:
+    with the_only_loop(home.model_copy(update={"app_db_url": "postgresql://you:hunter3@other/app"})):
+        seen, [difference] = settings_of_loop(home)
+    assert seen.app_db_url == home.app_db_url
+    assert difference_in_words(difference) == "BID_ASSETS_APP_DB_URL=postgresql://other/app (here: postgresql://db/app)"
+
+
+def test_what_a_loop_of_another_version_says_is_no_obstacle(home: Settings) -> None:
+    with the_only_loop(home):
+        about = json.loads((home.home / FILE).read_text())
+        about["settings"] |= {"a_later_setting": 1, "cadence": "hourly"}
+        (home.home / FILE).write_text(json.dumps(about))
+        seen, [difference] = settings_of_loop(home)
+    assert (seen, difference.loop) == (home, "hourly")

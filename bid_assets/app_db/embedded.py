@@ -61,6 +61,7 @@ _OPTIONS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "listen_addresses": "",
+    "unix_socket_permissions": "0700",
 }
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _OUTLIVED = "pre-existing shared memory block"

@@ -24,6 +24,7 @@ from bid_assets.automation.run_history import (
 from bid_assets.automation.state import gather
 from bid_assets.commands.console import console, print_json
 from bid_assets.instance import open_instance
+from bid_assets.running_loop import difference_in_words, settings_of_loop
 from bid_assets.serving.announcement import running_services
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.approval import MODEL
@@ -38,11 +39,12 @@ _SHOWN = 8
 
 def status(*, as_json: bool) -> None:
     """Print the state of the loop."""
-    settings = get_settings()
+    settings, differences = settings_of_loop(get_settings())
     store = open_store(settings)
     with open_instance() as instance:
         state = gather(instance, store, settings)
         told = {
+            "settings_that_differ": [asdict(difference) for difference in differences],
             "active": _active(store),
             "newest_model": _newest_model(store),
             "services": [asdict(service) for service in running_services(settings.home)],
@@ -54,6 +56,11 @@ def status(*, as_json: bool) -> None:
     if as_json:
         print_json(told)
     else:
+        if differences:
+            listed = ", ".join(map(difference_in_words, differences))
+            console.print(
+                f"[yellow]The running loop has other settings[/yellow], which count here: {escape(listed)}", soft_wrap=True
+            )
         _say(told, decide(state, Rules.of(settings)))
 
 
