@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from bid_assets.app_db.introspection import contract_shapes
-from bid_assets.app_db.queries import USABLE_TIMES, Queries, RowSource, _literal, _within
+from bid_assets.app_db.queries import Queries, RowSource
+from bid_assets.app_db.values import USABLE_TIMES, literal, within
 from bid_assets.windows import Cadence
 
 FOLLOWED = {"bid_outcomes": "outcome_timestamp", "bids": "submitted_at"}
@@ -115,7 +116,7 @@ def _seen(cursor: Any, source: RowSource, since: str, cadence: Cadence) -> Seen:
     cursor.execute(
         f"SELECT floor(extract(epoch FROM {source.moment}) / 86400)::bigint, count(*), "
         f"sum(hash_record_extended(row({columns}), 0))::text "
-        f"FROM {source.table} {source.row} WHERE {source.time} >= {_literal(moment)} AND {_within(source.time, USABLE_TIMES)} GROUP BY 1"
+        f"FROM {source.table} {source.row} WHERE {source.time} >= {literal(moment)} AND {within(source.time, USABLE_TIMES)} GROUP BY 1"
     )
     seen: dict[str, list[int]] = {}
     for day, rows, total in cursor.fetchall():
@@ -129,7 +130,7 @@ def _newest(cursor: Any, source: RowSource, now: datetime) -> datetime | None:
     """The newest time that is not in the future."""
     cursor.execute(
         f"SELECT max({source.moment}) FROM {source.table} {source.row} "
-        f"WHERE {_within(source.time, USABLE_TIMES)} AND {source.time} <= {_literal(now)}"
+        f"WHERE {within(source.time, USABLE_TIMES)} AND {source.time} <= {literal(now)}"
     )
     (newest,) = cursor.fetchone()
     return newest if newest is None else newest.astimezone(now.tzinfo)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bid_assets.app_db.introspection import ColumnTypes
+from bid_assets.app_db.introspection import Columns
 
 Progress = Callable[[str, int, int], None]
 """Told (table, rows done, rows in total)."""
@@ -28,7 +28,7 @@ class Written:
     unchanged: int
 
 
-def merge(cursor: Any, table: str, rows: pa.Table, types: ColumnTypes, progress: Progress) -> Written:
+def merge(cursor: Any, table: str, rows: pa.Table, types: Columns, progress: Progress) -> Written:
     """Insert the rows that are new by id and update those that differ in any column of `rows`; does not commit.
 
     `types` are the types of the table's columns, to which the values are cast; `progress` is told of every slice that is copied.
@@ -39,7 +39,7 @@ def merge(cursor: Any, table: str, rows: pa.Table, types: ColumnTypes, progress:
         part = rows.slice(start, _SLICE_ROWS)
         cursor.adbc_ingest(staging, part, mode="append" if start else "create", temporary=True)
         progress(table, start + part.num_rows, rows.num_rows)
-    cursor.execute(_merge_query(table, staging, {name: types[name] for name in rows.column_names}))
+    cursor.execute(_merge_query(table, staging, {name: types[name].type for name in rows.column_names}))
     inserted, updated = cursor.fetchone()
     return Written(inserted, updated, rows.num_rows - inserted - updated)
 

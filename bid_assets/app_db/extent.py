@@ -1,18 +1,30 @@
-"""Where the rows of the application's tables lie in time: the oldest valid bid, and what no window holds. Over any DB-API cursor.
+"""Where the rows of the application's tables lie in time: from when to when, and what no window holds. Over any DB-API cursor, in UTC.
 
 A valid outcome is never older than its bid, so the oldest valid bid is where history begins. A rejected row is no history:
-one with an odd date would put years of empty windows before it.
+one with an odd date would put years of empty windows before it or after it. Such a row is shown where the newest bid is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bid_assets.app_db.queries import Queries
-from bid_assets.windows import TimeRange
+from bid_assets.app_db.queries import Queries, RowSource
+from bid_assets.windows import MONDAY, Cadence, TimeRange
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The range of time that the valid rows of a database take up; where none is valid, all that have a usable time."""
+
+    span: TimeRange | None
+    """From the first bid or outcome to just after the last one; None where there is none."""
+    windows: TimeRange
+    """The same, in whole windows."""
+    home: datetime
+    """The time that stands in for one outside `windows` or none: the newest bid's."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +36,21 @@ class RowsOutside:
     after: int
 
 
+def extent_of(cursor: Any, queries: Queries, cadence: Cadence) -> Extent:
+    """The extent of a database."""
+    for query in (queries.valid_ends, queries.ends):
+        bids, outcomes = (_ends(cursor, query, source) for source in (queries.bids, queries.outcomes))
+        moments = [*bids, *outcomes]
+        if moments:
+            span = TimeRange(min(moments), max(moments) + timedelta(microseconds=1))
+            windows = TimeRange(cadence.floor(span.start), cadence.floor(max(moments)) + cadence.length)
+            return Extent(span, windows, max(bids or outcomes))
+    return Extent(None, TimeRange(MONDAY, MONDAY), MONDAY)
+
+
 def oldest_valid_bid(cursor: Any, queries: Queries) -> datetime | None:
     """When the oldest bid was submitted that is not rejected; None where there is none."""
-    cursor.execute(queries.oldest_valid(queries.bids))
-    rows = cursor.fetchall()
-    return rows[0][0].astimezone(UTC) if rows else None
+    return min(_ends(cursor, queries.valid_ends, queries.bids), default=None)
 
 
 def rows_outside(cursor: Any, queries: Queries, span: TimeRange) -> list[RowsOutside]:
@@ -50,3 +72,9 @@ def left_out(counts: Sequence[RowsOutside], first: str, last: str, *, start_is_s
     parts = [f"{before} before the first window {first} ({why})"] if before else []
     parts += [f"{after} after the open window {last}, in the future"] if after else []
     return f"rows left out: {'; '.join(parts)}" if parts else ""
+
+
+def _ends(cursor: Any, query: Callable[[RowSource], str], source: RowSource) -> list[datetime]:
+    """The first and the last time of a table, in Python's UTC; none where it has no rows."""
+    cursor.execute(query(source))
+    return [end.astimezone(UTC) for end in cursor.fetchall()[0] if end is not None]

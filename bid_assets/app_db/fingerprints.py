@@ -11,46 +11,50 @@ from collections.abc import Mapping
 from typing import Any
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, VOLATILE_COLUMNS
-from bid_assets.app_db.introspection import contract_columns
-from bid_assets.app_db.queries import USABLE_TIMES, Queries, RowSource, _within
+from bid_assets.app_db.extent import Extent, extent_of
+from bid_assets.app_db.introspection import Column, Columns, contract_columns
+from bid_assets.app_db.queries import Queries, RowSource, displaced_rejection, is_valid, outside
+from bid_assets.app_db.values import USABLE_TIMES, literal, within
 from bid_assets.windows import Cadence, TimeRange
 
 Fingerprints = dict[str, dict[str, list[Any]]]
-"""Window -> table -> [rows, hash]. Rows without a usable time are a table of their own, `undated_<table>`."""
+"""Window -> table -> [rows, hash]. Rejected rows are a table of their own, `rejected_<table>`: no feature is made of them."""
 
 _SCHEMAS = {"bids": RAW_BIDS, "bid_outcomes": RAW_BID_OUTCOMES, "jobs": RAW_JOBS, "profiles": RAW_PROFILES}
-_NOT_HASHABLE = {"json", "xml", "money", "json[]"}
-_BID_OF_OUTCOME = "b.id, b.profile_id, b.job_id, b.submitted_at, p.id IS NULL"
-"""What decides, beside an outcome itself, whether it is valid."""
+_HASHED_AS_THEY_ARE = {
+    "text",
+    "character varying",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double precision",
+    "boolean",
+    "uuid",
+    "jsonb",
+    "date",
+    "timestamp with time zone",
+    "timestamp without time zone",
+}
+"""Types whose equal values have equal text. Others are hashed as text: they may have no hash, or one for `7` and `7.00`."""
 
 
 def window_fingerprints(cursor: Any, cadence: Cadence, span: TimeRange | None) -> Fingerprints:
     """The fingerprints of the windows that overlap `span`; None: of all. `cursor`: any DB-API cursor, in UTC.
 
-    An outcome counts in the window of its own time, with what makes it valid or not; jobs and profiles in each window whose
-    bids name them, as often as they are named. Undated rows count in the window of the newest dated bid, as the reader
-    has it. Raises `ContractError`.
+    Valid rows count in the window of their own time, jobs and profiles in each window whose valid bids name them, as often
+    as they are named. Rejected rows count, with their reason, in the window where the reader has them. Raises `ContractError`.
     """
     columns = contract_columns(cursor)
     queries = Queries(columns, cadence)
-    asked = span or USABLE_TIMES
-    amount = ", b.amount" if "amount" in columns["bids"] else ""
+    extent = extent_of(cursor, queries, cadence)
     found: Fingerprints = {}
-
-    def add(table: str, alias: str, source: RowSource, joined: str, more: str = "") -> None:
-        hashed = ", ".join([*_present(alias, table, columns), *([more] if more else [])])
-        _add(found, table, cursor, cadence, source, joined, f"row({hashed})", asked)
-
-    bids, outcomes = queries.bids, queries.outcomes
-    add("bids", "b", bids, bids.joined, "p.id IS NULL")
-    add("bid_outcomes", "o", outcomes, outcomes.joined, _BID_OF_OUTCOME + amount)
-    for table, alias, named_by in (("jobs", "n", "job_id"), ("profiles", "n", "profile_id")):
-        add(table, alias, bids, f"bids b JOIN {table} n ON {queries._same('n', table, 'id', 'b', 'bids', named_by)}")
-    home = _home_of_undated(cursor, queries, cadence)
-    if home is not None and (span is None or cadence.window(home).start in span):
-        for source in (bids, outcomes):
-            _add_undated(found.setdefault(home, {}), cursor, source)
-    return {key: tables for key, tables in found.items() if tables}
+    for source in (queries.bids, queries.outcomes):
+        hashed = _row(source.row, source.table, columns[source.table])
+        _add(found, cursor, _judged(queries, source, hashed, extent, span or USABLE_TIMES))
+    for table, named_by in (("jobs", "job_id"), ("profiles", "profile_id")):
+        _add(found, cursor, _named(queries, table, named_by, _row("n", table, columns[table]), span or USABLE_TIMES))
+    return found
 
 
 def changed(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -62,46 +66,49 @@ def _plain(tables: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {table: list(fingerprint) for table, fingerprint in tables.items()}
 
 
-def _present(alias: str, table: str, columns: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The contract's columns that the table has and that make a version; as text where PostgreSQL cannot hash the type."""
-    names = [field.name for field in _SCHEMAS[table] if field.name in columns[table] and field.name not in VOLATILE_COLUMNS]
-    return [f"{alias}.{name}{'::text' if columns[table][name] in _NOT_HASHABLE else ''}" for name in names]
-
-
-def _add(
-    found: Fingerprints,
-    table: str,
-    cursor: Any,
-    cadence: Cadence,
-    source: RowSource,
-    joined: str,
-    hashed: str,
-    span: TimeRange,
-) -> None:
-    length = cadence.length.days
-    cursor.execute(
-        f"SELECT to_char(date_bin('{length} days', {source.moment}, '1970-01-05T00:00:00Z'::timestamptz), 'YYYY-MM-DD'), "
-        f"count(*), sum(hash_record_extended({hashed}, 0))::text FROM {joined} WHERE {_within(source.time, span)} GROUP BY 1"
-    )
-    for key, rows, total in cursor.fetchall():
+def _add(found: Fingerprints, cursor: Any, query: str) -> None:
+    """The answer of a query that gives window, table, number of rows and hash."""
+    cursor.execute(query)
+    for key, table, rows, total in cursor.fetchall():
         found.setdefault(key, {})[table] = [rows, total]
 
 
-def _add_undated(tables: dict[str, list[Any]], cursor: Any, source: RowSource) -> None:
-    cursor.execute(
-        f"SELECT count(*), sum(hashtextextended({source.row}.id::text, 0))::text FROM {source.table} {source.row} "
-        f"WHERE {source.time} IS NULL OR NOT ({_within(source.time, USABLE_TIMES)})"
+def _judged(queries: Queries, source: RowSource, hashed: str, extent: Extent, span: TimeRange) -> str:
+    """The rows of a table in the windows of `span`, the valid ones and the rejected ones apart."""
+    home = f"{literal(extent.home)}::timestamptz"
+    inside = within(source.time, extent.windows)
+    at = f"CASE WHEN {inside} THEN {source.moment} ELSE {home} END"
+    reason = f"CASE WHEN {inside} THEN {source.rejection} ELSE {displaced_rejection(source)} END"
+    rows = f"({within(source.time, span)} AND {inside})"
+    if extent.home in span:
+        rows += f" OR {outside(source, extent.windows)}"
+    return (
+        f"SELECT {_key(queries, 'at')}, CASE WHEN reason IS NULL THEN '' ELSE 'rejected_' END || '{source.table}', count(*),"
+        " sum(CASE WHEN reason IS NULL THEN hash ELSE hash_record_extended(row(id, reason), 0) END)::text"
+        f" FROM (SELECT {at} AS at, {reason} AS reason, {source.row}.id::text AS id, {hashed} AS hash"
+        f" FROM {source.joined} WHERE {rows} OFFSET 0) judged GROUP BY 1, 2"
     )
-    rows, total = cursor.fetchall()[0]
-    if rows:
-        tables[f"undated_{source.table}"] = [rows, total]
 
 
-def _home_of_undated(cursor: Any, queries: Queries, cadence: Cadence) -> str | None:
-    """The window of the newest dated bid, else of the newest outcome."""
-    for source in (queries.bids, queries.outcomes):
-        cursor.execute(queries.ends(source))
-        newest = cursor.fetchall()[0][1]
-        if newest is not None:
-            return cadence.key(newest)
-    return None
+def _named(queries: Queries, table: str, named_by: str, hashed: str, span: TimeRange) -> str:
+    """The rows of jobs or profiles that the valid bids of `span` name."""
+    bids = queries.bids
+    return (
+        f"SELECT {_key(queries, bids.moment)}, '{table}', count(*), sum({hashed})::text FROM {queries.named_rows(table, named_by)}"
+        f" WHERE {within(bids.time, span)} AND {is_valid(bids)} GROUP BY 1"
+    )
+
+
+def _key(queries: Queries, at: str) -> str:
+    return f"to_char({queries.window(at)}, 'YYYY-MM-DD')"
+
+
+def _row(alias: str, table: str, columns: Columns) -> str:
+    """The hash of a row: of the contract's columns that the table has and that make a version."""
+    names = [field.name for field in _SCHEMAS[table] if field.name in columns and field.name not in VOLATILE_COLUMNS]
+    values = ", ".join(f"{alias}.{name}{'' if _is_hashed_as_it_is(columns[name]) else '::text'}" for name in names)
+    return f"hash_record_extended(row({values}), 0)"
+
+
+def _is_hashed_as_it_is(column: Column) -> bool:
+    return column.type in _HASHED_AS_THEY_ARE and column.is_deterministic

@@ -7,35 +7,60 @@ Works with any DB-API cursor whose parameters are not needed (ADBC and psycopg 2
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, ContractError
 
-ColumnTypes = Mapping[str, str]
-"""Column name -> type as PostgreSQL spells it (`text`, `timestamp with time zone`, `text[]`), domains resolved."""
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table or view."""
+
+    type: str
+    """As PostgreSQL spells it (`text`, `timestamp with time zone`, `text[]`); of a domain the type that it rests on."""
+    collation: str | None = None
+    """Quoted, with its schema; None where it is the database's own, or where the type has none."""
+    is_deterministic: bool = True
+    """Whether texts that the collation calls equal are the same bytes."""
+    is_generated: bool = False
+    """Whether the database computes it, so that nobody else can write it."""
+
+
+Columns = Mapping[str, Column]
+"""Column name -> column."""
 
 _COLUMNS = """
-SELECT a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL)
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = to_regclass('{table}') AND a.attnum > 0 AND NOT a.attisdropped
+WITH RECURSIVE base AS (
+    SELECT a.attnum, a.attname, a.attcollation, a.attgenerated, a.atttypid AS type FROM pg_attribute a
+    WHERE a.attrelid = to_regclass('{table}') AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT b.attnum, b.attname, b.attcollation, b.attgenerated, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type
+    WHERE t.typtype = 'd'
+)
+SELECT b.attname::text, format_type(b.type, NULL),
+    CASE WHEN c.collname <> 'default' THEN quote_ident(n.nspname) || '.' || quote_ident(c.collname) END,
+    coalesce(c.collisdeterministic, true), b.attgenerated <> ''
+FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_collation c ON c.oid = b.attcollation
+LEFT JOIN pg_namespace n ON n.oid = c.collnamespace WHERE t.typtype <> 'd' ORDER BY b.attnum
 """
 
 _UNIQUE_ID = """
 SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indrelid = to_regclass('{table}') AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
-AND a.attname = 'id'
+WHERE i.indrelid = to_regclass('{table}') AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL
+AND a.attname = 'id' AND i.indcollation[0] = a.attcollation
 """
 
 _REPEATED_ID = "SELECT id::text, count(*) FROM {table} WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1 LIMIT 1"
 
 
-def columns_of(cursor: Any, table: str) -> ColumnTypes:
+def columns_of(cursor: Any, table: str) -> Columns:
     """The columns of a table or view as the search path finds it; empty where there is none."""
     cursor.execute(_COLUMNS.format(table=table))
-    return dict(cursor.fetchall())
+    return {name: Column(*described) for name, *described in cursor.fetchall()}
 
 
-def contract_columns(cursor: Any) -> Mapping[str, ColumnTypes]:
+def contract_columns(cursor: Any) -> Mapping[str, Columns]:
     """The columns of all four tables; `ContractError` where a table or a required column is missing, or an id repeats."""
     shapes = contract_shapes(cursor)
     for table in shapes:
@@ -43,7 +68,7 @@ def contract_columns(cursor: Any) -> Mapping[str, ColumnTypes]:
     return shapes
 
 
-def contract_shapes(cursor: Any) -> Mapping[str, ColumnTypes]:
+def contract_shapes(cursor: Any) -> Mapping[str, Columns]:
     """As `contract_columns`, but no row is looked at: whether ids are unique is not asked."""
     shapes = {table: columns_of(cursor, table) for table in REQUIRED_COLUMNS}
     problems = [problem for table, columns in shapes.items() for problem in _missing(table, columns)]
@@ -56,7 +81,7 @@ def contract_shapes(cursor: Any) -> Mapping[str, ColumnTypes]:
     return shapes
 
 
-def _missing(table: str, columns: ColumnTypes) -> list[str]:
+def _missing(table: str, columns: Columns) -> list[str]:
     if not columns:
         return [f"table {table} is missing"]
     return [f"column {table}.{name} is missing" for name in REQUIRED_COLUMNS[table] if name not in columns]

@@ -7,7 +7,6 @@ It is prepared once on each connection; each thread has a connection of its own.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +22,14 @@ from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, TEXTS, TIME
 from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_values import read_text_list
-from bid_assets.app_db.queries import Queries, micros
+from bid_assets.app_db.queries import Queries
+from bid_assets.app_db.values import micros
 from bid_assets.windows import Cadence
 
 _PROFILE, _JOB = (schema.remove(schema.get_field_index("window")) for schema in (RAW_PROFILES, RAW_JOBS))
 _ASKED = pa.field("asked", pa.int64())
 # Planned once for a connection: planning takes longer than reading what few bids a profile has.
 _SESSION = "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off"
-_LOOKS_LIKE = {
-    "uuid": re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"),
-    "integer": re.compile(r"-?\d{1,18}"),
-}
 
 
 Row = dict[str, Any]
@@ -74,7 +70,6 @@ class Lookup:
         self._url = url
         self._local = threading.local()
         self._statement = ""
-        self._kin: dict[str, str] = {}
         self._opened: list[Any] = []
         self._lock = threading.Lock()
 
@@ -117,18 +112,10 @@ class Lookup:
         client_ids: Sequence[str],
     ) -> Found:
         cursor = self._cursor()
-        profiles, jobs = self._possible("profiles", profile_ids), self._possible("jobs", job_ids)
-        clients = self._possible("clients", client_ids)
+        profiles, jobs, clients = (_storable(cursor.connection, ids) for ids in (profile_ids, job_ids, client_ids))
         cursor.execute("EXECUTE find (%s, %s, %s, %s, %s)", (profiles, since, until, jobs, clients))
         named, posted, theirs, of_clients = orjson.loads(cursor.fetchone()[0])
         return Found(_by_id(named, _PROFILE, profiles), _by_id(posted, _JOB, jobs), _records(theirs), _records(of_clients))
-
-    def _possible(self, table: str, ids: Sequence[str]) -> list[str]:
-        """The ids that the column could hold at all: a cast of others would fail. Clients only where jobs have any."""
-        if table not in self._kin:
-            return []
-        pattern = _LOOKS_LIKE.get(self._kin[table])
-        return [name for name in ids if "\0" not in name and (pattern is None or pattern.fullmatch(name))]
 
     def _cursor(self) -> Any:
         if not hasattr(self._local, "cursor"):
@@ -142,11 +129,7 @@ class Lookup:
 
     def _prepare(self, cursor: Any) -> None:
         if not self._statement:
-            queries = Queries(contract_columns(cursor), Cadence.WEEKLY)
-            self._kin = {table: queries.kin_of_id(table) for table in ("profiles", "jobs")}
-            self._statement = _statement(queries)
-            if queries.jobs_have_clients():
-                self._kin["clients"] = queries.kin_of("jobs", "client_id")
+            self._statement = _statement(Queries(contract_columns(cursor), Cadence.WEEKLY))
         cursor.execute(f"PREPARE find (text[], timestamptz, timestamptz, text[], text[]) AS {self._statement}")
 
     def _drop(self) -> None:
@@ -158,11 +141,26 @@ class Lookup:
                 self._opened = [one for one in self._opened if one is not connection]
 
 
+def _storable(connection: Any, ids: Sequence[str]) -> list[str]:
+    """The ids that a text of this database can hold: it would refuse to read any others, and so the whole question."""
+    name = connection.get_parameter_status("server_encoding")
+    encoding = "utf-8" if name == "SQL_ASCII" else psycopg2.extensions.encodings[name]
+    return [each for each in ids if "\0" not in each and _is_encodable(each, encoding)]
+
+
+def _is_encodable(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _statement(queries: Queries) -> str:
     """One row with one JSON text: rows of profiles, rows of jobs, records of profiles, records of clients."""
     parts = [
-        _rows(queries.rows_by_id("profiles", "profile_id", _PROFILE), _PROFILE.append(_ASKED)),
-        _rows(queries.rows_by_id("jobs", "job_id", _JOB, "$4"), _JOB.append(_ASKED)),
+        _rows(queries.rows_by_id("profiles", _PROFILE), _PROFILE.append(_ASKED)),
+        _rows(queries.rows_by_id("jobs", _JOB, "$4"), _JOB.append(_ASKED)),
     ]
     named = {"of_profiles": queries.bids_of_profiles()}
     if queries.jobs_have_clients():

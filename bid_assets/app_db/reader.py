@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.chunking import Covered, Part, cut
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
-from bid_assets.app_db.extent import RowsOutside, oldest_valid_bid, rows_outside
+from bid_assets.app_db.extent import Extent, RowsOutside, extent_of, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import Fingerprints, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
@@ -31,7 +31,7 @@ from bid_assets.app_db.lanes import HELD, Lanes, open_lanes
 from bid_assets.app_db.names import NAMING, Names, places
 from bid_assets.app_db.queries import Queries, RowSource
 from bid_assets.app_db.readability import ReadabilityCounts
-from bid_assets.windows import MONDAY, Cadence, TimeRange
+from bid_assets.windows import Cadence, TimeRange
 
 _HOUR = timedelta(hours=1)
 _BATCH_ROWS = 32_768
@@ -61,9 +61,8 @@ class Snapshot:
         self._flawless = {source.table: Covered() for source in self._sources}
 
     def extent(self) -> TimeRange | None:
-        """From the first bid or outcome to just after the last one, rejected rows included; None where there is none."""
-        ends = [end for first_and_last in self._ends for end in first_and_last if end is not None]
-        return TimeRange(min(ends), max(ends) + timedelta(microseconds=1)) if ends else None
+        """From the first valid bid or outcome to just after the last one (see `extent.py`); None where there is none."""
+        return self._extent.span
 
     def oldest_valid_bid(self) -> datetime | None:
         """When the oldest bid was submitted that is not rejected; None where there is none."""
@@ -101,7 +100,7 @@ class Snapshot:
         """The rows of `span` with the schema `STREAMS[name]`, by window, within a window by time and id.
 
         A bid or an outcome belongs to the window of its own time; jobs and profiles to each window whose valid bids
-        name them; a rejected row to its own time's window, or without one to the window of the newest dated bid.
+        name them; a rejected row to its own time's window, or where no valid row is around to that of the newest bid.
         Memory holds about `chunk_rows` bids at a time (or the bids of one hour, and where jobs, profiles and rejected
         rows are concerned of one window, if these are more), and beside them which jobs and profiles each window names.
         Cheapest in the order of `STREAMS`: what one stream has seen, the next ones need not ask for again.
@@ -150,7 +149,7 @@ class Snapshot:
         learnt = self._learnt(span)
         parts = self._cut([self._queries.bids], span, self._cadence.length, _NAMED_ROWS * self._limit)
         named, asked = tee(self._names.within(part.span, named_by, learnt) for part in parts)
-        query = self._queries.rows_by_id(table, named_by, _without_window(schema))
+        query = self._queries.rows_by_id(table, _without_window(schema))
         answers = self._lanes.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in asked))
         for pairs in named:
             yield from _by_window(pairs, next(answers), schema, self._readability[f"raw_{table}"])
@@ -180,8 +179,9 @@ class Snapshot:
     def _rejected_query(self, part: TimeRange) -> str:
         """Empty where nothing need be asked: streams of this snapshot have seen that every row is valid."""
         flawed = [source for source in self._sources if part not in self._flawless[source.table]]
-        undated = self._sources if self._home_of_undated in part else ()
-        return self._queries.rejected_rows(flawed, part, undated, self._home_of_undated)
+        extent = self._extent
+        displaced = self._sources if extent.home in part else ()
+        return self._queries.rejected_rows(flawed, part, displaced, extent.home, extent.windows)
 
     def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Part]:
         return cut(span, pa.concat_tables([self._counted(span)[source.table] for source in sources]), step, limit)
@@ -200,10 +200,9 @@ class Snapshot:
         return [(_in_utc(row["first"]), _in_utc(row["last"])) for row in rows]
 
     @cached_property
-    def _home_of_undated(self) -> datetime:
-        """The time that stands in for a missing one: the newest bid's, else the newest outcome's."""
-        (_, newest_bid), (_, newest_outcome) = self._ends
-        return newest_bid or newest_outcome or MONDAY
+    def _extent(self) -> Extent:
+        with self._lanes.cursor() as cursor:
+            return extent_of(cursor, self._queries, self._cadence)
 
 
 @contextmanager

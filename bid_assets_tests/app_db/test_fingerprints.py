@@ -57,6 +57,8 @@ def test_each_window_counts_its_rows_and_those_that_its_bids_name(url: str) -> N
         ("update jobs set title = '' where id = 'j2'", {W2}),
         ("insert into profiles (id) values ('nobody names me')", set()),
         ("update bids set status = 'accepted'", set()),
+        ("insert into bids (id, profile_id, job_id, submitted_at) values ('b3', 'p9', 'j1', '2001-05-06')", {W2}),
+        ("insert into bid_outcomes values ('o3', 'b1', null, '2031-05-06'), ('o4', 'b1', true, '1999-01-01')", {W2}),
     ],
 )
 def test_a_change_changes_the_fingerprints_of_just_the_windows_concerned(url: str, change: str, windows: set[str]) -> None:
@@ -74,6 +76,25 @@ def test_what_makes_a_bid_invalid_changes_the_window_of_its_outcome_too(url: str
 def test_rows_without_a_time_count_in_the_window_of_the_newest_bid(url: str) -> None:
     assert after(url, lambda: insert(url, "bids", [bid("b3", None)])) == {W2}
     assert after(url, lambda: insert(url, "bid_outcomes", [outcome("o3", "b1", "infinity")])) == {W2}
+
+
+def test_rejected_rows_are_apart_from_those_that_features_are_made_of(url: str) -> None:
+    before = fingerprints(url)
+    insert(url, "bids", [bid("b3", MONDAY, profile_id="p9", job_id="j2"), bid("b4", "1999-01-01", amount=-1)])
+    insert(url, "bid_outcomes", [outcome("o3", "b3", MONDAY + 2 * WEEK)])
+    new = {
+        (key, table)
+        for key, tables in fingerprints(url).items()
+        for table in tables
+        if tables[table] != before.get(key, {}).get(table)
+    }
+    assert new == {(W1, "rejected_bids"), (W2, "rejected_bids"), (W3, "rejected_bid_outcomes")}
+
+
+def test_ids_that_are_spelled_otherwise_are_seen_though_the_database_calls_them_equal(url: str) -> None:
+    execute(url, "update jobs set id = '7' where id = 'j2'; delete from jobs where id = 'j1'; update bids set job_id = '7'")
+    execute(url, "alter table jobs alter id type numeric using id::numeric")
+    assert after(url, "update jobs set id = 7.00") == {W1, W2}
 
 
 def test_neither_physical_order_nor_leaving_and_coming_back_matter(url: str) -> None:

@@ -254,6 +254,47 @@ def test_ids_of_any_type_amounts_of_any_type_and_naive_times_are_read(app_db: st
     ]
 
 
+def test_domains_over_domains_and_over_arrays_are_read_as_what_they_rest_on(app_db: str) -> None:
+    standard_tables(app_db)
+    execute(
+        app_db,
+        "CREATE DOMAIN cash AS numeric(12, 2); CREATE DOMAIN bid_cash AS cash CHECK (value >= 0);"
+        "CREATE DOMAIN skill AS text; CREATE DOMAIN skill_list AS text[]; CREATE DOMAIN skills AS skill_list;"
+        "CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN bid_moment AS moment; CREATE DOMAIN answer AS boolean;"
+        "ALTER TABLE bids ALTER amount TYPE bid_cash, ALTER submitted_at TYPE bid_moment;"
+        "ALTER TABLE bid_outcomes ALTER is_success TYPE answer;"
+        "ALTER TABLE profiles ALTER skills TYPE skills USING ARRAY['sql', 'go'];"
+        "ALTER TABLE jobs ALTER required_skills TYPE skill[] USING ARRAY['css']",
+    )
+    insert(app_db, "bids", [bid("b1", MONDAY, amount=12.5)])
+    insert(app_db, "bid_outcomes", [outcome("o1", "b1", MONDAY)])
+    tables = read(app_db)
+    assert tables["raw_bids"].select(["amount", "submitted_at"]).to_pylist() == [{"amount": 12.5, "submitted_at": MONDAY}]
+    assert (tables["raw_profiles"]["skills"].to_pylist(), tables["raw_jobs"]["required_skills"].to_pylist()) == (
+        [["sql", "go"]],
+        [["css"]],
+    )
+    assert tables["raw_bid_outcomes"]["is_success"].to_pylist() == [True]
+    with snapshot_of(app_db) as snapshot:
+        assert {table: rows for table, (rows, _) in snapshot.fingerprints(ALL)["2024-01-01"].items()} == dict.fromkeys(
+            ("bids", "jobs", "profiles", "bid_outcomes"), 1
+        )
+
+
+def test_partitioned_tables_are_read_like_any_others(app_db: str) -> None:
+    standard_tables(app_db)
+    insert(app_db, "bids", [bid("b1", MONDAY), bid("b2", MONDAY + WEEK, profile_id="p9")])
+    execute(
+        app_db,
+        "ALTER TABLE bids RENAME TO kept; CREATE TABLE bids (LIKE kept) PARTITION BY RANGE (submitted_at);"
+        "CREATE TABLE bids_early PARTITION OF bids FOR VALUES FROM (minvalue) TO ('2024-01-08');"
+        "CREATE TABLE bids_late PARTITION OF bids FOR VALUES FROM ('2024-01-08') TO (maxvalue);"
+        "INSERT INTO bids SELECT * FROM kept",
+    )
+    tables = read(app_db)
+    assert (tables["raw_bids"]["id"].to_pylist(), tables["rejected_rows"]["id"].to_pylist()) == (["b1"], ["b2"])
+
+
 def test_naive_times_are_utc_whatever_the_server_thinks(app_db: str) -> None:
     standard_tables(app_db)
     execute(app_db, "ALTER TABLE bids ALTER submitted_at TYPE timestamp")

@@ -74,11 +74,11 @@ def test_a_broken_bid_is_rejected_with_its_first_reason(app_db: str, broken: dic
 )
 def test_a_broken_outcome_is_rejected_with_its_first_reason(app_db: str, broken: dict[str, Any], reason: str) -> None:
     standard_tables(app_db)
-    insert(app_db, "bids", [bid("good", NEXT_WEEK), bid("bad", MONDAY, amount=-5)])
+    insert(app_db, "bids", [bid("good", NEXT_WEEK), bid("bad", NEXT_WEEK - HOUR, amount=-5)])
     insert(app_db, "bid_outcomes", [outcome("o1", "good", NEXT_WEEK), outcome("o2", "good", NEXT_WEEK) | broken])
     tables = read(app_db)
     assert tables["raw_bid_outcomes"]["id"].to_pylist() == ["o1"]
-    assert tables["rejected_rows"].to_pylist()[1:] == [
+    assert tables["rejected_rows"].to_pylist()[:1] == [
         {"window": MONDAY + WEEK, "table": "bid_outcomes", "id": "o2", "reason": reason}
     ]
 
@@ -115,9 +115,46 @@ def test_a_row_without_time_belongs_to_the_window_of_the_newest_bid_whatever_is_
 
 def test_an_outcome_of_an_unknown_bid_belongs_to_its_own_window(app_db: str) -> None:
     standard_tables(app_db)
-    insert(app_db, "bids", [bid("b1", NEXT_WEEK)])
+    insert(app_db, "bids", [bid("b0", MONDAY), bid("b1", NEXT_WEEK)])
     insert(app_db, "bid_outcomes", [outcome("o1", "b9", MONDAY + HOUR)])
     assert rejections(app_db) == [(MONDAY, "bid_outcomes", "o1", "bid b9 is unknown")]
+
+
+@pytest.mark.parametrize("odd", [datetime(2001, 5, 6, tzinfo=UTC), datetime(2031, 5, 6, tzinfo=UTC)])
+def test_a_rejected_row_with_an_odd_date_widens_no_range_and_is_shown_where_the_newest_bid_is(
+    app_db: str, odd: datetime
+) -> None:
+    standard_tables(app_db)
+    insert(app_db, "bids", [bid("b1", MONDAY), bid("b2", NEXT_WEEK), bid("odd", odd, profile_id="p9")])
+    words = f"(at {odd.isoformat()}, outside the windows of all valid rows)"
+    with snapshot_of(app_db) as snapshot:
+        assert snapshot.extent() == TimeRange(MONDAY, NEXT_WEEK + timedelta(microseconds=1))
+    everything = TimeRange(MONDAY - 2000 * WEEK, MONDAY + 2000 * WEEK)
+    for span in (everything, TimeRange(MONDAY + WEEK, MONDAY + 2 * WEEK)):
+        assert rejections(app_db, span) == [(MONDAY + WEEK, "bids", "odd", f"profile p9 is unknown {words}")]
+    assert rejections(app_db, TimeRange(MONDAY, MONDAY + WEEK)) == []
+
+
+def test_where_no_row_is_valid_all_are_shown_in_their_own_windows(app_db: str) -> None:
+    standard_tables(app_db)
+    insert(app_db, "bids", [bid("b1", MONDAY, profile_id="p9"), bid("b2", NEXT_WEEK, profile_id="p9")])
+    with snapshot_of(app_db) as snapshot:
+        assert snapshot.extent() == TimeRange(MONDAY, NEXT_WEEK + timedelta(microseconds=1))
+    assert [row[0] for row in rejections(app_db)] == [MONDAY, MONDAY + WEEK]
+
+
+def test_a_date_that_no_timestamp_can_hold_is_rejected_and_stops_no_other_row(app_db: str) -> None:
+    standard_tables(app_db)
+    execute(app_db, "ALTER TABLE bids ALTER submitted_at TYPE date; ALTER TABLE bid_outcomes ALTER outcome_timestamp TYPE date")
+    insert(app_db, "bids", [bid("b1", MONDAY), bid("b2", "5000000-01-01"), bid("b3", "4000-01-01 BC")])
+    insert(app_db, "bid_outcomes", [outcome("o1", "b1", MONDAY), outcome("o2", "b1", "infinity")])
+    tables = read(app_db)
+    assert (tables["raw_bids"]["id"].to_pylist(), tables["raw_bid_outcomes"]["id"].to_pylist()) == (["b1"], ["o1"])
+    assert [row[2:] for row in rejections(app_db)] == [
+        ("o2", "outcome time is infinity"),
+        ("b2", "submission time is 5000000-01-01"),
+        ("b3", "submission time is 4000-01-01 BC"),
+    ]
 
 
 def test_an_outcome_at_the_very_time_of_its_bid_is_fine(app_db: str) -> None:
