@@ -274,6 +274,22 @@ def rebuild(asset: str, version: str, partition: str | None, as_json: bool) -> N
         sys.exit(ANSWER_IS_NO)
 
 
+@main.command(epilog=example("bid-assets verify", "bid-assets verify --repair"))
+@click.option("--repair", is_flag=True, help="Mend what can be mended, and say what is lost.")
+@JSON
+def verify(repair: bool, as_json: bool) -> None:
+    """Read every file of the store and name what is damaged, missing or left behind.
+
+    With --repair: HEAD is set to the newest intact version, ACTIVE is made from the deployment history, a version whose file is
+    missing or changed is made again from its pinned inputs (raw windows are read again), and garbage of killed writers is
+    removed. Exit code 3 where damage is left.
+    """
+    from bid_assets.commands.verify import verify as verify_command
+
+    if not verify_command(repairing=repair, as_json=as_json):
+        sys.exit(ANSWER_IS_NO)
+
+
 REASON = click.option("--reason", required=True, help="Why; it is kept in the history.")
 
 

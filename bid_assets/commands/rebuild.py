@@ -42,16 +42,21 @@ def rebuild(asset: str, version: str, partition: str | None, *, as_json: bool) -
 
 def rebuilt_content_hash(settings: Settings, manifest: Manifest) -> str:
     """Run the asset of `manifest` once more, with its inputs, settings, config and cutoff; the hash of what comes out."""
-    then = settings.model_validate({**settings.model_dump(), **_settings_of(manifest)})
     store = PinnedStore(settings.resolved_store_url, manifest)
-    with dg.DagsterInstance.ephemeral() as instance:
-        config = {manifest.asset: _config_of(manifest)} if _config_of(manifest) else {}
-        outcome = materialise(build_defs(then, store), instance, [manifest.asset], [manifest.partition], config=config)
+    failures = make_again(settings, store)
     if not store.drafts:
-        raise RuntimeError(
-            f"{manifest.version} could not be rebuilt: {'; '.join(outcome.failures) or 'the asset gave nothing'}"
-        )
+        raise RuntimeError(f"{manifest.version} could not be rebuilt: {'; '.join(failures) or 'the asset gave nothing'}")
     return store.drafts[-1].content_hash
+
+
+def make_again(settings: Settings, store: PinnedStore) -> tuple[str, ...]:
+    """Run the asset of the version that `store` is pinned to, for its window; the failures. Raw tables are read all together."""
+    manifest = store.rebuilt
+    then = settings.model_validate({**settings.model_dump(), **_settings_of(manifest)})
+    config = {manifest.asset: _config_of(manifest)} if _config_of(manifest) else {}
+    assets = list(RAW_ASSETS) if manifest.asset in RAW_ASSETS else [manifest.asset]
+    with dg.DagsterInstance.ephemeral() as instance:
+        return materialise(build_defs(then, store), instance, assets, [manifest.partition], config=config).failures
 
 
 def _settings_of(manifest: Manifest) -> dict[str, Any]:

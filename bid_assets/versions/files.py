@@ -13,13 +13,17 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp-"
 STALE_SECONDS = 24 * 3600
 """A temporary file older than this was left by a writer that was killed."""
+
+_REQUESTS = 16
+"""So many requests to an object store at a time."""
 
 
 class WrongChecksum(Exception):
@@ -34,8 +38,16 @@ class Files(ABC):
         """Make a file that must not exist yet, from what `write` puts into a local file; False where it exists."""
 
     @abstractmethod
-    def replace(self, path: str, content: bytes) -> None:
-        """Put or replace a small file atomically."""
+    def replace(self, path: str, write: Callable[[Path], None]) -> None:
+        """Put or replace a file atomically by what `write` puts into a local file."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens where there is none."""
+
+    @abstractmethod
+    def sweep(self) -> list[str]:
+        """Remove what killed writers have left long ago, wherever it lies; the paths of what was removed."""
 
     @abstractmethod
     def read(self, *paths: str) -> list[bytes | None]:
@@ -48,6 +60,14 @@ class Files(ABC):
     @abstractmethod
     def local(self, path: str, sha256: str) -> Path:
         """A local copy of a file, which may be the file itself. Raises `FileNotFoundError`, `WrongChecksum`."""
+
+    @abstractmethod
+    def sizes(self, *paths: str) -> list[int | None]:
+        """The size in bytes of each file; None where there is none."""
+
+    @abstractmethod
+    def checksum(self, path: str) -> str | None:
+        """The SHA-256 of a file as it is stored, every byte of it read; None where there is none."""
 
     @abstractmethod
     def intact(self, path: str, sha256: str, size: int) -> bool:
@@ -82,12 +102,21 @@ class LocalFiles(Files):
         _fsync(target.parent)
         return True
 
-    def replace(self, path: str, content: bytes) -> None:
+    def replace(self, path: str, write: Callable[[Path], None]) -> None:
         """Write beside, fsync, rename over."""
         target = self.root / path
-        with _written_beside(target, lambda file: _write(file, content)) as temporary:
+        with _written_beside(target, write) as temporary:
             os.replace(temporary, target)  # noqa: PTH105 - one call to intercept when a test kills a writer
         _fsync(target.parent)
+
+    def remove(self, path: str) -> None:
+        """Unlink."""
+        (self.root / path).unlink(missing_ok=True)
+
+    def sweep(self) -> list[str]:
+        """In every folder."""
+        folders = [self.root, *(path for path in self.root.rglob("*") if path.is_dir())] if self.root.is_dir() else []
+        return sorted(str(file.relative_to(self.root)) for folder in folders for file in _sweep(folder))
 
     def read(self, *paths: str) -> list[bytes | None]:
         """One by one: the system keeps small files in memory."""
@@ -104,12 +133,18 @@ class LocalFiles(Files):
             raise WrongChecksum(found)
         return file
 
+    def sizes(self, *paths: str) -> list[int | None]:
+        """One by one."""
+        return [_size(self.root / path) for path in paths]
+
+    def checksum(self, path: str) -> str | None:
+        """Of the file itself."""
+        file = self.root / path
+        return sha256_of(file) if file.is_file() else None
+
     def intact(self, path: str, sha256: str, size: int) -> bool:
         """Every byte is looked at."""
-        try:
-            return bool(self.local(path, sha256))
-        except (FileNotFoundError, WrongChecksum):
-            return False
+        return self.checksum(path) == sha256
 
     def url(self, path: str) -> str:
         """The absolute path."""
@@ -143,9 +178,21 @@ class RemoteFiles(Files):
                 return False
         return True
 
-    def replace(self, path: str, content: bytes) -> None:
-        """One put."""
-        self._system.pipe_file(self.url(path), content)
+    def replace(self, path: str, write: Callable[[Path], None]) -> None:
+        """Write locally, then one put."""
+        with tempfile.TemporaryDirectory(prefix="bid_assets-") as folder:
+            file = Path(folder) / path.rsplit("/", 1)[-1]
+            write(file)
+            self._system.put_file(str(file), self.url(path))
+
+    def remove(self, path: str) -> None:
+        """One deletion."""
+        with suppress(FileNotFoundError):
+            self._system.rm_file(self.url(path))
+
+    def sweep(self) -> list[str]:
+        """A put that did not end leaves nothing that could be seen."""
+        return []
 
     def read(self, *paths: str) -> list[bytes | None]:
         """Many at a time, where the file system can."""
@@ -177,12 +224,31 @@ class RemoteFiles(Files):
             temporary.replace(copy)
         return copy
 
+    def sizes(self, *paths: str) -> list[int | None]:
+        """Several at a time."""
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            return list(pool.map(self._size, paths))
+
+    def checksum(self, path: str) -> str | None:
+        """Of the object, not of the copy that is kept here."""
+        digest = hashlib.sha256()
+        try:
+            with self._system.open(self.url(path), "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except FileNotFoundError:
+            return None
+        return digest.hexdigest()
+
     def intact(self, path: str, sha256: str, size: int) -> bool:
         """Object stores check their bytes themselves: the size tells whether it is the file."""
+        return self._size(path) == size
+
+    def _size(self, path: str) -> int | None:
         try:
-            return bool(self._system.size(self.url(path)) == size)
+            return int(self._system.size(self.url(path)))
         except FileNotFoundError:
-            return False
+            return None
 
     def url(self, path: str) -> str:
         """The full URL."""
@@ -218,14 +284,17 @@ def _make_folder(folder: Path) -> None:
     _fsync(folder.parent)
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path) -> list[Path]:
     """Remove what killed writers have left behind long ago."""
+    removed = []
     for file in folder.glob(f"{TEMPORARY}*"):
         try:
             if time.time() - file.stat().st_mtime > STALE_SECONDS:
                 file.unlink()
+                removed.append(file)
         except FileNotFoundError:
             continue  # another writer was quicker
+    return removed
 
 
 def _fsync(path: Path) -> None:
@@ -250,19 +319,19 @@ def _below(folder: Path | str, prefix: str) -> Iterator[str]:
             yield prefix + entry.name
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
 
 def _bytes_or_none(content: Any) -> bytes | None:
-    if isinstance(content, FileNotFoundError):
+    if isinstance(content, (FileNotFoundError, IsADirectoryError)):
         return None
     if isinstance(content, BaseException):
         raise content

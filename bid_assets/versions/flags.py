@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bid_assets.versions.store import CorruptVersion, VersionStore
+from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
 
 POINTER = "FLAGS"
@@ -25,11 +25,17 @@ def lower_flag(store: VersionStore, name: str) -> None:
 
 
 def raised_flags(store: VersionStore) -> Mapping[str, tuple[str, datetime]]:
-    """Name -> (reason, when it was raised). Raises `CorruptVersion`."""
+    """Name -> (reason, when it was raised)."""
     try:
         return {name: (flag["reason"], datetime.fromisoformat(flag["raised_at"])) for name, flag in _read(store).items()}
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptVersion(f"the pointer {POINTER} of the store {store.url} holds no flags: {error!r}") from None
+        store.warn_of_damage(POINTER, f"it holds no flags: {error!r}")
+        return {}
+
+
+def well_formed(value: Mapping[str, Any]) -> bool:
+    """Whether a pointer with this value holds flags."""
+    return all(isinstance(flag, Mapping) and {"reason", "raised_at"} <= flag.keys() for flag in value.values())
 
 
 def _read(store: VersionStore) -> dict[str, Any]:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import builtins
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
-import orjson
-
-from bid_assets.versions.hashing import PLAIN_JSON
-
-_CHECKSUM = b',\n  "checksum": "'
+from bid_assets.versions.sealed_json import seal, unseal
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -80,17 +75,13 @@ class Manifest:
         return InputRef(self.asset, self.partition, self.version, self.content_hash)
 
     def to_json(self) -> builtins.bytes:
-        """Readable, stable JSON; the last key is a checksum of the text before it, so that damage shows."""
-        body = orjson.dumps(vars(self), option=PLAIN_JSON | orjson.OPT_INDENT_2).removesuffix(b"\n}")
-        return body + _CHECKSUM + sha256(body).hexdigest().encode() + b'"\n}\n'
+        """Readable, stable JSON with a checksum."""
+        return seal(vars(self))
 
     @classmethod
     def from_json(cls, text: builtins.bytes) -> Manifest:
         """The manifest of `to_json`. Raises `ValueError`, `KeyError` or `TypeError` where the text is anything else."""
-        body, _, checksum = text.rpartition(_CHECKSUM)
-        if checksum != sha256(body).hexdigest().encode() + b'"\n}\n':
-            raise ValueError("its text does not fit its checksum")
-        value = orjson.loads(body + b"}")
+        value = unseal(text, unsealed=False)
         return cls(
             **value
             | {

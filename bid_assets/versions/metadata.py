@@ -30,7 +30,7 @@ def open_store(settings: Settings) -> VersionStore:
 
 
 def read_metadata(store: VersionStore) -> dict[str, Any]:
-    """All values that the store has about itself; empty where nothing has been written yet. Raises `CorruptVersion`."""
+    """All values that the store has about itself; empty where nothing has been written yet, or the file is damaged."""
     return store.read_pointer(METADATA) or {}
 
 
@@ -54,7 +54,7 @@ def check_cadence(store: VersionStore, cadence: Cadence) -> None:
 def remember_cadence(store: VersionStore, cadence: Cadence) -> None:
     """Note the cadence of the store before its first version is written. Raises `CadenceError` where it has another."""
     check_cadence(store, cadence)
-    if CADENCE not in read_metadata(store):
+    if read_metadata(store).get(CADENCE) != cadence.value:
         update_metadata(store, cadence=cadence.value)
 
 
@@ -74,7 +74,7 @@ def inferred_cadence(partitions: Iterable[str]) -> Cadence | None:
 def _stored_cadence(store: VersionStore, otherwise: Cadence) -> Cadence | None:
     """The cadence in the store's metadata, or else of its windows; None for an empty store."""
     value = read_metadata(store).get(CADENCE)
-    if value is not None:
+    if value in list(Cadence):
         return Cadence(value)
     keys = store.partitions("raw_bids")
     return (inferred_cadence(keys) or otherwise) if keys else None

@@ -31,8 +31,8 @@ def write_text(store: VersionStore, text: str, window: str = WINDOW, **draft: An
     return store.write(Draft(partition=window, **said), lambda path: _write(path, text))
 
 
-def head_text(store: VersionStore, window: str = WINDOW) -> str | None:
-    head = store.head(ASSET, window)
+def head_text(store: VersionStore, window: str = WINDOW, asset: str = ASSET) -> str | None:
+    head = store.head(asset, window)
     return None if head is None else store.fetch(head).read_text()
 
 

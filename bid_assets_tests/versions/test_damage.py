@@ -1,9 +1,10 @@
-"""Files that are not what was written: caught, named, and cured by writing again."""
+"""Files that are not what was written: caught, named, left out by readers, and cured by writing again."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import joblib
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from bid_assets.versions.manifest import Draft
 from bid_assets.versions.store import CorruptVersion, VersionStore
+from bid_assets.versions.verification import check, harmful
 from bid_assets_tests.versions.drafts import ASSET, WINDOW, head_text, write_text
 
 
@@ -29,6 +31,30 @@ def manifest_file(store: VersionStore) -> Path:
 
 def flip(content: bytes, position: int, bit: int = 0) -> bytes:
     return content[:position] + bytes([content[position] ^ (1 << bit)]) + content[position + 1 :]
+
+
+class AnyTextWith(str):
+    """Equal to every text that contains some parts."""
+
+    def __new__(cls, *parts: str) -> AnyTextWith:
+        made = super().__new__(cls, " ... ".join(parts))
+        made.parts = parts
+        return made
+
+    parts: tuple[str, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and all(part in other for part in self.parts)
+
+    __hash__ = str.__hash__
+
+
+def assert_left_out(store: VersionStore, manifest_file: Path) -> None:
+    """The version is no version for readers; who asks for it learns which file is damaged."""
+    assert store.head(ASSET, WINDOW) is None
+    assert store.versions(ASSET, WINDOW) == []
+    with pytest.raises(CorruptVersion, match=manifest_file.name):
+        store.manifest(ASSET, WINDOW, manifest_file.name.removesuffix(".manifest.json"))
 
 
 class Trap:
@@ -65,8 +91,7 @@ def test_any_flipped_bit_of_a_manifest_is_caught(store: VersionStore, manifest_f
     content = manifest_file.read_bytes()
     position, bit = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 7))
     manifest_file.write_bytes(flip(content, position, bit))
-    with pytest.raises(CorruptVersion, match=manifest_file.name):
-        store.head(ASSET, WINDOW)
+    assert_left_out(store, manifest_file)
     manifest_file.write_bytes(content)
     assert head_text(store) == "x"
 
@@ -76,23 +101,20 @@ def test_any_flipped_bit_of_a_manifest_is_caught(store: VersionStore, manifest_f
 def test_a_truncated_manifest_is_caught(store: VersionStore, manifest_file: Path, data: st.DataObject) -> None:
     content = manifest_file.read_bytes()
     manifest_file.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(CorruptVersion, match=manifest_file.name):
-        store.versions(ASSET)
+    assert_left_out(store, manifest_file)
     manifest_file.write_bytes(content)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"asset": 1}', b"\xff\xfe"])
 def test_a_manifest_that_is_something_else_is_caught(store: VersionStore, manifest_file: Path, damage: bytes) -> None:
     manifest_file.write_bytes(damage)
-    with pytest.raises(CorruptVersion, match=manifest_file.name):
-        store.head(ASSET, WINDOW)
+    assert_left_out(store, manifest_file)
 
 
 def test_a_manifest_in_the_place_of_another_is_caught(store: VersionStore, manifest_file: Path) -> None:
     other = write_text(store, "other", "2026-01-12").manifest
     manifest_file.write_bytes((Path(store.url) / ASSET / "2026-01-12" / f"{other.version}.manifest.json").read_bytes())
-    with pytest.raises(CorruptVersion, match=manifest_file.name):
-        store.head(ASSET, WINDOW)
+    assert_left_out(store, manifest_file)
 
 
 @pytest.mark.parametrize("file", ["../../secret", "/etc/hostname", ""])
@@ -100,31 +122,89 @@ def test_a_manifest_cannot_lead_out_of_the_store(store: VersionStore, manifest_f
     head = store.head(ASSET, WINDOW)
     assert head is not None
     manifest_file.write_bytes(replace(head, file=file).to_json())
-    with pytest.raises(CorruptVersion, match=manifest_file.name):
-        store.head(ASSET, WINDOW)
+    assert_left_out(store, manifest_file)
 
 
 @pytest.mark.parametrize("head", [b"", b"notes_2026", b"\x00\x01", b"../../x", b"notes_20260101_000000_00000000"])
-def test_a_damaged_head_is_an_error_that_names_it(store: VersionStore, head: bytes) -> None:
-    write_text(store, "x")
+def test_a_damaged_head_is_named_and_readers_get_the_newest_intact_version(
+    store: VersionStore, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_text(store, "old")
+    newest = write_text(store, "new").manifest
     path = Path(store.url) / ASSET / WINDOW / "HEAD"
     path.write_bytes(head)
-    with pytest.raises(CorruptVersion, match=str(path)):
-        store.head(ASSET, WINDOW)
+    assert head_text(store) == "new"
+    store.fetch(newest).write_text("harmed")
+    assert head_text(store) == "old"
+    assert [record.message for record in caplog.records] == [AnyTextWith(str(path), "`bid-assets verify --repair` mends it")]
 
 
-def test_a_head_whose_version_is_gone_is_an_error_that_names_both(store: VersionStore, manifest_file: Path) -> None:
-    manifest_file.unlink()
-    with pytest.raises(CorruptVersion, match=rf"HEAD names the version {manifest_file.name.split('.')[0]}, which is gone"):
-        store.heads(ASSET, [WINDOW])
+def test_a_head_whose_version_is_gone_leads_to_the_version_before(store: VersionStore, manifest_file: Path) -> None:
+    write_text(store, "y")
+    new = store.head(ASSET, WINDOW)
+    assert new is not None
+    (manifest_file.parent / f"{new.version}.manifest.json").unlink()
+    assert head_text(store) == "x"
+
+
+def test_a_version_whose_file_has_another_size_is_seen_without_reading_it_and_a_flipped_one_by_its_checksum(
+    store: VersionStore,
+) -> None:
+    intact, flipped, short, gone = (write_text(store, text).manifest for text in ("intact", "flipped", "short", "gone"))
+    store.fetch(flipped).write_text("flopped")
+    store.fetch(short).write_text("shor")
+    store.fetch(gone).unlink()
+    every = [intact, flipped, short, gone]
+    assert store.damaged(every) == [short, gone]
+    assert store.damaged(every, checksums=True) == [flipped, short, gone]
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[1]", b"7"])
-def test_a_damaged_pointer_is_an_error_that_names_it(store: VersionStore, value: bytes) -> None:
+def test_a_damaged_pointer_reads_as_absent_and_is_named(
+    store: VersionStore, value: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     store.move_pointer("ACTIVE", {})
     (Path(store.url) / "ACTIVE").write_bytes(value)
-    with pytest.raises(CorruptVersion, match="ACTIVE is damaged"):
-        store.read_pointer("ACTIVE")
+    assert store.read_pointer("ACTIVE") is None
+    assert "ACTIVE is damaged" in caplog.text
+
+
+STRAYS = (
+    "README.txt",
+    "raw_bids/notes.txt",
+    "raw_bids/2026-01-05 copy/HEAD",
+    "raw_bids/2026-01-05.bak/HEAD",
+    "raw bids/2026-01-05/HEAD",
+    f"{ASSET}/{WINDOW}/x.manifest.json",
+    f"{ASSET}/{WINDOW}/deeper/HEAD",
+    "deployments/notes.txt",
+)
+
+
+@pytest.mark.parametrize("path", STRAYS)
+def test_a_stray_file_changes_nothing_that_is_read(store: VersionStore, path: str) -> None:
+    manifest = write_text(store, "x").manifest
+    stray = Path(store.url) / path
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_text("torn")
+    assert store.assets() == [ASSET]
+    assert store.partitions(ASSET) == [WINDOW]
+    assert store.everything() == [manifest]
+    assert store.entries("deployments") == {}
+    assert head_text(store) == "x"
+
+
+def test_a_clock_that_goes_back_is_said_and_the_new_version_is_what_readers_get(
+    store: VersionStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = write_text(store, "old").manifest
+    monkeypatch.setattr("bid_assets.versions.store.utc_now", lambda: old.created_at - timedelta(days=1))
+    write_text(store, "new")
+    assert head_text(store) == "new"
+    assert [record.message for record in caplog.records] == [
+        AnyTextWith("the clock of this machine has gone back", old.version)
+    ]
+    assert harmful(check(store)) == []
 
 
 @pytest.mark.parametrize("name", ["HEAD", "manifest", "file"])
@@ -133,5 +213,7 @@ def test_making_the_window_again_cures_any_damage(store: VersionStore, manifest_
     assert head is not None
     damaged = {"HEAD": manifest_file.with_name("HEAD"), "manifest": manifest_file, "file": store.fetch(head)}[name]
     damaged.write_bytes(flip(damaged.read_bytes(), 0))
-    assert write_text(store, "x", info={"figure": 0.5}).created
+    written = write_text(store, "x", info={"figure": 0.5})
     assert head_text(store) == "x"
+    assert written.created == (name == "manifest")
+    assert name == "manifest" or written.manifest == head

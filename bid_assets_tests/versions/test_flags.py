@@ -22,3 +22,13 @@ def test_a_flag_is_raised_with_its_reason_and_time_and_lowered_by_name(tmp_path:
 
 def test_a_store_without_flags_has_none(tmp_path: Path) -> None:
     assert raised_flags(VersionStore(str(tmp_path))) == {}
+
+
+def test_a_damaged_file_of_flags_counts_as_none_and_a_flag_can_be_raised_again(tmp_path: Path) -> None:
+    store = VersionStore(str(tmp_path))
+    raise_flag(store, "drift", "amounts have doubled")
+    for damage in ('{"drift": {}}', "torn"):
+        (tmp_path / "FLAGS").write_text(damage)
+        assert raised_flags(store) == {}
+    raise_flag(store, "drift", "again")
+    assert set(raised_flags(store)) == {"drift"}

@@ -13,8 +13,12 @@ from moto.server import ThreadedMotoServer
 from bid_assets.settings import get_settings
 from bid_assets.versions.hashing import table_hash
 from bid_assets.versions.manifest import Draft
-from bid_assets.versions.store import CorruptVersion, VersionStore
+from bid_assets.versions.repair import repair
+from bid_assets.versions.store import MANIFEST, CorruptVersion, VersionStore
 from bid_assets.versions.tables import WindowedTable, write_parquet
+from bid_assets.versions.verification import check, harmful
+from bid_assets.windows import Cadence
+from bid_assets_tests.versions.damage import SmallStore
 from bid_assets_tests.versions.drafts import ASSET, WINDOW, head_text, in_a_process, write_many, write_text
 
 BUCKET = "versions"
@@ -136,7 +140,7 @@ def test_an_object_that_is_gone_is_an_error_and_writing_again_cures_it(store: Ve
     boto3.client("s3").delete_object(Bucket=bucket, Key=key)
     with pytest.raises(CorruptVersion, match=f"{manifest.file} is gone"):
         store.fetch(manifest)
-    assert write_text(store, "content").created
+    assert write_text(store, "content").manifest == manifest
     assert head_text(store) == "content"
 
 
@@ -144,7 +148,8 @@ def test_a_damaged_manifest_on_an_object_store_is_an_error_that_names_it(store: 
     manifest = write_text(store, "x").manifest
     put(store, store.file_url(manifest).replace(".txt", ".manifest.json"), b"{")
     with pytest.raises(CorruptVersion, match=rf"s3://.*{manifest.version}\.manifest\.json"):
-        store.head(ASSET, WINDOW)
+        store.manifest(ASSET, WINDOW, manifest.version)
+    assert store.head(ASSET, WINDOW) is None
 
 
 def test_a_copy_is_kept_below_home_and_fetched_again_when_it_is_damaged(store: VersionStore, home: Path) -> None:
@@ -159,3 +164,23 @@ def test_a_copy_is_kept_below_home_and_fetched_again_when_it_is_damaged(store: V
 def test_a_bucket_that_is_not_there_is_an_error_when_written(s3: None, home: Path) -> None:
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
         write_text(VersionStore("s3://nowhere/store"), "x")
+
+
+def test_damage_on_an_object_store_is_found_and_mended(anywhere: VersionStore) -> None:
+    small = SmallStore.fill(anywhere)
+    before = small.reading()
+    paths = anywhere.files.find("")
+    model = next(path for path in paths if path.startswith("trained_model/") and path.endswith(MANIFEST))
+    data = next(path for path in paths if path.startswith("raw_bids/") and path.endswith(".txt"))
+    damaged = ["deployments/00000002.json", data, model, "deployment/2026-01-12/HEAD", "ACTIVE"]
+    for how, path in zip(["deleted", "flipped", "emptied", "deleted", "truncated"], damaged, strict=True):
+        small.damage(path, how, 77)
+    assert [finding.path for finding in harmful(check(anywhere))] == damaged
+    assert all(each.mended for each in repair(anywhere, Cadence.WEEKLY, small.remake))
+    assert small.reading() == before
+
+
+def test_the_size_of_objects_tells_which_are_damaged(anywhere: VersionStore) -> None:
+    there, gone = write_text(anywhere, "old").manifest, write_text(anywhere, "new").manifest
+    anywhere.files.remove(f"{ASSET}/{WINDOW}/{gone.file}")
+    assert anywhere.damaged([there, gone]) == [gone]
