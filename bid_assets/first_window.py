@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from bid_assets.settings import Settings
 from bid_assets.versions.metadata import read_metadata, update_metadata
-from bid_assets.versions.store import CorruptVersion, VersionStore
+from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, utc_now
 
 OLDEST_WINDOW = "oldest_window"
@@ -37,7 +37,7 @@ def oldest_known_window(settings: Settings, store: VersionStore) -> datetime | N
         learnt = read_metadata(store).get(OLDEST_WINDOW)
         if learnt is not None:
             return _window(settings, learnt)
-    except (CorruptVersion, ValueError, TypeError):
+    except (ValueError, TypeError):
         pass  # learnt again by the next look into the database
     read = store.partitions("raw_bids")
     return _window(settings, read[0]) if read else None

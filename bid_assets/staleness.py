@@ -52,15 +52,39 @@ def raw_heads(store: VersionStore, settings: Settings, families: Iterable[Featur
     return {asset: store.heads(asset, wanted) for asset in sorted({name for family in families for name in family.reads})}
 
 
+def damaged_windows(
+    store: VersionStore, assets: Iterable[str], keys: Iterable[str] | None = None, *, checksums: bool = False
+) -> set[str]:
+    """The windows (of `keys`, or of all) in which one of the assets has a HEAD and no intact version; see `intact_heads`."""
+    damaged: set[str] = set()
+    for asset in assets:
+        made = set(store.partitions(asset))
+        made = made if keys is None else made.intersection(keys)
+        damaged |= made - intact_heads(store, asset, sorted(made), checksums=checksums).keys()
+    return damaged
+
+
+def intact_heads(store: VersionStore, asset: str, keys: Iterable[str], *, checksums: bool = False) -> dict[str, Manifest]:
+    """The heads whose file is there and has its size; with `checksums`, every byte of it is compared."""
+    heads = store.heads(asset, keys)
+    damaged = {manifest.partition for manifest in store.damaged(heads.values(), checksums=checksums)}
+    return {key: manifest for key, manifest in heads.items() if key not in damaged}
+
+
 def stale_windows(
-    store: VersionStore, settings: Settings, families: Iterable[FeatureFamily], keys: Iterable[str]
+    store: VersionStore,
+    settings: Settings,
+    families: Iterable[FeatureFamily],
+    keys: Iterable[str],
+    *,
+    checksums: bool = False,
 ) -> dict[str, list[str]]:
-    """Family -> those of the windows `keys` that are absent or no longer current; families without any are left out."""
+    """Family -> those of the windows `keys` that are absent, damaged or no longer current; families without any are left out."""
     keys, families = list(keys), list(families)
     heads = raw_heads(store, settings, families, keys)
     found = {}
     for family in families:
-        made = store.heads(family.name, keys)
+        made = intact_heads(store, family.name, keys, checksums=checksums)
         inputs = Inputs(family, settings.cadence)
         stale = [key for key in keys if key not in made or not _current(made[key], inputs, heads, settings)]
         if stale:

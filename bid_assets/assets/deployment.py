@@ -16,7 +16,7 @@ from bid_assets.step_inputs import loaded_versions
 from bid_assets.versions import approval
 from bid_assets.versions.deployments import Action, ActiveModel, History, State, history
 from bid_assets.versions.manifest import InputRef
-from bid_assets.versions.store import VersionStore
+from bid_assets.versions.store import CorruptVersion, VersionStore
 from bid_assets.versions.tables import WindowedTable
 
 FLOORS = ["min_roc_auc", "max_calibration_error", "min_log_loss_gain"]
@@ -109,7 +109,10 @@ def standing_decision(store: VersionStore, inputs: Iterable[InputRef], settings:
     same_inputs = {ref.content_hash for ref in head.inputs} == {ref.content_hash for ref in inputs}
     if not same_inputs or head.settings != settings.model_dump(mode="json", include=set(DECISION_SETTINGS)):
         return None
-    decision: dict[str, Any] = json.loads(store.fetch(head).read_bytes())
+    try:
+        decision: dict[str, Any] = json.loads(store.fetch(head).read_bytes())
+    except CorruptVersion:
+        return None  # it is made again, and restores the file
     return decision if decision["model"] == asdict(model) else None
 
 

@@ -20,9 +20,10 @@ from bid_assets.app_db.extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import changed, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.queries import Queries
-from bid_assets.assets.raw import CODE_VERSION, FINGERPRINTS
+from bid_assets.assets.raw import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.first_window import learn_first_window, oldest_known_window, windows_with_data
 from bid_assets.settings import Settings
+from bid_assets.staleness import damaged_windows
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
 
@@ -79,10 +80,12 @@ def reconcile(settings: Settings, store: VersionStore, following: str | None) ->
 def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
     """Window -> table -> the fingerprint of the rows when the window was last read, completely and by the present code.
 
-    `rejected_rows` is written last of all raw tables, and anew whenever a fingerprint is another.
+    `rejected_rows` is written last of all raw tables, and anew whenever a fingerprint is another. The rows of a window with a
+    file that is gone or torn count as changed: reading them again restores the file.
     """
     heads = store.heads("rejected_rows", store.partitions("rejected_rows"))
-    return {key: head.info.get(FINGERPRINTS, {}) if head.code.asset == CODE_VERSION else {} for key, head in heads.items()}
+    recorded = {key: head.info.get(FINGERPRINTS, {}) if head.code.asset == CODE_VERSION else {} for key, head in heads.items()}
+    return recorded | {key: {"bids": "damaged"} for key in damaged_windows(store, RAW_ASSETS)}
 
 
 def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Touched:

@@ -27,7 +27,7 @@ from bid_assets.settings import Settings
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.flags import raised_flags
 from bid_assets.versions.manifest import InputRef, Manifest
-from bid_assets.versions.store import VersionStore
+from bid_assets.versions.store import CorruptVersion, VersionNotFound, VersionStore
 from bid_assets.windows import TimeRange, utc_now
 
 
@@ -69,14 +69,18 @@ def new_outcomes(store: VersionStore, settings: Settings, window: str | None, da
 
 
 def _difference(store: VersionStore, before: InputRef | None, now: Manifest) -> int:
-    """Outcomes that only one of two versions has, an edited one counted once; all of them where there was none before."""
+    """Outcomes that only one of two versions has, an edited one counted once; all of them where there was none before, or
+    where one of the two can no longer be read."""
     if before is None:
         return now.rows or 0
     if before.content_hash == now.content_hash:
         return 0
-    old, new = (
-        _outcomes(store, manifest) for manifest in (store.manifest(before.asset, before.partition, before.version), now)
-    )
+    try:
+        old, new = (
+            _outcomes(store, manifest) for manifest in (store.manifest(before.asset, before.partition, before.version), now)
+        )
+    except (VersionNotFound, CorruptVersion):
+        return now.rows or 0
     return len({row[0] for row in old ^ new})
 
 
@@ -92,10 +96,9 @@ def _outcomes(store: VersionStore, manifest: Manifest) -> set[tuple[object, ...]
 
 
 def _dataset_of(store: VersionStore, model: InputRef) -> Manifest | None:
-    """The dataset that a model learned from; None where its manifest is gone."""
-    inputs = [
-        ref for ref in store.manifest(model.asset, model.partition, model.version).inputs if ref.asset == "training_dataset"
-    ]
+    """The dataset that a model learned from; None where its manifest or that of the model is gone."""
+    learned = store.manifests([model]).get(model)
+    inputs = [ref for ref in learned.inputs if ref.asset == "training_dataset"] if learned is not None else []
     return store.manifests(inputs).get(inputs[0]) if inputs else None
 
 

@@ -9,7 +9,7 @@ import orjson
 from rich.table import Table
 from rich.tree import Tree
 
-from bid_assets.commands.console import console, print_json
+from bid_assets.commands.console import console, notes, print_json
 from bid_assets.commands.models import FIGURES, MODEL, figure_cells, model_figures, state_cell
 from bid_assets.settings import get_settings
 from bid_assets.versions import lineage
@@ -104,8 +104,14 @@ def show_containing(*, profile: str | None, bid: str | None, as_json: bool) -> N
     store = open_store()
     column, value = ("profile_id", profile) if profile is not None else ("bid_id", bid)
     assert value is not None
-    title = f"Learned from {column.removesuffix('_id')} {value}"
-    _show_versions_below(lineage.containing(store, column=column, value=value), title, as_json=as_json)
+    whose = f"{column.removesuffix('_id')} {value}"
+    versions = lineage.containing(store, column=column, value=value)
+    if not versions:
+        windows = lineage.windows_with(store, "raw_bids", "profile_id" if profile is not None else "id", value)
+        if not windows:
+            raise ValueError(f"{whose} is unknown: no bid that was read into the store has this id, spelt as in the database")
+        notes.print(f"{whose} is known: it has bids in {len(windows)} window(s), {windows[0]} to {windows[-1]}")
+    _show_versions_below(versions, f"Learned from {whose}", as_json=as_json)
 
 
 def _show_versions_below(manifests: list[Manifest], title: str, *, as_json: bool) -> None:

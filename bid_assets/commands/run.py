@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,16 +14,19 @@ from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.extent import RowsOutside, left_out
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.quality import refuse_unknown_checks
+from bid_assets.assets.raw import RAW_ASSETS
 from bid_assets.automation.noticing import differences, recorded_fingerprints
 from bid_assets.automation.planning import lookback_windows, plan_refreshes, read_windows, windows_in_reach
 from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, Kind, assets_of
 from bid_assets.commands.console import console, notes, print_json, progress_bars
 from bid_assets.definitions import build_defs
+from bid_assets.features.families import families
 from bid_assets.first_window import learn_first_window, windows_with_data
 from bid_assets.instance import open_instance
 from bid_assets.progress import report
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings, get_settings
+from bid_assets.staleness import damaged_windows
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
@@ -69,6 +72,8 @@ def run(
     store = open_store(settings)
     settings, wanted, outside = wanted_range(settings, store, first, last)
     plan = make_plan(settings, store, wanted, cutoff_windows)
+    if first or last:
+        plan = with_damaged_windows(store, plan)
     before = active_model(store)
     with open_instance() as instance, progress_bars():
         progress = execute(settings, store, instance, plan, accept)
@@ -135,6 +140,16 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
     recorded = recorded_fingerprints(store)
     changed = differences({key: recorded[key] for key in windows if key in recorded}, present)
     return RunPlan(tuple(windows), tuple(cutoffs), {table: frozenset(found) for table, found in changed.items()})
+
+
+def with_damaged_windows(store: VersionStore, plan: RunPlan) -> RunPlan:
+    """The plan, and windows of it with a damaged file as well: making them again restores the file.
+
+    Of a local store every byte is read; of an object store the sizes must do.
+    """
+    assets = [*RAW_ASSETS, *(family.name for family in families())]
+    damaged = damaged_windows(store, assets, plan.windows, checksums=store.files.local_reads)
+    return replace(plan, changed={**plan.changed, "bids": plan.changed.get("bids", frozenset()) | damaged})
 
 
 def execute(

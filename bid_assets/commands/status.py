@@ -68,8 +68,9 @@ def _active(store: VersionStore) -> dict[str, Any] | None:
     active = active_model(store)
     if active is None:
         return None
-    model = store.manifest(active.model.asset, active.model.partition, active.model.version)
-    dataset = next((ref.version for ref in model.inputs if ref.asset == "training_dataset"), None)
+    model = store.manifests([active.model]).get(active.model)
+    inputs = model.inputs if model is not None else ()
+    dataset = next((ref.version for ref in inputs if ref.asset == "training_dataset"), None)
     return {"model": active.model.version, "window": active.model.partition, "since": active.since, "dataset": dataset}
 
 

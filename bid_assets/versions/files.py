@@ -13,7 +13,6 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,6 @@ TEMPORARY = ".tmp-"
 STALE_SECONDS = 24 * 3600
 """A temporary file older than this was left by a writer that was killed."""
 
-_REQUESTS = 16
-"""So many requests to an object store at a time."""
-
 
 class WrongChecksum(Exception):
     """A file's SHA-256 is another one than was asked for; the message is what it is."""
@@ -32,6 +28,9 @@ class WrongChecksum(Exception):
 
 class Files(ABC):
     """Files under one root, named by relative paths with `/`. Names that begin with a dot are nobody's."""
+
+    local_reads: bool
+    """Whether files are read without being transferred."""
 
     @abstractmethod
     def put_new(self, path: str, write: Callable[[Path], None]) -> bool:
@@ -87,6 +86,8 @@ def files_at(url: str) -> Files:
 
 class LocalFiles(Files):
     """A folder of this machine, made when first written to."""
+
+    local_reads = True
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -157,6 +158,8 @@ class RemoteFiles(Files):
     Copies of files are kept under their checksum in `<BID_ASSETS_HOME>/cache/versions`, which may be emptied at any time.
     """
 
+    local_reads = False
+
     def __init__(self, url: str) -> None:
         self.base = url.rstrip("/")
 
@@ -225,9 +228,13 @@ class RemoteFiles(Files):
         return copy
 
     def sizes(self, *paths: str) -> list[int | None]:
-        """Several at a time."""
-        with ThreadPoolExecutor(_REQUESTS) as pool:
-            return list(pool.map(self._size, paths))
+        """One listing of each of their top folders."""
+        system = self._system
+        root = system._strip_protocol(self.base).rstrip("/")
+        there: dict[str, int] = {}
+        for folder in {path.split("/", 1)[0] for path in paths}:
+            there |= {name: int(info["size"]) for name, info in system.find(f"{root}/{folder}", detail=True).items()}
+        return [there.get(f"{root}/{path}") for path in paths]
 
     def checksum(self, path: str) -> str | None:
         """Of the object, not of the copy that is kept here."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bid_assets.versions.hashing import PLAIN_JSON
 from bid_assets.versions.manifest import InputRef, Manifest
-from bid_assets.versions.store import VersionNotFound, VersionStore
+from bid_assets.versions.store import CorruptVersion, VersionNotFound, VersionStore
 
 FACTS = ("created_at", "run_id", "code", "rows", "cutoff", "settings")
 """What a node says of its manifest; the rest is in `bid-assets versions`."""
@@ -89,9 +89,19 @@ def containing(store: VersionStore, column: str, value: str, assets: Iterable[st
     return found + _below(_learned(everything), {_key(manifest) for manifest in found})
 
 
+def windows_with(store: VersionStore, asset: str, column: str, value: str) -> list[str]:
+    """The windows of a table asset in whose HEAD some row has `value` in `column`, oldest first."""
+    heads = store.heads(asset, store.partitions(asset))
+    return [key for key, manifest in heads.items() if _contains(store, manifest, column, value)]
+
+
 def _contains(store: VersionStore, manifest: Manifest, column: str, value: str) -> bool:
-    """Whether a table has a row; only row groups whose statistics allow for it are read."""
-    file = store.fetch(manifest)
+    """Whether a table has a row; only row groups whose statistics allow for it are read. One that is damaged is left out."""
+    try:
+        file = store.fetch(manifest)
+    except CorruptVersion as error:
+        store.warn_of_damage("/".join((manifest.asset, manifest.partition, manifest.file)), str(error))
+        return False
     if column not in pq.read_schema(file).names:
         raise ValueError(f"{store.file_url(manifest)} has no column {column}, so it cannot be told whether it holds {value}")
     return bool(pq.read_table(file, columns=[column], filters=pc.field(column) == value, partitioning=None).num_rows)

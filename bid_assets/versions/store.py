@@ -126,7 +126,8 @@ class VersionStore:
 
     def newest_intact(self, asset: str, partition: str) -> Manifest | None:
         """The newest version of a window, by `created_at`, whose manifest is readable and whose file is intact."""
-        return next((item for item in reversed(self.versions(asset, partition)) if self._intact(item)), None)
+        newest_first = reversed(self.versions(asset, partition))
+        return next((item for item in newest_first if not self.damaged([item], checksums=True)), None)
 
     def damaged(self, manifests: Iterable[Manifest], *, checksums: bool = False) -> list[Manifest]:
         """Those of the versions whose file is gone or has another size; with `checksums`, every byte of it is read."""
