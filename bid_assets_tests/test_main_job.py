@@ -133,7 +133,19 @@ def test_a_profile_and_a_bid_lead_to_the_datasets_and_models_that_contain_them(p
     row = platform.rows("training_dataset").slice(0, 1).to_pylist()[0]
     for option, value in (("--profile", row["profile_id"]), ("--bid", row["bid_id"])):
         assert {"training_dataset", "trained_model"} <= {m["asset"] for m in call_json("lineage", option, value)}
-    assert call_json("lineage", "--profile", "nobody") == []
+
+
+def test_a_profile_or_bid_that_is_unknown_or_has_taught_nothing_is_said_to_be_so(platform: Platform) -> None:
+    for option in ("--profile", "--bid"):
+        assert (
+            "nobody is unknown: no bid that was read into the store has this id"
+            in call("lineage", option, "nobody", fails=1).stderr
+        )
+    learned = set(platform.rows("training_dataset")["bid_id"].to_pylist())
+    [waiting, *_] = [bid for bid in platform.rows("raw_bids")["id"].to_pylist() if bid not in learned]
+    said = call("lineage", "--bid", waiting)
+    assert "is known: it has bids in 1 window(s)" in said.stderr
+    assert f"Learned from bid {waiting}: nothing" in said.stdout
 
 
 def test_versions_are_listed_as_manifests(platform: Platform) -> None:

@@ -167,7 +167,7 @@ class VersionStore:
     def version_names(self, asset: str, partition: str | None = None) -> list[tuple[str, str]]:
         """Window and name of each version of an asset, or of one of its windows; no manifest is read."""
         folder = _checked(asset) if partition is None else _folder(asset, partition)
-        paths = [path.removesuffix(MANIFEST).split("/") for path in self._files.find(folder) if path.endswith(MANIFEST)]
+        paths = [path.removesuffix(MANIFEST).split("/") for path in self.files.find(folder) if path.endswith(MANIFEST)]
         return sorted((path[1], path[2]) for path in paths if len(path) == 3)
 
     def everything(self) -> list[Manifest]:
