@@ -185,7 +185,10 @@ class VersionedIOManager(dg.IOManager, ABC):
         return {name: facts[name] for name in names if name in facts}
 
     def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, alone: bool) -> None:
-        metadata = materialization.metadata_of(manifest, self.store.file_url(manifest), created=created)
+        metadata = {
+            **materialization.shown_figures(context.output_metadata),
+            **materialization.metadata_of(manifest, self.store.file_url(manifest), created=created),
+        }
         noted = noted_by(context.step_context, manifest.partition)
         if (reasons := noted.get(materialization.UNREADABLE_VALUES)) is not None:  # also where the version is an older one
             metadata |= materialization.readability_metadata([reasons])

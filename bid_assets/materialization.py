@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -44,15 +45,41 @@ def readability_metadata(windows: Iterable[Reasons]) -> Metadata:
     return {UNREADABLE_VALUES: dg.MetadataValue.int(total), **table}
 
 
+PLOTTED = frozenset(
+    {"roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error", "precision", "recall", "f1"}
+    | {"labelled", "label_rate", "train_rows"}
+)
+"""Numbers whose course over the windows is worth a plot. Dagster plots every number, so all others are shown as text."""
+
+
+def shown_figures(metadata: Mapping[str, Any]) -> Metadata:
+    """The numbers among an output's metadata as people read them: of four digits; text where no plot is worth having.
+
+    The manifest keeps them as they are (`plain_facts`).
+    """
+    shown: Metadata = {}
+    for name, value in plain_facts(metadata).items():
+        if isinstance(value, float) and name in PLOTTED:
+            shown[name] = dg.MetadataValue.float(rounded(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool) and name not in PLOTTED:
+            shown[name] = dg.MetadataValue.text(f"{rounded(value):,}")
+    return shown
+
+
+def rounded(value: float) -> float:
+    """A number of four significant digits; an integer as it is."""
+    return value if isinstance(value, int) or not math.isfinite(value) else float(f"{value:.4g}")
+
+
 def metadata_of(manifest: Manifest, url: str, *, created: bool) -> Metadata:
     """A manifest for the eye: the version and its figures, what it was made from, its columns, its code."""
     shown: Metadata = {
         "version": dg.MetadataValue.text(manifest.version),
         "new_version": dg.MetadataValue.bool(created),
         "path": dg.MetadataValue.path(url),
-        "bytes": dg.MetadataValue.int(manifest.bytes),
+        "bytes": dg.MetadataValue.text(f"{manifest.bytes:,}"),
         "content_hash": dg.MetadataValue.text(manifest.content_hash),
-        "inputs": dg.MetadataValue.int(len(manifest.inputs)),
+        "inputs": dg.MetadataValue.text(f"{len(manifest.inputs):,}"),
     }
     if manifest.rows is not None:
         shown["dagster/row_count"] = dg.MetadataValue.int(manifest.rows)

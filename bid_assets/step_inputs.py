@@ -15,6 +15,7 @@ from bid_assets.partitions import LOOKBACK_KEY
 from bid_assets.settings import Settings
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore
+from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import TimeRange
 
 if TYPE_CHECKING:
@@ -51,6 +52,26 @@ def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[Input
     """The versions of `asset` that the running step has loaded, oldest window first."""
     loaded = loaded_by(context.get_step_execution_context())
     return [item.ref for item in loaded if item.ref.asset == asset]
+
+
+def pin_again(
+    context: dg.AssetExecutionContext, store: VersionStore, inputs: Mapping[str, WindowedTable]
+) -> dict[str, WindowedTable]:
+    """The same windows of the same assets as they are now, remembered as the step's inputs in the place of those before."""
+    step = context.get_step_execution_context()
+    loaded = loaded_by(step)
+    span = {item.ref.asset: item.metadata for item in loaded}
+    pinned = {}
+    for name, table in inputs.items():
+        heads = store.heads(table.asset, table.windows)
+        pinned[name] = WindowedTable(store, table.asset, table.windows, heads, table.schema)
+        others = [item for item in loaded if item.ref.asset != table.asset]
+        loaded[:] = [
+            *others,
+            *(LoadedInput(heads[key].ref, span.get(table.asset, {})) for key in table.windows if key in heads),
+        ]
+    step.fetch_external_input_asset_version_info()  # so that Dagster names the same data versions
+    return pinned
 
 
 def pin_earlier(

@@ -141,7 +141,7 @@ def test_dagster_shows_version_rows_and_inputs_and_takes_the_content_hash_as_dat
     assert head is not None
     assert metadata["version"].value == head.version
     assert metadata["dagster/row_count"].value == 2
-    assert metadata["inputs"].value == 3
+    assert metadata["inputs"].value == "3"
     assert {"path", "bytes", "inputs_table", "inputs_links", "dagster/column_schema"} <= set(metadata)
     assert event.asset_materialization.tags is not None
     assert event.asset_materialization.tags["dagster/data_version"] == head.content_hash

@@ -318,8 +318,7 @@ def test_times_in_the_json_of_a_run_carry_their_zone(platform: Platform) -> None
 def test_a_dataset_waits_for_features_made_from_the_raw_versions_of_now(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset_assets, "AGREEMENT_TRIES", 1)
-    monkeypatch.setattr(dataset_assets, "AGREEMENT_PAUSE", 0.1)
+    monkeypatch.setattr(dataset_assets, "AGREEMENT_SECONDS", 0.0)
     before = platform.head("training_dataset")
     outcome_of_an_undecided_bid(platform, "between")
     assert make(platform, list(RAW), platform.window).succeeded
@@ -330,9 +329,17 @@ def test_a_dataset_waits_for_features_made_from_the_raw_versions_of_now(
     )
     assert f"bid-assets run --from {platform.window} --to {platform.window}" in refused.failures[0]
     assert platform.head("training_dataset") == before
-    assert make(platform, [*FAMILIES, *EMBEDDINGS], platform.window).succeeded
-    assert make(platform, ["training_dataset"], platform.window).succeeded
-    assert platform.head("training_dataset").rows == (before.rows or 0) + 1
+
+    def refresh_while_it_waits(seconds: float) -> None:
+        assert make(platform, [*FAMILIES, *EMBEDDINGS], platform.window).succeeded
+
+    monkeypatch.setattr(dataset_assets, "AGREEMENT_SECONDS", 600.0)
+    monkeypatch.setattr(dataset_assets, "sleep", refresh_while_it_waits)
+    assert make(platform, ["training_dataset"], platform.window).succeeded  # in the same step, without a retry
+    after = platform.head("training_dataset")
+    assert after.rows == (before.rows or 0) + 1
+    history = platform.head("profile_historical_features")
+    assert {ref for ref in after.inputs if ref.asset == history.asset and ref.partition == platform.window} == {history.ref}
 
 
 def test_a_dataset_that_fails_a_check_is_not_written_unless_somebody_accepts_it(platform: Platform) -> None:

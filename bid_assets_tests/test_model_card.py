@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from playwright.sync_api import Browser
 
 from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.model_card.charts import nice_ticks
 from bid_assets.model_card.page import Facts, markdown, maturity, page
 from bid_assets_tests.browser.chromium import chromium, chromium_path
 from bid_assets_tests.platforms import Platform, call, small_platform
@@ -141,8 +146,84 @@ def test_a_card_is_traced_to_the_reports_that_it_draws_and_can_be_rebuilt(platfo
     call("rebuild", "model_card", "--partition", head.partition, "--version", head.version)
 
 
-def test_an_unknown_model_has_no_card_and_the_message_says_what_to_do(platform: Platform) -> None:
-    assert "materialise `model_card`" in call("report", "trained_model_x", fails=1).stderr
+def test_an_unknown_model_has_no_card_and_the_message_says_where_models_are_listed(platform: Platform) -> None:
+    refused = call("report", "trained_model_x", fails=1).stderr
+    assert "the store has no trained_model trained_model_x" in refused
+    assert "bid-assets versions trained_model" in refused
+
+
+LONG = "job_required_skills=a skill whose name goes on for as long as somebody has typed"
+CUT_TEXTS = """svg => {
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const at = text.getBoundingClientRect(), all = svg.getBoundingClientRect();
+    return at.left < all.left - 1 || at.right > all.right + 1 || at.top < all.top - 1 || at.bottom > all.bottom + 1;
+  }).map(text => text.textContent);
+}"""
+
+
+def opened(browser: Browser, text: str, folder: Path, width: int) -> Any:
+    (folder / "card.html").write_text(text)
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto((folder / "card.html").as_uri())
+    return tab
+
+
+def test_no_label_of_a_chart_is_cut(facts: Facts, browser: Browser, tmp_path: Path) -> None:
+    figures = {"roc_auc": 0.7, "log_loss": 0.5, "calibration_error": 0.02}
+    earlier = [(f"2026-01-{day:02}", figures) for day in range(1, 28)]
+    rows = [{"feature": LONG, "gain": 123456.0}, *({"feature": f"feature {n}", "gain": float(n)} for n in range(20))]
+    tab = opened(browser, page(replace(facts, importances=rows, earlier=earlier)), tmp_path, 1280)
+    assert LONG in tab.locator("figure svg").all_inner_texts()[4]
+    for chart in tab.locator("figure svg").all():
+        assert chart.evaluate(CUT_TEXTS) == []
+    tab.close()
+
+
+@pytest.mark.parametrize(("medium", "width"), [("screen", 1280), ("print", 720)])
+def test_no_table_is_cut_on_a_screen_or_on_paper(
+    facts: Facts, browser: Browser, tmp_path: Path, medium: Any, width: int
+) -> None:
+    tab = opened(browser, page(facts), tmp_path, width)
+    tab.emulate_media(media=medium)
+    cut = tab.locator(".wide").evaluate_all(
+        "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.innerText)"
+    )
+    assert cut == []
+    tab.close()
+
+
+def test_the_legend_names_nothing_that_is_not_drawn(facts: Facts) -> None:
+    report = copy.deepcopy(dict(facts.report))
+    report["curves"]["calibration_before"] = report["curves"]["calibration"]  # nothing was corrected
+    report["curves"]["scores"]["successes"] = [0] * len(report["curves"]["scores"]["failures"])
+    text = page(replace(facts, report=report))
+    assert "before calibration" not in text
+    assert ">successes</text>" not in text
+    assert ">failures</text>" in text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6))
+def test_law_ticks_are_few_nice_numbers_that_span_the_range(low: float, length: float) -> None:
+    ticks = nice_ticks(low, low + length)
+    step = ticks[1] - ticks[0]
+    assert 2 <= len(ticks) <= 7
+    assert ticks[0] <= low + 1e-6 * step
+    assert ticks[-1] >= low + length - 1e-6 * step
+    leading = step / 10 ** np.floor(np.log10(step) + 1e-9)
+    assert min(abs(leading - nice) for nice in (1, 2, 2.5, 5, 10)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 60, [0, 20, 40, 60]),
+        (0.6931, 0.7212, [0.69, 0.7, 0.71, 0.72, 0.73]),
+        (5, 5, [5.0, 5.1]),
+    ],
+)
+def test_ticks_are_numbers_that_people_would_choose(low: float, high: float, expected: list[float]) -> None:
+    assert nice_ticks(low, high) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from time import monotonic, sleep
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,7 @@ from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import looking_back, windows
 from bid_assets.settings import Settings
 from bid_assets.staleness import Inputs, raw_heads
+from bid_assets.step_inputs import pin_again
 from bid_assets.versions.pinned import PinnedStore
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
@@ -29,8 +31,8 @@ from bid_assets.windows import TimeRange, as_utc, utc_now
 
 LABEL_SETTINGS = ["label_maturity_days", "train_on_mature_only", "undecided_as_failure_days"]
 
-AGREEMENT_TRIES, AGREEMENT_PAUSE = 12, 5
-"""How often, and after how many seconds, a dataset looks again whether a refresh beside it has come to its end."""
+AGREEMENT_SECONDS, AGREEMENT_PAUSE = 60.0, 5.0
+"""How long a dataset waits for a refresh beside it to come to its end, and after how many seconds each it looks again."""
 
 
 class DatasetConfig(dg.Config):
@@ -87,7 +89,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
 
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
-        await_agreement(context, store, settings, inputs)
+        inputs = await_agreement(context, store, settings, inputs)
         bids, outcomes = (inputs[name].read() for name in ("raw_bids", "raw_bid_outcomes"))
         dataset = assemble(
             bids,
@@ -140,26 +142,30 @@ def refuse_missing_windows(inputs: dict[str, WindowedTable], allowed: list[str])
 
 def await_agreement(
     context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]
-) -> None:
-    """Make sure that all features were made from the raw versions that are pinned beside them.
+) -> dict[str, WindowedTable]:
+    """The inputs, all features among them made from the raw versions that are pinned beside them.
 
-    They were not if a refresh is moving heads just now; then this step is tried again, with pins of its own, a few times.
+    They were not if a refresh is moving heads just now; then everything is pinned anew, until they agree. Raises `dg.Failure`
+    where they do not within `AGREEMENT_SECONDS`.
     """
     if isinstance(store, PinnedStore):
-        return  # a rebuild repeats what was
-    stale = disagreeing(store, settings, inputs)
-    if not stale:
-        return
-    first, last = min(min(keys) for keys in stale.values()), max(max(keys) for keys in stale.values())
-    told = f"{', '.join(sorted(stale))} of {first} to {last} were made from other versions of the raw tables than those of now"
-    if context.retry_number < AGREEMENT_TRIES:
-        context.log.info(f"{told}; waiting for the refresh that is probably under way")
-        raise dg.RetryRequested(max_retries=AGREEMENT_TRIES, seconds_to_wait=AGREEMENT_PAUSE)
-    raise dg.Failure(
-        description=f"{told}. Refresh them: `bid-assets run --from {first} --to {last}`",
-        metadata={"stale_windows": stale},
-        allow_retries=False,
-    )
+        return inputs  # a rebuild repeats what was
+    deadline = monotonic() + AGREEMENT_SECONDS
+    while stale := disagreeing(store, settings, inputs):
+        first, last = min(min(keys) for keys in stale.values()), max(max(keys) for keys in stale.values())
+        finding = (
+            f"{', '.join(sorted(stale))} of {first} to {last} were made from other versions of the raw tables than those of now"
+        )
+        if monotonic() >= deadline:
+            raise dg.Failure(
+                description=f"{finding}. Refresh them: `bid-assets run --from {first} --to {last}`",
+                metadata={"stale_windows": stale},
+                allow_retries=False,
+            )
+        context.log.info(f"{finding}; waiting for the refresh that is probably under way")
+        sleep(AGREEMENT_PAUSE)
+        inputs = pin_again(context, store, inputs)
+    return inputs
 
 
 def disagreeing(store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from bid_assets.app_db.contract import UNDATED_REASON
 from bid_assets.assets.raw import RAW_ASSETS
 from bid_assets.features.families import families
+from bid_assets.materialization import rounded
 from bid_assets.settings import Settings
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
@@ -81,7 +82,7 @@ def check_results(verdicts: Sequence[Any], accepted: Sequence[str]) -> Iterator[
             passed=verdict.passed,
             severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
             description=verdict.finding if verdict.passed else f"{verdict.finding}. {verdict.advice} {accept}",
-            metadata=dict(verdict.figures),
+            metadata={name: rounded(value) if isinstance(value, float) else value for name, value in verdict.figures.items()},
         )
 
 

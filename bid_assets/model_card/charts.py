@@ -5,6 +5,7 @@ Each function gives a complete `<svg>` with a title and a description for those 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -12,7 +13,10 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 12, 44
+_LETTER = 6.2
+"""About so many units a letter of a tick is wide."""
+_NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 Point = tuple[float, float]
 
@@ -78,8 +82,9 @@ def _emptier_corner(axes: Axes, series: Sequence[Series]) -> str:
 
 def histogram(title: str, axes: Axes, edges: Sequence[float], counts: dict[str, Sequence[int]]) -> Markup:
     """Counts of several kinds in the same bins, side by side."""
+    counts = {name: values for name, values in counts.items() if any(values)}
     most = max((count for values in counts.values() for count in values), default=0) or 1
-    axes = Axes(axes.x, axes.y, (edges[0], edges[-1]), (0, most))
+    axes = Axes(axes.x, axes.y, (edges[0], edges[-1]), (0, nice_ticks(0, most)[-1]))
     parts = [_frame(axes)]
     for number, (name, values) in enumerate(counts.items()):
         for low, high, count in zip(edges[:-1], edges[1:], values, strict=True):
@@ -89,33 +94,47 @@ def histogram(title: str, axes: Axes, edges: Sequence[float], counts: dict[str, 
                 f'<rect class="bar ink{number}" x="{left:.1f}" y="{top:.1f}" width="{max(width - 0.5, 0.5):.1f}" '
                 f'height="{_y(axes, 0) - top:.1f}"/>'
             )
-        parts.append(f'<text class="legend ink{number}" x="{WIDTH - 110}" y="{_TOP + 16 + 15 * number}">{escape(name)}</text>')
+        place = f'x="{WIDTH - _RIGHT - 8}" text-anchor="end" y="{_TOP + 16 + 15 * number}"'
+        parts.append(f'<text class="legend ink{number}" {place}>{escape(name)}</text>')
     return _svg(title, f"{axes.y} by {axes.x}, for {', '.join(counts)}", parts)
 
 
 def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
-    """Named values as bars from the left, the first one on top."""
-    row, names = 22, 170
+    """Named values as bars from the left, the first one on top. The picture is as wide as its longest name needs."""
+    row, longest = 22, max((len(name) for name, _ in values), default=0)
+    names = max(170.0, longest * _LETTER + 12)
+    width = max(float(WIDTH), names + 230)
     most = max((value for _, value in values), default=0) or 1
     parts = []
     for number, (name, value) in enumerate(values):
-        y, width = number * row + 4, (WIDTH - names - 60) * value / most
-        parts.append(f'<text class="tick" x="{names - 6}" y="{y + 13}" text-anchor="end">{escape(_shortened(name))}</text>')
-        parts.append(f'<rect class="bar ink0" x="{names}" y="{y}" width="{max(width, 1):.1f}" height="{row - 6}"/>')
-        parts.append(f'<text class="tick" x="{names + width + 5:.1f}" y="{y + 13}">{value:.3g}</text>')
+        y, length = number * row + 4, (width - names - 60) * value / most
+        parts.append(f'<text class="tick" x="{names - 6:.0f}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<rect class="bar ink0" x="{names:.0f}" y="{y}" width="{max(length, 1):.1f}" height="{row - 6}"/>')
+        parts.append(f'<text class="tick" x="{names + length + 5:.1f}" y="{y + 13}">{value:.3g}</text>')
     told = ", ".join(f"{name} {value:.3g}" for name, value in values)
-    return _svg(title, told or "nothing", parts, height=row * max(len(values), 1) + 8)
+    return _svg(title, told or "nothing", parts, width=width, height=row * max(len(values), 1) + 8)
 
 
 def fitted(values: Sequence[float], *, least: float = 0.02) -> tuple[float, float]:
-    """A range that holds all values with some air around them."""
+    """A range that holds all values with some air around them, from one nice number to another."""
     low, high = min(values), max(values)
-    air = max((high - low) * 0.15, least)
-    return low - air, high + air
+    air = max((high - low) * 0.1, least / 2)
+    ticks = nice_ticks(low - air, high + air)
+    return ticks[0], ticks[-1]
 
 
-def _svg(title: str, description: str, parts: Sequence[str], height: int = HEIGHT) -> Markup:
-    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}: {escape(description)}">'
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """At most `most` numbers from `low` or less to `high` or more, in equal steps of 1, 2, 2.5 or 5 times a power of ten."""
+    size = 10.0 ** math.floor(math.log10((high - low) / (most - 1))) if high > low else 0.1
+    for step in (nice * size for nice in _NICE_STEPS):
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first < most:
+            break
+    return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
+
+
+def _svg(title: str, description: str, parts: Sequence[str], width: float = WIDTH, height: int = HEIGHT) -> Markup:
+    head = f'<svg viewBox="0 0 {width:.0f} {height}" role="img" aria-label="{escape(title)}: {escape(description)}">'
     return Markup(f"{head}<title>{escape(title)}</title>{''.join(parts)}</svg>")  # every text in it has been escaped
 
 
@@ -123,19 +142,22 @@ def _frame(axes: Axes) -> str:
     (x0, x1), (y0, y1) = axes.x_range, axes.y_range
     base, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     parts = [f'<path class="frame" d="M{_LEFT},{_TOP}V{base}H{right}"/>']
-    for step in range(5):
-        value = y0 + (y1 - y0) * step / 4
+    y_ticks = nice_ticks(y0, y1)
+    for value, label in zip(y_ticks, _labels(y_ticks), strict=True):
         y = _y(axes, value)
         parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f}H{right}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     shown: list[tuple[float, str]]
     if axes.x_labels:
-        every = -(-len(axes.x_labels) // 5)
-        shown = [(n, label) for n, label in enumerate(axes.x_labels) if n % every == 0]
+        last = len(axes.x_labels) - 1
+        every = max(1, -(-last // 4))
+        shown = [(n, axes.x_labels[n]) for n in range(last, -1, -every)]
     else:
-        shown = [(x0 + (x1 - x0) * step / 4, _number(x0 + (x1 - x0) * step / 4)) for step in range(5)]
+        x_ticks = nice_ticks(x0, x1)
+        shown = list(zip(x_ticks, _labels(x_ticks), strict=True))
     for value, label in shown:
-        x = _x(axes, value)
+        half = len(label) * _LETTER / 2
+        x = min(max(_x(axes, value), half), WIDTH - half)
         parts.append(f'<text class="tick" x="{x:.1f}" y="{base + 16}" text-anchor="middle">{escape(label)}</text>')
     middle = (_LEFT + right) / 2
     parts.append(f'<text class="tick" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(axes.x)}</text>')
@@ -154,9 +176,8 @@ def _y(axes: Axes, value: float) -> float:
     return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / ((high - low) or 1)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def _shortened(name: str, most: int = 26) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _labels(ticks: Sequence[float]) -> list[str]:
+    """The ticks with as many decimals as the step between them needs."""
+    step = ticks[1] - ticks[0]
+    decimals = next((n for n in range(7) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 7)
+    return [f"{tick:,.{decimals}f}" for tick in ticks]

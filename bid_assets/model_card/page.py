@@ -138,10 +138,13 @@ def charts(facts: Facts) -> Iterable[tuple[str, str, Markup]]:
         chart = line_chart("Precision and recall", Axes("recall", "precision"), [Series("model", points), base])
         yield "Precision and recall", "Of the bids called successes, how many were; against how many are found.", chart
     if curves.get("calibration"):
+        corrected = curves.get("calibration_before") and curves["calibration_before"] != curves["calibration"]
+        named = (
+            {"before calibration": "calibration_before", "calibrated": "calibration"} if corrected else {"model": "calibration"}
+        )
         lines = [
             Series(name, [(b["mean_probability"], b["label_rate"]) for b in curves[key]], dots=True)
-            for name, key in (("calibrated", "calibration"), ("before calibration", "calibration_before"))
-            if curves.get(key)
+            for name, key in reversed(named.items())
         ]
         perfect = Series("perfect", [(0, 0), (1, 1)], dashed=True)
         chart = line_chart("Reliability", Axes("predicted probability", "share that succeeded"), [*lines, perfect])

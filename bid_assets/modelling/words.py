@@ -25,8 +25,11 @@ from bid_assets.modelling.preprocess import PROFILE, WordScore, added_by_words, 
 MOST_WORDS = 10_000
 """Of each document: the most frequent ones."""
 FEWEST_BIDS = 3
-"""A word of fewer bids is not learnt, nor one of a single profile or about a single job: what only one of them has is mostly a name."""
-SHARED_BY = (PROFILE, "job_id")
+"""A word of fewer bids is not learnt."""
+FEWEST_JOBS = 2
+"""Nor one about a single job, which is mostly a client's name."""
+PROFILES = (2, 10)
+"""Nor one that fewer than a tenth of the profiles use, at least and at most so many: mostly the name of somebody who signs so."""
 LOOSENESS = 3.0
 """What scikit-learn calls C: the inverse of the penalty."""
 WEIGHTS = 41
@@ -79,17 +82,22 @@ def _unweighed(table: pa.Table, column: str) -> WordScore:
 
 
 def _shared_words(table: pa.Table, values: pa.Array) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """The most frequent words that several profiles use and that are about several jobs, and of how many bids each is.
+    """The most frequent words that enough profiles use, and about enough jobs, and of how many bids each is.
 
     Of equally frequent ones those first in the alphabet.
     """
     rows, texts = items(values)
-    owners = {name: array_of(table[name]).dictionary_encode().indices.take(pa.array(rows)) for name in SHARED_BY}
-    extremes = [(name, which) for name in owners for which in ("min", "max")]
-    counts = pa.table({"word": texts, **owners}).group_by("word").aggregate([([], "count_all"), *extremes])
-    wanted = pc.and_(pc.is_valid(counts["word"]), pc.greater_equal(counts["count_all"], FEWEST_BIDS))
-    for name in owners:
-        wanted = pc.and_(wanted, pc.not_equal(counts[f"{name}_min"], counts[f"{name}_max"]))
+    owners = {name: array_of(table[name]).dictionary_encode() for name in (PROFILE, "job_id")}
+    pairs = pa.table({"word": texts, **{name: each.indices.take(pa.array(rows)) for name, each in owners.items()}})
+    counts = pairs.group_by("word").aggregate([([], "count_all"), *((name, "count_distinct") for name in owners)])
+    fewest = {
+        "count_all": FEWEST_BIDS,
+        f"{PROFILE}_count_distinct": int(np.clip(len(owners[PROFILE].dictionary) // 10, *PROFILES)),
+        "job_id_count_distinct": FEWEST_JOBS,
+    }
+    wanted = pc.is_valid(counts["word"])
+    for name, least in fewest.items():
+        wanted = pc.and_(wanted, pc.greater_equal(counts[name], least))
     counts = counts.filter(wanted)
     order = pc.sort_indices(counts, sort_keys=[("count_all", "descending"), ("word", "ascending")])[:MOST_WORDS]
     counts = counts.take(order)

@@ -139,6 +139,14 @@ def test_what_a_single_profile_writes_such_as_its_name_is_not_learnt_however_oft
     assert learnt(bids) == ("hello",)
 
 
+def test_where_there_are_many_profiles_a_word_must_be_used_by_a_tenth_of_them_at_most_ten() -> None:
+    bids = [
+        (["ada"] * (n % 100 < 9) + ["work"] * (n % 100 < 10) + ["shop"] * (n % 100 < 50), f"p{n % 100}", f"j{n}")
+        for n in range(600)
+    ]
+    assert learnt(bids) == ("shop", "work")
+
+
 def test_what_is_said_about_a_single_job_such_as_its_clients_name_is_not_learnt() -> None:
     bids = [(["grace", "dear"] if n % 4 == 0 else ["dear"] if n % 4 == 1 else [], f"p{n}", f"j{n % 4}") for n in range(80)]
     assert learnt(bids) == ("dear",)
