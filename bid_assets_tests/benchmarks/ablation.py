@@ -49,7 +49,7 @@ def variants() -> Iterator[Variant]:
     for family in families():
         yield Variant(f"without {family.name}", without=(family.name,))
     yield Variant("without both embeddings", without=EMBEDDINGS)
-    for column in ("profile_rating", "bid_words", "job_words", "external_signals"):
+    for column in ("profile_rating", "bid_words", "job_words", "external_signals", "external_numbers"):
         yield Variant(f"without {column}", settings={"excluded_features": f"month,{column}"})
     yield Variant("history alone", without=tuple(f.name for f in families() if f.name != "profile_historical_features"))
     yield Variant("without the linear part", parameters={"max_linear_weight": 0.0})
