@@ -193,6 +193,6 @@ def _say_services(services: list[dict[str, Any]]) -> None:
         told += "".join(f"; [red]refuses {version}[/red]: {escape(why)}" for version, why in refused.items())
         if service["reason"] and not refused:
             told += f": {escape(service['reason'])}"
-        console.print(f"Prediction service at {service['url']} {told}", soft_wrap=True)
+        console.print(f"Prediction service at {escape(service['url'])} {told}", soft_wrap=True)
     if not services:
         console.print("No prediction service runs in this home (`bid-assets up`, or `bid-assets serve`).")

@@ -10,7 +10,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,14 @@ class ServiceReport:
 def announced(home: Path, host: str, port: int) -> Iterator[None]:
     """While the block runs, `home` says that this process serves at this address."""
     file = home / _FOLDER / f"{port}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    reachable = "127.0.0.1" if host in ("0.0.0.0", "") else "[::1]" if host == "::" else host
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
+    reachable = "[::1]" if reachable == "[::]" else reachable
     own = json.dumps({"url": f"http://{reachable}:{port}", "pid": os.getpid()})
-    beside = file.with_suffix(f".{os.getpid()}")
-    beside.write_text(own)
-    beside.replace(file)
+    with suppress(OSError):  # a home that cannot be written serves all the same; `status` does not know of it then
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_suffix(f".{os.getpid()}")
+        beside.write_text(own)
+        beside.replace(file)
     try:
         yield
     finally:

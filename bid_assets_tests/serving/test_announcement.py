@@ -58,3 +58,18 @@ def test_nobody_is_asked_for_a_process_that_has_gone_or_a_file_that_is_torn(tmp_
     (tmp_path / "services" / "8000.json").write_text('{"url": "http://127.0.0.1:8000", "pid": 4194304}')
     (tmp_path / "services" / "8001.json").write_text('{"url": ')
     assert running_services(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("::1", "http://[::1]:1"), ("box", "http://box:1")],
+)
+def test_the_address_is_one_that_can_be_reached_from_here(tmp_path: Path, host: str, url: str) -> None:
+    with announced(tmp_path, host, 1):
+        assert json.loads((tmp_path / "services" / "1.json").read_text())["url"] == url
+
+
+def test_a_home_in_which_nothing_can_be_written_stops_no_service(tmp_path: Path) -> None:
+    (tmp_path / "services").write_text("in the way")
+    with announced(tmp_path, "127.0.0.1", 8000):
+        assert running_services(tmp_path) == []
