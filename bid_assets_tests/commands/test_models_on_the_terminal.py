@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.commands.console import console
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.manifest import InputRef
-from bid_assets_tests.platforms import Platform, call, call_json, make, small_platform
+from bid_assets.windows import Cadence
+from bid_assets_tests.platforms import RAW, Platform, call, call_json, execute, make, small_platform
 from bid_assets_tests.serving.servers import serving
 
 WIDTH = 100
@@ -102,13 +104,6 @@ def test_status_says_that_the_newest_model_was_rejected_and_why(platform: Platfo
     assert f"`bid-assets approve {second.version} --override`" in page
 
 
-def test_status_counts_what_waits_as_the_policy_does(platform: Platform) -> None:
-    told = call_json("status")
-    assert told["outcomes"]["waiting"] == 0
-    assert told["policy"]["reason"].startswith("no outcome is new since the last dataset")
-    assert "Outcomes that are in no dataset yet: 0" in call("status").stdout
-
-
 def test_a_rejected_model_is_activated_by_override_and_status_says_what_the_service_serves(
     platform: Platform, first: InputRef, second: InputRef
 ) -> None:
@@ -125,3 +120,20 @@ def test_a_rejected_model_is_activated_by_override_and_status_says_what_the_serv
     active = active_model(platform.store)
     assert active is not None
     assert active.model == second
+
+
+def test_status_counts_what_waits_as_the_policy_does(platform: Platform) -> None:
+    assert call_json("status")["policy"]["reason"].startswith("no outcome is new since the last dataset")
+    assert "Outcomes that are in no dataset yet: 0" in call("status").stdout
+    assert platform.settings.app_db_url is not None
+    when = Cadence.WEEKLY.window(platform.window).end - timedelta(seconds=1)
+    execute(
+        platform.settings.app_db_url,
+        f"insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) select 'new-' || id, bid_id, true, '{when}' "
+        f"from bid_outcomes where outcome_timestamp < '{when}' order by outcome_timestamp desc limit 3",
+    )
+    assert make(platform, list(RAW), platform.window).succeeded
+    told = call_json("status")
+    assert told["outcomes"]["waiting"] == 3
+    assert told["policy"]["reason"].startswith("3 new outcomes since the last dataset")
+    assert "Outcomes that are in no dataset yet: 3" in call("status").stdout
