@@ -173,7 +173,7 @@ def test_no_label_of_a_chart_is_cut(facts: Facts, browser: Browser, tmp_path: Pa
     earlier = [(f"2026-01-{day:02}", figures) for day in range(1, 28)]
     rows = [{"feature": LONG, "gain": 123456.0}, *({"feature": f"feature {n}", "gain": float(n)} for n in range(20))]
     tab = opened(browser, page(replace(facts, importances=rows, earlier=earlier)), tmp_path, 1280)
-    assert LONG in tab.locator("figure svg").all_inner_texts()[4]
+    assert LONG in tab.locator("figure svg").all_text_contents()[4]
     for chart in tab.locator("figure svg").all():
         assert chart.evaluate(CUT_TEXTS) == []
     tab.close()
