@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 12, 44
-_LETTER = 6.2
-"""About so many units a letter of a tick is wide."""
+_LETTER = 7.0
+"""At most about so many units a letter of a tick is wide, in wide fonts."""
 _NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 Point = tuple[float, float]
