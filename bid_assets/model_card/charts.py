@@ -110,7 +110,7 @@ def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
         y, length = number * row + 4, (width - names - 60) * value / most
         parts.append(f'<text class="tick" x="{names - 6:.0f}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
         parts.append(f'<rect class="bar ink0" x="{names:.0f}" y="{y}" width="{max(length, 1):.1f}" height="{row - 6}"/>')
-        parts.append(f'<text class="tick" x="{names + length + 5:.1f}" y="{y + 13}">{value:.3g}</text>')
+        parts.append(f'<text class="tick" x="{names + length + 5:.1f}" y="{y + 13}">{_short(value)}</text>')
     told = ", ".join(f"{name} {value:.3g}" for name, value in values)
     return _svg(title, told or "nothing", parts, width=width, height=row * max(len(values), 1) + 8)
 
@@ -174,6 +174,10 @@ def _x(axes: Axes, value: float) -> float:
 def _y(axes: Axes, value: float) -> float:
     low, high = axes.y_range
     return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / ((high - low) or 1)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _labels(ticks: Sequence[float]) -> list[str]:
