@@ -1,22 +1,20 @@
-"""Writing many rows into the application's tables: rows are copied aside, then merged by id, all in one transaction.
+"""Writing staged rows into the application's tables: merged by id, all in one transaction.
 
-What the rows are and whether they may be written has been decided before; see `importer.py`.
+It works for whatever the application made of a table: partitions, identity columns, a view that can be written. What the rows
+are is decided before; see `importer.py` and `import_stage.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
+from bid_assets.app_db.ids import names_row
+from bid_assets.app_db.import_stage import Refusal, Stage, attempt, refusals
+from bid_assets.app_db.introspection import Column
 
-from bid_assets.app_db.introspection import Columns
-
-Progress = Callable[[str, int, int], None]
-"""Told (table, rows done, rows in total)."""
-
-_SLICE_ROWS = 20_000
+_COMPARED_AS_TEXT = {"json", "xml", "citext"}
+"""Types that PostgreSQL cannot compare, or calls equal where something has changed."""
 
 
 @dataclass(frozen=True)
@@ -28,38 +26,60 @@ class Written:
     unchanged: int
 
 
-def merge(cursor: Any, table: str, rows: pa.Table, types: Columns, progress: Progress) -> Written:
-    """Insert the rows that are new by id and update those that differ in any column of `rows`; does not commit.
+def merge(cursor: Any, stage: Stage) -> Written | list[Refusal]:
+    """Insert the staged rows that are new by id and update those that differ in any of their columns; does not commit.
 
-    `types` are the types of the table's columns, to which the values are cast; `progress` is told of every slice that is copied.
+    Where the database refuses (a constraint, a trigger), which rows, and nothing else.
     """
-    staging = f"import_{table}"
-    progress(table, 0, rows.num_rows)
-    for start in range(0, max(rows.num_rows, 1), _SLICE_ROWS):
-        part = rows.slice(start, _SLICE_ROWS)
-        cursor.adbc_ingest(staging, part, mode="append" if start else "create", temporary=True)
-        progress(table, start + part.num_rows, rows.num_rows)
-    cursor.execute(_merge_query(table, staging, {name: types[name].type for name in rows.column_names}))
-    inserted, updated = cursor.fetchone()
-    return Written(inserted, updated, rows.num_rows - inserted - updated)
+    total = stage.rows.num_rows
+    counts: list[tuple[int, int]] = []
+    if attempt(cursor, lambda: counts.append(_merge(cursor, stage, 0, total))) is not None:
+        return refusals(cursor, lambda start, end: _merge(cursor, stage, start, end), total)
+    ((inserted, updated),) = counts
+    _advance_sequence(cursor, stage)
+    return Written(inserted, updated, total - inserted - updated)
 
 
-def _merge_query(table: str, staging: str, types: Mapping[str, str]) -> str:
-    names = ", ".join(types)
-    values = ", ".join(f"s.{name}::{sql_type}" for name, sql_type in types.items())
-    others = [name for name in types if name != "id"]
-    action = "NOTHING"
+def _merge(cursor: Any, stage: Stage, start: int, end: int) -> tuple[int, int]:
+    """How many rows were inserted and updated. Not by ON CONFLICT: views and tables without a unique index know none."""
+    names = stage.rows.column_names
+    others = [name for name in names if name != "id"]
+    same = names_row("t.id", stage.columns["id"], "s.id", stage.columns["id"])
+    part = f"s.import_row >= {start} AND s.import_row < {end}"
+    updated = 0
     if others:
-        changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
-        old, new = (", ".join(f"{row}.{_comparable(name, types)}" for name in others) for row in ("t", "EXCLUDED"))
-        action = f"UPDATE SET {changes} WHERE ({old}) IS DISTINCT FROM ({new})"
-    return (
-        f"WITH written AS (INSERT INTO {table} AS t ({names}) SELECT {values} FROM {staging} s"
-        f" ON CONFLICT (id) DO {action} RETURNING (xmax = 0) AS is_new)"
-        " SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
+        changes = ", ".join(f"{name} = s.{name}" for name in others)
+        old, new = (", ".join(_comparable(f"{row}.{name}", stage.columns[name]) for name in others) for row in ("t", "s"))
+        updated = _count(
+            cursor,
+            f"UPDATE {stage.table} t SET {changes} FROM {stage.name} s"
+            f" WHERE {same} AND {part} AND ({old}) IS DISTINCT FROM ({new}) RETURNING 1",
+        )
+    inserted = _count(
+        cursor,
+        f"INSERT INTO {stage.table} ({', '.join(names)}) OVERRIDING SYSTEM VALUE"
+        f" SELECT {', '.join(f's.{name}' for name in names)} FROM {stage.name} s"
+        f" WHERE {part} AND NOT EXISTS (SELECT FROM {stage.table} t WHERE {same}) RETURNING 1",
     )
+    return inserted, updated
 
 
-def _comparable(name: str, types: Mapping[str, str]) -> str:
-    """PostgreSQL cannot compare `json` with `json`."""
-    return f"{name}::text" if types[name] == "json" else name
+def _count(cursor: Any, statement: str) -> int:
+    cursor.execute(f"WITH done AS ({statement}) SELECT count(*) FROM done")
+    return int(cursor.fetchone()[0])
+
+
+def _advance_sequence(cursor: Any, stage: Stage) -> None:
+    """The ids that the application draws next must not be those that were imported."""
+    cursor.execute(f"SELECT pg_get_serial_sequence('{stage.table}', 'id')")
+    (sequence,) = cursor.fetchone()
+    if sequence is not None:
+        cursor.execute(
+            f"SELECT setval('{sequence}', max(id)) FROM {stage.table} HAVING max(id) > (SELECT last_value FROM {sequence})"
+            f" AND has_sequence_privilege('{sequence}', 'UPDATE')"
+        )
+
+
+def _comparable(value: str, column: Column) -> str:
+    is_text = column.type.rpartition(".")[2] in _COMPARED_AS_TEXT or not column.is_deterministic
+    return f'{value}::text COLLATE "C"' if is_text else value

@@ -1,30 +1,30 @@
 """`import_directory`: files named after the tables into the application's database, wholly or not at all.
 
-First everything is read, parsed and checked, and every problem is collected with its file and line; only then is anything
-written, in one transaction. How files are read is in `import_files.py`, how values are parsed in `import_columns.py`, how
-rows are written in `bulk_write.py`. Rows that can be stored but make no sense (an outcome before its bid) are imported: the
+First everything is read, parsed and checked, and every problem is collected with its file and line; then, in one transaction,
+rows are staged and checked by the database itself, and only then written. How files are read is in `import_files.py`, how values
+are parsed in `import_columns.py`, how rows are staged in `import_stage.py` and written in `bulk_write.py`. Rows that can be stored but make no sense (an outcome before its bid) are imported: the
 reader sets such rows aside wherever they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg2
 import pyarrow as pa
-import pyarrow.compute as pc
-from adbc_driver_postgresql import StatementOptions, dbapi
 
 from bid_assets.app_db import contract
-from bid_assets.app_db.bulk_write import Progress, Written, merge
+from bid_assets.app_db.bulk_write import Written, merge
 from bid_assets.app_db.import_columns import blank, noun, parsed, shown, unreadable
 from bid_assets.app_db.import_files import SourceFile, find_files, rows_with_nul
 from bid_assets.app_db.import_parts import Problem, UnreadableFile
-from bid_assets.app_db.introspection import columns_of, contract_columns
+from bid_assets.app_db.import_stage import Progress, Stage
+from bid_assets.app_db.introspection import Columns, columns_of, contract_columns
 
 _SHOWN_PROBLEMS = 10
 _REFERENCES = {"bids": ("profile_id", "profiles", "profile"), "bid_outcomes": ("bid_id", "bids", "bid")}
@@ -96,14 +96,18 @@ def import_directory(url: str, directory: Path, progress: Progress | None = None
     except UnreadableFile as error:
         raise ImportRefused(error.problems, len(error.problems)) from None
     loaded = _load_all(selection.files)
-    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        _check_references(loaded, cursor)
-        _refuse_if_faulty(loaded)
-        _ensure_tables(url, cursor)
-        report = _write(url, loaded, selection.not_read, progress or (lambda *_: None))
-        for table in report.written:  # so that the next reading is planned on what is there now
-            cursor.execute(f"VACUUM ANALYZE {table}")
-    return report
+    _refuse_if_faulty(loaded)
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:  # one transaction
+            written, ignored = _write(cursor, loaded, progress or (lambda *_: None))
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for table in written:  # so that the next reading is planned on what is there now
+                cursor.execute(f"VACUUM ANALYZE {table}")
+    finally:
+        connection.close()
+    return ImportReport(written, ignored, selection.not_read)
 
 
 def _load_all(files: Sequence[SourceFile]) -> list[_Loaded]:
@@ -161,29 +165,6 @@ def _repeated(ids: pa.ChunkedArray) -> list[int]:
     return np.delete(rows, first).tolist()
 
 
-def _check_references(loaded: Sequence[_Loaded], cursor: Any) -> None:
-    """Adds a fault for each row that names a profile or bid which neither the files nor the database have."""
-    ids = {one.file.table: one.rows["id"] for one in loaded}
-    for one in loaded:
-        if one.file.table not in _REFERENCES:
-            continue
-        column, table, kind = _REFERENCES[one.file.table]
-        named = one.rows[column]
-        unknown = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, ids[table]))) if table in ids else named.is_valid()
-        if pc.any(unknown).as_py() and columns_of(cursor, table):
-            stored = _stored_ids(cursor, table, pc.unique(named.filter(unknown)))
-            unknown = pc.and_(unknown, pc.invert(pc.is_in(named, stored)))
-        rows = np.flatnonzero(unknown).tolist()
-        one.faults += [(row, f"{column} {shown(named, row)}: there is no such {kind}") for row in rows]
-
-
-def _stored_ids(cursor: Any, table: str, wanted: pa.Array) -> pa.ChunkedArray:
-    """Which of these ids a table of the database has."""
-    cursor.execute(f"SELECT id::text AS id FROM {table}")
-    found = [batch["id"].filter(pc.is_in(batch["id"], wanted)) for batch in cursor.fetch_record_batch()]
-    return pa.chunked_array(found, contract.TEXT)
-
-
 def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
     """Raises `ImportRefused` with the first faults of each file, in the order of its lines."""
     total = sum(len(one.faults) for one in loaded)
@@ -196,32 +177,52 @@ def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
     raise ImportRefused(problems, total)
 
 
-def _ensure_tables(url: str, cursor: Any) -> None:
-    """Creates the tables that are not there; raises `ContractError` where those that are do not fit."""
-    if not all(columns_of(cursor, table) for table in TABLES):
-        from bid_assets.app_db.database import engine
-        from bid_assets.app_db.tables import create_tables
+def _write(cursor: Any, loaded: Sequence[_Loaded], progress: Progress) -> tuple[dict[str, Written], dict[str, list[str]]]:
+    """Stage, check and merge all files: what became of each table's rows, and which columns were not written, by file."""
+    cursor.execute("SET LOCAL TIME ZONE 'UTC'; SET LOCAL client_encoding = 'UTF8'; SET CONSTRAINTS ALL IMMEDIATE")
+    columns = _ensured_tables(cursor)
+    stages, ignored = {}, {}
+    for one in loaded:
+        types = columns[one.file.table]
+        stored = [name for name in one.rows.column_names if name in types and not types[name].is_generated]
+        if others := one.ignored + [name for name in one.rows.column_names if name not in stored]:
+            ignored[one.file.path.name] = others
+        stage = stages[one.file.table] = Stage(one.file.table, one.rows.select(stored), types)
+        one.faults += stage.fill(cursor, progress)
+    for one in loaded:
+        one.faults += _faults_among_rows(cursor, stages, one, columns)
+    _refuse_if_faulty(loaded)
+    written = {}
+    for one in loaded:
+        result = merge(cursor, stages[one.file.table])
+        if isinstance(result, Written):
+            written[one.file.table] = result
+        else:
+            one.faults += [(row, f"the database refuses it: {message}") for row, message in result]
+            _refuse_if_faulty([one])
+    for stage in stages.values():
+        stage.drop(cursor)
+    return written, ignored
 
-        create_tables(engine(url))
-    contract_columns(cursor)
+
+def _ensured_tables(cursor: Any) -> Mapping[str, Columns]:
+    """The tables' columns, after those tables have been created that are not there; `ContractError` where they do not fit."""
+    missing = [table for table in TABLES if not columns_of(cursor, table)]
+    if missing:
+        from bid_assets.app_db.tables import creation
+
+        cursor.execute("; ".join(creation(missing)))
+    return contract_columns(cursor)
 
 
-def _write(url: str, loaded: Sequence[_Loaded], not_read: list[str], progress: Progress) -> ImportReport:
-    """All files in one transaction."""
-    written, ignored = {}, {}
-    with dbapi.connect(url) as connection, connection.cursor() as cursor:
-        cursor.adbc_statement.set_options(**{StatementOptions.USE_COPY.value: "false"})
-        cursor.execute("SET LOCAL TIME ZONE 'UTC'")
-        for one in loaded:
-            table = one.file.table
-            types = columns_of(cursor, table)
-            stored = [name for name in one.rows.column_names if name in types]
-            unknown = one.ignored + [name for name in one.rows.column_names if name not in types]
-            if unknown:
-                ignored[one.file.path.name] = unknown
-            try:
-                written[table] = merge(cursor, table, one.rows.select(stored), types, progress)
-            except dbapi.Error as error:
-                raise ImportRefused([one.file.problem(f"the database refuses it: {error}")], 1) from error
-        connection.commit()
-    return ImportReport(written, ignored, not_read)
+def _faults_among_rows(
+    cursor: Any, stages: Mapping[str, Stage], one: _Loaded, columns: Mapping[str, Columns]
+) -> Iterator[tuple[int, str]]:
+    """Rows that are one id in the database, and those that name a profile or bid which neither it nor the files have."""
+    stage = stages[one.file.table]
+    for row, first in stage.equal_ids(cursor).items():
+        yield row, f"id {shown(one.rows['id'], row)} is one id in the database with {shown(one.rows['id'], first)} before it"
+    if one.file.table in _REFERENCES:
+        column, table, kind = _REFERENCES[one.file.table]
+        for row in stage.unknown_references(cursor, column, table, columns[table], table in stages):
+            yield row, f"{column} {shown(one.rows[column], row)}: there is no such {kind}"

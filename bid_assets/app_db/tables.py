@@ -8,7 +8,11 @@ How the tables look as Arrow is in `contract.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 METADATA = sa.MetaData()
 
@@ -73,3 +77,11 @@ BID_OUTCOMES = sa.Table(
 def create_tables(engine: sa.Engine) -> None:
     """Create the application's tables that are not there yet; those that are there stay as they are."""
     METADATA.create_all(engine)
+
+
+def creation(tables: Iterable[str]) -> list[str]:
+    """The statements that create these tables and their indexes."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    chosen = [METADATA.tables[table] for table in tables]
+    elements = [CreateTable(table) for table in chosen] + [CreateIndex(index) for table in chosen for index in table.indexes]
+    return [str(element.compile(dialect=dialect)) for element in elements]

@@ -212,7 +212,7 @@ def test_what_the_database_itself_refuses_leaves_nothing_behind(app_db: str, tmp
     import_directory(app_db, folder(tmp_path))
     execute(app_db, "ALTER TABLE bids ADD CHECK (amount < 1000)")
     error = refusal(app_db, folder(tmp_path, profiles=PROFILES.replace("Ada", "Eve"), bids=BIDS.replace("10.5", "5000")))
-    assert "bids.csv: the database refuses it" in str(error)
+    assert "bids.csv, line 2: the database refuses it: new row for relation" in str(error)
     assert rows(app_db, "SELECT name FROM profiles WHERE id = 'p1'") == [("Ada",)]
 
 
