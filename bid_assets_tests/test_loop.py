@@ -245,9 +245,12 @@ def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) ->
     eventually(lambda: code_is_loaded(f"127.0.0.1:{loop.port}"), what="an answer of the web server")
 
 
-def test_a_second_one_on_the_same_port_is_told_so_at_once(loop: Loop) -> None:
+def test_one_of_another_home_on_the_same_port_is_told_so_at_once(loop: Loop, tmp_path: Path) -> None:
     refused = subprocess.run(
-        [sys.executable, "-m", "bid_assets.cli", "up", "--port", str(loop.port)], capture_output=True, text=True
+        [sys.executable, "-m", "bid_assets.cli", "up", "--port", str(loop.port)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "BID_ASSETS_HOME": str(tmp_path)},
     )
     assert refused.returncode == 1
     assert f"cannot listen on 127.0.0.1:{loop.port}" in refused.stderr
