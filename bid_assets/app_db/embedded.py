@@ -330,7 +330,7 @@ class EmbeddedServer:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd="/",
-                    env={"PYTHONPATH": str(Path(__file__).parents[2])},
+                    env={**_environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
                     pass_fds=[lock],
                     start_new_session=True,
                     check=True,
@@ -348,7 +348,7 @@ class EmbeddedServer:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "BID_ASSETS_"))},
+                env=_environment(),
                 user=uid,
                 group=gid,
                 extra_groups=None if self.account is None else [],
@@ -366,6 +366,11 @@ class EmbeddedServer:
             return "\n".join((self.data / "server.log").read_text(errors="replace").splitlines()[-10:])
         except OSError:
             return ""
+
+
+def _environment() -> dict[str, str]:
+    """What PostgreSQL's processes may see: not what it would take as settings, nor ours, among them passwords."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "BID_ASSETS_"))}
 
 
 def _was_last(lease: int) -> bool:

@@ -290,6 +290,15 @@ def test_processes_with_other_variables_of_postgresql_share_it_too(folder: Path,
     mine.release()
 
 
+def test_the_servers_processes_know_none_of_our_settings(folder: Path) -> None:
+    other, _ = holder(folder, BID_ASSETS_APP_DB_URL="postgresql://me:hunter2@db/app")
+    for process in (*family(folder), *watchers(folder)):
+        assert not any(name.startswith("BID_ASSETS_") for name in process.environ())
+    other.kill()
+    other.wait()
+    eventually_stopped(folder)
+
+
 def test_a_path_that_suits_no_socket_gets_a_short_folder_for_it_which_goes_with_the_server(folder: Path) -> None:
     other, url = holder(folder.parent / ("it's 5% of a, b 語" * 5), TMPDIR=str(folder.parent))
     used = server(folder.parent / ("it's 5% of a, b 語" * 5), durable=False)
