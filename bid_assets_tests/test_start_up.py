@@ -19,6 +19,11 @@ def test_the_code_location_loads_without_the_heavy_libraries() -> None:
     assert not imported_by("import bid_assets.definitions") & set(HEAVY)
 
 
+def test_importing_the_package_imports_nothing_and_its_api_neither_dagster_nor_a_database() -> None:
+    assert not imported_by("import bid_assets") & {*HEAVY, "dagster", "pandas", "numpy", "pyarrow", "pydantic"}
+    assert not imported_by("from bid_assets import load_model") & {*HEAVY, "dagster", "sqlalchemy", "psycopg2"}
+
+
 def test_the_command_line_loads_without_dagster_pandas_and_pydantic() -> None:
     assert not imported_by("import bid_assets.cli") & {*HEAVY, "dagster", "pandas", "pyarrow", "pydantic", "sqlalchemy"}
 

@@ -1,0 +1,86 @@
+"""The Python API, on a real store: docs/python_api.md runs as it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bid_assets
+from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.versions.deployments import active_model
+from bid_assets_tests.conftest import CHECKOUT
+from bid_assets_tests.platforms import Platform, small_platform
+
+PAGE = CHECKOUT / "docs" / "python_api.md"
+
+
+@pytest.fixture(scope="module")
+def platform(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, static_encoder: Path) -> Iterator[Platform]:
+    with small_platform(postgres, tmp_path_factory.mktemp("api"), static_encoder) as made:
+        yield made
+
+
+def test_the_page_of_the_api_runs_as_it_is_written(platform: Platform) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(snippets) == 2
+    names: dict[str, object] = {}
+    for snippet in snippets:
+        exec(compile(snippet, PAGE.name, "exec"), names)
+    assert len(names["frame"]) == platform.head("training_dataset").rows  # type: ignore[arg-type]
+
+
+def test_the_active_model_scores_the_dataset_that_it_learned_from(platform: Platform) -> None:
+    model, dataset = bid_assets.load_model("active"), bid_assets.load_dataset("active")
+    active = active_model(platform.store)
+    assert active is not None
+    assert model.version.version == active.model.version
+    assert model.dataset == platform.head("training_dataset").version
+    assert set(model.columns) <= set(dataset.column_names)
+    probabilities = model.predict(dataset)
+    assert probabilities.shape == (dataset.num_rows,)
+    assert np.array_equal(probabilities, model.predict(dataset.select(list(model.columns))))
+    won = np.array(dataset["target_is_success"].to_pylist(), dtype=bool)
+    assert probabilities[won].mean() > probabilities[~won].mean()
+
+
+def test_versions_and_short_ids_name_what_is_loaded(platform: Platform) -> None:
+    store = bid_assets.Store(platform.store.url)
+    [version] = store.versions("trained_model")
+    for name in (version.version, version.version[-8:], "newest", "active"):
+        assert store.load_model(name).version == version
+    assert store.load_dataset("newest", ["bid_id"]).column_names == ["bid_id"]
+    assert ("training_dataset", platform.window) in [each[:2] for each in version.inputs]
+
+
+def test_tables_are_read_by_window(platform: Platform) -> None:
+    store = bid_assets.Store(platform.store.url)
+    windows = store.windows("raw_bids")
+    by_window = [store.load_table("raw_bids", window).num_rows for window in windows]
+    assert store.load_table("raw_bids").num_rows == store.load_table("raw_bids", windows).num_rows == sum(by_window)
+
+
+def test_what_does_not_exist_is_a_lookup_error_that_says_what_to_do(platform: Platform, tmp_path: Path) -> None:
+    store, empty = bid_assets.Store(platform.store.url), bid_assets.Store(tmp_path)
+    with pytest.raises(LookupError, match="raw_bids has no version of window 1999-01-04"):
+        store.load_table("raw_bids", "1999-01-04")
+    with pytest.raises(LookupError, match=r"no model is active in .*`bid-assets run` makes one"):
+        empty.load_model()
+    with pytest.raises(LookupError, match="the store has no trained_model deadbeef"):
+        store.load_model("deadbeef")
+    with pytest.raises(AttributeError, match="has no attribute 'load_everything'"):
+        bid_assets.load_everything  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_damaged_model_is_an_error_and_is_not_opened(platform: Platform) -> None:
+    file = Path(platform.store.file_url(platform.head("trained_model")))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(RuntimeError, match="must not be used: `bid-assets verify --repair`"):
+            bid_assets.load_model()
+    finally:
+        file.write_bytes(content)
