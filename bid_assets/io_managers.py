@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets import materialization
-from bid_assets.partitions import first_key_of_input, keys_of_input
+from bid_assets.partitions import keys_of_input
 from bid_assets.progress import report
 from bid_assets.settings import Settings
 from bid_assets.splitting import split_by_window
@@ -138,8 +138,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         metadata = context.definition_metadata
         keys = keys_of_input(self.settings, context.asset_partition_keys, metadata)
         heads = self.store.heads(asset_name(context.asset_key), keys)
-        loaded = loaded_by(context.step_context)
-        loaded.extend(LoadedInput(heads[key].ref, metadata) for key in keys if key in heads)
+        loaded_by(context.step_context).add(LoadedInput(heads[key].ref, metadata) for key in keys if key in heads)
         return self.read(context, keys, heads)
 
     def _draft(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Draft:
@@ -152,7 +151,7 @@ class VersionedIOManager(dg.IOManager, ABC):
             partition=key,
             extension=self.extension,
             content_hash=self.content_hash(value),
-            inputs=self._inputs_of(context, key),
+            inputs=loaded_by(context.step_context).in_sight(self.settings.cadence, key),
             code=current_code_version(spec.code_version),
             run_id=context.run_id,
             rows=None if table is None else table.num_rows,
@@ -161,13 +160,6 @@ class VersionedIOManager(dg.IOManager, ABC):
             cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
             info={**facts, **noted_by(context.step_context, key)},
         )
-
-    def _inputs_of(self, context: dg.OutputContext, key: str) -> tuple[InputRef, ...]:
-        def in_sight(item: LoadedInput) -> bool:
-            return first_key_of_input(self.settings.cadence, key, item.metadata) <= item.ref.partition <= key
-
-        loaded = loaded_by(context.step_context)
-        return tuple(sorted({item.ref for item in loaded if in_sight(item)}, key=lambda ref: (ref.asset, ref.partition)))
 
     def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
         names = context.definition_metadata.get(SETTINGS_KEY, ())

@@ -50,7 +50,7 @@ def windows_for_days(cadence: Cadence, days: int) -> int:
 
 def keys_of_input(settings: Settings, mapped: Sequence[str], metadata: Mapping[str, object]) -> list[str]:
     """The windows that an input spans, oldest first: those that Dagster has mapped, and before them those that are too many for it."""
-    unmapped = _count_of(metadata) - MAX_MAPPED_WINDOWS
+    unmapped = lookback_of(metadata) - MAX_MAPPED_WINDOWS
     if unmapped <= 0:
         return list(mapped)
     oldest = settings.cadence.window(mapped[0]).start
@@ -63,18 +63,13 @@ def span_of(cadence: Cadence, keys: list[str]) -> TimeRange:
     return TimeRange(cadence.window(min(keys)).start, cadence.window(max(keys)).end)
 
 
-def first_key_of_input(cadence: Cadence, key: str, metadata: Mapping[str, object]) -> str:
-    """The oldest window of an input that the window `key` looks at."""
-    return first_key_of(cadence, key, _count_of(metadata))
-
-
 def first_key_of(cadence: Cadence, key: str, count: int) -> str:
     """The first of the `count` windows that end with `key`."""
     return cadence.key(cadence.window(key).start - (count - 1) * cadence.length)
 
 
-def _count_of(metadata: Mapping[str, object]) -> int:
-    """How many windows an input spans."""
+def lookback_of(metadata: Mapping[str, object]) -> int:
+    """How many windows an input spans, by its metadata."""
     count = metadata.get(LOOKBACK_KEY, 1)
     assert isinstance(count, int)
     return count

@@ -5,18 +5,18 @@ The IO managers remember what Dagster loads for a step; an asset may pin more. H
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import dagster as dg
 
-from bid_assets.partitions import LOOKBACK_KEY
+from bid_assets.partitions import LOOKBACK_KEY, first_key_of, lookback_of
 from bid_assets.settings import Settings
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
-from bid_assets.windows import TimeRange
+from bid_assets.windows import Cadence, TimeRange
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import StepExecutionContext
@@ -29,13 +29,50 @@ class LoadedInput(NamedTuple):
     metadata: Mapping[str, object]
 
 
-_loaded: WeakKeyDictionary[StepExecutionContext, list[LoadedInput]] = WeakKeyDictionary()
+class LoadedInputs:
+    """All versions that a step has loaded, by their windows: a range run asks for those of each of its windows."""
+
+    def __init__(self) -> None:
+        self._by_window: dict[str, list[tuple[int, InputRef]]] = {}
+        self._lookbacks: set[int] = set()
+
+    def add(self, items: Iterable[LoadedInput]) -> None:
+        """Remember more."""
+        for item in items:
+            count = lookback_of(item.metadata)
+            self._lookbacks.add(count)
+            self._by_window.setdefault(item.ref.partition, []).append((count, item.ref))
+
+    def replace(self, asset: str, refs: Iterable[InputRef]) -> None:
+        """Remember these versions of an asset in the place of those before."""
+        count = max((count for items in self._by_window.values() for count, ref in items if ref.asset == asset), default=1)
+        for window, items in self._by_window.items():
+            self._by_window[window] = [item for item in items if item[1].asset != asset]
+        self.add(LoadedInput(ref, {LOOKBACK_KEY: count}) for ref in refs)
+
+    def of_asset(self, asset: str) -> list[InputRef]:
+        """The versions of one asset, oldest window first."""
+        return [ref for key in sorted(self._by_window) for _, ref in self._by_window[key] if ref.asset == asset]
+
+    def in_sight(self, cadence: Cadence, key: str) -> tuple[InputRef, ...]:
+        """The versions that the window `key` looks at, by asset and window."""
+        if not self._lookbacks:
+            return ()
+        firsts = {count: first_key_of(cadence, key, count) for count in self._lookbacks}
+        span = TimeRange(cadence.window(min(firsts.values())).start, cadence.window(key).end)
+        sighted = {
+            ref for window in cadence.keys(span) for count, ref in self._by_window.get(window, ()) if firsts[count] <= window
+        }
+        return tuple(sorted(sighted, key=lambda ref: (ref.asset, ref.partition)))
+
+
+_loaded: WeakKeyDictionary[StepExecutionContext, LoadedInputs] = WeakKeyDictionary()
 _noted: WeakKeyDictionary[StepExecutionContext, Mapping[str, Mapping[str, Any]]] = WeakKeyDictionary()
 
 
-def loaded_by(step: StepExecutionContext) -> list[LoadedInput]:
-    """What a step has loaded so far; whoever loads more appends it."""
-    return _loaded.setdefault(step, [])
+def loaded_by(step: StepExecutionContext) -> LoadedInputs:
+    """What a step has loaded so far; whoever loads more adds it."""
+    return _loaded.setdefault(step, LoadedInputs())
 
 
 def noted_by(step: StepExecutionContext, window: str) -> Mapping[str, Any]:
@@ -50,8 +87,7 @@ def note_windows(context: dg.AssetExecutionContext, facts: Mapping[str, Mapping[
 
 def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[InputRef]:
     """The versions of `asset` that the running step has loaded, oldest window first."""
-    loaded = loaded_by(context.get_step_execution_context())
-    return [item.ref for item in loaded if item.ref.asset == asset]
+    return loaded_by(context.get_step_execution_context()).of_asset(asset)
 
 
 def pin_again(
@@ -59,17 +95,11 @@ def pin_again(
 ) -> dict[str, WindowedTable]:
     """The same windows of the same assets as they are now, remembered as the step's inputs in the place of those before."""
     step = context.get_step_execution_context()
-    loaded = loaded_by(step)
-    span = {item.ref.asset: item.metadata for item in loaded}
     pinned = {}
     for name, table in inputs.items():
         heads = store.heads(table.asset, table.windows)
         pinned[name] = WindowedTable(store, table.asset, table.windows, heads, table.schema)
-        others = [item for item in loaded if item.ref.asset != table.asset]
-        loaded[:] = [
-            *others,
-            *(LoadedInput(heads[key].ref, span.get(table.asset, {})) for key in table.windows if key in heads),
-        ]
+        loaded_by(step).replace(table.asset, (heads[key].ref for key in table.windows if key in heads))
     step.fetch_external_input_asset_version_info()  # so that Dagster names the same data versions
     return pinned
 
@@ -94,4 +124,4 @@ def pin(context: dg.AssetExecutionContext, settings: Settings, *manifests: Manif
         keys = settings.cadence.keys(
             TimeRange(settings.cadence.window(manifest.partition).start, settings.cadence.window(context.partition_key).end)
         )
-        loaded.append(LoadedInput(manifest.ref, {LOOKBACK_KEY: len(keys)}))
+        loaded.add([LoadedInput(manifest.ref, {LOOKBACK_KEY: len(keys)})])

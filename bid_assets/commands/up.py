@@ -18,6 +18,7 @@ import dagster as dg
 
 from bid_assets.app_db.database import app_db_url, dagster_db_url, embedded_server
 from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.code_location import follow_first_window
 from bid_assets.commands.console import console, notes
 from bid_assets.commands.listening import reachable, refuse_taken, stopping_on_signals
 from bid_assets.instance import dagster_home, open_instance, state_folder
@@ -28,11 +29,12 @@ from bid_assets.settings import Settings, get_settings
 from bid_assets.supervisor import SUPERVISED_HOME, Part, PartGivenUp, Probe, Supervisor, end_leftovers, rotating_log
 from bid_assets.ui_guard import refuse_unguarded
 from bid_assets.upkeep import Upkeep, fail_orphaned_runs, keep_postgres
+from bid_assets.versions.metadata import open_store
 
 _WORTH_SHOWING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback|RUN_SUCCESS|RUN_FAILURE|Launching run for")
 _LOOK_EVERY = 0.5
 WEB_SERVER = "bid_assets.web_server"
-_POSTGRES_EVERY, _ORPHANS_EVERY = 2.0, 15.0
+_POSTGRES_EVERY, _ORPHANS_EVERY, _FIRST_WINDOW_EVERY = 2.0, 15.0, 5.0
 _ENCODER_PATIENCE = 900.0
 """The service may have to make an encoder before it answers."""
 
@@ -77,9 +79,12 @@ def turn(settings: Settings, host: str, port: int, service_host: str, service_po
             upkeep.every(_ORPHANS_EVERY, "the runs", lambda: fail_orphaned_runs(instance, report))
         if postgres is not None:
             upkeep.every(_POSTGRES_EVERY, "PostgreSQL", keep_postgres(postgres, report))
+        code_socket = Path(sockets) / "code"
+        reload_code = follow_first_window(settings, open_store(settings), code_socket, report)
+        upkeep.every(_FIRST_WINDOW_EVERY, "the first window", reload_code)
         everything = [
             *database_log(postgres),
-            *dagster_parts(instance, Path(sockets) / "code", host, port),
+            *dagster_parts(instance, code_socket, host, port),
             prediction_service(service_host, service_port),
         ]
         supervisor = Supervisor(everything, environment(settings), dagster_home(), heard, report)
