@@ -73,14 +73,15 @@ def main(debug: bool) -> None:
 
 @main.command("import", epilog=example("bid-assets import exports/2026-11"))
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
-def import_(directory: str) -> None:
+@click.option("--mix", is_flag=True, help="Import into a home that has a simulated market, beside its bids.")
+def import_(directory: str, mix: bool) -> None:
     """Import profiles, jobs, bids and bid_outcomes files (CSV, Parquet) into the application's database.
 
     All or nothing: a bad file is refused with file, line and reason before anything is written. Running it twice changes nothing.
     """
     from bid_assets.commands.database import import_directory
 
-    import_directory(directory)
+    import_directory(directory, mix=mix)
 
 
 @main.group()

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from bid_assets.windows import MONDAY, Cadence
+
+DEFAULT_HOME = Path(".bid_assets")
+HOME_SETTINGS = "settings.env"
+"""Name of the file in the home folder whose lines (`BID_ASSETS_<NAME>=value`) hold where neither environment nor `.env` says."""
 
 
 class Settings(BaseSettings):
@@ -21,7 +31,22 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BID_ASSETS_", env_file=".env", extra="ignore", frozen=True)
 
-    home: Path = Field(Path(".bid_assets"), validate_default=True, description="Folder that holds all local state.")
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, the environment, `.env`, and last what the home itself remembers."""
+        stronger = (init_settings, env_settings, dotenv_settings)
+        given = next((source()["home"] for source in stronger if "home" in source()), DEFAULT_HOME)
+        home_file = Path(given).expanduser() / HOME_SETTINGS
+        return (*stronger, DotEnvSettingsSource(settings_cls, env_file=home_file))
+
+    home: Path = Field(DEFAULT_HOME, validate_default=True, description="Folder that holds all local state.")
     app_db_url: str | None = Field(
         None, description="The application's PostgreSQL (`postgresql://...`); unset: the embedded server."
     )
@@ -244,6 +269,26 @@ class Settings(BaseSettings):
     def resolved_api_keys(self) -> Path:
         """The file of API keys, with the default filled in."""
         return self.api_keys or self.home / "api_keys.json"
+
+
+def keep_in_home(home: Path, name: str, value: str) -> None:
+    """Let the home remember a setting for all later commands; the environment and `.env` are stronger."""
+    home.mkdir(parents=True, exist_ok=True)
+    file, variable = home / HOME_SETTINGS, f"BID_ASSETS_{name.upper()}"
+    lines = file.read_text().splitlines() if file.exists() else []
+    kept = [line for line in lines if not line.startswith(f"{variable}=")]
+    partial = file.with_suffix(".partial")
+    partial.write_text("\n".join([*kept, f"{variable}={value}"]) + "\n")
+    partial.replace(file)
+
+
+def sources_of_values() -> dict[str, str]:
+    """Setting -> where its value comes from: `environment`, `.env` or the file of the home. Defaults are absent."""
+    files = ((HOME_SETTINGS, Settings().home / HOME_SETTINGS), (".env", Path(".env")))
+    named: dict[str, str] = {}
+    for name, path in files:
+        named |= dict.fromkeys(DotEnvSettingsSource(Settings, env_file=path)(), name)
+    return named | dict.fromkeys(EnvSettingsSource(Settings)(), "environment")
 
 
 class SettingsError(ValueError):

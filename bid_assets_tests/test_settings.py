@@ -3,8 +3,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from bid_assets.commands.database import TRUTH_FOLDER
 from bid_assets.commands.settings import settings_markdown
-from bid_assets.settings import Settings, SettingsError, get_settings
+from bid_assets.marketplace.truth import TRUTH_FILE
+from bid_assets.settings import Settings, SettingsError, get_settings, keep_in_home, sources_of_values
+from bid_assets_tests.app_db.database import standard_tables
+from bid_assets_tests.platforms import call
 
 
 def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +38,32 @@ def test_the_page_of_settings_is_what_the_command_prints() -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_what_the_home_remembers_holds_where_nothing_else_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_in_home(tmp_path / "home", "encoder", "another")
+    keep_in_home(tmp_path / "home", "encoder", "static")
+    monkeypatch.setenv("BID_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("BID_ASSETS_ENCODER", raising=False)
+    assert Settings().encoder == "static"
+    assert sources_of_values()["encoder"] == "settings.env"
+    (tmp_path / ".env").write_text("BID_ASSETS_ENCODER=from-the-folder\n")
+    assert Settings().encoder == "from-the-folder"
+    assert sources_of_values()["encoder"] == ".env"
+    monkeypatch.setenv("BID_ASSETS_ENCODER", "from-the-shell")
+    assert Settings().encoder == "from-the-shell"
+    assert sources_of_values()["encoder"] == "environment"
+
+
+def test_real_bids_are_not_imported_beside_simulated_ones_unless_that_is_meant(settings: Settings, tmp_path: Path) -> None:
+    assert settings.app_db_url is not None
+    standard_tables(settings.app_db_url)
+    truth = settings.home / TRUTH_FOLDER / TRUTH_FILE
+    truth.parent.mkdir(parents=True)
+    truth.touch()
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    (exports / "profiles.csv").write_text("id\np7\n")
+    assert "BID_ASSETS_HOME=DIR bid-assets import" in call("import", str(exports), fails=1).stderr
+    call("import", "--mix", str(exports))

@@ -26,10 +26,18 @@ TRUTH_FOLDER = "marketplace"
 """Below the home folder: what only the simulation knows, where no asset reads."""
 
 
-def import_directory(directory: str) -> None:
-    """Import the files of a folder and say what changed."""
+def import_directory(directory: str, *, mix: bool = False) -> None:
+    """Import the files of a folder and say what changed. `mix`: also where this home has a simulated market."""
     from bid_assets.app_db import importer
+    from bid_assets.marketplace.truth import TRUTH_FILE
 
+    home = get_settings().home
+    if (home / TRUTH_FOLDER / TRUTH_FILE).exists() and not mix:
+        raise ValueError(
+            f"{home} has a simulated market; real bids beside simulated ones would teach the model both. Start a home of its own for "
+            f"them: `BID_ASSETS_HOME=DIR bid-assets import {directory}`, and BID_ASSETS_HOME=DIR with every later command; or mix them "
+            "on purpose: `bid-assets import --mix`"
+        )
     engine(app_db_url(get_settings())).dispose()  # nobody there is then said in one line
     with progress_bars():
         result = importer.import_directory(app_db_url(get_settings()), Path(directory), progress=report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -17,7 +16,7 @@ from bid_assets.commands.console import console
 from bid_assets.commands.database import TRUTH_FOLDER, create_marketplace
 from bid_assets.commands.inspect import lineage_tree
 from bid_assets.commands.run import run
-from bid_assets.settings import Settings, get_settings
+from bid_assets.settings import Settings, get_settings, keep_in_home
 from bid_assets.versions import lineage
 from bid_assets.versions.deployments import ActiveModel, active_model
 from bid_assets.versions.manifest import Manifest
@@ -34,10 +33,11 @@ WEEKS_TO_PLAY = 8
 def demo(*, bids: int, weeks: int) -> None:
     """Simulate a market (unless this folder's demo has one already), run the main job on it, and tell what came of it."""
     started = time.monotonic()
-    if "BID_ASSETS_ENCODER" not in os.environ:
-        os.environ["BID_ASSETS_ENCODER"] = "static"  # quick to make; a later `run` may use the full model
-        get_settings.cache_clear()
     settings = get_settings()
+    if "encoder" not in settings.model_fields_set:  # quick to make; the home remembers it, for the commands that follow
+        keep_in_home(settings.home, "encoder", "static")
+        get_settings.cache_clear()
+        settings = get_settings()
     console.rule("A market with a known truth")
     _ensure_market(settings, bids=bids, weeks=weeks)
     console.rule("The loop: tables, features, dataset, model, decision")
@@ -136,14 +136,14 @@ def _json(store: VersionStore, manifest: Manifest) -> dict[str, Any]:
 def _next_steps(active: ActiveModel, seconds: float) -> Panel:
     return Panel(
         f"Done in {seconds:.0f} s. What next:\n\n"
-        "  [bold]BID_ASSETS_ENCODER=static BID_ASSETS_RETRAIN_MIN_INTERVAL_MINUTES=1 bid-assets up[/bold]\n"
+        "  [bold]BID_ASSETS_RETRAIN_MIN_INTERVAL_MINUTES=1 bid-assets up[/bold]\n"
         "                                                  the asset graph in the browser, and predictions over HTTP\n"
         "  [bold]bid-assets marketplace play --speed 7[/bold]         in another terminal: the market goes on, watch the loop turn\n"
         "  [bold]bid-assets status[/bold]                             in a third: what is active, what waits, what the policy says\n"
         "  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         "  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
         f"  [bold]bid-assets rebuild trained_model --version {active.model.version}[/bold]\n"
-        "  [bold]bid-assets import DIR[/bold]                         your own bids and outcomes instead (see the README)",
+        "  [bold]BID_ASSETS_HOME=OWN bid-assets import DIR[/bold]     your own bids and outcomes, in a home apart from this market (README)",
         title="bid_assets",
         expand=False,
     )

@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from bid_assets.commands.console import console
-from bid_assets.settings import Settings, get_settings
+from bid_assets.settings import Settings, get_settings, sources_of_values
 
 SECRET = ("app_db_url", "dagster_db_url", "prediction_db_url")
 
@@ -16,12 +16,12 @@ def show_settings(*, markdown: bool) -> None:
     if markdown:
         click.echo(settings_markdown())
         return
-    current = get_settings()
-    table = Table("variable", "value", "default", "meaning", title="Settings", title_justify="left")
+    current, sources = get_settings(), sources_of_values()
+    table = Table("variable", "value", "from", "default", "meaning", title="Settings", title_justify="left")
     for name, field in Settings.model_fields.items():
         value = getattr(current, name)
         shown = "(set)" if name in SECRET and value else str(value)
-        table.add_row(f"BID_ASSETS_{name.upper()}", shown, str(field.default), field.description)
+        table.add_row(f"BID_ASSETS_{name.upper()}", shown, sources.get(name, "default"), str(field.default), field.description)
     console.print(table)
 
 
