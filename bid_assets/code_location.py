@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dagster._grpc.client import DagsterGrpcClient
 
-from bid_assets.app_db.contract import ContractError
-from bid_assets.app_db.database import DatabaseUnreachable, app_db_url
+from bid_assets.app_db.connections import DATABASE_ERRORS
+from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.first_window import learn_first_window, with_first_window
 from bid_assets.settings import Settings
@@ -30,8 +30,8 @@ def follow_first_window(
     read yet, the loop learns it later. The function raises Dagster's errors where the code server does not answer.
     """
     with (
-        suppress(ContractError, DatabaseUnreachable),
-        open_snapshot(app_db_url(settings), cadence=settings.cadence) as snapshot,
+        suppress(*DATABASE_ERRORS),
+        open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot,
     ):
         learn_first_window(settings, store, snapshot.oldest_valid_bid())
     loaded = with_first_window(settings, store).first_moment

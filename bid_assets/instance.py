@@ -20,6 +20,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 
+from bid_assets.app_db.connections import watch_every_engine
 from bid_assets.app_db.database import dagster_db_url
 from bid_assets.private_state import keep_private, private_home
 from bid_assets.settings import get_settings
@@ -27,6 +28,8 @@ from bid_assets.settings import get_settings
 INSTANCE_FILE = "dagster.yaml"
 EVENTS_AT_ONCE = "1000"
 """Dagster hands so many events of a range run to the storage together."""
+LONGEST_SILENCE = 120.0
+"""Seconds that Dagster waits for an answer of its database: twice what the statements of its web server may take."""
 
 
 class BatchedEventLog(PostgresEventLogStorage):
@@ -76,6 +79,7 @@ class PostgresStorage(DagsterPostgresStorage):
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
         keep_private()  # the first that Dagster does in each of its processes, also where it was started without us
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
+        watch_every_engine(min(get_settings().db_silence_seconds, LONGEST_SILENCE))
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
         return cls(url, inst_data)
 

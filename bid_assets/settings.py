@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     app_db_url: str | None = Field(
         None, description="The application's PostgreSQL (`postgresql://...`); unset: the embedded server."
     )
+    app_db_schema: str | None = Field(
+        None, description="Schema of the application's tables; unset: the search path of the URL's options or of the role."
+    )
     dagster_db_url: str | None = Field(None, description="PostgreSQL for Dagster's own storage; unset: the embedded server.")
     prediction_db_url: str | None = Field(
         None, description="PostgreSQL that remembers predictions; unset: Dagster's if its URL is set, else the embedded server."
@@ -59,6 +62,13 @@ class Settings(BaseSettings):
         description="The version store: a folder or any fsspec URL such as `s3://bucket/prefix`; unset: `<home>/store`.",
     )
     postgres_data: Path | None = Field(None, description="Data folder of the embedded PostgreSQL; unset: `<home>/postgres`.")
+
+    db_silence_seconds: float = Field(
+        300,
+        gt=0,
+        description="A database that is being read or written and says nothing for so long is given up; so it is the longest that a "
+        "query may take to its first row.",
+    )
 
     cadence: Cadence = Field(Cadence.WEEKLY, description="Length of a window: `weekly` (from Monday 00:00 UTC) or `daily`.")
     start: date | None = Field(
@@ -215,6 +225,12 @@ class Settings(BaseSettings):
         None, gt=0, description="Requests that a key may make in a second, of each worker process; unset: any number."
     )
     serving_max_body_bytes: int = Field(32 << 20, ge=1, description="Larger bodies of requests are refused.")
+    serving_lookup_seconds: float = Field(
+        3,
+        gt=0,
+        description="A look-up in the application's database may take so long; one that nobody answered is tried once more, over a new "
+        "connection, before the request is answered with 503.",
+    )
     serving_timeout_seconds: float = Field(10, gt=0, description="A request that takes longer is answered with 503.")
 
     read_chunk_rows: int = Field(250_000, ge=1, description="Rows that the reader holds in memory at a time.")
@@ -303,6 +319,8 @@ def get_settings() -> Settings:
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_url=False):
-            given = f"BID_ASSETS_{problem['loc'][0]}".upper() + f"={problem['input']}: " if problem["loc"] else ""
+            name = f"BID_ASSETS_{problem['loc'][0]}".upper() if problem["loc"] else ""
+            value = "" if name.endswith("_URL") else f"={problem['input']}"  # which may hold a password
+            given = f"{name}{value}: " if name else ""
             problems.append(given + problem["msg"].removeprefix("Value error, "))
         raise SettingsError("settings: " + "; ".join(problems)) from None

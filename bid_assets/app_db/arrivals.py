@@ -7,8 +7,7 @@ changes a hash. What is dated back further than the overlap is found by `fingerp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,8 +59,8 @@ class Arrivals:
     cursor: Cursor
 
 
-def look(connection: Any, cursor: Cursor | None, cadence: Cadence, overlap: timedelta, now: datetime) -> Arrivals:
-    """What is new since `cursor`; without one, only the cursor to begin with. `connection`: psycopg2, in autocommit.
+def look(asking: Any, cursor: Cursor | None, cadence: Cadence, overlap: timedelta, now: datetime) -> Arrivals:
+    """What is new since `cursor`; without one, only the cursor to begin with. `asking`: a cursor of `connections.snapshot`.
 
     Both answers come from one snapshot, so that no row falls between this look and the next. A row from the future is seen
     like any other, but the cursor does not run ahead of `now`. Raises `ContractError`.
@@ -69,45 +68,32 @@ def look(connection: Any, cursor: Cursor | None, cadence: Cadence, overlap: time
     touched: dict[str, set[str]] = {}
     since: dict[str, str] = {}
     seen: dict[str, Seen] = {}
-    with _snapshot(connection) as asking:
-        queries = Queries(contract_shapes(asking), cadence)
-        for table, source in (("bid_outcomes", queries.outcomes), ("bids", queries.bids)):
-            newest = _newest(asking, source, now)
-            since[table] = (newest - overlap if newest else USABLE_TIMES.start).isoformat()
-            seen[table] = _seen(asking, source, since[table], cadence)
-            if cursor is not None:
-                same_moment = cursor.since[table] == since[table]
-                present = seen[table] if same_moment else _seen(asking, source, cursor.since[table], cadence)
-                before = cursor.seen[table]
-                changed = {key for key in {*present, *before} if present.get(key) != before.get(key)}
-                if changed:
-                    touched[table] = changed
+    queries = Queries(contract_shapes(asking), cadence)
+    for table, source in (("bid_outcomes", queries.outcomes), ("bids", queries.bids)):
+        newest = _newest(asking, source, now)
+        since[table] = (newest - overlap if newest else USABLE_TIMES.start).isoformat()
+        seen[table] = _seen(asking, source, since[table], cadence)
+        if cursor is not None:
+            same_moment = cursor.since[table] == since[table]
+            present = seen[table] if same_moment else _seen(asking, source, cursor.since[table], cadence)
+            before = cursor.seen[table]
+            changed = {key for key in {*present, *before} if present.get(key) != before.get(key)}
+            if changed:
+                touched[table] = changed
     return Arrivals(touched, Cursor(since, seen))
 
 
-def missing_indexes(connection: Any) -> list[str]:
+def missing_indexes(asking: Any) -> list[str]:
     """The statements that create the indexes without which a look reads whole tables; none where they are there."""
     statements = []
-    with connection.cursor() as asking:
-        for table, column in FOLLOWED.items():
-            asking.execute(
-                "SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
-                f"WHERE i.indrelid = to_regclass('{table}') AND i.indisvalid AND i.indpred IS NULL AND a.attname = '{column}'"
-            )
-            if not asking.fetchone()[0]:
-                statements.append(f"CREATE INDEX CONCURRENTLY ON {table} ({column})")
+    for table, column in FOLLOWED.items():
+        asking.execute(
+            "SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+            f"WHERE i.indrelid = to_regclass('{table}') AND i.indisvalid AND i.indpred IS NULL AND a.attname = '{column}'"
+        )
+        if not asking.fetchone()[0]:
+            statements.append(f"CREATE INDEX CONCURRENTLY ON {table} ({column})")
     return statements
-
-
-@contextmanager
-def _snapshot(connection: Any) -> Iterator[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        try:
-            cursor.execute("SET LOCAL TIME ZONE 'UTC'; SET LOCAL jit = off")
-            yield cursor
-        finally:
-            cursor.execute("ROLLBACK")
 
 
 def _seen(cursor: Any, source: RowSource, since: str, cadence: Cadence) -> Seen:

@@ -9,17 +9,19 @@ reader sets such rows aside wherever they come from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg2
 import pyarrow as pa
 
 from bid_assets.app_db import contract
 from bid_assets.app_db.bulk_write import Written, merge
+from bid_assets.app_db.connections import REQUIRED, SILENCE_SECONDS, connect, explaining, setting
+from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.import_columns import blank, noun, parsed, shown, unreadable
 from bid_assets.app_db.import_files import SourceFile, find_files, rows_with_nul
 from bid_assets.app_db.import_parts import Problem, UnreadableFile
@@ -85,7 +87,9 @@ class _Loaded:
     faults: list[tuple[int, str]]
 
 
-def import_directory(url: str, directory: Path, progress: Progress | None = None) -> ImportReport:
+def import_directory(
+    url: str, directory: Path, progress: Progress | None = None, *, silence: float = SILENCE_SECONDS
+) -> ImportReport:
     """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (CSV or Parquet), as many as are in `directory`.
 
     Rows are new, changed or unchanged by their id; only the columns that a file has are compared and written. Tables that
@@ -97,16 +101,16 @@ def import_directory(url: str, directory: Path, progress: Progress | None = None
         raise ImportRefused(error.problems, len(error.problems)) from None
     loaded = _load_all(selection.files)
     _refuse_if_faulty(loaded)
-    connection = psycopg2.connect(url)
-    try:
+    with closing(connect(url, silence=silence)) as connection, explaining(url):
+        connection.autocommit = False
         with connection, connection.cursor() as cursor:  # one transaction
+            cursor.execute(setting({**connection.options, **REQUIRED}, local=True))
             written, ignored = _write(cursor, loaded, progress or (lambda *_: None))
+            names = [_qualified_name(cursor, table) for table in written]
         connection.autocommit = True
         with connection.cursor() as cursor:
-            for table in written:  # so that the next reading is planned on what is there now
-                cursor.execute(f"VACUUM ANALYZE {table}")
-    finally:
-        connection.close()
+            for name in names:  # so that the next reading is planned on what is there now
+                cursor.execute(f"VACUUM ANALYZE {name}")
     return ImportReport(written, ignored, selection.not_read)
 
 
@@ -179,7 +183,7 @@ def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
 
 def _write(cursor: Any, loaded: Sequence[_Loaded], progress: Progress) -> tuple[dict[str, Written], dict[str, list[str]]]:
     """Stage, check and merge all files: what became of each table's rows, and which columns were not written, by file."""
-    cursor.execute("SET LOCAL TIME ZONE 'UTC'; SET LOCAL client_encoding = 'UTF8'; SET CONSTRAINTS ALL IMMEDIATE")
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
     columns = _ensured_tables(cursor)
     stages, ignored = {}, {}
     for one in loaded:
@@ -211,8 +215,29 @@ def _ensured_tables(cursor: Any) -> Mapping[str, Columns]:
     if missing:
         from bid_assets.app_db.tables import creation
 
+        _require_schema(cursor)
         cursor.execute("; ".join(creation(missing)))
     return contract_columns(cursor)
+
+
+def _require_schema(cursor: Any) -> None:
+    """`ContractError` where the schema that the URL means is not there: PostgreSQL would take the next of the search path."""
+    cursor.execute("SELECT current_setting('search_path'), current_schema(), current_user")
+    path, current, user = cursor.fetchone()
+    named = next((name.strip() for name in path.split(",") if name.strip() != '"$user"'), "")
+    cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (named,))
+    if current is None or (not cursor.fetchone()[0] and current != user):
+        raise ContractError(f"no tables were made: there is no schema {named or 'in the search path'}; CREATE SCHEMA it first")
+
+
+def _qualified_name(cursor: Any, table: str) -> str:
+    """The table with its schema, for a session that has another search path."""
+    cursor.execute(
+        "SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.oid = to_regclass(%s)",
+        (table,),
+    )
+    return str(cursor.fetchone()[0])
 
 
 def _faults_among_rows(

@@ -15,10 +15,10 @@ from queue import SimpleQueue
 from typing import Any
 
 import adbc_driver_manager as adbc
-import adbc_driver_postgresql
 import pyarrow as pa
 
-from bid_assets.app_db.database import DatabaseUnreachable
+from bid_assets.app_db.arrow_connections import BATCH, ArrowConnections
+from bid_assets.app_db.connections import SILENCE_SECONDS, explaining, reading_parameters, setting
 
 LANES = 2
 """One query's rows are decoded while the server works on the next; more would only take more memory."""
@@ -27,30 +27,41 @@ HELD = LANES + 1
 """So many results are held at a time: each lane works on one, or has one ready, while one is being used."""
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_SESSION = (
-    "SET LOCAL TIME ZONE 'UTC'",
-    "SET LOCAL client_encoding = 'UTF8'",
-    "SET LOCAL jit = off",
-    "SET LOCAL work_mem = '64MB'",
-    "SET LOCAL max_parallel_workers_per_gather = 0",  # a guest in someone's database; with two lanes it gains nothing
-)
+_PLANNING = {
+    "work_mem": "64MB",
+    "max_parallel_workers_per_gather": "0",  # a guest in someone's database; with two lanes it gains nothing
+}
 
 
 class Cursor:
     """As much of a DB-API cursor as is needed here: the driver's own loads polars, which takes longer than to connect."""
 
-    def __init__(self, statement: adbc.AdbcStatement) -> None:
-        self._statement = statement
+    def __init__(self, statement: adbc.AdbcStatement, url: str, connections: ArrowConnections) -> None:
+        self._statement, self._url, self._connections = statement, url, connections
         self._rows = pa.table({})
+        statement.set_options(**BATCH)
 
     def execute(self, query: str, texts: pa.Array | None = None) -> None:
-        """Run one statement, with `texts` bound to its `$1` (a `text[]`) if there is one; its rows are fetched at once."""
-        self._statement.set_sql_query(query)
-        if texts is not None:
-            self._statement.prepare()
-            self._statement.bind(pa.record_batch([_as_list(texts)], ["texts"]))
-        stream, _ = self._statement.execute_query()
-        self._rows = pa.RecordBatchReader.from_stream(stream).read_all()
+        """Run one statement, with `texts` bound to its `$1` (a `text[]`) if there is one; its rows are fetched at once.
+
+        Raises as `connections.explaining`. The deadline is for each wait: for the first rows, and for more rows.
+        """
+        with explaining(self._url):
+            with self._connections.watch():
+                self._statement.set_sql_query(query)
+                if texts is not None:
+                    self._statement.prepare()
+                    self._statement.bind(pa.record_batch([_as_list(texts)], ["texts"]))
+                stream, _ = self._statement.execute_query()
+                rows = pa.RecordBatchReader.from_stream(stream)
+            batches = []
+            while True:
+                with self._connections.watch():
+                    batch = next(rows, None)
+                if batch is None:
+                    break
+                batches.append(batch)
+            self._rows = pa.Table.from_batches(batches, rows.schema)
 
     def fetch_arrow_table(self) -> pa.Table:
         """All rows; they can be fetched once."""
@@ -98,33 +109,30 @@ class Lanes:
 
 
 @contextmanager
-def open_lanes(url: str) -> Iterator[Lanes]:
-    """Connect and hold the snapshot for as long as the block runs. Raises `DatabaseUnreachable`."""
+def open_lanes(url: str, *, silence: float = SILENCE_SECONDS) -> Iterator[Lanes]:
+    """Connect and hold the snapshot for as long as the block runs. Raises as `connections.explaining`."""
     with ExitStack() as stack:
-        cursors = _cursors(stack, url)
-        _begin(cursors[0])
-        cursors[0].execute("SELECT pg_export_snapshot()")
-        ((snapshot,),) = cursors[0].fetchall()
-        for cursor in cursors[1:]:
-            _begin(cursor, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        connections = ArrowConnections(url, LANES, silence=silence)
+        stack.callback(connections.close)
+        statements = [stack.enter_context(adbc.AdbcStatement(connection)) for connection in connections.connections]
+        cursors = [Cursor(statement, url, connections) for statement in statements]
+        parameters = setting({**_PLANNING, **reading_parameters(connections.options)}, local=True)
+        for cursor in cursors:
+            cursor.execute(_BEGIN)
+            if cursor is cursors[0]:
+                cursor.execute("SELECT pg_export_snapshot()")
+                ((snapshot,),) = cursor.fetchall()
+            else:
+                cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            cursor.execute(parameters)
         pool = stack.enter_context(ThreadPoolExecutor(LANES, thread_name_prefix="app_db"))
         stack.callback(pool.shutdown, cancel_futures=True)
-        yield Lanes(cursors, pool)
-
-
-def _cursors(stack: ExitStack, url: str) -> list[Cursor]:
-    try:
-        database = stack.enter_context(adbc_driver_postgresql.connect(url))
-        connections = [stack.enter_context(adbc.AdbcConnection(database)) for _ in range(LANES)]
-    except adbc.Error as error:
-        raise DatabaseUnreachable(f"cannot connect to the application's database: {error}") from None
-    return [Cursor(stack.enter_context(adbc.AdbcStatement(connection))) for connection in connections]
+        try:
+            yield Lanes(cursors, pool)
+        except BaseException:
+            connections.shut()  # or the end would wait for what the other lane is doing
+            raise
 
 
 def _as_list(texts: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-
-
-def _begin(cursor: Cursor, *first: str) -> None:
-    for statement in (_BEGIN, *first, *_SESSION):
-        cursor.execute(statement)

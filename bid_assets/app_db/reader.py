@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.chunking import Covered, Part, cut
+from bid_assets.app_db.connections import SILENCE_SECONDS
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
 from bid_assets.app_db.extent import Extent, RowsOutside, extent_of, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import Fingerprints, window_fingerprints
@@ -206,12 +207,15 @@ class Snapshot:
 
 
 @contextmanager
-def open_snapshot(url: str, *, cadence: Cadence, chunk_rows: int = 250_000) -> Iterator[Snapshot]:
+def open_snapshot(
+    url: str, *, cadence: Cadence, chunk_rows: int = 250_000, silence: float = SILENCE_SECONDS
+) -> Iterator[Snapshot]:
     """A snapshot of the database at `url` (a libpq URL), which lasts as long as the block.
 
-    Raises `ContractError` where a table or a required column is missing or of a type that cannot be read.
+    Raises `ContractError` where a table or a required column is missing or of a type that cannot be read, `DatabaseUnreachable`
+    where the database is, or says nothing for `silence` seconds.
     """
-    with open_lanes(url) as lanes:
+    with open_lanes(url, silence=silence) as lanes:
         yield Snapshot(lanes, cadence, chunk_rows)
 
 

@@ -62,8 +62,8 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         from bid_assets.app_db.reader import open_snapshot  # its drivers take a while to load
 
         span = run_span(context, settings.cadence)
-        url = app_db_url(settings)
-        with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
+        url, silence = app_db_url(settings), settings.db_silence_seconds
+        with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows, silence=silence) as snapshot:
             seen = snapshot.fingerprints(span)
             starts = {key: microseconds_since_epoch(settings.cadence.window(key).start) for key in context.partition_keys}
             watermark = {"watermark": dg.MetadataValue.json(snapshot.watermark())}

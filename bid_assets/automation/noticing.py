@@ -5,17 +5,15 @@ The queries are in `app_db/arrivals.py` and `app_db/fingerprints.py`; what the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
-import sqlalchemy
-
 from bid_assets.app_db.arrivals import Cursor, look, missing_indexes
-from bid_assets.app_db.database import app_db_url, engine
+from bid_assets.app_db.connections import snapshot
+from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.app_db.fingerprints import changed, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
@@ -43,20 +41,19 @@ class Noticed:
 def follow(settings: Settings, store: VersionStore, cursor: str | None) -> Noticed:
     """New rows since `cursor`; without one, everything that the store has not seen."""
     overlap = timedelta(minutes=settings.noticing_overlap_minutes)
-    with _connection(settings) as connection:
+    with _snapshot(settings) as asking:
         known = Cursor.from_json(cursor) if cursor else None
-        arrivals = look(connection, known, settings.cadence, overlap, utc_now())
-        settings = _with_first_window(settings, store, connection)
+        arrivals = look(asking, known, settings.cadence, overlap, utc_now())
+        settings = _with_first_window(settings, store, asking)
         if known is not None:
             usable = _usable(settings, arrivals.touched)
-            remarks = _left_out(settings, store, connection) if usable != arrivals.touched else ()
+            remarks = _left_out(settings, store, asking) if usable != arrivals.touched else ()
             return Noticed(usable, arrivals.cursor.to_json(), remarks)
         advice = [
-            f"{statement} would let new rows be noticed without reading whole tables"
-            for statement in missing_indexes(connection)
+            f"{statement} would let new rows be noticed without reading whole tables" for statement in missing_indexes(asking)
         ]
-        present = window_fingerprints(connection.cursor(), settings.cadence, windows_with_data(settings))
-        remarks = _left_out(settings, store, connection)
+        present = window_fingerprints(asking, settings.cadence, windows_with_data(settings))
+        remarks = _left_out(settings, store, asking)
     touched = _usable(settings, differences(recorded_fingerprints(store), present))
     return Noticed(touched, arrivals.cursor.to_json(), (*remarks, *advice))
 
@@ -67,10 +64,10 @@ def reconcile(settings: Settings, store: VersionStore, following: str | None) ->
     Left out is what `follow` is about to see from where it stands, at its cursor `following`.
     """
     recorded = recorded_fingerprints(store)
-    with _connection(settings) as connection:
-        settings = _with_first_window(settings, store, connection)
-        present = window_fingerprints(connection.cursor(), settings.cadence, windows_with_data(settings))
-        remarks = _left_out(settings, store, connection)
+    with _snapshot(settings) as asking:
+        settings = _with_first_window(settings, store, asking)
+        present = window_fingerprints(asking, settings.cadence, windows_with_data(settings))
+        remarks = _left_out(settings, store, asking)
     coming = follow(settings, store, following).touched if following else {}
     changes = _usable(settings, differences(recorded, present))
     unseen = {table: keys - coming.get(table, set()) for table, keys in changes.items()}
@@ -101,14 +98,13 @@ def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str,
     return touched
 
 
-def _with_first_window(settings: Settings, store: VersionStore, connection: Any) -> Settings:
+def _with_first_window(settings: Settings, store: VersionStore, asking: Any) -> Settings:
     """The settings with the first window as the database has it now."""
-    with connection.cursor() as cursor:
-        oldest = oldest_valid_bid(cursor, Queries(contract_columns(cursor), settings.cadence))
+    oldest = oldest_valid_bid(asking, Queries(contract_columns(asking), settings.cadence))
     return learn_first_window(settings, store, oldest)
 
 
-def _left_out(settings: Settings, store: VersionStore, connection: Any) -> tuple[str, ...]:
+def _left_out(settings: Settings, store: VersionStore, asking: Any) -> tuple[str, ...]:
     """What lies outside of all windows, in words."""
     cadence, bounds, remarks = settings.cadence, windows_with_data(settings), []
     first, last = cadence.key(bounds.start), cadence.key(utc_now())
@@ -119,8 +115,7 @@ def _left_out(settings: Settings, store: VersionStore, connection: Any) -> tuple
             "the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, Reload)"
         )
     else:
-        with connection.cursor() as cursor:
-            outside = rows_outside(cursor, Queries(contract_columns(cursor), cadence), bounds)
+        outside = rows_outside(asking, Queries(contract_columns(asking), cadence), bounds)
         if outside:
             remarks.append(left_out(outside, first, last, start_is_set=settings.start is not None))
     return tuple(remarks)
@@ -133,14 +128,6 @@ def _usable(settings: Settings, touched: Mapping[str, set[str]]) -> Touched:
     return {table: keys for table, keys in usable.items() if keys}
 
 
-@contextmanager
-def _connection(settings: Settings) -> Iterator[Any]:
-    """A psycopg2 connection that is kept for the next tick; a broken one is replaced."""
-    pool = _pool(app_db_url(settings))
-    with pool.connect() as connection:
-        yield connection.connection.dbapi_connection
-
-
-@cache
-def _pool(url: str) -> sqlalchemy.Engine:
-    return engine(url).execution_options(isolation_level="AUTOCOMMIT")
+def _snapshot(settings: Settings) -> AbstractContextManager[Any]:
+    """A cursor over a connection of this tick's own: one that is kept may have died of age."""
+    return snapshot(app_db_url(settings), silence=settings.db_silence_seconds)

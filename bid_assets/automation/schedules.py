@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from bid_assets.app_db.database import DatabaseUnreachable, prediction_db_url
+from bid_assets.app_db.connections import DatabaseUnreachable
+from bid_assets.app_db.database import prediction_db_url
 from bid_assets.assets.predictions import RAW_PREDICTIONS
 from bid_assets.automation.jobs import CLOSING, PREDICTIONS, REFRESH, PlannedRefresh, run_request
 from bid_assets.automation.planning import plan_refreshes

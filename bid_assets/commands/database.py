@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.live import Live
 
-from bid_assets.app_db.database import app_db_url, engine
+from bid_assets.app_db.connections import engine
+from bid_assets.app_db.database import app_db_url
 from bid_assets.commands.console import console, progress_bars
 from bid_assets.progress import report
 from bid_assets.settings import get_settings
@@ -40,7 +41,9 @@ def import_directory(directory: str, *, mix: bool = False) -> None:
         )
     engine(app_db_url(get_settings())).dispose()  # nobody there is then said in one line
     with progress_bars():
-        result = importer.import_directory(app_db_url(get_settings()), Path(directory), progress=report)
+        result = importer.import_directory(
+            app_db_url(get_settings()), Path(directory), progress=report, silence=get_settings().db_silence_seconds
+        )
     console.print(result.summary())
 
 

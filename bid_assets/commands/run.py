@@ -107,7 +107,7 @@ def wanted_range(
 
     With it the settings that know the first window, and the rows that no window holds.
     """
-    with open_snapshot(app_db_url(settings), cadence=settings.cadence, chunk_rows=settings.read_chunk_rows) as snapshot:
+    with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
         extent = snapshot.extent()
         settings = learn_first_window(settings, store, snapshot.oldest_valid_bid())
         bounds = windows_with_data(settings)
@@ -135,7 +135,7 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
     cutoffs = _choose(keys, cutoff_windows)
     first = min(keys[0], *lookback_windows(settings, cutoffs[0]))
     windows = settings.cadence.keys(TimeRange(settings.cadence.window(first).start, wanted.end))
-    with open_snapshot(app_db_url(settings), cadence=settings.cadence) as snapshot:
+    with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
         present = snapshot.fingerprints(TimeRange(settings.cadence.window(first).start, wanted.end))
     recorded = recorded_fingerprints(store)
     changed = differences({key: recorded[key] for key in windows if key in recorded}, present)

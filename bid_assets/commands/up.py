@@ -12,10 +12,10 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import dagster as dg
 
+from bid_assets.app_db.connections import without_password
 from bid_assets.app_db.database import app_db_url, dagster_db_url, embedded_server
 from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.code_location import follow_first_window
@@ -185,9 +185,3 @@ def environment(settings: Settings) -> dict[str, str]:
         SUPERVISED_HOME: str(settings.home),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def without_password(url: str) -> str:
-    """A database URL as it may be shown."""
-    parsed = urlsplit(url)
-    return url.replace(f":{parsed.password}@", ":***@", 1) if parsed.password else url

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from psycopg2.extras import execute_values
 
-from bid_assets.app_db.database import engine
+from bid_assets.app_db.connections import engine
 from bid_assets.marketplace.timeline import MOMENT, TABLES, Timeline
 from bid_assets.marketplace.truth import options_of, read_truth, replace_truth
 from bid_assets.marketplace.write import hold_market

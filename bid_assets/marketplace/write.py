@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from bid_assets.app_db.database import engine
+from bid_assets.app_db.connections import engine
 from bid_assets.app_db.tables import create_tables
 from bid_assets.marketplace.simulate import Marketplace
 from bid_assets.marketplace.truth import TRUTH_FILE, write_truth
@@ -33,6 +33,10 @@ def hold_market(cursor: Any, *, until: str) -> None:
 
     Raises `MarketInUse` if somebody else is that.
     """
+    if cursor.connection.pooled:
+        raise MarketInUse(
+            "a simulated market is written and played over a connection of its own, not through a pooler such as PgBouncer"
+        )
     lock = {"session": "pg_try_advisory_lock", "transaction": "pg_try_advisory_xact_lock"}[until]
     cursor.execute(f"SELECT {lock}({_MARKET_LOCK})")
     if not cursor.fetchone()[0]:

@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import adbc_driver_manager as adbc
-import adbc_driver_postgresql
 import pyarrow as pa
 
-from bid_assets.app_db.database import DatabaseUnreachable
+from bid_assets.app_db.arrow_connections import ArrowConnections
+from bid_assets.app_db.connections import DatabaseUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PATIENCE = "connect_timeout=5&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=15000"
-"""A server that is gone without a word is noticed within half a minute."""
+WRITING_SECONDS = 30.0
+"""A database that says nothing for so long while predictions are written or read is given up."""
 
 
 class Connection:
     """A connection to the PostgreSQL at a libpq URL, in autocommit. Not for several threads at once.
 
-    Raises `DatabaseUnreachable` (without the password) when made, and `adbc_driver_manager.Error` afterwards.
+    Raises `DatabaseUnreachable` (without the password) when made and when the database is silent, else `adbc_driver_manager.Error`.
     """
 
-    def __init__(self, url: str) -> None:
-        try:
-            self._database = adbc_driver_postgresql.connect(f"{url}{'&' if '?' in url else '?'}{_PATIENCE}")
-            self._connection = adbc.AdbcConnection(self._database)
-        except adbc.Error as error:
-            raise DatabaseUnreachable(f"cannot connect to the prediction database: {without_password(url, error)}") from None
+    def __init__(self, url: str, *, silence: float = WRITING_SECONDS) -> None:
+        self._opened = ArrowConnections(
+            url, 1, silence=silence, at_start_up=True, purpose="the prediction database", limit="its limit"
+        )
+        [self._connection] = self._opened.connections
 
     def execute(self, *statements: str) -> None:
         """Run statements that give no rows."""
         for statement in statements:
-            with self._statement(statement) as prepared:
+            with self._statement(statement) as prepared, self._opened.watch():
                 prepared.execute_update()
 
     def execute_each(self, statement: str, parameters: pa.RecordBatch) -> None:
         """Run a statement once for each row of `parameters`: `$1` is its first column."""
-        with self._statement(statement) as prepared:
+        with self._statement(statement) as prepared, self._opened.watch():
             prepared.prepare()
             prepared.bind(parameters)
             prepared.execute_update()
@@ -50,8 +48,9 @@ class Connection:
         place = {"adbc.ingest.temporary": "true"} if schema is None else {"adbc.ingest.target_db_schema": schema}
         with self._statement() as statement:
             statement.set_options(**{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append", **place})
-            statement.bind(rows)
-            statement.execute_update()
+            with self._opened.watch():
+                statement.bind(rows)
+                statement.execute_update()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -60,7 +59,7 @@ class Connection:
         try:
             yield
         except BaseException:
-            with suppress(adbc.Error):  # of a connection that is gone
+            with suppress(adbc.Error, DatabaseUnreachable):  # of a connection that is gone
                 self.execute("ROLLBACK")
             raise
         self.execute("COMMIT")
@@ -69,8 +68,10 @@ class Connection:
     def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
         """The rows of a query, for as long as the block runs; a few megabytes of them are held at a time."""
         with self._statement(query) as statement:
-            handle, _ = statement.execute_query()
-            yield pa.RecordBatchReader.from_stream(handle)
+            with self._opened.watch():
+                handle, _ = statement.execute_query()
+                rows = pa.RecordBatchReader.from_stream(handle)
+            yield pa.RecordBatchReader.from_batches(rows.schema, self._batches(rows))
 
     def fetch(self, query: str) -> pa.Table:
         """All rows of a query."""
@@ -79,9 +80,16 @@ class Connection:
 
     def close(self) -> None:
         """Close it; whatever was not committed is rolled back."""
-        with suppress(adbc.Error):
-            self._connection.close()
-            self._database.close()
+        self._opened.close()
+
+    def _batches(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """Each wait for more rows has a deadline of its own."""
+        while True:
+            with self._opened.watch():
+                batch = next(rows, None)
+            if batch is None:
+                return
+            yield batch
 
     @contextmanager
     def _statement(self, query: str | None = None) -> Iterator[adbc.AdbcStatement]:
@@ -92,10 +100,3 @@ class Connection:
             yield statement
         finally:
             statement.close()
-
-
-def without_password(url: str, error: Exception) -> str:
-    """What an error says, where the driver may have quoted the URL."""
-    password = urlsplit(url).password
-    told = str(error).strip()
-    return told.replace(password, "***") if password else told

@@ -59,7 +59,7 @@ class OnlineFeatures:
 
     def __init__(self, settings: Settings) -> None:
         self._cadence = settings.cadence
-        self._lookup = Lookup(app_db_url(settings))
+        self.lookup = Lookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
         self._back = timedelta(days=max(family.lookback_days for family in families()))
         self._few = FEW if all(family.of_few is not None for family in families()) else 0
         self.encoder = make_encoder(settings.encoder, settings.home)
@@ -72,10 +72,10 @@ class OnlineFeatures:
         return pa.schema([(PROFILE, TEXT), *((each.name, vector if each.type == VECTOR else each.type) for each in features)])
 
     def features(self, bids: Sequence[BidToBe]) -> OnlineBatch:
-        """The features of `bids`, with one look-up however many they are. Raises `DatabaseUnreachable`, `ContractError`."""
+        """The features of `bids`, with one look-up however many they are. Raises as `Lookup.find`."""
         now = datetime.now(UTC)
         times = [now if bid.at is None else as_utc(bid.at) for bid in bids]
-        found = self._lookup.find(
+        found = self.lookup.find(
             sorted({bid.profile_id for bid in bids}),
             sorted({bid.job_id for bid in bids if bid.job_id is not None and bid.job is None}),
             min(times) - self._back,
@@ -109,4 +109,4 @@ class OnlineFeatures:
 
     def close(self) -> None:
         """Close the connections."""
-        self._lookup.close()
+        self.lookup.close()

@@ -11,8 +11,8 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachable
 from bid_assets.app_db.contract import ContractError
-from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.serving.service import NotReady
 
@@ -95,6 +95,7 @@ def install(app: FastAPI) -> None:
         return problem(request, 503, "not ready", str(error), headers={"Retry-After": "5"})
 
     @app.exception_handler(DatabaseUnreachable)
+    @app.exception_handler(DatabaseRefusalError)
     @app.exception_handler(ContractError)
     async def _database(request: Request, error: Exception) -> Response:
         return problem(request, 503, "database", str(error), headers={"Retry-After": "5"})

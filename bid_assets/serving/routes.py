@@ -32,7 +32,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     415: {"model": schemas.ProblemOut, "description": "The body is compressed."},
     422: {"model": schemas.ProblemOut, "description": "The body is not what it must be; `fields` names what is wrong."},
     429: {"model": schemas.ProblemOut, "description": "Too many requests of this key."},
-    503: {"model": schemas.ProblemOut, "description": "No model is loaded, the database does not answer, or time has run out."},
+    503: {
+        "model": schemas.ProblemOut,
+        "description": "No model is loaded, the database does not answer as it should, or time has run out.",
+    },
 }
 ADMIN_PATHS = ("/reload",)
 OPEN_PATHS = ("/health", "/ready")
@@ -184,7 +187,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready")
 async def ready(request: Request) -> Response:
-    """Whether a verified model is loaded; 503 with the reason where none is. What was refused is said either way."""
+    """Whether a verified model is loaded and look-ups work; 503 with the reason otherwise. What was refused is said either way."""
     told = readiness(request.app.state.service)
     return Response(_bytes(told), 200 if told["ready"] else 503, media_type=JSON)
 
@@ -201,12 +204,13 @@ JSON = "application/json"
 
 def readiness(service: PredictionService) -> dict[str, Any]:
     """What `/ready` says."""
-    status, log = service.status, service.log
+    status, log, failure = service.status, service.log, service.online.lookup.failure
+    reasons = [status.reason, failure and f"look-ups fail: {failure}"]
     return {
-        "ready": status.serving is not None,
+        "ready": status.serving is not None and failure is None,
         "model_version": None if status.serving is None else status.serving.active.version,
         "wanted": status.wanted,
-        "reason": status.reason,
+        "reason": "; ".join(reason for reason in reasons if reason) or None,
         "refused": status.refused,
         "prediction_log": {"backlog": log.backlog, "lost": log.lost, "error": log.error},
     }

@@ -21,6 +21,7 @@ from bid_assets.features.families import families
 from bid_assets.modelling.preprocess import PROFILE, Matrix, WrongColumns
 from bid_assets.serving.explanation import Explanation, explanation
 from bid_assets.serving.follower import SHADOW, Follower, Serving, Status
+from bid_assets.serving.lookup_probe import LookupProbe
 from bid_assets.serving.metrics import Metrics
 from bid_assets.serving.online import OnlineBatch, OnlineFeatures
 from bid_assets.serving.prediction_log import Prediction, PredictionLog
@@ -67,6 +68,7 @@ class PredictionService:
         self.metrics = metrics
         self.store = VersionStore(settings.resolved_store_url)
         self.online = OnlineFeatures(settings)
+        self.probe = LookupProbe(self.online.lookup)
         self.log = PredictionLog(settings)
         self.follower = Follower(self.store, lambda: self.online.encoder.fingerprint, self._swapped)
 
@@ -74,10 +76,12 @@ class PredictionService:
         """Load what serves, and follow the deployment history from now on."""
         self.metrics.watch(self.log, self.online.encoder)
         self.follower.start()
+        self.probe.start()
 
     def close(self) -> None:
         """Write down everything that was predicted, and close the connections."""
         self.follower.stop()
+        self.probe.stop()
         self.log.close()
         self.online.close()
 

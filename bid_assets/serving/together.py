@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
+from bid_assets.app_db.connections import DATABASE_ERRORS
 from bid_assets.serving.online import OnlineBatch
 from bid_assets.serving.requests import BidToBe
 from bid_assets.serving.service import Answer
@@ -57,6 +58,10 @@ class Together:
             taken, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
                 await self._answer(taken)
+            except DATABASE_ERRORS as error:  # of no bid: each would wait as long again
+                for _, told in taken:
+                    if not told.done():
+                        told.set_exception(error)
             except Exception as error:
                 await self._one_by_one(taken, error)
 

@@ -11,7 +11,7 @@ import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
 
-from bid_assets.app_db.database import engine
+from bid_assets.app_db.connections import engine
 from bid_assets.app_db.reader import Snapshot, open_snapshot
 from bid_assets.app_db.tables import create_tables
 from bid_assets.windows import Cadence, TimeRange
@@ -81,9 +81,9 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def snapshot_of(url: str, cadence: Cadence = Cadence.WEEKLY, chunk_rows: int = 250_000) -> Iterator[Snapshot]:
+def snapshot_of(url: str, cadence: Cadence = Cadence.WEEKLY, chunk_rows: int = 250_000, **options: Any) -> Iterator[Snapshot]:
     """A snapshot, weekly by default."""
-    with open_snapshot(url, cadence=cadence, chunk_rows=chunk_rows) as snapshot:
+    with open_snapshot(url, cadence=cadence, chunk_rows=chunk_rows, **options) as snapshot:
         yield snapshot
 
 

@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bid_assets.app_db.arrivals import Cursor, look, missing_indexes
+from bid_assets.app_db.connections import engine, snapshot
 from bid_assets.app_db.contract import ContractError
-from bid_assets.app_db.database import engine
 from bid_assets.app_db.tables import create_tables
 from bid_assets.windows import Cadence
 
@@ -46,8 +46,14 @@ def outcome(name: str, at: datetime) -> str:
 
 
 def seen(connection: Any, cursor: Cursor | None, now: datetime = NOW) -> tuple[dict[str, set[str]], Cursor]:
-    arrivals = look(connection, cursor, Cadence.WEEKLY, OVERLAP, now)
+    with snapshot(connection.dsn) as asking:
+        arrivals = look(asking, cursor, Cadence.WEEKLY, OVERLAP, now)
     return arrivals.touched, Cursor.from_json(arrivals.cursor.to_json())
+
+
+def advice(connection: Any) -> list[str]:
+    with snapshot(connection.dsn) as asking:
+        return missing_indexes(asking)
 
 
 def test_the_first_look_only_gives_a_cursor_and_what_was_there_is_not_new(database: Any) -> None:
@@ -155,11 +161,11 @@ def test_a_text_that_is_no_cursor_is_refused() -> None:
 
 
 def test_missing_indexes_come_as_statements_that_create_them(database: Any) -> None:
-    assert missing_indexes(database) == []
+    assert advice(database) == []
     ask(database, "drop index bid_outcomes_outcome_timestamp")
-    [statement] = missing_indexes(database)
+    [statement] = advice(database)
     ask(database, statement)
-    assert missing_indexes(database) == []
+    assert advice(database) == []
 
 
 steps = st.lists(

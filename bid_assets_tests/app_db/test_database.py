@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bid_assets.app_db.database import DatabaseUnreachable, app_db_url, dagster_db_url, engine, libpq_url
+from bid_assets.app_db.connections import DatabaseUnreachable, engine, libpq_url
+from bid_assets.app_db.database import app_db_url, dagster_db_url
 from bid_assets.settings import Settings
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bid_assets.app_db.connections import DatabaseUnreachable
 from bid_assets.app_db.contract import STREAMS, ContractError
-from bid_assets.app_db.database import DatabaseUnreachable
 from bid_assets.app_db.lanes import open_lanes
 from bid_assets.windows import Cadence, TimeRange
 from bid_assets_tests.app_db.database import (

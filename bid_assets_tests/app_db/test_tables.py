@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bid_assets.app_db.connections import engine
 from bid_assets.app_db.contract import STREAMS
-from bid_assets.app_db.database import engine
 from bid_assets.app_db.tables import METADATA, create_tables
 from bid_assets_tests.app_db.database import MONDAY, bid, insert, read, standard_tables
 

@@ -66,7 +66,7 @@ LEFT JOIN bid_outcomes o ON o.bid_id = b.id
 
 def fill(url: str, bids: int) -> None:
     """Make the tables and `bids` bids; vacuumed, as a database is that has been up for some minutes."""
-    from bid_assets.app_db.database import engine
+    from bid_assets.app_db.connections import engine
     from bid_assets.app_db.tables import create_tables
 
     database = engine(url)
@@ -102,7 +102,7 @@ def by_pandas(url: str) -> dict[str, int]:
     """What a script would do: one join of the four tables into a DataFrame."""
     import pandas as pd
 
-    from bid_assets.app_db.database import engine
+    from bid_assets.app_db.connections import engine
 
     with engine(url).connect() as connection:
         return {"joined": len(pd.read_sql(JOIN, connection))}

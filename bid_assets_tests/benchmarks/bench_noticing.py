@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bid_assets.app_db.arrivals import Cursor, look
-from bid_assets.app_db.database import engine
+from bid_assets.app_db.connections import engine, snapshot
 from bid_assets.app_db.embedded import server
 from bid_assets.app_db.fingerprints import window_fingerprints
 from bid_assets.app_db.tables import create_tables
@@ -67,7 +67,8 @@ def measured(url: str, outcomes: int) -> list[float]:
     now = NOW + timedelta(seconds=1)
 
     def tick(cursor: Cursor | None) -> Any:
-        return look(connection, cursor, Cadence.WEEKLY, OVERLAP, now)
+        with snapshot(url) as asking:
+            return look(asking, cursor, Cadence.WEEKLY, OVERLAP, now)
 
     cursor = tick(None).cursor
     quiet = milliseconds(lambda: tick(cursor))

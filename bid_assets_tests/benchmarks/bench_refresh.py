@@ -23,7 +23,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.app_db.database import engine
+from bid_assets.app_db.connections import engine
 from bid_assets.app_db.embedded import server
 from bid_assets.automation.run_history import REFRESHED
 from bid_assets.definitions import build_defs

@@ -1,0 +1,102 @@
+"""ADBC connections to PostgreSQL, over which Arrow comes and goes: as `connections.py` has them, with deadlines of their own.
+
+The driver's socket is not to be had from it, and its waits have no end. So the sockets are told apart by what is new after connecting.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import adbc_driver_manager as adbc
+import adbc_driver_postgresql
+import psycopg2.extensions
+
+from bid_assets.app_db.connections import (
+    CONNECTING_SECONDS,
+    SILENCE_SECONDS,
+    DatabaseUnreachable,
+    first_line,
+    parameters_of,
+    parsed,
+    patient,
+    without_password,
+)
+from bid_assets.app_db.watchdog import Deadline, connected_since, duplicate, open_sockets, shut
+
+DRIVER_ERRORS = (adbc.Error, OSError)
+"""The driver's, when a statement begins; Arrow's, when rows have begun to come."""
+
+BATCH = {"adbc.postgresql.batch_size_hint_bytes": str(2 << 20)}
+"""Option of a statement: rows come so many bytes at a time, each of which is a sign of life."""
+
+_connecting = threading.Lock()
+"""The sockets of a connection are those that are new when it has been made."""
+
+
+class ArrowConnections:
+    """Some connections to one database, in autocommit. Raises `DatabaseUnreachable` when made.
+
+    `at_start_up`: the options of the URL go with the connection, which a pooler refuses; otherwise they are in `options`,
+    for every transaction to set. `limit` is where the deadline was set, for the message.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        count: int,
+        *,
+        silence: float = SILENCE_SECONDS,
+        at_start_up: bool = False,
+        purpose: str = "the application's database",
+        limit: str = "BID_ASSETS_DB_SILENCE_SECONDS",
+    ) -> None:
+        self.silence = silence
+        self._verdict = f"{purpose} has said nothing for {silence:g} s ({limit})"
+        parameters = patient({**parsed(url), "client_encoding": "UTF8"})
+        self.options = {} if at_start_up else parameters_of(parameters.pop("options", ""))
+        default_port = os.environ.get("PGPORT", "5432")
+        ports = [port or default_port for port in parameters.get("port", "").split(",")]
+        with _connecting:
+            before = open_sockets()
+            wait = Deadline(CONNECTING_SECONDS, lambda: connected_since(before, ports))
+            try:
+                with wait:
+                    self.database = adbc_driver_postgresql.connect(psycopg2.extensions.make_dsn(**parameters))
+                    self.connections = [adbc.AdbcConnection(self.database) for _ in range(count)]
+            except adbc.Error as error:
+                said = without_password(url, first_line(error))
+                raise DatabaseUnreachable(f"cannot connect to {purpose} at {without_password(url)}: {said}") from None
+            self._sockets = connected_since(before, ports)
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """What is called in this block ends by the deadline, with `DatabaseUnreachable`."""
+        wait = Deadline(self.silence, self._duplicates)
+        try:
+            with wait:
+                yield
+        except DRIVER_ERRORS:
+            if not wait.expired:
+                raise
+        if wait.expired:
+            raise DatabaseUnreachable(self._verdict)
+
+    def shut(self) -> None:
+        """End whatever is waited for in other threads."""
+        shut(self._duplicates())
+
+    def close(self) -> None:
+        """Close them; what was not committed is rolled back."""
+        with suppress(adbc.Error):
+            for connection in self.connections:
+                connection.close()
+            self.database.close()
+        for one in self._sockets:
+            one.close()
+
+    def _duplicates(self) -> list[Any]:
+        return [duplicate(one.fileno()) for one in self._sockets]

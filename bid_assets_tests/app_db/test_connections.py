@@ -1,0 +1,141 @@
+"""Connections end their waits, keep what the URL says, and never show a password."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+
+from bid_assets.app_db.connections import DatabaseUnreachable, connect, engine, snapshot
+from bid_assets.app_db.lookup import Lookup
+from bid_assets.prediction_db.connection import Connection as PredictionConnection
+from bid_assets_tests.app_db.database import MONDAY, bid, insert, snapshot_of, standard_tables
+from bid_assets_tests.proxies import Proxy, proxy_to
+
+SOON = 0.6
+"""The deadline of these tests; what ends by it ends within a few seconds, however busy the machine is."""
+
+
+@pytest.fixture
+def proxy(app_db: str) -> Iterator[Proxy]:
+    standard_tables(app_db)
+    insert(app_db, "bids", [bid("b1", MONDAY)])
+    with proxy_to(app_db) as made:
+        yield made
+
+
+def seconds_of(work: Callable[[], Any], *, fails_with: type[Exception]) -> float:
+    started = time.monotonic()
+    with pytest.raises(fails_with):
+        work()
+    return time.monotonic() - started
+
+
+def test_a_statement_on_a_silent_connection_ends_by_the_deadline(proxy: Proxy) -> None:
+    connection = connect(proxy.url, silence=SOON)
+    proxy.swallow()
+    with connection.cursor() as cursor:
+        assert SOON <= seconds_of(lambda: cursor.execute("select 1"), fails_with=psycopg2.OperationalError) < 5
+    assert connection.closed
+
+
+def test_a_commit_on_a_silent_connection_ends_by_the_deadline(proxy: Proxy) -> None:
+    connection = connect(proxy.url, silence=SOON)
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+    proxy.swallow()
+    assert seconds_of(connection.commit, fails_with=psycopg2.OperationalError) < 5
+
+
+def test_the_reading_of_a_snapshot_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> None:
+    def read() -> None:
+        with snapshot_of(proxy.url, silence=SOON) as taken:
+            assert taken.extent() is not None
+            proxy.swallow()
+            taken.watermark()
+
+    assert SOON <= seconds_of(read, fails_with=DatabaseUnreachable) < 5
+
+
+def test_the_sensors_snapshot_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> None:
+    def ask() -> None:
+        with snapshot(proxy.url, silence=SOON) as cursor:
+            proxy.swallow()
+            cursor.execute("select 1")
+
+    assert seconds_of(ask, fails_with=DatabaseUnreachable) < 5
+
+
+def test_writing_predictions_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> None:
+    connection = PredictionConnection(proxy.url, silence=SOON)
+    proxy.swallow()
+    assert seconds_of(lambda: connection.fetch("select 1 as one"), fails_with=DatabaseUnreachable) < 5
+    connection.close()
+
+
+def test_a_look_up_after_silence_is_made_over_a_fresh_connection(proxy: Proxy) -> None:
+    lookup = Lookup(proxy.url, seconds=SOON)
+    ask = lambda: lookup.find(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7))  # noqa: E731
+    assert set(ask().profiles) == {"p1"}
+    proxy.swallow()
+    started = time.monotonic()
+    assert ask().of_profiles.owners == ["p1"]
+    assert time.monotonic() - started < 5
+    lookup.close()
+
+
+def test_look_ups_of_every_thread_fail_within_the_deadline_while_all_is_silent_and_work_when_it_is_over(proxy: Proxy) -> None:
+    lookup = Lookup(proxy.url, seconds=SOON)
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            lookup.find(["p1"], [], MONDAY, MONDAY + timedelta(days=7))
+        except Exception as error:
+            failures.append(error)
+
+    def in_threads() -> float:
+        started = time.monotonic()
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        return time.monotonic() - started
+
+    in_threads()
+    assert (failures, lookup.failure) == ([], None)
+    proxy.swallow(new_ones_too=True)
+    assert in_threads() < 10  # libpq itself waits five seconds for a connection
+    assert {type(failure) for failure in failures} == {DatabaseUnreachable}
+    assert lookup.failure is not None
+    failures.clear()
+    proxy.recover()
+    in_threads()
+    assert (failures, lookup.failure) == ([], None)
+    lookup.close()
+
+
+def test_a_long_query_that_sends_rows_all_the_time_is_not_cut_off(proxy: Proxy) -> None:
+    with snapshot_of(proxy.url, silence=1.5) as taken, taken._lanes.cursor() as cursor:
+        started = time.monotonic()
+        # 2,000 rows of 10 kB, one a millisecond: more than one batch of the driver's 16 MB
+        cursor.execute("select repeat(md5(n::text), 320) || pg_sleep(0.001)::text as text from generate_series(1, 2000) n")
+        assert cursor.fetch_arrow_table().num_rows == 2000
+        assert time.monotonic() - started > 1.5
+
+
+def test_an_engine_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> None:
+    made = engine(proxy.url, silence=SOON)
+    with made.connect() as connection:
+        proxy.swallow()
+        assert seconds_of(lambda: connection.exec_driver_sql("select 1"), fails_with=Exception) < 5
+    with made.connect() as connection:
+        assert connection.exec_driver_sql("select 1").scalar() == 1
+    made.dispose()
