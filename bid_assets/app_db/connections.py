@@ -297,6 +297,11 @@ def explained(url: str, error: Exception) -> Exception:
     said = without_password(url, (diagnosis and diagnosis.message_primary) or first_line(error))
     if state in _CHANGED:
         return ContractError(f"the tables of the application's database are no longer what they were: {said}")
+    if "invalid byte sequence for encoding" in said:
+        return DatabaseRefusalError(
+            f"the database holds text that is not UTF-8 ({said}). Its encoding is SQL_ASCII, which checks nothing: mend that text, or "
+            "restore a dump into a database of the encoding that it really is in"
+        )
     if state == "57014":
         return DatabaseRefusalError(
             f"the database ended a query ({said}): it took longer than the role, the URL's options or, for a look-up, "

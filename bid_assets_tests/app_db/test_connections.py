@@ -11,10 +11,12 @@ from typing import Any
 import psycopg2
 import pytest
 
-from bid_assets.app_db.connections import DatabaseUnreachable, connect, engine, snapshot
+from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachable, connect, engine, snapshot
+from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.app_db.lookup import Lookup
 from bid_assets.prediction_db.connection import Connection as PredictionConnection
-from bid_assets_tests.app_db.database import MONDAY, bid, insert, snapshot_of, standard_tables
+from bid_assets_tests.app_db.database import MONDAY, bid, execute, insert, read, snapshot_of, standard_tables
+from bid_assets_tests.conftest import administer
 from bid_assets_tests.proxies import Proxy, proxy_to
 
 SOON = 0.6
@@ -139,3 +141,46 @@ def test_an_engine_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> N
     with made.connect() as connection:
         assert connection.exec_driver_sql("select 1").scalar() == 1
     made.dispose()
+
+
+@pytest.fixture
+def database_in(postgres: EmbeddedServer) -> Iterator[Callable[[str], str]]:
+    """Makes a database of an encoding, with the standard tables and one bid."""
+    names: list[str] = []
+
+    def make(encoding: str) -> str:
+        names.append(f"test_{encoding.lower()}_{time.monotonic_ns()}")
+        administer(
+            postgres, f"create database {names[-1]} encoding '{encoding}' locale_provider libc locale 'C' template template0"
+        )
+        url = standard_tables(postgres.url(names[-1]))
+        insert(url, "bids", [bid("b1", MONDAY, generated_bid_text="plain")])
+        return url
+
+    yield make
+    administer(postgres, *(f"drop database {name} with (force)" for name in names))
+
+
+def test_a_latin1_database_is_read_right_and_an_id_that_it_cannot_hold_is_unknown(database_in: Callable[[str], str]) -> None:
+    url = database_in("LATIN1")
+    execute(url, "update bids set generated_bid_text = 'caf' || chr(233); update jobs set title = 'caf' || chr(233)")
+    assert read(url)["raw_bids"]["generated_bid_text"].to_pylist() == ["caf\u00e9"]
+    lookup = Lookup(url)
+    found = lookup.find(["p1", "\u03a9"], ["j1"], MONDAY, MONDAY + timedelta(days=7))
+    assert (set(found.profiles), found.jobs["j1"]["title"]) == ({"p1"}, "caf\u00e9")
+    lookup.close()
+
+
+def test_a_database_without_an_encoding_is_read_where_it_holds_utf8_and_refused_in_words_where_it_does_not(
+    database_in: Callable[[str], str],
+) -> None:
+    url = database_in("SQL_ASCII")
+    execute(url, r"update bids set generated_bid_text = E'caf\xc3\xa9'")
+    assert read(url)["raw_bids"]["generated_bid_text"].to_pylist() == ["caf\u00e9"]
+    execute(url, r"update bids set generated_bid_text = E'caf\xe9'; update jobs set title = E'caf\xe9'")
+    with pytest.raises(DatabaseRefusalError, match="SQL_ASCII"):
+        read(url)
+    lookup = Lookup(url)
+    with pytest.raises(DatabaseRefusalError, match="SQL_ASCII"):
+        lookup.find(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7))
+    lookup.close()
