@@ -125,16 +125,19 @@ class Loop:
             left.kill()
             left.wait(10)
 
-    def child(self, *words: str) -> psutil.Process | None:
-        """The process below ours whose command line has all of these words."""
+    def children(self, *words: str) -> list[psutil.Process]:
+        """All processes of this home whose command line has all of these words."""
+        matching = []
         for process in psutil.process_iter():
-            try:
+            with suppress(psutil.Error):
                 line = " ".join(process.cmdline())
                 if all(word in line for word in words) and process.environ().get("BID_ASSETS_HOME") == str(self.settings.home):
-                    return process
-            except psutil.Error:
-                continue
-        return None
+                    matching.append(process)
+        return matching
+
+    def child(self, *words: str) -> psutil.Process | None:
+        """One of them."""
+        return next(iter(self.children(*words)), None)
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         connection = psycopg2.connect(app_db_url(self.settings))
@@ -208,11 +211,18 @@ class Loop:
 
 @contextmanager
 def loop_in(
-    folder: Path, static_encoder: Path, *, weeks_to_play: int = 6, weeks: int = 8, bids: int = 3000, **values: object
+    folder: Path,
+    static_encoder: Path,
+    *,
+    weeks_to_play: int = 6,
+    weeks: int = 8,
+    bids: int = 3000,
+    first_run: bool = True,
+    **values: object,
 ) -> Iterator[Loop]:
-    """A market that ended some weeks ago, the main job run over it, and nothing started yet; `values` are more settings.
+    """A market that ended some weeks ago, the main job run over it (`first_run`), and nothing started yet.
 
-    `folder` must be open to others."""
+    `values` are more settings; `folder` must be open to others."""
     import pytest
 
     home = folder / "home"
@@ -228,7 +238,8 @@ def loop_in(
         get_settings.cache_clear()
         end = ended_market(weeks_to_play)
         call("marketplace", "create", "--weeks", str(weeks), "--bids", str(bids), "--end", f"{end:%Y-%m-%d}")
-        assert call_json("run")["active_model"] is not None
+        if first_run:
+            assert call_json("run")["active_model"] is not None
         with open_instance() as instance:
             loop = Loop(get_settings(), instance, end)
             try:

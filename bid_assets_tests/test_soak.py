@@ -1,0 +1,45 @@
+"""The user's road: `bid-assets up` alone over a database with bids, then weeks of a living market with everything that goes wrong.
+
+No `run` before: the loop has to find out by itself what to read. While the market is played at high speed, rows are edited,
+deleted and dated back, and parts are killed and made to hang; in the end nothing may be left undone. A half-year of it is a
+benchmark (`benchmarks/soak.py`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bid_assets.versions.deployments import active_model
+from bid_assets_tests.loops import Loop, eventually, loop_in
+from bid_assets_tests.soaking import Disturbance, assert_nothing_left_undone, everything_was_learned, soak
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+WEEKS = 8
+
+
+@pytest.fixture(scope="module")
+def loop(static_encoder: Path) -> Iterator[Loop]:
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    folder.chmod(0o755)
+    with loop_in(folder, static_encoder, weeks_to_play=WEEKS, weeks=10, first_run=False, LOOKBACK_WINDOWS=26) as platform:
+        platform.up()
+        yield platform
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_from_an_empty_home_up_alone_gets_a_model_active(loop: Loop) -> None:
+    eventually(lambda: active_model(loop.store), what="an active model, without any `run`")
+    eventually(lambda: everything_was_learned(loop), what="no run in flight and no outcome waiting")
+    assert_nothing_left_undone(loop)
+
+
+def test_after_eight_weeks_of_edits_deletions_late_bids_and_dying_parts_nothing_is_left_undone(loop: Loop) -> None:
+    soak(loop, weeks=WEEKS, days_a_minute=40, disturbances=tuple(Disturbance))
+    eventually(lambda: everything_was_learned(loop), 400, "no run in flight and no outcome waiting")
+    assert_nothing_left_undone(loop)
