@@ -7,7 +7,7 @@ and is known by its assets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -133,13 +133,17 @@ def failures_in_a_row(runs: Sequence[LoopRun]) -> list[LoopRun]:
     return failed
 
 
-def unresolved_failures(runs: Sequence[LoopRun]) -> list[LoopRun]:
-    """The failed refreshes that no later run has covered, the newest of each; `runs` newest first."""
+def unresolved_failures(runs: Sequence[LoopRun], start: str = "") -> list[LoopRun]:
+    """The failed refreshes that no later run has covered, the newest of each; `runs` newest first.
+
+    Of windows before `start`, which are no windows any more, nothing has to be covered.
+    """
     failed: list[LoopRun] = []
     later: list[Refresh] = []
     for run in runs:
-        if run.failed and not any(other.covers(run.refresh) for other in later):
-            failed.append(run)
+        refresh = replace(run.refresh, first=max(run.first, start))
+        if run.failed and refresh.first <= refresh.last and not any(other.covers(refresh) for other in later):
+            failed.append(replace(run, first=refresh.first))
         later.append(run.refresh)
     return failed
 

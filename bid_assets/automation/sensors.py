@@ -29,6 +29,7 @@ from bid_assets.automation.run_history import (
     unresolved_failures,
 )
 from bid_assets.automation.state import gather
+from bid_assets.first_window import with_first_window
 from bid_assets.settings import Settings
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import utc_now
@@ -61,7 +62,7 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
             reason = f"refresh run {running[0].run_id[:8]} is in flight; what lands meanwhile is noticed after it"
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         ended = finished(context.instance, REFRESHING)
-        failures = unresolved_failures(ended)
+        failures = unresolved_failures(ended, _first_key(settings, store))
         stale, waiting = stale_check.planned(ended, failures)
         if stale:
             return _result(context, settings, stale, context.cursor or "", waiting)
@@ -99,7 +100,8 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
         for remark in noticed.remarks:
             context.log.warning(remark)
         running = [*before, *refreshes_in_flight(context.instance)]
-        elsewhere = [run.refresh for run in (*running, *unresolved_failures(finished(context.instance, REFRESHING)))]
+        failures = unresolved_failures(finished(context.instance, REFRESHING), _first_key(settings, store))
+        elsewhere = [run.refresh for run in (*running, *failures)]
         planned = _planned(settings, store, noticed.touched)
         if not noticed.touched and not running:
             planned = _stale_refreshes(settings, store, read_windows(store))
@@ -123,7 +125,8 @@ def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefi
             context.log.error(decision.reason)
         if decision.action == "wait" or state.window is None:
             return dg.SensorResult(skip_reason=decision.reason, cursor=decision.reason)
-        if stale := stale_features(settings, store, (), lookback_windows(settings, state.window)):
+        now = with_first_window(settings, store)
+        if stale := stale_features(now, store, (), lookback_windows(now, state.window)):
             reason = f"{decision.reason}; but first {_stale_in_words(stale)}"
             return dg.SensorResult(skip_reason=reason, cursor=reason)
         context.log.info(decision.reason)
@@ -206,8 +209,10 @@ def _retries(settings: Settings, store: VersionStore, failures: Sequence[LoopRun
                 f"refresh run {run.run_id[:8]} of {run.first} to {run.last} failed{slow}; it is tried again in {left}"
             )
             continue
-        first_stage = plan_refreshes(settings, store, {"failed run": run.refresh.keys(settings.cadence)})
-        missing = [each for each in first_stage if not each.families]  # raw tables that the failed one looks back at
+        missing = []  # raw tables that its features look back at
+        if run.refresh.families:
+            first_stage = plan_refreshes(settings, store, {"failed run": run.refresh.keys(settings.cadence)})
+            missing = [each for each in first_stage if not each.families]
         reason = f"run {run.run_id[:8]} failed"
         planned += [PlannedRefresh(refresh, reason, run.attempt + 1) for refresh in missing or [run.refresh]]
     return planned, waiting
@@ -235,6 +240,10 @@ def _result(
     for each in planned:
         context.log.info(f"{each.refresh.first} to {each.refresh.last}: {each.reason}")
     return dg.SensorResult(run_requests=[run_request(settings, each) for each in planned], cursor=cursor)
+
+
+def _first_key(settings: Settings, store: VersionStore) -> str:
+    return settings.cadence.key(with_first_window(settings, store).first_moment)
 
 
 def _stale_in_words(stale: dict[str, list[str]]) -> str:
