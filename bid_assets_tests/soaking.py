@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -52,23 +53,25 @@ _COPY_OF_A_BID = (
 )
 
 
-def soak(loop: Loop, *, weeks: int, days_a_minute: float, disturbances: Sequence[Disturbance]) -> None:
-    """Play so many weeks of the market after its end, and disturb the loop until they are over, each way in its turn."""
+def soak(loop: Loop, *, weeks: int, days_a_minute: float, disturbances: Sequence[Disturbance]) -> Counter[Disturbance]:
+    """Play so many weeks of the market after its end, and disturb the loop until they are over, each way in its turn; how often."""
     player = loop.start(
         str(Path(sys.executable).with_name("bid-assets")),
         *("marketplace", "play", "--speed", str(days_a_minute), "--until", f"{loop.end + timedelta(weeks=weeks):%Y-%m-%d}"),
     )
     deadline = time.monotonic() + PATIENCE + 60 * weeks * 7 / days_a_minute
-    number = 0
+    number, counts = 0, Counter[Disturbance]()
     while player.poll() is None or number < len(disturbances):
         assert time.monotonic() < deadline, "the market was not played to its end"
         with suppress(psycopg2.OperationalError, OperationalError):  # PostgreSQL itself is never disturbed, but may be slow
             disturb(loop, disturbances[number % len(disturbances)], str(number))
+            counts[disturbances[number % len(disturbances)]] += 1
             number += 1
         with suppress(subprocess.TimeoutExpired):
             player.wait(EVERY)
             time.sleep(1)
     assert player.returncode == 0
+    return counts
 
 
 def disturb(loop: Loop, disturbance: Disturbance, salt: str) -> None:

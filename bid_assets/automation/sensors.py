@@ -101,11 +101,14 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
             context.log.warning(remark)
         running = [*before, *refreshes_in_flight(context.instance)]
         failures = unresolved_failures(finished(context.instance, REFRESHING), _first_key(settings, store))
-        elsewhere = [run.refresh for run in (*running, *failures)]
-        planned = _planned(settings, store, noticed.touched)
-        if not noticed.touched and not running:
+        # what these read is not asked for beside them; if they read it before it changed, the next comparison finds it
+        elsewhere = {
+            key for run in (*running, *failures) if run.refresh.reads_raw for key in run.refresh.keys(settings.cadence)
+        }
+        touched = {table: keys - elsewhere for table, keys in noticed.touched.items() if keys - elsewhere}
+        planned = _planned(settings, store, touched)
+        if not noticed.touched and not running and not failures:
             planned = _stale_refreshes(settings, store, read_windows(store))
-        planned = [each for each in planned if not any(refresh.covers(each.refresh) for refresh in elsewhere)]
         return _result(context, settings, planned, "", ["every window is as the store has read it"])
 
     return reconciliation_sensor
