@@ -64,12 +64,14 @@ def plan(
     changed_windows = {key for keys in changed.values() for key in keys}
     stale = {name: set(keys) for name, keys in (stale or {}).items()}
     reach = max((windows_for_days(cadence, family.lookback_days) for family in families), default=1)
-    needed = changed_windows.union(required, *stale.values())
-    if unread := with_lookback(needed, reach, cadence, start) - set(present):
+    needed, known = changed_windows.union(required, *stale.values()), set(present)
+    names = frozenset(family.name for family in families)
+    reads = _merged((Refresh(key, key, names) for key in changed_windows), cadence)
+    unread = with_lookback(needed, reach, cadence, start) - known - changed_windows
+    if unread or (len(reads) > 1 and not changed_windows <= known):
         return _merged((Refresh(key, key, frozenset()) for key in unread | changed_windows), cadence)
-    if changed_windows:
-        names = frozenset(family.name for family in families)
-        return _merged((Refresh(key, key, names) for key in changed_windows), cadence)
+    if reads:
+        return reads
     features = (Refresh(key, key, frozenset([name]), reads_raw=False) for name, keys in stale.items() for key in keys)
     return _merged(features, cadence)
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bid_assets.assets.raw import FINGERPRINTS, RAW_ASSETS
+from bid_assets.assets.raw import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.automation import planning
 from bid_assets.automation.noticing import differences, recorded_fingerprints
 from bid_assets.automation.planning import dataset_windows, plan_refreshes, read_windows, windows_in_reach
@@ -81,7 +81,8 @@ class Market:
     def _write_raw(self, asset: str, key: str, seen: dict[str, list[Any]]) -> None:
         content = seen if asset == "rejected_rows" else seen.get(asset.removeprefix("raw_"), [0])
         rows = self.rows.get(key, Counter())[asset.removeprefix("raw_")]
-        self._write(Draft(asset, key, "parquet", json_hash(content), rows=rows, info={FINGERPRINTS: seen}))
+        code = CodeVersion(None, None, CODE_VERSION)
+        self._write(Draft(asset, key, "parquet", json_hash(content), code=code, rows=rows, info={FINGERPRINTS: seen}))
 
     def _write_features(self, family: FeatureFamily, key: str) -> None:
         sight = sorted(with_lookback([key], windows_for_days(WEEKLY, family.lookback_days), WEEKLY, WEEKS[0]))

@@ -49,6 +49,15 @@ def test_an_empty_store_reads_the_look_back_of_what_changed_first() -> None:
     assert planned({"bids": [WEEKS[30]]}, present=[]) == [Refresh(WEEKS[30 - REACH + 1], WEEKS[30], frozenset())]
 
 
+def test_a_new_window_behind_known_ones_is_one_run_with_all_families() -> None:
+    assert planned({"bids": [WEEKS[30]]}, present=WEEKS[:30]) == [Refresh(WEEKS[30], WEEKS[30], ALL)]
+
+
+def test_of_several_runs_over_new_windows_none_computes_features_before_the_others_have_read() -> None:
+    runs = planned({"bids": [WEEKS[30], WEEKS[40]]}, present=[key for key in WEEKS if key not in (WEEKS[30], WEEKS[40])])
+    assert runs == [Refresh(key, key, frozenset()) for key in (WEEKS[30], WEEKS[40])]
+
+
 def test_no_window_before_the_start_is_asked_for() -> None:
     assert planned({"bids": [WEEKS[3]]}, present=[]) == [Refresh(WEEKS[0], WEEKS[3], frozenset())]
 

@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 
 from bid_assets.app_db.reader import open_snapshot
-from bid_assets.assets.raw import FINGERPRINTS, RAW_ASSETS
+from bid_assets.assets.raw import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.automation.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, REFRESHED, Kind
 from bid_assets.automation.sensors import sensors
 from bid_assets.runs import partition_tags
 from bid_assets.settings import Settings
-from bid_assets.versions.manifest import Draft
+from bid_assets.versions.manifest import CodeVersion, Draft
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, utc_now
 from bid_assets_tests.app_db.database import bid, execute, insert, outcome, standard_tables
@@ -60,7 +60,8 @@ def read(store: VersionStore, settings: Settings, url: str) -> None:
         seen = snapshot.fingerprints(TimeRange(settings.cadence.window(keys[0]).start, settings.cadence.window(keys[-1]).end))
     for key in keys:
         for asset in RAW_ASSETS:
-            draft = Draft(asset, key, "parquet", f"{seen.get(key)}", info={FINGERPRINTS: seen.get(key, {})})
+            facts = {FINGERPRINTS: seen.get(key, {})}
+            draft = Draft(asset, key, "parquet", f"{seen.get(key)}", code=CodeVersion(None, None, CODE_VERSION), info=facts)
             store.write(draft, lambda path: path.write_bytes(b""))
 
 
@@ -81,8 +82,7 @@ def test_the_first_tick_asks_for_all_that_the_store_has_not_seen_and_says_which_
     answer = ask("new_outcomes_sensor")
     assert answer.run_requests is not None
     [request] = answer.run_requests
-    look_back = (settings.lookback_windows - 1 + 13) * settings.cadence.length  # of the dataset, and of history behind it
-    keys = settings.cadence.keys(TimeRange(LAST - look_back, LAST))
+    keys = settings.cadence.keys(TimeRange(LAST - timedelta(days=21), LAST))
     assert partition_tags([keys[0], keys[-1]]).items() <= request.tags.items()
     assert {key.to_user_string() for key in request.asset_selection or ()} == {*RAW_ASSETS}
     assert "bids changed in 2 windows" in request.tags[REASON_TAG]
