@@ -147,11 +147,19 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, acce
 @main.command(
     epilog=example(
         f"bid-assets backtest --cutoff {monday(16)} --seeds 3 --json",
+        f"bid-assets backtest --cutoff {monday(20)} --cutoff {monday(16)} --end {monday(10)} --seeds 1",
         "bid-assets backtest --every window",
         f"bid-assets backtest --every 4 --from {monday(22)} --to {monday(9)} --policy never --policy weekly --policy every:500",
     )
 )
-@click.option("--cutoff", type=MOMENT, help="One moment (UTC): train on what was known then, judge on all that came after.")
+@click.option(
+    "--cutoff",
+    "cutoffs",
+    type=MOMENT,
+    multiple=True,
+    help="A moment (UTC): train on what was known then, judge on the bids from then on. Several may be given.",
+)
+@click.option("--end", type=MOMENT, help="With --cutoff: bids submitted from this moment (UTC) on do not judge.")
 @click.option("--seeds", default=3, show_default=True, help="With --cutoff: models to train, with different seeds.")
 @click.option("--every", help="Walk forward: a cutoff at the end of every `window`, or of every so many windows.")
 @click.option("--from", "first", type=DAY, help="With --every: first cutoff (default: with half of a look-back behind it).")
@@ -170,7 +178,8 @@ def run(first: datetime | None, last: datetime | None, cutoff_windows: str, acce
 @click.option("--workers", type=click.IntRange(1), help="With --every: cutoffs at a time (default: one for each core).")
 @JSON
 def backtest(
-    cutoff: datetime | None,
+    cutoffs: tuple[datetime, ...],
+    end: datetime | None,
     seeds: int,
     every: str | None,
     first: datetime | None,
@@ -182,18 +191,23 @@ def backtest(
 ) -> None:
     """Judge the method on history: train on what was known at a moment, score the bids submitted from then on.
 
+    Several --cutoff give a row each and one of the means. JSON: the figures of one cutoff, or of several `cutoffs` (a list) and
+    their `mean`.
+
     With --every at one moment after another: what each model said of itself on its holdout, how it did until the next one, and
     what retraining policies would have cost. What is finished is kept: the same command goes on where it was stopped.
 
     Reads the versions that `bid-assets run` has made. Bids still undecided are left out of both sides.
     """
-    if (cutoff is None) == (every is None):
+    if bool(cutoffs) == (every is not None):
         raise click.UsageError("say either --cutoff MOMENT or --every window")
-    if cutoff is not None:
+    if cutoffs:
         from bid_assets.commands.backtest import backtest as backtest_command
 
-        backtest_command(cutoff, seeds=seeds, as_json=as_json)
+        backtest_command(cutoffs, seeds=seeds, end=end, as_json=as_json)
         return
+    if end is not None:
+        raise click.UsageError("--end goes with --cutoff; with --every, --to says where it ends")
     if every != "window" and not (str(every).isdigit() and int(str(every)) > 0):
         raise click.UsageError(f"--every takes `window` or a number of windows, not {every!r}")
     import os

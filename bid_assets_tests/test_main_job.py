@@ -227,6 +227,19 @@ def test_a_backtest_gives_mean_and_spread_over_seeds(platform: Platform) -> None
     assert result["roc_auc"]["mean"] > 0.6
 
 
+def test_a_backtest_takes_several_cutoffs_and_an_end(platform: Platform) -> None:
+    first, second, end = (
+        f"{Cadence.WEEKLY.window(platform.first_run['windows'][number]).start:%Y-%m-%d}" for number in (-3, -2, -1)
+    )
+    found = call_json("backtest", "--cutoff", second, "--cutoff", first, "--end", end, "--seeds", "1")
+    assert [result["cutoff"][:10] for result in found["cutoffs"]] == [first, second]
+    assert all(result["test_until"][:10] < end for result in found["cutoffs"])
+    assert found["cutoffs"][0]["test_rows"] > found["cutoffs"][1]["test_rows"]
+    losses = [result["log_loss"]["mean"] for result in found["cutoffs"]]
+    assert min(losses) < found["mean"]["log_loss"] < max(losses)
+    assert "is not after --cutoff" in call("backtest", "--cutoff", second, "--end", first, fails=1).stderr
+
+
 def test_a_model_whose_file_was_changed_cannot_be_deployed(platform: Platform) -> None:
     file = platform.store.fetch(platform.head("trained_model"))
     content = file.read_bytes()

@@ -61,6 +61,7 @@ def test_models_are_judged_on_as_many_windows_as_are_asked_for(result: Any) -> N
 
 def test_exactly_one_of_cutoff_and_every_is_wanted() -> None:
     assert "either --cutoff MOMENT or --every window" in call("backtest", fails=2).stderr
+    assert "--end goes with --cutoff" in call("backtest", "--every", "window", "--end", "2026-01-05", fails=2).stderr
     assert "not 'fortnight'" in call("backtest", "--every", "fortnight", fails=2).stderr
 
 

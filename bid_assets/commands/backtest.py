@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,17 +22,52 @@ from bid_assets.windows import as_utc
 FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")
 
 
-def backtest(cutoff: datetime, *, seeds: int, as_json: bool) -> None:
-    """Train on what was known at `cutoff`, judge on what came after, and print mean and spread over seeds."""
-    result = run_backtest(get_settings(), as_utc(cutoff), seeds)
+def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, as_json: bool) -> None:
+    """Train on what was known at each cutoff, judge on the bids from then on (before `end`), and print the figures."""
+    results = run_backtests(get_settings(), [as_utc(cutoff) for cutoff in cutoffs], seeds, end and as_utc(end))
     if as_json:
-        print_json(result)
+        print_json(results[0] if len(results) == 1 else {"cutoffs": results, "mean": _mean(results)})
         return
+    if len(results) > 1:
+        console.print(cutoffs_table(results, _mean(results)))
+        return
+    [result] = results
     console.print(figures_table(result))
     console.print(
         f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged on "
         f"{result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
     )
+
+
+def cutoffs_table(results: Sequence[dict[str, Any]], mean: dict[str, Any]) -> Table:
+    """A row for each cutoff and one of the means: the model's figures, then ROC AUC and log loss of each baseline."""
+    names = list(mean["baselines"])
+    table = Table(
+        "cutoff", "trained on", "judged on", *FIGURES, *(f"{name.replace('_', ' ')}: ROC AUC, log loss" for name in names)
+    )
+    for result in results:
+        model = {figure: result[figure]["mean"] for figure in FIGURES}
+        counts = [f"{result[name]:,}" for name in ("train_rows", "test_rows")]
+        table.add_row(result["cutoff"][:16], *counts, *_cells(model, [result["baselines"][name] for name in names]))
+    table.add_section()
+    table.add_row("mean", "", "", *_cells(mean, [mean["baselines"][name] for name in names]))
+    table.title, table.title_justify = f"Backtest at {len(results)} cutoffs, means of {results[0]['seeds']} seed(s)", "left"
+    return table
+
+
+def _cells(model: dict[str, float | None], baselines: Sequence[dict[str, float | None]]) -> list[str]:
+    beside = [f"{_figure(each['roc_auc'])}, {_figure(each['log_loss'])}" for each in baselines]
+    return [*(_figure(model[figure]) for figure in FIGURES), *beside]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    from bid_assets.modelling.backtest import mean_over_cutoffs
+
+    return mean_over_cutoffs(results)
 
 
 def figures_table(result: dict[str, Any]) -> Table:
@@ -43,32 +79,47 @@ def figures_table(result: dict[str, Any]) -> Table:
     for figure in FIGURES:
         found = result[figure]
         others = [each[figure] for each in baselines.values()]
-        table.add_row(figure, *("–" if value is None else f"{value:.4f}" for value in (found["mean"], found["std"], *others)))
+        table.add_row(figure, *(_figure(value) for value in (found["mean"], found["std"], *others)))
     return table
 
 
-def run_backtest(settings: Settings, cutoff: datetime, seeds: int) -> dict[str, Any]:
-    """The backtest's figures, from the heads of all windows in the store."""
+def run_backtests(
+    settings: Settings, cutoffs: Sequence[datetime], seeds: int, end: datetime | None = None
+) -> list[dict[str, Any]]:
+    """The figures at each cutoff, in order of time, from the heads of all windows in the store.
+
+    Raises `ValueError` where `end` is not after every cutoff, or the store has no bids from a cutoff on.
+    """
     from bid_assets.modelling.backtest import backtest as judge
 
+    cutoffs = sorted(set(cutoffs))
+    if end is not None and end <= cutoffs[-1]:
+        raise ValueError(
+            f"--end {end:%Y-%m-%d} is not after --cutoff {cutoffs[-1]:%Y-%m-%d}: no bid is between them to judge by"
+        )
     lookback = timedelta(days=settings.lookback_windows * settings.cadence.length.days)
-    windows = _windows(settings, cutoff - lookback)
-    if not windows or settings.cadence.window(windows[-1]).end <= cutoff:
-        raise ValueError(f"the store has no bids from {cutoff:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
-    tables, _, _ = read_history(settings, first=cutoff - lookback)
-    figures: dict[str, Any] = judge(
-        tables["raw_bids"],
-        tables["raw_bid_outcomes"],
-        [(family, tables[family.name]) for family in families()],
-        cutoff=cutoff,
-        lookback=lookback,
-        seeds=seeds,
-        parameters=training_parameters(settings),
-        cadence=settings.cadence,
-        calibration_share=settings.calibration_share,
-        rules=label_rules(settings),
-    )
-    return {**figures, "first_window": windows[0], "last_window": windows[-1]}
+    windows = _windows(settings, cutoffs[0] - lookback)
+    if not windows or settings.cadence.window(windows[-1]).end <= cutoffs[-1]:
+        raise ValueError(f"the store has no bids from {cutoffs[-1]:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
+    tables, _, _ = read_history(settings, first=cutoffs[0] - lookback)
+
+    def figures(cutoff: datetime) -> dict[str, Any]:
+        return judge(
+            tables["raw_bids"],
+            tables["raw_bid_outcomes"],
+            [(family, tables[family.name]) for family in families()],
+            cutoff=cutoff,
+            lookback=lookback,
+            seeds=seeds,
+            parameters=training_parameters(settings),
+            cadence=settings.cadence,
+            end=end,
+            calibration_share=settings.calibration_share,
+            rules=label_rules(settings),
+        )
+
+    read = {"first_window": windows[0], "last_window": windows[-1]}
+    return [{**figures(cutoff), **read} for cutoff in cutoffs]
 
 
 def read_history(settings: Settings, first: datetime | None = None) -> tuple[dict[str, pa.Table], str, str | None]:

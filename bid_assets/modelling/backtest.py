@@ -6,7 +6,7 @@ Imports XGBoost and scikit-learn: import this module only where a backtest is ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,17 @@ SPREAD = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss",
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, eq=False)
+class TrainTestRows:
+    """The datasets of one backtest, with labels: what a model learns from, and the later bids that judge it."""
+
+    train: pa.Table
+    test: pa.Table
+    train_undecided: int
+    """Bids without a label, left out."""
+    test_undecided: int
+
+
 def backtest(
     bids: pa.Table,
     outcomes: pa.Table,
@@ -40,20 +51,73 @@ def backtest(
     seeds: int,
     parameters: TrainingParameters,
     cadence: Cadence,
+    end: datetime | None = None,
     calibration_share: float = 0.0,
     rules: LabelRules = AS_DECIDED,
     encoder_fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """Train on the bids of [cutoff - lookback, cutoff) decided before it, by `rules`, judge on those submitted from it on.
+    """Figures of models of the rows that `train_test_rows` gives: trained before `cutoff`, judged on the bids from then on.
 
-    A test bid's label is its latest outcome known at all. Undecided bids are left out of both sides and counted. Seeds
-    `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `SPREAD`; `baselines` holds
+    Seeds `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `SPREAD`; `baselines` holds
     the same figures of the base rate and of history-only logistic regression, which have no seed. Raises `NotTrainable`, and
     `ValueError` where no later bid is decided.
     """
-    cutoff = as_utc(cutoff)
-    past, future = _between(bids, cutoff - lookback, cutoff), _between(bids, cutoff, _EVER)
-    learned = assemble(
+    rows = train_test_rows(
+        bids,
+        outcomes,
+        features,
+        cutoff=cutoff,
+        lookback=lookback,
+        cadence=cadence,
+        end=end,
+        calibration_share=calibration_share,
+        rules=rules,
+    )
+    known, success = labels(rows.train.filter(pc.equal(rows.train["split"], "train"))), labels(rows.test)
+    rarer_is_success = metrics.success_is_rarer(known)
+    runs, rounds = [], []
+    for seed in range(parameters.seed, parameters.seed + seeds):
+        model = train(rows.train, replace(parameters, seed=seed), encoder_fingerprint)
+        runs.append(metrics.all_metrics(success, model.predict(rows.test), model.threshold, rarer_is_success))
+        rounds.append(model.training["rounds"])
+    return {
+        "cutoff": as_utc(cutoff).isoformat(),
+        "lookback_days": lookback.days,
+        "seeds": seeds,
+        **{name: _spread([run[name] for run in runs]) for name in SPREAD},
+        "rarer_class": "success" if rarer_is_success else "failure",
+        "rounds": rounds,
+        "train_rows": rows.train.num_rows,
+        "test_rows": rows.test.num_rows,
+        "train_undecided": rows.train_undecided,
+        "test_undecided": rows.test_undecided,
+        "train_label_rate": float(known.mean()),
+        "test_label_rate": float(success.mean()),
+        "test_until": pc.max(rows.test["submitted_at"]).as_py().isoformat(),
+        "baselines": _baselines(rows.train, rows.test, known.mean(), success, rarer_is_success),
+    }
+
+
+def train_test_rows(
+    bids: pa.Table,
+    outcomes: pa.Table,
+    features: Sequence[tuple[FeatureFamily, pa.Table]],
+    *,
+    cutoff: datetime,
+    lookback: timedelta,
+    cadence: Cadence,
+    end: datetime | None = None,
+    calibration_share: float = 0.0,
+    rules: LabelRules = AS_DECIDED,
+) -> TrainTestRows:
+    """Train rows: the bids of [cutoff - lookback, cutoff) decided before it, by `rules`. Test rows: those of [cutoff, end).
+
+    A test bid's label is its latest outcome known at all. `end` None: every later bid. Undecided bids are left out of both
+    sides and counted. Raises `ValueError` where no later bid is decided.
+    """
+    cutoff, end = as_utc(cutoff), _EVER if end is None else as_utc(end)
+    past, future = _between(bids, cutoff - lookback, cutoff), _between(bids, cutoff, end)
+    train_rows = assemble(
         past,
         outcomes,
         features,
@@ -63,31 +127,25 @@ def backtest(
         calibration_share=calibration_share,
         rules=rules,
     )
-    judged = assemble(future, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence)
-    if not judged.num_rows:
-        raise ValueError(f"no bid submitted from {cutoff.isoformat()} on has an outcome: there is nothing to judge by")
-    known, success = labels(learned.filter(pc.equal(learned["split"], "train"))), labels(judged)
-    rarer_is_success = metrics.success_is_rarer(known)
-    runs, rounds = [], []
-    for seed in range(parameters.seed, parameters.seed + seeds):
-        model = train(learned, replace(parameters, seed=seed), encoder_fingerprint)
-        runs.append(metrics.all_metrics(success, model.predict(judged), model.threshold, rarer_is_success))
-        rounds.append(model.training["rounds"])
+    test_rows = assemble(future, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence)
+    if not test_rows.num_rows:
+        until = "on" if end == _EVER else f"to {end.isoformat()}"
+        raise ValueError(f"no bid submitted from {cutoff.isoformat()} {until} has an outcome: there is nothing to judge by")
+    return TrainTestRows(train_rows, test_rows, past.num_rows - train_rows.num_rows, future.num_rows - test_rows.num_rows)
+
+
+def mean_over_cutoffs(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over cutoffs of each figure of `SPREAD`, as `backtest` gives it, and of the baselines that every cutoff has.
+
+    A cutoff where a figure could not be computed does not count for that figure; None where no cutoff has it.
+    """
+    common = [name for name in results[0]["baselines"] if all(name in result["baselines"] for result in results)]
     return {
-        "cutoff": cutoff.isoformat(),
-        "lookback_days": lookback.days,
-        "seeds": seeds,
-        **{name: _spread([run[name] for run in runs]) for name in SPREAD},
-        "rarer_class": "success" if rarer_is_success else "failure",
-        "rounds": rounds,
-        "train_rows": learned.num_rows,
-        "test_rows": judged.num_rows,
-        "train_undecided": past.num_rows - learned.num_rows,
-        "test_undecided": future.num_rows - judged.num_rows,
-        "train_label_rate": float(known.mean()),
-        "test_label_rate": float(success.mean()),
-        "test_until": pc.max(judged["submitted_at"]).as_py().isoformat(),
-        "baselines": _baselines(learned, judged, known.mean(), success, rarer_is_success),
+        **{figure: _spread([result[figure]["mean"] for result in results])["mean"] for figure in SPREAD},
+        "baselines": {
+            name: {figure: _spread([result["baselines"][name][figure] for result in results])["mean"] for figure in SPREAD}
+            for name in common
+        },
     }
 
 

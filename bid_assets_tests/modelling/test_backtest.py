@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from bid_assets.modelling.backtest import backtest
+from bid_assets.modelling.backtest import SPREAD, backtest, mean_over_cutoffs
 from bid_assets.modelling.train import NotTrainable
 from bid_assets.windows import Cadence
 from bid_assets_tests.features.tables import outcomes_table
@@ -17,7 +17,14 @@ from bid_assets_tests.modelling.market import Market, day
 T = day(140)
 
 
-def run(market: Market, cutoff: datetime = T, lookback: float = 365, seeds: int = 2, outcomes: pa.Table | None = None) -> dict:
+def run(
+    market: Market,
+    cutoff: datetime = T,
+    lookback: float = 365,
+    seeds: int = 2,
+    outcomes: pa.Table | None = None,
+    end: datetime | None = None,
+) -> dict:
     return backtest(
         market.bids,
         market.outcomes if outcomes is None else outcomes,
@@ -27,6 +34,7 @@ def run(market: Market, cutoff: datetime = T, lookback: float = 365, seeds: int 
         seeds=seeds,
         parameters=QUICK,
         cadence=Cadence.WEEKLY,
+        end=end,
     )
 
 
@@ -66,6 +74,29 @@ def test_undecided_later_bids_are_counted_and_left_out(a_market: Market) -> None
     result, full = run(a_market, seeds=1, outcomes=decided), run(a_market, seeds=1)
     assert result["test_undecided"] == 20
     assert result["test_rows"] == full["test_rows"] - 20
+
+
+def test_bids_submitted_from_the_end_on_do_not_judge_and_training_is_the_same(a_market: Market) -> None:
+    bounded, full = run(a_market, seeds=1, end=day(160)), run(a_market, seeds=1)
+    submitted = a_market.bids["submitted_at"]
+    inside = pc.and_(pc.greater_equal(submitted, pa.scalar(T)), pc.less(submitted, pa.scalar(day(160))))
+    assert bounded["test_rows"] == pc.sum(inside).as_py() < full["test_rows"]
+    assert bounded["test_until"] < day(160).isoformat() < full["test_until"]
+    assert bounded["train_rows"] == full["train_rows"]
+    with pytest.raises(ValueError, match="nothing to judge by"):
+        run(a_market, end=T)
+
+
+def test_the_mean_over_cutoffs_counts_each_cutoff_once_and_skips_what_a_cutoff_lacks(a_market: Market) -> None:
+    results = [run(a_market, cutoff=day(number), seeds=1) for number in (120, 150)]
+    mean = mean_over_cutoffs(results)
+    assert mean["log_loss"] == pytest.approx(sum(result["log_loss"]["mean"] for result in results) / 2)
+    assert set(mean["baselines"]) == set(results[0]["baselines"])
+    base_rates = [result["baselines"]["base_rate"]["log_loss"] for result in results]
+    assert mean["baselines"]["base_rate"]["log_loss"] == pytest.approx(sum(base_rates) / 2)
+    nothing = {**results[0], "roc_auc": {"mean": None, "std": None}}
+    assert mean_over_cutoffs([nothing, results[1]])["roc_auc"] == results[1]["roc_auc"]["mean"]
+    assert set(SPREAD) < set(mean)
 
 
 def test_a_moment_after_the_last_bid_has_nothing_to_judge_by(a_market: Market) -> None:
