@@ -73,7 +73,9 @@ def cpu_of_server(pg: EmbeddedServer) -> float:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=float, default=10)
-    made = predictions(int(arguments.parse_args().seconds * A_SECOND))
+    arguments.add_argument("--backlog", type=int, default=200_000, help="predictions written at once")
+    options = arguments.parse_args()
+    made = predictions(int(options.seconds * A_SECOND))
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)
     pg = server(folder / "postgres")
@@ -95,7 +97,7 @@ def main() -> None:
             name, f"{len(made) / sum(whole):,.0f}", *(f"{1e6 * figure:.1f}" for figure in figures), f"{log.written:,}"
         )
     Console(width=140).print(table)
-    log, many = PredictionLog(settings), predictions(200_000)
+    log, many = PredictionLog(settings), predictions(options.backlog)
     log.add(many)
     mine, start = time.process_time(), time.perf_counter()
     log.close(120)

@@ -20,6 +20,8 @@ from bid_assets.settings import Settings
 from bid_assets_tests.modelling.scorers import Scorer, sample, scorer, scorer_of_auc
 
 SHARED, OWN = 0.6, 0.8
+PROFILES = {1000: 150, 2000: 250, 4000: 350, 8000: 500}
+"""Of a holdout of so many bids."""
 RULES = PromotionRules(**{field.name: Settings.model_fields[field.name].default for field in fields(PromotionRules)})
 
 
@@ -40,10 +42,12 @@ def promoted(champion: Scorer, challenger: Scorer, *, bids: int, profiles: int, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=60)
-    trials = parser.parse_args().trials
+    parser.add_argument("--holdouts", type=int, nargs="+", default=[*PROFILES], choices=[*PROFILES], help="bids of a holdout")
+    options = parser.parse_args()
+    trials = options.trials
     champion = scorer(SHARED, OWN)
     table = Table("holdout", "challenger's true AUC", "promoted, fresher", "promoted, same dataset", title=f"{RULES}")
-    for bids, profiles in ((1000, 150), (2000, 250), (4000, 350), (8000, 500)):
+    for bids, profiles in ((bids, PROFILES[bids]) for bids in options.holdouts):
         for difference in (-0.02, -0.01, 0.0, 0.01, 0.02):
             challenger = scorer_of_auc(SHARED, champion.roc_auc + difference)
             shares = promoted(champion, challenger, bids=bids, profiles=profiles, trials=trials)

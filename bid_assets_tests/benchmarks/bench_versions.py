@@ -5,6 +5,7 @@ Processor time, best of three. Run: python -m bid_assets_tests.benchmarks.bench_
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 import time
@@ -39,18 +40,18 @@ def seconds(work: Callable[[], object]) -> float:
     return min(once() for _ in range(3))
 
 
-def filled_store(folder: Path) -> VersionStore:
-    """Raw, features (history looks back 14 windows), datasets over 26 windows and models: 2,640 versions."""
+def filled_store(folder: Path, windows: list[str]) -> VersionStore:
+    """Raw, features (history looks back 14 windows), datasets over 26 windows and models: 11 versions of each window."""
     store = VersionStore(str(folder))
     made: dict[tuple[str, str], Manifest] = {}
 
     def make(asset: str, window: str, uppers: tuple[str, ...], look_back: int) -> None:
-        windows = WINDOWS[: WINDOWS.index(window) + 1][-look_back:]
-        inputs = tuple(made[upper, each].ref for upper in uppers for each in windows)
+        seen = windows[: windows.index(window) + 1][-look_back:]
+        inputs = tuple(made[upper, each].ref for upper in uppers for each in seen)
         made[asset, window] = write_text(store, asset + window, window, asset=asset, inputs=inputs).manifest
 
     with patch.object(os, "fsync", lambda handle: None):
-        for window in WINDOWS:
+        for window in windows:
             for asset in RAW:
                 make(asset, window, (), 1)
             for asset in FEATURES:
@@ -61,18 +62,25 @@ def filled_store(folder: Path) -> VersionStore:
 
 
 def main() -> None:
-    floats = pa.table({"floats": np.random.default_rng(0).normal(size=4_000_000)})
-    texts = pa.table({"texts": [f"a proposal of some length, number {number:09d}" for number in range(500_000)]})
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--windows", type=int, default=len(WINDOWS))
+    parser.add_argument("--rows", type=int, default=500_000, help="texts that are hashed; eight times as many numbers")
+    options = parser.parse_args()
+    windows = WINDOWS[: options.windows]
+    floats = pa.table({"floats": np.random.default_rng(0).normal(size=8 * options.rows)})
+    texts = pa.table({"texts": [f"a proposal of some length, number {number:09d}" for number in range(options.rows)]})
     shown = Table("what", "figure", title="The version store")
     with tempfile.TemporaryDirectory() as folder:
-        store = filled_store(Path(folder))
-        head = store.head("model", WINDOWS[-1])
+        store = filled_store(Path(folder), windows)
+        head = store.head("model", windows[-1])
         assert head is not None
         work: dict[str, Callable[[], object]] = {
-            "heads of 240 windows": lambda: store.heads("profile", WINDOWS),
+            f"heads of {len(windows)} windows": lambda: store.heads("profile", windows),
             "tree of a model over 26 windows x 9 assets": lambda: upstream(store, head).to_dict(),
-            "what learned from a window, among 2,640 versions": lambda: downstream(store, "bids", WINDOWS[100]),
-            "writing what is there already": lambda: write_text(store, f"bids{WINDOWS[3]}", WINDOWS[3], asset="bids"),
+            f"what learned from a window, among {11 * len(windows):,} versions": lambda: downstream(
+                store, "bids", windows[len(windows) // 2]
+            ),
+            "writing what is there already": lambda: write_text(store, f"bids{windows[3]}", windows[3], asset="bids"),
         }
         for name, each in work.items():
             shown.add_row(name, f"{seconds(each) * 1000:.1f} ms")

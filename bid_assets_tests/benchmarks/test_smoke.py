@@ -1,0 +1,74 @@
+"""Benchmarks rot where nobody runs them: each is run here with tiny sizes, to its end and the table that it prints."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets_tests.benchmarks.serving import contenders
+from bid_assets_tests.conftest import CHECKOUT
+from bid_assets_tests.platforms import Platform, small_platform
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "bench_encoder": ("--texts 2 --known 1000", "ours, known texts"),
+    "bench_extraction": ("--bids 2000", "pandas.read_sql of a join"),
+    "bench_history": ("--bids 2000 --repeats 1 --sample 50", "SQL, call by call"),
+    "bench_noticing": ("--outcomes 2000", "fingerprints"),
+    "bench_prediction_log": ("--seconds 0.05 --backlog 1000", "predictions/s written from a backlog"),
+    "bench_promotion": ("--trials 1 --holdouts 1000", "1,000 bids of 150 profiles"),
+    "bench_versions": ("--windows 8 --rows 1000", "MB/s"),
+}
+"""Arguments, and words of the last rows."""
+TOO_LARGE = {"bench_long_history", "bench_loop", "bench_refresh", "bench_regime"}
+"""They turn the whole loop or train models for a minute and more, however small the market."""
+
+
+def test_every_benchmark_is_run_here_or_known_to_be_too_large() -> None:
+    there = {path.stem for path in Path(__file__).parent.glob("bench_*.py")}
+    assert there == set(TINY) | TOO_LARGE
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_finishes_and_prints_its_table(name: str, static_encoder: Path) -> None:
+    """In a process of its own, as a person starts it."""
+    arguments, words = TINY[name]
+    command = [sys.executable, "-m", f"bid_assets_tests.benchmarks.{name}", *arguments.split()]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
+
+
+@pytest.fixture
+def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path: Path) -> Iterator[Platform]:
+    with small_platform(postgres, tmp_path, static_encoder) as made:
+        yield made
+
+
+def test_the_service_answers_what_the_benchmark_of_serving_asks(platform: Platform, tmp_path: Path) -> None:
+    bodies = contenders.bodies(platform.settings, tmp_path)
+    with contenders.service(platform.settings) as (url, _, key), httpx.Client(headers={"X-API-Key": key}) as client:
+        asked = {"/predict": bodies.bids[:3], "/predict/features": [*bodies.ready[:3], {"rows": bodies.ready[:3]}]}
+        statuses = [client.post(url + path, json=body).status_code for path, each in asked.items() for body in each]
+    assert statuses == [200] * 7
+
+
+@pytest.mark.parametrize("name", ["ablation", "daily_year", "serving.__main__", "bench_loop", "bench_refresh", "bench_regime"])
+def test_what_is_too_large_to_run_still_loads(name: str) -> None:
+    importlib.import_module(f"bid_assets_tests.benchmarks.{name}")
+
+
+def test_the_endpoints_beside_the_service_answer(platform: Platform, tmp_path: Path) -> None:
+    bodies = contenders.bodies(platform.settings, tmp_path)
+    with contenders.peers(tmp_path) as url, httpx.Client() as client:
+        frame = {"columns": bodies.columns, "data": bodies.rows[:2]}
+        asked = {"/empty": bodies.ready[0], "/parsed": bodies.ready[0], "/frame": frame}
+        assert [client.post(url + path, json=body).status_code for path, body in asked.items()] == [200] * 3
