@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets_tests.versions.drafts import write_text
 
-WINDOWS = [f"{2020 + index // 52}-w{index % 52:02}" for index in range(240)]
+WINDOWS = [f"{date(2020, 1, 6) + timedelta(weeks=index)}" for index in range(240)]
 RAW = ("bids", "jobs", "profiles", "outcomes")
 FEATURES = ("job_texts", "bid_texts", "profile", "temporal", "history")
 
