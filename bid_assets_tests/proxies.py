@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -105,6 +106,8 @@ def pgbouncer(postgres: EmbeddedServer, folder: Path, *, ignores_options: bool =
         + ("ignore_startup_parameters = options\n" if ignores_options else "")
     )
     uid, gid = postgres.account or (None, None)  # it refuses to run as root, and may not read root's files
+    if postgres.account is not None:
+        os.chown(configuration, *postgres.account)
     with configuration.open() as handed:
         process = subprocess.Popen(
             [program, "-q", f"/dev/fd/{handed.fileno()}"],
