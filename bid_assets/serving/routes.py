@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
@@ -192,7 +192,7 @@ async def ready(request: Request) -> Response:
     return Response(_bytes(told), 200 if told["ready"] else 503, media_type=JSON)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     service: PredictionService = request.app.state.service

@@ -33,7 +33,7 @@ def server(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pyt
     with small_platform(postgres, tmp_path_factory.mktemp("fuzz"), static_encoder) as platform:
         key = create_key(platform.settings.resolved_api_keys, "fuzzer", ["admin"])
         with serving(platform) as running:
-            running.http.headers["X-API-Key"] = key
+            running.http.headers.update({"X-API-Key": key, "Authorization": f"Bearer {key}"})
             yield running
 
 
@@ -65,7 +65,7 @@ def test_every_request_is_answered_as_described(
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=description[path][method].as_strategy(generation_mode=mode))
     def ask(case: schemathesis.Case) -> None:
-        answer = case.call(headers={"X-API-Key": server.http.headers["X-API-Key"]})
+        answer = case.call(headers={name: server.http.headers[name] for name in ("X-API-Key", "Authorization")})
         case.validate_response(answer, checks=CHECKS)
         answered.append(answer.status_code)
 
