@@ -13,6 +13,9 @@ from bid_assets.materialization import readability_metadata
 UNREADABLE_SHARE = 0.01
 """So large a share of the values of a column may be unreadable before the check warns."""
 
+READABLE_VALUES = "values_are_readable"
+"""Name of the check of an asset that reads JSON values, or times that may be missing."""
+
 rejected_rows_check = dg.AssetCheckSpec(
     name="rows_keep_the_contract",
     asset="rejected_rows",
@@ -42,11 +45,11 @@ def rejected_rows_verdict(rejected: pa.Table) -> dg.AssetCheckResult:
 
 
 def readable_values_check(asset: str) -> dg.AssetCheckSpec:
-    """The check of an asset that reads JSON columns."""
+    """The check `READABLE_VALUES` of an asset."""
     return dg.AssetCheckSpec(
-        name="json_values_are_readable",
+        name=READABLE_VALUES,
         asset=asset,
-        description="The values of JSON columns that are there can be read. Those that cannot are missing in every feature; "
+        description="The JSON values and times that are there can be read. Those that cannot are missing in every feature; "
         f"it warns where they are more than {UNREADABLE_SHARE:.0%} of a column.",
     )
 
@@ -56,7 +59,7 @@ def readable_values_verdict(asset: str, windows: Iterable[Reasons]) -> dg.AssetC
     windows = list(windows)
     shares = {f"unreadable_share_{column.column}": column.share for column in by_column(windows)}
     return dg.AssetCheckResult(
-        check_name="json_values_are_readable",
+        check_name=READABLE_VALUES,
         asset_key=asset,
         passed=all(share <= UNREADABLE_SHARE for share in shares.values()),
         severity=dg.AssetCheckSeverity.WARN,

@@ -29,11 +29,11 @@ def plain_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 UNREADABLE_VALUES = "unreadable_values"
-"""Fact of a version whose asset reads JSON columns: its `app_db.readability.Reasons`; in the UI the number, with a table."""
+"""Fact of a version whose asset reads JSON values, or times that may be missing: its `app_db.readability.Reasons`; in the UI the number, with a table."""
 
 
 def readability_metadata(windows: Iterable[Reasons]) -> Metadata:
-    """How many values of JSON columns could not be read, and of each column the reasons and the share."""
+    """How many values could not be read, and of each column the reasons and the share."""
     columns = by_column(windows)
     records = [
         dg.TableRecord(data={"column": column.column, "reason": reason, "values": count, "of": column.values})

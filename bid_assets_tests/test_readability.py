@@ -1,4 +1,4 @@
-"""Values of JSON columns that are there and cannot be read are counted by window, column and reason, and a check shows the share."""
+"""JSON values and times that are there and cannot be read are counted by window, column and reason, and a check shows the share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ def store(settings: Settings, dagster_instance: dg.DagsterInstance) -> VersionSt
     assert settings.app_db_url is not None
     standard_tables(settings.app_db_url)
     insert(settings.app_db_url, "profiles", [{"id": "p2", "skills": "[1, 2]"}, {"id": "p3", "skills": "{sql,css}"}])
-    insert(settings.app_db_url, "jobs", [{"id": "j2", "required_skills": '["half'}, {"id": "j3", "required_skills": "a, b"}])
+    insert(
+        settings.app_db_url,
+        "jobs",
+        [
+            {"id": "j2", "required_skills": '["half', "posted_at": "infinity"},
+            {"id": "j3", "required_skills": "a, b", "posted_at": FIRST},
+        ],
+    )
     good = [bid(f"g{i}", FIRST + timedelta(hours=i), profile_id="p3", job_id="j3") for i in range(3)]
     bad = [
         bid(
@@ -61,8 +68,15 @@ def counts(store: VersionStore, asset: str) -> list[Any]:
 def test_unreadable_values_are_in_the_manifest_the_metadata_and_the_check(
     store: VersionStore, dagster_instance: dg.DagsterInstance
 ) -> None:
-    assert counts(store, "raw_profiles") == [{"skills": {"": 1}}, {"skills": {"": 1, "not a list of texts": 1}}]
-    assert counts(store, "raw_jobs") == [{"required_skills": {"": 1}}, {"required_skills": {"not a list of texts": 1}}]
+    no_times: dict[str, Any] = {"created_at": {}, "updated_at": {}}
+    assert counts(store, "raw_profiles") == [
+        {"skills": {"": 1}} | no_times,
+        {"skills": {"": 1, "not a list of texts": 1}} | no_times,
+    ]
+    assert counts(store, "raw_jobs") == [
+        {"required_skills": {"": 1}, "posted_at": {"": 1}},
+        {"required_skills": {"not a list of texts": 1}, "posted_at": {"an infinite time": 1}},
+    ]
     assert counts(store, "word_features")[1] == {"external_signals_snapshot": {"": 3, "not JSON": 1}}
     assert counts(store, "bid_temporal_features")[1] == {
         "bid_settings_snapshot": {"": 3, "not JSON": 1},
@@ -82,7 +96,7 @@ def test_unreadable_values_are_in_the_manifest_the_metadata_and_the_check(
     assert {"column": "bid_settings_snapshot.budget", "reason": "a negative number", "values": 2, "of": 3} in [
         row.data for row in table.records
     ]
-    check = dg.AssetCheckKey(key, "json_values_are_readable")
+    check = dg.AssetCheckKey(key, "values_are_readable")
     [executed] = dagster_instance.event_log_storage.get_asset_check_execution_history(check, limit=1)
     assert executed.event is not None
     evaluation = executed.event.asset_check_evaluation

@@ -13,7 +13,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from bid_assets.app_db.contract import DISPLACED
+from bid_assets.app_db.contract import DISPLACED, TIME
 from bid_assets.app_db.ids import TEXT, is_named_by_row, names_row, same_text
 from bid_assets.app_db.introspection import Columns
 from bid_assets.app_db.values import (
@@ -25,12 +25,16 @@ from bid_assets.app_db.values import (
     require_amount,
     result,
     time_bin,
+    time_reason,
     unusable,
     value,
     within,
     words,
 )
 from bid_assets.windows import Cadence, TimeRange
+
+REASON_OF = "reason_of_"
+"""Begins the name of a column that says of another one's values whether they could be read (see `readability.py`)."""
 
 
 @dataclass(frozen=True)
@@ -170,13 +174,16 @@ class Queries:
         ]
         return " UNION ALL ".join(parts)
 
-    def rows_by_id(self, table: str, schema: pa.Schema, texts: str = "$1") -> str:
+    def rows_by_id(self, table: str, schema: pa.Schema, texts: str = "$1", *, with_reasons: bool = False) -> str:
         """The rows of `table` (jobs or profiles) whose ids are among the bound `texts`.
 
-        Beside the columns of `schema` it gives `at`: which of the texts it was, counted from one.
+        Beside the columns of `schema` it gives `at`: which of the texts it was, counted from one; and with reasons, for each
+        time whether it could be read.
         """
+        times = [field.name for field in schema if field.type == TIME] if with_reasons else []
+        reasons = "".join(f", {time_reason('n', table, name, self._columns[table])} AS {REASON_OF}{name}" for name in times)
         return (
-            f"SELECT {self._select('n', table, schema, {})}, w.at FROM unnest({texts}::text[]) WITH ORDINALITY w(id, at)"
+            f"SELECT {self._select('n', table, schema, {})}{reasons}, w.at FROM unnest({texts}::text[]) WITH ORDINALITY w(id, at)"
             f" JOIN {table} n ON {self._is_text('n', table)}"
         )
 

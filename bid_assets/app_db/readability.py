@@ -1,7 +1,8 @@
-"""How many values of JSON columns there are, and how many of them cannot be read, by window, column and reason.
+"""How many values of JSON columns, and times of jobs and profiles, there are, and how many of them cannot be read, by window,
+column and reason.
 
 A value that is there and unreadable is missing in every feature; only these counts tell it from one that was never there.
-What is readable is decided in `json_values.py`.
+What is readable is decided in `json_values.py`, of times in `values.py`. (A bid or an outcome without a readable time is rejected.)
 """
 
 from __future__ import annotations

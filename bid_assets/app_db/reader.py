@@ -30,7 +30,7 @@ from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
 from bid_assets.app_db.lanes import HELD, Lanes, open_lanes
 from bid_assets.app_db.names import NAMING, Names, places
-from bid_assets.app_db.queries import Queries, RowSource
+from bid_assets.app_db.queries import REASON_OF, Queries, RowSource
 from bid_assets.app_db.readability import ReadabilityCounts
 from bid_assets.windows import Cadence, TimeRange
 
@@ -90,7 +90,7 @@ class Snapshot:
             return window_fingerprints(cursor, self._cadence, span)
 
     def readability(self, name: str) -> ReadabilityCounts:
-        """Which values of the JSON columns of a stream could not be read, as far as the stream has been read."""
+        """Which JSON values and times of a stream of jobs or profiles could not be read, as far as it has been read."""
         return self._readability[name]
 
     def read(self, span: TimeRange) -> dict[str, pa.Table]:
@@ -150,7 +150,7 @@ class Snapshot:
         learnt = self._learnt(span)
         parts = self._cut([self._queries.bids], span, self._cadence.length, _NAMED_ROWS * self._limit)
         named, asked = tee(self._names.within(part.span, named_by, learnt) for part in parts)
-        query = self._queries.rows_by_id(table, _without_window(schema))
+        query = self._queries.rows_by_id(table, _without_window(schema), with_reasons=True)
         answers = self._lanes.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in asked))
         for pairs in named:
             yield from _by_window(pairs, next(answers), schema, self._readability[f"raw_{table}"])
@@ -241,7 +241,9 @@ def _by_window(pairs: pa.Table, rows: pa.Table, schema: pa.Schema, readability: 
     rows = rows.sort_by("id")
     windows, place = places(pairs, rows)
     for index, name in enumerate(rows.column_names):
-        if name in schema.names and schema.field(name).type == TEXTS:
+        if name.startswith(REASON_OF):
+            readability.put(name.removeprefix(REASON_OF), windows, rows[name].combine_chunks().take(place))
+        elif name in schema.names and schema.field(name).type == TEXTS:
             lists, reasons = text_lists(rows[name])
             rows = rows.set_column(index, name, lists)
             readability.put(name, windows, reasons.take(place))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from bid_assets.app_db import contract
 from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.introspection import Columns
+from bid_assets.app_db.json_values import READABLE
 from bid_assets.windows import MONDAY, Cadence, TimeRange
 
 USABLE_TIMES = TimeRange(MONDAY, Cadence.WEEKLY.floor(datetime.max.replace(tzinfo=UTC)))
@@ -98,6 +99,18 @@ def literal(at: datetime) -> str:
 def time_bin(length: str, at: str) -> str:
     """The start of the stretch of this length, counted from `MONDAY`, that a time lies in."""
     return f"date_bin('{length}', {at}, {literal(MONDAY)}::timestamptz)"
+
+
+def time_reason(alias: str, table: str, name: str, columns: Columns) -> str:
+    """Why `value` gives NULL for a time: `READABLE` where it does not, NULL where there is none (see `readability.py`)."""
+    if name not in columns:
+        return "NULL::text"
+    at = moment(alias, table, name, columns)
+    return (
+        f"CASE WHEN {within(at, USABLE_TIMES)} THEN '{READABLE}' WHEN NOT isfinite({alias}.{name}) THEN 'an infinite time'"
+        f" WHEN {at} < {literal(USABLE_TIMES.start)} THEN 'a time before {USABLE_TIMES.start:%Y-%m-%d}'"
+        f" WHEN {alias}.{name} IS NOT NULL THEN 'a time beyond {USABLE_TIMES.end:%Y-%m-%d}' END"
+    )
 
 
 def words(at: str) -> str:

@@ -29,8 +29,8 @@ RAW_ASSETS = {
 }
 """Name -> (time column, description), in the order in which they are read."""
 
-_WITH_JSON = ("raw_jobs", "raw_profiles")
-"""Those of which JSON columns are read already (skills); the others hold JSON as text."""
+_WITH_READABILITY = ("raw_jobs", "raw_profiles")
+"""Those of which JSON columns are read already (skills), and whose times may be missing; the others hold JSON as text."""
 
 _IDENTITY = {"rejected_rows": {IDENTITY_KEY: [FINGERPRINTS]}}
 """Written last, so that its newest version says which rows were read completely; hence a new one whenever other rows were."""
@@ -52,7 +52,7 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
             )
             for name, (time_column, description) in RAW_ASSETS.items()
         },
-        check_specs=[rejected_rows_check, *map(readable_values_check, _WITH_JSON)],
+        check_specs=[rejected_rows_check, *map(readable_values_check, _WITH_READABILITY)],
         group_name="raw",
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
@@ -72,13 +72,13 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
                     name
                 )  # of a window when its rows have been streamed, which is before it is written
                 facts = {
-                    key: {UNREADABLE_VALUES: counts.of_window(start)} if name in _WITH_JSON else {}
+                    key: {UNREADABLE_VALUES: counts.of_window(start)} if name in _WITH_READABILITY else {}
                     for key, start in starts.items()
                 }
                 note_windows(context, {key: {FINGERPRINTS: seen.get(key, {}), **facts[key]} for key in starts})
                 if name != "rejected_rows":
                     yield dg.Output(snapshot.stream(name, span), output_name=name, metadata=watermark)
-                if name in _WITH_JSON:
+                if name in _WITH_READABILITY:
                     yield readable_values_verdict(name, map(counts.of_window, starts.values()))
             # last, since the reader need not look again at what those streams have seen to be valid
             rejected = snapshot.stream("rejected_rows", span).read_all()

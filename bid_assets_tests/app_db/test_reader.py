@@ -254,6 +254,32 @@ def test_ids_of_any_type_amounts_of_any_type_and_naive_times_are_read(app_db: st
     ]
 
 
+@pytest.mark.parametrize("sql_type", ["timestamptz", "timestamp", "date"])
+def test_times_of_jobs_and_profiles_that_no_window_can_hold_are_missing_and_counted_by_window_and_reason(
+    app_db: str, sql_type: str
+) -> None:
+    standard_tables(app_db)
+    for table, column in (("jobs", "posted_at"), ("profiles", "created_at"), ("profiles", "updated_at")):
+        execute(app_db, f"ALTER TABLE {table} ALTER {column} TYPE {sql_type} USING {column}::{sql_type}")
+    times = [None, "2024-01-01", "infinity", "-infinity", "0044-03-15 BC", "1969-12-31", "12345-01-01", "250000-01-01"]
+    insert(app_db, "jobs", [{"id": f"j{at}", "posted_at": at} for at in times])
+    insert(app_db, "profiles", [{"id": "p2", "created_at": "infinity", "updated_at": "2024-01-02"}])
+    insert(app_db, "bids", [bid(f"b{at}", MONDAY, profile_id="p2", job_id=f"j{at}") for at in times])
+    insert(app_db, "bids", [bid("later", MONDAY + WEEK, job_id="j1969-12-31")])
+    first, second = (int((MONDAY + weeks * WEEK).timestamp()) * 1_000_000 for weeks in (0, 1))
+    with snapshot_of(app_db) as snapshot:
+        jobs, profiles = (snapshot.stream(name, ALL).read_all() for name in ("raw_jobs", "raw_profiles"))
+        of_jobs, of_profiles = snapshot.readability("raw_jobs"), snapshot.readability("raw_profiles")
+    early, beyond = "a time before 1970-01-05", "a time beyond 9999-12-27"
+    assert of_jobs.of_window(first)["posted_at"] == {"": 1, "an infinite time": 2, early: 2, beyond: 2}
+    assert of_jobs.of_window(second)["posted_at"] == {early: 1}
+    assert of_profiles.of_window(first) == {"skills": {}, "created_at": {"an infinite time": 1}, "updated_at": {"": 1}}
+    assert jobs["posted_at"].drop_null().to_pylist() == [MONDAY]
+    assert profiles.select(["created_at", "updated_at"]).slice(0, 1).to_pylist() == [
+        {"created_at": None, "updated_at": MONDAY + timedelta(days=1)}
+    ]
+
+
 def test_domains_over_domains_and_over_arrays_are_read_as_what_they_rest_on(app_db: str) -> None:
     standard_tables(app_db)
     execute(
