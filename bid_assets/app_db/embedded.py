@@ -229,7 +229,7 @@ class EmbeddedServer:
                 return Path(notes[4])
             if time.monotonic() > deadline:
                 raise PostgresUnavailable(
-                    f"the embedded PostgreSQL in {self.data} neither starts nor stops\n{self._log_tail()}"
+                    f"the embedded PostgreSQL in {self.data} neither starts nor stops\n{postmaster.log_tail(self.data)}"
                 )
             time.sleep(0.02)
         return None
@@ -238,16 +238,17 @@ class EmbeddedServer:
         """Start the server over the data, made when new; its socket folder."""
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
+        postmaster.put_large_log_aside(self.data)
         sockets = self._socket_folder()
         options = {**_OPTIONS, "unix_socket_directories": str(sockets), **({} if self.durable else _NOT_DURABLE)}
         arguments = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                self._pg_ctl("start", "-l", str(self.data / "server.log"), "-o", arguments)
+                self._pg_ctl("start", "-l", str(self.data / postmaster.LOG), "-o", arguments)
                 return sockets
             except PostgresUnavailable:
-                if time.monotonic() > deadline or _OUTLIVED not in self._log_tail():
+                if time.monotonic() > deadline or _OUTLIVED not in postmaster.log_tail(self.data):
                     raise
                 time.sleep(0.2)
 
@@ -358,14 +359,8 @@ class EmbeddedServer:
             if done.returncode != 0:
                 output.seek(0)
                 raise PostgresUnavailable(
-                    f"the embedded PostgreSQL in {self.data} failed at `{program}`:\n{output.read().strip()}\n{self._log_tail()}"
+                    f"the embedded PostgreSQL in {self.data} failed at `{program}`:\n{output.read().strip()}\n{postmaster.log_tail(self.data)}"
                 )
-
-    def _log_tail(self) -> str:
-        try:
-            return "\n".join((self.data / "server.log").read_text(errors="replace").splitlines()[-10:])
-        except OSError:
-            return ""
 
 
 def _environment() -> dict[str, str]:

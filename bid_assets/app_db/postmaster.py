@@ -1,4 +1,4 @@
-"""A PostgreSQL server process seen from outside: what it notes in its data folder, and how it is ended.
+"""A PostgreSQL server process seen from outside: what it notes and logs in its data folder, and how it is ended.
 
 How a server is made and started is in `embedded.py`.
 """
@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 30.0
 """How long a server may take to end its connections and write what is in memory, before it is killed."""
+
+
+LOG = "server.log"
+"""In the data folder: what the server and its processes say."""
+LOG_BYTES = 10_000_000
+"""A log that has become larger is put aside at the next start, in place of the one before."""
+
+
+def put_large_log_aside(data: Path) -> None:
+    """Keep the log from growing without bound; of a server that does not run."""
+    log = data / LOG
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(data / f"{LOG}.1")
+
+
+def log_tail(data: Path) -> str:
+    """The last lines of the log; empty where there is none."""
+    try:
+        return "\n".join((data / LOG).read_text(errors="replace").splitlines()[-10:])
+    except OSError:
+        return ""
 
 
 def notes(data: Path, port: int) -> list[str]:

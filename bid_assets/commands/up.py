@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import dagster as dg
 
+from bid_assets.app_db import postmaster
 from bid_assets.app_db.connections import without_password
 from bid_assets.app_db.database import app_db_url, dagster_db_url, embedded_server
 from bid_assets.app_db.embedded import EmbeddedServer
@@ -162,7 +163,7 @@ def dagster_parts(instance: dg.DagsterInstance, code_socket: Path, host: str, po
 
 def database_log(postgres: EmbeddedServer | None) -> list[Part]:
     """What the embedded PostgreSQL, whom no single process starts and stops, writes from now on."""
-    return [] if postgres is None else [Part("PostgreSQL", ["tail", "-n", "0", "-F", str(postgres.data / "server.log")])]
+    return [] if postgres is None else [Part("PostgreSQL", ["tail", "-n", "0", "-F", str(postgres.data / postmaster.LOG)])]
 
 
 def prediction_service(host: str, port: int) -> Part:

@@ -16,7 +16,7 @@ import psutil
 import psycopg2
 import pytest
 
-from bid_assets.app_db import embedded, last_user, places
+from bid_assets.app_db import embedded, last_user, places, postmaster
 from bid_assets.app_db.embedded import EmbeddedServer, PostgresUnavailable, server
 from bid_assets_tests.conftest import CHECKOUT
 
@@ -322,6 +322,26 @@ def test_a_folder_with_other_files_in_it_is_left_alone(folder: Path) -> None:
         server(folder, durable=False)
     assert [path.name for path in (folder / "data").iterdir()] == ["letter.txt"]
     (folder / "data" / "letter.txt").unlink()
+
+
+def test_a_log_that_has_become_large_is_put_aside_at_the_next_start_and_a_small_one_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restarted() -> tuple[str, str]:
+        """The log and the one put aside, once the server has been started again."""
+        server(folder, durable=False).release()
+        log, aside = folder / "data" / "server.log", folder / "data" / "server.log.1"
+        return log.read_text(), aside.read_text() if aside.exists() else ""
+
+    first, _ = restarted()
+    second, nothing = restarted()
+    assert second.startswith(first)
+    assert nothing == ""
+    monkeypatch.setattr(postmaster, "LOG_BYTES", len(second) - 1)
+    third, aside = restarted()
+    assert aside == second
+    assert 0 < len(third) < len(second)
+    assert restarted()[0].startswith(third)
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
