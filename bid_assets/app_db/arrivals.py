@@ -27,6 +27,9 @@ _MEANT = {
     "bids": ("id", "profile_id", "job_id", "submitted_at"),
 }
 
+_CREATE_INDEX = {"r": "CREATE INDEX CONCURRENTLY", "m": "CREATE INDEX CONCURRENTLY", "p": "CREATE INDEX"}
+"""By the kind of relation: on a partitioned table an index cannot be created concurrently, on a view not at all."""
+
 Seen = dict[str, list[Any]]
 """Window -> [rows, hash]."""
 
@@ -84,15 +87,22 @@ def look(asking: Any, cursor: Cursor | None, cadence: Cadence, overlap: timedelt
 
 
 def missing_indexes(asking: Any) -> list[str]:
-    """The statements that create the indexes without which a look reads whole tables; none where they are there."""
+    """The statements that create the indexes without which a look reads whole tables; none where they are there.
+
+    None for a view or a foreign table either: what lies behind it is the application's.
+    """
     statements = []
     for table, column in FOLLOWED.items():
+        asking.execute(f"SELECT relkind::text FROM pg_class WHERE oid = to_regclass('{table}')")
+        create = _CREATE_INDEX.get(next((kind for (kind,) in asking.fetchall()), ""))
+        if create is None:
+            continue
         asking.execute(
             "SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
             f"WHERE i.indrelid = to_regclass('{table}') AND i.indisvalid AND i.indpred IS NULL AND a.attname = '{column}'"
         )
         if not asking.fetchone()[0]:
-            statements.append(f"CREATE INDEX CONCURRENTLY ON {table} ({column})")
+            statements.append(f"{create} ON {table} ({column})")
     return statements
 
 

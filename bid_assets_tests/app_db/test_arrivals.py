@@ -168,6 +168,26 @@ def test_missing_indexes_come_as_statements_that_create_them(database: Any) -> N
     assert advice(database) == []
 
 
+def test_the_advice_for_partitioned_tables_and_materialized_views_can_be_followed_and_for_views_there_is_none(
+    database: Any,
+) -> None:
+    ask(database, "alter table bids rename to bids_of_all; drop index bids_submitted_at; drop table bid_outcomes")
+    ask(
+        database,
+        "create view bids as select * from bids_of_all;"
+        "create table bid_outcomes (id text, bid_id text, is_success boolean, outcome_timestamp timestamptz)"
+        " partition by range (outcome_timestamp); create table bid_outcomes_rest partition of bid_outcomes default",
+    )
+    [statement] = advice(database)
+    assert statement == "CREATE INDEX ON bid_outcomes (outcome_timestamp)"
+    ask(database, statement)
+    assert advice(database) == []
+    ask(database, "drop view bids; create materialized view bids as select * from bids_of_all")
+    [statement] = advice(database)
+    ask(database, statement)
+    assert advice(database) == []
+
+
 steps = st.lists(
     st.tuples(st.sampled_from(["insert", "insert", "delete", "edit", "look"]), st.integers(0, 59), st.integers(0, 9)),
     max_size=25,
