@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -17,6 +18,7 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets_tests.children import ending_with_parent
 from bid_assets_tests.loops import eventually, free_port
 
 
@@ -116,6 +118,7 @@ def pgbouncer(postgres: EmbeddedServer, folder: Path, *, ignores_options: bool =
             extra_groups=None if uid is None else [],
             cwd="/",
             pass_fds=[handed.fileno()],
+            preexec_fn=ending_with_parent(signal.SIGTERM),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

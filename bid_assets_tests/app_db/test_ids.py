@@ -6,7 +6,9 @@ Nondeterministic collations and citext need a server that is built with them, su
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,6 +24,8 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.lookup import Lookup
 from bid_assets_tests.app_db.database import MONDAY, WEEK, execute, read, rows
+from bid_assets_tests.children import ending_with_parent
+from bid_assets_tests.loops import eventually
 
 DEBIAN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 UUID = "6f1c2d3e-0000-4000-8000-00000000000a"
@@ -70,21 +74,30 @@ def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]
         return
     folder = Path(f"/tmp/bid_assets_tests-debian-{uuid4().hex[:8]}")
     folder.mkdir(mode=0o700)
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(folder, "postgres")
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    as_user: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL}
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        as_user |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    url = f"postgresql://postgres@/postgres?host={folder}"
+    data = ["-D", folder / "data"]
     try:
-        _run([*as_user, DEBIAN / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N"], folder)
-        options = f"-c listen_addresses='' -k {folder} -c fsync=off"
-        _run([*as_user, DEBIAN / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start"], folder)
-        yield f"postgresql://postgres@/postgres?host={folder}"
-        _run([*as_user, DEBIAN / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], folder)
+        initdb = [DEBIAN / "initdb", *data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N"]
+        subprocess.run(initdb, check=True, timeout=60, **as_user)
+        server = subprocess.Popen(
+            [DEBIAN / "postgres", *data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
+            stderr=subprocess.DEVNULL,
+            preexec_fn=ending_with_parent(signal.SIGQUIT),  # which is PostgreSQL's immediate shutdown
+            **as_user,
+        )
+        try:
+            eventually(lambda: rows(url, "SELECT 1"), 60, "Debian's PostgreSQL to answer")
+            yield url
+        finally:
+            server.send_signal(signal.SIGQUIT)
+            server.wait(60)
     finally:
         shutil.rmtree(folder)
-
-
-def _run(command: list[Any], folder: Path) -> None:
-    subprocess.run(list(map(str, command)), cwd=folder, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
 
 def database(kind: Ids, debian_url: str | None, new_database: Callable[[], str]) -> str:
