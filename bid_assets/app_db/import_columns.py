@@ -69,7 +69,8 @@ def noun(source: pa.DataType, target: pa.DataType) -> str:
 def shown(column: pa.ChunkedArray, row: int) -> str:
     """A value as a message shows it."""
     try:
-        value = repr(column[row].as_py())
+        scalar = column[row].as_py()
+        value = scalar.isoformat() if isinstance(scalar, datetime) else repr(scalar)
     except (ValueError, OverflowError):  # such as a date that Python does not have
         value = f"({column.type})"
     return value if len(value) <= 80 else f"{value[:77]}..."

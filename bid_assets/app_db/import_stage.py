@@ -1,7 +1,7 @@
 """Rows of a file beside the table that they are meant for: in a temporary table of its columns' very types.
 
-What the table could not hold is found here, row by row and column by column, and so is what only the database can tell: ids that
-it calls equal, and references to nothing. How the rows get into the table itself is in `bulk_write.py`.
+What the table could not hold, or would round, is found here, row by row and column by column, and so is what only the database
+can tell: ids that it calls equal, and references to nothing. How the rows get into the table itself is in `bulk_write.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow.csv as pacsv
 
 from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.app_db.ids import names_row
+from bid_assets.app_db.import_columns import shown
 from bid_assets.app_db.introspection import Columns
 
 Progress = Callable[[str, int, int], None]
@@ -32,6 +33,12 @@ _SLICE_ROWS = 20_000
 _COPIED_AS = {TEXT: "text", TIME: "timestamptz", pa.float64(): "float8", pa.bool_(): "boolean"}
 _NOT_OF_A_ROW = {"08", "53", "57", "58"}  # nobody is there, no room, shut down or timed out, the disk
 _INTEGERS = {"smallint", "integer", "bigint"}
+_MOMENTS = {"date", "timestamp with time zone", "timestamp without time zone"}
+_EXACT = dict.fromkeys(_INTEGERS | {"numeric"}, "numeric") | dict.fromkeys(_MOMENTS, "timestamptz")
+"""Types of columns for which PostgreSQL rounds a value without a word -> the type in which it is compared with what was meant.
+
+`real` is none of them: whoever has such a column wants the nearest one.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,34 @@ class Stage:
         progress(self.table, 0, self.rows.num_rows)
         total = self.rows.num_rows
         if attempt(cursor, lambda: self._copy(cursor, names, 0, total, progress)) is None:
-            return []
+            return self._rounded(cursor)
         refused = refusals(cursor, lambda start, end: self._copy(cursor, names, start, end), total)
         return [(row, self._reason(cursor, row, message)) for row, message in refused]
+
+    def _rounded(self, cursor: Any) -> list[Refusal]:
+        """The first staged rows of which a column holds another value than the file: decimals, fractions of a second, a time of day."""
+        kinds = {name: _EXACT.get(self.columns[name].type) for name in self.rows.column_names if not self._is_truth_value(name)}
+        differs = {name: f"s.{name}::{kind} IS DISTINCT FROM r.{name}::{kind}" for name, kind in kinds.items() if kind}
+        if not differs:
+            return []
+        column, stored = (
+            f"CASE {' '.join(f'WHEN {condition} THEN {value.format(name)}' for name, condition in differs.items())} END"
+            for value in ("'{}'", "s.{}::text")
+        )
+        cursor.execute(
+            f"SELECT s.import_row, {column}, {stored} FROM {self.name} s JOIN {self.name}_text r USING (import_row)"
+            f" WHERE {' OR '.join(differs.values())} ORDER BY 1 LIMIT {MAX_REFUSALS}"
+        )
+        return [
+            (
+                row,
+                f"{name} {shown(self.rows[name], row)}: the column is of type {self.columns[name].type} and would hold {value}",
+            )
+            for row, name, value in cursor.fetchall()
+        ]
+
+    def _is_truth_value(self, name: str) -> bool:
+        return bool(self.rows.schema.field(name).type == pa.bool_())
 
     def _copy(self, cursor: Any, names: list[str], start: int, end: int, progress: Progress | None = None) -> None:
         """The rows from `start` to `end`, of these columns, first as what they were parsed as and then as what the table has."""
@@ -83,7 +115,7 @@ class Stage:
     def _value(self, name: str) -> str:
         """A value as the type of its column; what a domain or a length limits is checked when it is stored."""
         sql_type, value = self.columns[name].type, f"r.{name}"
-        if self.rows.schema.field(name).type == pa.bool_() and sql_type in _INTEGERS:
+        if self._is_truth_value(name) and sql_type in _INTEGERS:
             return f"{value}::integer"
         if sql_type.endswith("[]"):
             items = f"ARRAY(SELECT json_array_elements_text({value}::json))"
@@ -95,8 +127,7 @@ class Stage:
         for name in self.rows.column_names:
             alone = attempt(cursor, lambda name=name: self._copy(cursor, [name], row, row + 1), keep=False)  # type: ignore[misc]
             if alone is not None:
-                value = repr(self.rows[name][row].as_py())
-                return f"{name} {value if len(value) <= 80 else f'{value[:77]}...'}: {alone}"
+                return f"{name} {shown(self.rows[name], row)}: {alone}"
         return message
 
     def equal_ids(self, cursor: Any) -> dict[int, int]:

@@ -168,6 +168,52 @@ def test_what_the_table_cannot_hold_is_named_by_file_row_and_column(
     assert rows(app_db, "SELECT count(*) FROM profiles") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "exact", "reason"),
+    [
+        ("amount integer", "12.5", "12.0", "amount 12.5: the column is of type integer and would hold 12"),
+        ("amount bigint", "0.9", "1e15", "amount 0.9: the column is of type bigint and would hold 1"),
+        ("amount numeric(10, 2)", "12.345", "12.34", "amount 12.345: the column is of type numeric and would hold 12.35"),
+        ("amount cents", "0.999", "0.99", "amount 0.999: the column is of type numeric and would hold 1.00"),
+        (
+            "submitted_at date",
+            "2024-05-06T12:00:00Z",
+            "2024-05-06T00:00:00Z",
+            "submitted_at 2024-05-06T12:00:00+00:00: the column is of type date and would hold 2024-05-06",
+        ),
+        (
+            "submitted_at timestamp(0)",
+            "2024-05-06T12:00:00.5Z",
+            "2024-05-06T12:00:01Z",
+            "submitted_at 2024-05-06T12:00:00.500000+00:00: the column is of type timestamp without time zone and would hold"
+            " 2024-05-06 12:00:01",
+        ),
+    ],
+)
+def test_what_the_database_would_round_is_refused_by_file_row_and_column(
+    app_db: str, tmp_path: Path, column: str, value: str, exact: str, reason: str
+) -> None:
+    name = column.split()[0]
+    others = {"amount": "amount numeric", "submitted_at": "submitted_at timestamptz"}
+    execute(app_db, "CREATE DOMAIN cents AS numeric(6, 2)")
+    made(app_db, bids=TABLES["bids"].replace(others[name], column))
+    execute(app_db, "INSERT INTO profiles VALUES ('p')")
+    whole = {"amount": "1", "submitted_at": "2024-05-06", name: exact}
+    line = "{0},p,j," + ",".join(whole.values()) + "\n"
+    header = f"id,profile_id,job_id,{','.join(whole)}\n"
+    wrong = line.format(2).replace(exact, value)
+    assert problems(app_db, folder(tmp_path, bids=header + line.format(1) + wrong)) == [f"bids.csv, line 3: {reason}"]
+    assert counts(app_db, folder(tmp_path, bids=header + line.format(1)), "bids") == (1, 0, 0)
+
+
+def test_amounts_are_the_nearest_that_an_inexact_column_holds(app_db: str, tmp_path: Path) -> None:
+    made(app_db, bids=TABLES["bids"].replace("amount numeric", "amount real"))
+    execute(app_db, "INSERT INTO profiles VALUES ('p')")
+    text = "id,profile_id,job_id,amount,submitted_at\nb,p,j,0.1,2024-05-06\n"
+    assert counts(app_db, folder(tmp_path, bids=text), "bids") == (1, 0, 0)
+    assert rows(app_db, "SELECT amount FROM bids") == [(pytest.approx(0.1),)]
+
+
 def test_a_view_that_cannot_be_written_is_refused_in_the_database_s_own_words(app_db: str, tmp_path: Path) -> None:
     made(app_db, profiles="CREATE VIEW profiles AS SELECT 1 AS id UNION SELECT 2")
     assert problems(app_db, folder(tmp_path, profiles="id\n3\n")) == [
