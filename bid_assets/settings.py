@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from platformdirs import user_cache_path
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -86,6 +87,11 @@ class Settings(BaseSettings):
     encoder: str = Field(
         "all-MiniLM-L6-v2",
         description="Sentence-transformers model name or path, or `static`: a static model distilled once from the default.",
+    )
+    encoder_cache: Path | None = Field(
+        None,
+        description="Folder of the distilled encoder, which all homes of a user share; unset: `bid-assets/encoders` in the user's cache "
+        "folder (`~/.cache`, or XDG_CACHE_HOME).",
     )
     embedding_components: int = Field(16, ge=1, description="Principal components that a model keeps of each text embedding.")
     vocabulary_size: int = Field(
@@ -237,7 +243,7 @@ class Settings(BaseSettings):
 
     _oldest_window: datetime | None = PrivateAttr(None)
 
-    @field_validator("home", "postgres_data", "api_keys")
+    @field_validator("home", "postgres_data", "api_keys", "encoder_cache")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
@@ -275,6 +281,11 @@ class Settings(BaseSettings):
     def resolved_store_url(self) -> str:
         """The version store's URL, with the default filled in."""
         return self.store_url or str(self.home / "store")
+
+    @property
+    def resolved_encoder_cache(self) -> Path:
+        """The folder of the distilled encoder, with the default filled in."""
+        return self.encoder_cache or user_cache_path("bid-assets") / "encoders"
 
     @property
     def ui_host_names(self) -> list[str]:

@@ -21,6 +21,8 @@ from bid_assets.settings import Settings, get_settings
 
 CHECKOUT = Path(__file__).parent.parent
 
+os.environ["BID_ASSETS_ENCODER_CACHE"] = str(CHECKOUT / ".bid_assets" / "tests" / "encoders")  # not the cache of who tests
+
 SMALL_MARKET = {
     "LABEL_MATURITY_DAYS": 7,
     "MAX_CALIBRATION_ERROR": 0.3,

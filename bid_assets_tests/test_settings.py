@@ -56,6 +56,15 @@ def test_what_the_home_remembers_holds_where_nothing_else_says(monkeypatch: pyte
     assert sources_of_values()["encoder"] == "environment"
 
 
+def test_distilled_encoders_are_in_the_cache_folder_of_the_user_unless_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("BID_ASSETS_ENCODER_CACHE")
+    assert Settings().resolved_encoder_cache == tmp_path / "bid-assets" / "encoders"
+    assert Settings(encoder_cache=tmp_path / "shared").resolved_encoder_cache == tmp_path / "shared"
+
+
 def test_real_bids_are_not_imported_beside_simulated_ones_unless_that_is_meant(settings: Settings, tmp_path: Path) -> None:
     assert settings.app_db_url is not None
     standard_tables(settings.app_db_url)

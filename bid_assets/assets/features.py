@@ -51,7 +51,9 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         },
     )
     def compute(context: dg.AssetExecutionContext, **tables: Any) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
-        encoder = process_encoder(settings.encoder, settings.home) if family.needs_encoder else None
+        encoder = (
+            process_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache) if family.needs_encoder else None
+        )
         span = run_span(context, settings.cadence)
         features = family.compute(tables, span, encoder)
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
@@ -81,8 +83,8 @@ def _readability(
 
 
 @cache
-def process_encoder(name: str, home: Path) -> Encoder:
+def process_encoder(name: str, home: Path, models: Path) -> Encoder:
     """The encoder of this process: made once, since loading its model costs seconds."""
     from bid_assets.features.encoder import make_encoder
 
-    return make_encoder(name, home)
+    return make_encoder(name, home, models)

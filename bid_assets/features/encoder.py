@@ -33,15 +33,16 @@ RECENT = 4096
 """Texts asked about a few at a time whose vectors stay at hand, so that a service need not look on disk for them again."""
 
 
-def make_encoder(name: str, home: Path) -> CachedEncoder:
-    """The encoder that the setting `encoder` names, with its cache under `home`.
+def make_encoder(name: str, home: Path, models: Path | None = None) -> CachedEncoder:
+    """The encoder that the setting `encoder` names, with its cache of vectors under `home`.
 
+    `models`: the folder of the distilled model that homes share (setting `encoder_cache`); None: the home keeps its own.
     Raises `EncoderUnavailable` where there is no such model here, and none could be fetched.
     """
     caches = home / "embeddings"
     memory = caches / "models.json"
     if name == STATIC:
-        return CachedEncoder(StaticModel(distilled(home), memory), caches)
+        return CachedEncoder(StaticModel(distilled(home, models), memory), caches)
     return CachedEncoder(TransformerModel(transformer_folder(name, home), memory), caches)
 
 

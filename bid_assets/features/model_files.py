@@ -1,6 +1,6 @@
 """Where the files of a text model are, and which model they are. Finds, fetches, distils and fingerprints; encodes nothing.
 
-torch and sentence-transformers are imported only where the static model has to be distilled, which happens once per home.
+torch and sentence-transformers are imported only where the static model has to be distilled, which happens once per user.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ OTHER_FORMATS = {"onnx", "openvino"}
 OTHER_WEIGHTS = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf"]
 
 
+log = logging.getLogger(__name__)
+
+
 class EncoderUnavailable(RuntimeError):
     """The text model that the settings name is not on this machine, and could not be fetched."""
 
@@ -54,11 +57,13 @@ def transformer_folder(name: str, home: Path) -> Path:
     return _made_once(home / "encoders" / name.replace("/", "--"), lambda folder: _fetch(name, folder))
 
 
-def distilled(home: Path) -> Path:
-    """The folder of the static model, distilled from the default if this home has none yet.
+def distilled(home: Path, cache: Path | None = None) -> Path:
+    """The folder of the static model: the home's own, else that in `cache`, where it is distilled from the default if need be.
 
-    To share one between homes, link `<home>/encoders` to another home's. Raises `EncoderUnavailable`.
+    Without a cache, or where nothing can be written to it, it is distilled in the home. Raises `EncoderUnavailable`.
     """
+    name = f"static-{STATIC_DIMENSION}"
+    own = home / "encoders" / name
 
     def make(folder: Path) -> None:
         source = transformer_folder(DEFAULT, home)
@@ -66,7 +71,15 @@ def distilled(home: Path) -> Path:
         _distil(source, folder)
         report("distilling the static encoder", 1, 1)
 
-    return _made_once(home / "encoders" / f"static-{STATIC_DIMENSION}", make)
+    if cache is None or own.is_dir():
+        return _made_once(own, make)
+    if not (cache / name).is_dir() and (problem := _write_error(cache)) is not None:
+        log.warning(
+            f"the static encoder is kept in {own.parent}, for this home only: the cache of encoders cannot be written to ({problem}); "
+            "BID_ASSETS_ENCODER_CACHE may name another folder"
+        )
+        return _made_once(own, make)
+    return _made_once(cache / name, make)
 
 
 def fingerprint(folder: Path, settings: str, memory: Path) -> str:
@@ -171,16 +184,27 @@ def _packaged_default() -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"
 
 
+def _write_error(folder: Path) -> OSError | None:
+    """Why no file can be made in `folder`, itself made if it is missing; None where one can be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error
+
+
 def _made_once(target: Path, make: Callable[[Path], None]) -> Path:
-    """`target`, made if need be: whole or not at all. Of two processes that make it at once, the first one's is kept."""
+    """`target`, made if need be: whole or not at all, for its owner only. Of two processes that make it at once, the first one's is kept."""
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as temporary:
         made = Path(temporary) / "model"
         made.mkdir()
         make(made)
-        for file in made.rglob("*"):
+        for file in (made, *made.rglob("*")):
+            file.chmod(0o700 if file.is_dir() else 0o600)
             _flush(file)
         try:
             made.rename(target)

@@ -62,7 +62,7 @@ class OnlineFeatures:
         self.lookup = Lookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
         self._back = timedelta(days=max(family.lookback_days for family in families()))
         self._few = FEW if all(family.of_few is not None for family in families()) else 0
-        self.encoder = make_encoder(settings.encoder, settings.home)
+        self.encoder = make_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache)
 
     @cached_property
     def schema(self) -> pa.Schema:

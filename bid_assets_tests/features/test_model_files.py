@@ -253,6 +253,44 @@ def test_a_model_that_is_there_is_not_distilled_again(static_encoder_home: Path,
     assert (distilled(static_encoder_home) / "model.safetensors").exists()
 
 
+@pytest.fixture
+def distilling(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where models are distilled to, by a distillation that takes no time."""
+    targets: list[Path] = []
+
+    def distil(source: Path, target: Path) -> None:
+        targets.append(target)
+        (target / "model.safetensors").touch(0o644)
+
+    monkeypatch.setattr(model_files, "_distil", distil)
+    return targets
+
+
+def test_homes_of_a_user_share_one_distilled_model_that_is_private(tmp_path: Path, distilling: list[Path]) -> None:
+    cache = tmp_path / "cache" / "bid-assets"
+    folders = {distilled(tmp_path / home, cache) for home in ("one", "two")}
+    assert folders == {cache / "static-256"}
+    assert len(distilling) == 1
+    shared = (cache, *cache.rglob("*"))
+    assert {path.stat().st_mode & 0o077 for path in shared} == {0}
+
+
+def test_a_home_that_has_a_model_of_its_own_keeps_it(tmp_path: Path, distilling: list[Path]) -> None:
+    own = distilled(tmp_path / "home")
+    assert distilled(tmp_path / "home", tmp_path / "cache") == own
+    assert not (tmp_path / "cache").exists()
+
+
+def test_where_the_cache_cannot_be_written_to_the_home_keeps_the_model_and_a_line_says_so(
+    tmp_path: Path, distilling: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").touch()
+    assert distilled(tmp_path / "home", tmp_path / "cache") == tmp_path / "home" / "encoders" / "static-256"
+    (line,) = caplog.messages
+    assert "for this home only" in line
+    assert "BID_ASSETS_ENCODER_CACHE" in line
+
+
 def test_of_two_processes_that_make_a_model_at_once_the_first_is_kept_whole(tmp_path: Path) -> None:
     target = tmp_path / "encoders" / "made"
     makers = [
