@@ -93,7 +93,10 @@ class Settings(BaseSettings):
         description="Folder of the distilled encoder, which all homes of a user share; unset: `bid-assets/encoders` in the user's cache "
         "folder (`~/.cache`, or XDG_CACHE_HOME).",
     )
-    embedding_components: int = Field(16, ge=1, description="Principal components that a model keeps of each text embedding.")
+    embeddings_in_model: bool = Field(
+        False,
+        description="The model reads the embeddings of bid and job too. They are in every dataset; `backtest` tells whether they help.",
+    )
     vocabulary_size: int = Field(
         32,
         ge=0,
@@ -103,16 +106,14 @@ class Settings(BaseSettings):
     holdout_share: float = Field(
         0.2, gt=0, lt=0.9, description="Share of a dataset's mature bids, the newest, kept for judging."
     )
-    calibration_share: float = Field(
-        0.1,
-        ge=0,
-        lt=0.5,
-        description="Share of the profiles, chosen by a hash, whose bids calibrate the model and train nothing, if there are 100 of "
-        "either class; if not, they train.",
+    calibration: Literal["none", "sigmoid", "isotonic"] = Field(
+        "none",
+        description="A correction of the model's probabilities, fitted to forward blocks of the training bids and taken only where it wins "
+        "on later ones.",
     )
     label_maturity_days: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="Bids younger than this judge and calibrate no model: their failures are not known yet. `auto`: learnt from "
+        description="Bids younger than this judge no model: their failures are not known yet. `auto`: learnt from "
         "how long outcomes have taken, at most a quarter of the time that the bids span.",
     )
     train_on_mature_only: bool = Field(False, description="Leave bids younger than that out of the training as well.")
@@ -120,18 +121,21 @@ class Settings(BaseSettings):
         None, gt=0, description="A bid undecided for so long counts as a failure; unset: it stays undecided and is left out."
     )
     validation_share: float = Field(
-        0.2, gt=0, lt=0.9, description="Share of the training bids, the newest, for early stopping."
+        0.45,
+        gt=0,
+        lt=0.9,
+        description="Share of the training bids, the newest, in three forward blocks that choose rounds, weights and threshold.",
     )
     min_labelled_bids: int = Field(200, ge=2, description="Fewer labelled bids than this: no model is trained, and it says so.")
     min_per_class: int = Field(
         10,
         ge=1,
-        description="Fewer bids of either class in training or holdout: no model is trained. Fewer among validation bids on new jobs: "
-        "the line on everything has no say.",
+        description="Fewer bids of either class in training or holdout: no model is trained. Fewer in a forward block: it is joined to "
+        "the one before it.",
     )
 
     excluded_features: str = Field(
-        "month",
+        "month,job_words",
         description="Columns of the dataset that no model learns from, with commas between; `profile_rating` for the ratings of profiles.",
     )
     threshold_aim: Literal["f1", "precision", "value"] = Field(

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 
 from bid_assets.modelling.comparison import compare
 from bid_assets.modelling.metrics import success_is_rarer
-from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.model import BidSuccessModel, ModelFormatError
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.modelling.slices import columns
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import CorruptVersion, VersionNotFound, VersionStore
 from bid_assets.versions.tables import WindowedTable
 
-_LEARNED_FROM = ["train", "calibration"]
+_LEARNED_FROM = ["train"]
 _REFITTED_FROM = [*_LEARNED_FROM, "embargo", "holdout"]
 
 
@@ -76,7 +76,7 @@ def _load(store: VersionStore, champion: InputRef) -> tuple[Manifest, BidSuccess
         return manifest, joblib.load(store.fetch(manifest))
     except (VersionNotFound, CorruptVersion) as error:
         raise NotComparable(f"the active model is damaged or gone: {error}") from None
-    except (AttributeError, ImportError, TypeError) as error:
+    except (ModelFormatError, AttributeError, ImportError, TypeError) as error:
         raise NotComparable(f"{champion.version} was made by code that is no more: {error!r}") from None
 
 
@@ -87,7 +87,7 @@ def _same_encoder(model: BidSuccessModel, dataset: Manifest) -> None:
 
 
 def _seen_bids(store: VersionStore, learned: InputRef, model: BidSuccessModel) -> pa.Array:
-    """The bids that the champion was trained or calibrated on."""
+    """The bids that the champion was trained on."""
     manifest = _manifest(store, learned)
     rows = WindowedTable(store, learned.asset, [learned.partition], {learned.partition: manifest}).read(["bid_id", "split"])
     return rows.filter(

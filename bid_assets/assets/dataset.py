@@ -81,7 +81,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         required_resource_keys={"store"},
         check_specs=quality_checks(),
         pool=RETRAINING_POOL,
-        metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share", "calibration_share", *LABEL_SETTINGS]},
+        metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share", *LABEL_SETTINGS]},
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
         from bid_assets.modelling.dataset import assemble, facts
@@ -98,7 +98,6 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             cutoff=cutoff_of(settings.cadence.window(context.partition_key), config.cutoff),
             holdout_share=settings.holdout_share,
             cadence=settings.cadence,
-            calibration_share=settings.calibration_share,
             rules=label_rules(settings),
         )
         about = facts(bids, dataset)

@@ -20,6 +20,9 @@ from bid_assets.versions.version_ids import resolve
 
 SEARCH_KEY = "hyperparameters"
 
+MODEL_CODE_VERSION = "7"
+"""Of `trained_model`; where the newest model was made by another, a retraining is due."""
+
 MODEL_SETTINGS = [field.name for field in dataclasses.fields(TrainingParameters) if field.name in Settings.model_fields]
 """Training parameters that are settings of the platform too; a run's config may still overrule them."""
 
@@ -60,11 +63,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     config_type = training_config(settings)
 
     @dg.asset(
-        description="An XGBoost model with all that it needs to score: schema, vocabularies, PCA, booster, threshold.",
+        description="A model with all that it needs to score: schema, vocabularies, booster, regressions on history and text, ratings, threshold.",
         group_name="training",
         owners=OWNERS,
         kinds={"xgboost", "joblib"},
-        code_version="6",
+        code_version=MODEL_CODE_VERSION,
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="joblib_io_manager",

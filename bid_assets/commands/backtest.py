@@ -114,7 +114,6 @@ def run_backtests(
             parameters=training_parameters(settings),
             cadence=settings.cadence,
             end=end,
-            calibration_share=settings.calibration_share,
             rules=label_rules(settings),
         )
 

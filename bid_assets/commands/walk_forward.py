@@ -107,7 +107,7 @@ def _span(settings: Settings, judged: pa.Table, first: datetime | None, last: da
 
 
 def _determining(settings: Settings) -> dict[str, Any]:
-    names = {"cadence", "lookback_windows", "holdout_share", "calibration_share", *LABEL_SETTINGS}
+    names = {"cadence", "lookback_windows", "holdout_share", *LABEL_SETTINGS}
     return {**settings.model_dump(mode="json", include=names), "parameters": training_parameters(settings).as_dict()}
 
 
@@ -185,7 +185,6 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
         timedelta(days=settings.lookback_windows * settings.cadence.length.days),
         settings.cadence,
         settings.holdout_share,
-        settings.calibration_share,
         label_rules(settings),
     )
     _worker.update(

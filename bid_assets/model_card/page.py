@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bid_assets.model_card.charts import Axes, Series, bars, fitted, histogram, line_chart
-from bid_assets.modelling.split import CALIBRATES_FROM
 from bid_assets.versions.manifest import Manifest
 
 FIGURES = {
@@ -238,7 +237,6 @@ def dataset_rows(facts: Facts) -> Iterable[tuple[str, str]]:
 
 _SPLIT_WORDS = {
     "train": "rows that trained",
-    "calibration": f"rows that calibrated (none where there would be fewer than {CALIBRATES_FROM} of either class)",
     "embargo": "rows whose outcome became known after the holdout began, used for neither",
     "holdout": "rows that judged",
     "immature": "rows left out by the label maturity",

@@ -52,7 +52,6 @@ def backtest(
     parameters: TrainingParameters,
     cadence: Cadence,
     end: datetime | None = None,
-    calibration_share: float = 0.0,
     rules: LabelRules = AS_DECIDED,
     encoder_fingerprint: str | None = None,
 ) -> dict[str, Any]:
@@ -70,7 +69,6 @@ def backtest(
         lookback=lookback,
         cadence=cadence,
         end=end,
-        calibration_share=calibration_share,
         rules=rules,
     )
     known, success = labels(rows.train.filter(pc.equal(rows.train["split"], "train"))), labels(rows.test)
@@ -107,7 +105,6 @@ def train_test_rows(
     lookback: timedelta,
     cadence: Cadence,
     end: datetime | None = None,
-    calibration_share: float = 0.0,
     rules: LabelRules = AS_DECIDED,
 ) -> TrainTestRows:
     """Train rows: the bids of [cutoff - lookback, cutoff) decided before it, by `rules`. Test rows: those of [cutoff, end).
@@ -124,7 +121,6 @@ def train_test_rows(
         cutoff=cutoff,
         holdout_share=0,
         cadence=cadence,
-        calibration_share=calibration_share,
         rules=rules,
     )
     test_rows = assemble(future, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence)

@@ -6,7 +6,7 @@ Imports XGBoost: import this module only where a model is trained.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,24 @@ SINGLE_THREAD_CELLS = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
+class Boosted:
+    """A booster, and its log loss on validation rows after each round, if it had any."""
+
+    booster: xgb.Booster
+    losses: linear.Vector = field(default_factory=lambda: np.empty(0))
+
+    def log_odds(self, matrix: preprocess.Matrix, rounds: int = 0) -> linear.Vector:
+        """What it gives to rows after so many rounds (0: all of them), shape (rows,)."""
+        last = min(rounds, self.booster.num_boosted_rounds())
+        trees = self.booster.inplace_predict(matrix, iteration_range=(0, last), predict_type="margin", missing=np.nan)
+        return np.asarray(trees, dtype=np.float64)
+
+    def saved(self) -> bytes:
+        """As UBJSON."""
+        return bytes(self.booster.save_raw("ubj"))
+
+
+@dataclass(frozen=True, eq=False)
 class Learner:
     """XGBoost on one matrix, with one set of parameters."""
 
@@ -29,35 +47,25 @@ class Learner:
     feature_weights: preprocess.Matrix
     parameters: TrainingParameters
 
-    def early_stopped(self, fitted: Labels, validation: Labels) -> tuple[int, linear.Vector]:
-        """The number of rounds that is best on `validation`, and the log-odds that these rounds, learnt from `fitted`, give it."""
-        learning = self._data(fitted)
-        judging = self._data(validation, ref=learning)
+    def validated(self, fitted: Labels, matrix: preprocess.Matrix, success: Labels) -> Boosted:
+        """The booster of the `fitted` rows, and its log loss on other rows, round by round, until it has long been rising."""
+        learning = self._data(self.matrix[fitted], self.success[fitted])
+        losses: dict[str, dict[str, list[float]]] = {}
         booster = xgb.train(
             self._settings(),
             learning,
             num_boost_round=self.parameters.max_rounds,
-            evals=[(judging, "validation")],
+            evals=[(self._data(matrix, success, ref=learning), "validation")],
             early_stopping_rounds=self.parameters.early_stopping_rounds,
+            evals_result=losses,
             verbose_eval=False,
         )
-        rounds = booster.best_iteration + 1
-        judged = self.matrix[validation]
-        trees = booster.inplace_predict(judged, iteration_range=(0, rounds), predict_type="margin", missing=np.nan)
-        return rounds, np.asarray(trees, dtype=np.float64)
+        return Boosted(booster, np.array(losses["validation"]["logloss"]))
 
-    def fitted_to_all(self, rounds: int) -> bytes:
-        """The booster of all rows after `rounds`, as UBJSON."""
-        return bytes(self._of_all(rounds).save_raw("ubj"))
-
-    def log_odds_after(self, rounds: int, matrix: preprocess.Matrix) -> linear.Vector:
-        """What the booster of all rows says of other rows, shape (rows,)."""
-        trees = self._of_all(rounds).inplace_predict(matrix, predict_type="margin", missing=np.nan)
-        return np.asarray(trees, dtype=np.float64)
-
-    def _of_all(self, rounds: int) -> xgb.Booster:
-        everything = self._data(np.ones(len(self.success), dtype=bool))
-        return xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False)
+    def fitted_to_all(self, rounds: int) -> Boosted:
+        """The booster of all rows after `rounds`."""
+        everything = self._data(self.matrix, self.success)
+        return Boosted(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False))
 
     @property
     def _threads(self) -> int:
@@ -80,15 +88,17 @@ class Learner:
             "verbosity": 0,
         }
 
-    def _data(self, rows: Labels, ref: xgb.DMatrix | None = None) -> xgb.QuantileDMatrix:
+    def _data(self, matrix: preprocess.Matrix, success: Labels, ref: xgb.DMatrix | None = None) -> xgb.QuantileDMatrix:
         return xgb.QuantileDMatrix(
-            self.matrix[rows],
-            self.success[rows],
-            feature_weights=self.feature_weights,
-            missing=np.nan,
-            nthread=self._threads,
-            ref=ref,
+            matrix, success, feature_weights=self.feature_weights, missing=np.nan, nthread=self._threads, ref=ref
         )
+
+
+def best_rounds(validated: Sequence[Boosted], weights: linear.Vector) -> int:
+    """The number of rounds of least log loss on the weighted mean of all validations; where one has ended, its last loss counts."""
+    longest = max(len(each.losses) for each in validated)
+    losses = [np.pad(each.losses, (0, longest - len(each.losses)), mode="edge") for each in validated]
+    return int(np.average(losses, axis=0, weights=weights).argmin()) + 1
 
 
 def column_weights(encodings: Sequence[preprocess.Encoding]) -> preprocess.Matrix:

@@ -1,25 +1,22 @@
-"""From a model's log-odds to probabilities that can be taken at their word, fitted on bids that neither training nor judging saw.
+"""From a model's log-odds to probabilities that can be taken at their word; by default nothing is corrected.
 
-scikit-learn is imported only where a calibration is fitted; applying one takes numpy alone.
+A calibration is fitted to forward blocks of the training bids, scored by components that had not seen them, and taken only where it
+would have won on later blocks. scikit-learn is imported only where one is fitted; applying one takes numpy alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bid_assets.modelling.linear import Vector, probability
-from bid_assets.modelling.split import CALIBRATES_FROM
 
 if TYPE_CHECKING:
     from bid_assets.modelling.metrics import Labels  # scikit-learn comes with it, which scoring does not need
-
-ISOTONIC_FROM = 1000
-"""So many bids of either class are needed for a curve; two numbers need fewer (`split.CALIBRATES_FROM`), and found from fewer are worse than none
-(Niculescu-Mizil, Caruana: Predicting good probabilities with supervised learning, ICML 2005)."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +44,44 @@ class Calibration:
 
 NOT_CALIBRATED = Calibration()
 
+Block = tuple[Vector, "Labels"]
+"""Log-odds and labels of a forward block."""
 
-def fit(log_odds: Vector, success: Labels) -> Calibration:
-    """The calibration that so many bids allow; `NOT_CALIBRATED` for too few, or where a higher score does not mean more success."""
-    rarer = int(min(success.sum(), (~success).sum()))
-    if rarer >= ISOTONIC_FROM:
-        return _isotonic(log_odds, success)
-    return _sigmoid(log_odds, success) if rarer >= CALIBRATES_FROM else NOT_CALIBRATED
+
+def calibration_that_wins(kind: str, blocks: Sequence[Block]) -> Calibration:
+    """The calibration of this kind of all blocks, oldest first; `NOT_CALIBRATED` unless it lowers the log loss of unseen blocks.
+
+    Each block but the first is scored with the calibration of those before it.
+    """
+    if kind == "none":
+        return NOT_CALIBRATED
+    gain = sum(
+        _log_loss(NOT_CALIBRATED, block) - _log_loss(fit(kind, blocks[:number]), block)
+        for number, block in enumerate(blocks)
+        if number
+    )
+    return fit(kind, blocks) if gain > 0 else NOT_CALIBRATED
+
+
+def fit(kind: str, blocks: Sequence[Block]) -> Calibration:
+    """The calibration of the blocks; `NOT_CALIBRATED` for one class only, or where a higher score does not mean more success."""
+    log_odds, success = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    if len(np.unique(success)) < 2:
+        return NOT_CALIBRATED
+    return _isotonic(log_odds, success) if kind == "isotonic" else _sigmoid(log_odds, success)
+
+
+def _log_loss(calibration: Calibration, block: Block) -> float:
+    log_odds, success = block
+    of_success = calibration.probability(log_odds)
+    return float(-np.log(np.where(success, of_success, 1 - of_success)).sum())
 
 
 def _sigmoid(log_odds: Vector, success: Labels) -> Calibration:
     from sklearn.linear_model import LogisticRegression
 
-    found = LogisticRegression(C=np.inf).fit(log_odds[:, None], success)
-    slope, intercept = float(found.coef_[0, 0]), float(found.intercept_[0])
+    regression = LogisticRegression(C=np.inf).fit(log_odds[:, None], success)
+    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     return Calibration("sigmoid", slope, intercept) if slope > 0 else NOT_CALIBRATED
 
 
@@ -68,7 +89,7 @@ def _isotonic(log_odds: Vector, success: Labels) -> Calibration:
     from sklearn.isotonic import IsotonicRegression
 
     lowest = 1 / (len(success) + 2)  # nothing is impossible for having not been seen (Laplace)
-    found = IsotonicRegression(y_min=lowest, y_max=1 - lowest).fit(log_odds, success)
-    if found.y_thresholds_[0] == found.y_thresholds_[-1]:
+    curve = IsotonicRegression(y_min=lowest, y_max=1 - lowest).fit(log_odds, success)
+    if curve.y_thresholds_[0] == curve.y_thresholds_[-1]:
         return NOT_CALIBRATED
-    return Calibration("isotonic", knots=tuple(map(float, found.X_thresholds_)), levels=tuple(map(float, found.y_thresholds_)))
+    return Calibration("isotonic", knots=tuple(map(float, curve.X_thresholds_)), levels=tuple(map(float, curve.y_thresholds_)))

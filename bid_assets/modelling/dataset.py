@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
 from bid_assets.features.base import VECTOR, FeatureFamily
 from bid_assets.modelling.maturity import settled
-from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, calibrating, split_by_time
+from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, split_by_time
 from bid_assets.windows import MONDAY, Cadence, as_utc
 
 KEYS = pa.schema(
@@ -47,7 +47,6 @@ def assemble(
     cutoff: datetime,
     holdout_share: float,
     cadence: Cadence,
-    calibration_share: float = 0.0,
     rules: LabelRules = AS_DECIDED,
 ) -> pa.Table:
     """One row per bid of `bids` that was submitted and decided before `cutoff`, sorted by (submitted_at, bid_id).
@@ -55,7 +54,7 @@ def assemble(
     The label is the outcome with the latest `outcome_timestamp` strictly before the cutoff (of equal times, the larger id).
     By `rules` an old undecided bid may count as a failure. Columns: `KEYS`, then the features of every family; where a family
     has no row for a bid, its features are null. A maturity that is to be learnt is learnt from what
-    is known then (`maturity`). How the shares and `rules` make the split is in `split`. Raises `ValueError` for a family with two rows per key, or two families
+    is known then (`maturity`). How the share and `rules` make the split is in `split`. Raises `ValueError` for a family with two rows per key, or two families
     with a feature of one name.
     """
     moment = pa.scalar(as_utc(cutoff), TIME)
@@ -72,8 +71,6 @@ def assemble(
     split = split_by_time(
         _microseconds(bids["submitted_at"]),
         _microseconds(label["outcome_timestamp"]),
-        np.asarray(label["is_success"], dtype=bool),
-        calibrating(bids["profile_id"], calibration_share),
         holdout=holdout_share,
         rules=rules,
     )

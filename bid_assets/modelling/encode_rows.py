@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bid_assets.modelling.preprocess import (
-    Components,
+    EmbeddingScore,
     Encoding,
     Matrix,
     NamedNumbers,
@@ -66,7 +66,7 @@ class RowEncoder:
             for encoding, start, _ in placed
             if isinstance(encoding, Rating)
         ]
-        self._vectors = [(encoding, start, end) for encoding, start, end in placed if isinstance(encoding, Components)]
+        self._vectors = [(encoding, start) for encoding, start, _ in placed if isinstance(encoding, EmbeddingScore)]
 
     def __call__(self, rows: Sequence[Row]) -> Matrix:
         """The matrix of shape (rows, all names). Absent and None are missing.
@@ -91,9 +91,9 @@ class RowEncoder:
                     into[start] = _said(known, _words_of(score, value, one=False)) - score.usual
             for rating, start, ratings in self._ratings:
                 into[start] = ratings.get(row.get(rating.column), 0.0)
-            for components, start, end in self._vectors:
-                if (value := row.get(components.column)) is not None:
-                    _reduce(components, value, into[start:end])
+            for embedding, start in self._vectors:
+                if (value := row.get(embedding.column)) is not None:
+                    into[start] = _said_by_vector(embedding, value)
         return matrix
 
     def _floats(self, row: Row) -> Matrix:
@@ -158,16 +158,14 @@ def _said(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> flo
     return added / (math.sqrt(length) or 1.0)
 
 
-def _reduce(encoding: Components, value: Any, into: Matrix) -> None:
+def _said_by_vector(encoding: EmbeddingScore, value: Any) -> float:
     try:
         vector = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(encoding, value, error) from None
-    if vector.shape != encoding.mean.shape:
-        raise _wrong(encoding, value, f"{len(encoding.mean)} numbers are wanted")
-    into[:] = ((vector[None, :] - encoding.mean) @ encoding.axes.T)[0]
-    if not math.isfinite(into.sum()) and not np.isfinite(vector).all():
-        into[:] = np.nan
+    if vector.shape != encoding.weight.shape:
+        raise _wrong(encoding, value, f"{len(encoding.weight)} numbers are wanted")
+    return float(encoding.of_vectors(vector[None, :])[0]) if np.isfinite(vector).all() else math.nan
 
 
 def _wrong(encoding: Encoding, value: Any, error: Exception | str) -> WrongColumns:

@@ -106,7 +106,7 @@ def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool)
     columns, known = linear.history_columns(train), labels(train)
     if not columns or len(np.unique(known)) < 2:
         return None
-    encodings = preprocess.fit(train, columns, vocabulary_size=0, embedding_components=1)
+    encodings = preprocess.fit(train, columns, vocabulary_size=0)
     matrix = preprocess.encode(train, encodings)
     regression = linear.fit(matrix, known, range(matrix.shape[1]))
     threshold = metrics.best_f1_threshold(known, linear.probability(regression.log_odds(matrix)), rarer_is_success)

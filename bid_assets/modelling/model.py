@@ -1,7 +1,7 @@
 """A trained model: one object with all that it takes to score a table, and nothing that would have to be learnt again.
 
-It is the weighted average, in log-odds, of a booster that sees every number, a line on the history and a line on every number; to
-which is added what the words of bid, job and signals say; then calibrated.
+It is a blend, in log-odds: the weighted average of a booster that sees every number and a logistic regression on the history, to which is
+added what a regression on the texts says; then calibrated, where that was asked for and wins.
 XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
 """
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from bid_assets.modelling import linear, preprocess
 from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration
 from bid_assets.modelling.encode_rows import Row, RowEncoder
-from bid_assets.modelling.linear import Line, Vector
+from bid_assets.modelling.linear import Line
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.trees import FEW, PlainTrees
 
@@ -35,12 +35,21 @@ PROBABILITY_OF_NOTHING = "probability_of_nothing"
 """Name of the canned prediction among a model's facts."""
 
 
+FORMAT = 7
+"""Of a pickled model. A change of what a model consists of takes the next number: a model of another is refused when it is loaded."""
+_FORMAT_KEY = "format"
+
+
+class ModelFormatError(Exception):
+    """A pickled model that this version of the code cannot score with; the message says what to do."""
+
+
 @dataclass(frozen=True, eq=False)
 class BidSuccessModel:
     """Scores bids: features in, probability of success out."""
 
     encodings: tuple[preprocess.Encoding, ...]
-    """Those that the trees see, then those that only the line on everything sees, then those of words."""
+    """Those that the trees see, then those of texts."""
     trees: bytes
     """The booster in XGBoost's UBJSON."""
     linear: Line | None
@@ -55,10 +64,6 @@ class BidSuccessModel:
     training: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: rows, label rates, rounds. JSON-able."""
     calibration: Calibration = NOT_CALIBRATED
-    line_of_all: Line | None = None
-    """On all numbers. None: the trees and the history alone."""
-    line_of_all_weight: float = 0.0
-    """Its share of the log-odds of the numbers; trees and history have the rest."""
     judged: BidSuccessModel | None = None
     """The twin that has not learned from the holdout, if this one has (`refit_after_judging`): reports are about that one."""
 
@@ -88,34 +93,26 @@ class BidSuccessModel:
         """Rows that are plain values by column name, encoded. Raises `WrongColumns`, which names the column."""
         return self._row_encoder(rows)
 
-    def log_odds(self, table: pa.Table, ratings: Vector | None = None) -> npt.NDArray[np.float64]:
-        """What the model says before it is calibrated, shape (rows,).
-
-        `ratings`: what the profiles had earned when the bids were made, of rows whose own outcomes are in the model's ratings.
-        """
-        matrix = preprocess.encode(table, self.encodings)
-        if ratings is not None:
-            preprocess.rate_as(matrix, self.encodings, ratings)
-        return self._log_odds_of(matrix)
+    def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
+        """What the model says before it is calibrated, shape (rows,)."""
+        return self._log_odds_of(preprocess.encode(table, self.encodings))
 
     def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
-        numbers, words = matrix[:, : self.of_trees], matrix[:, self.numbers :]
+        numbers, texts = matrix[:, : self.numbers], matrix[:, self.numbers :]
         if len(matrix) <= FEW:
             log_odds = self._plain_trees.log_odds(numbers).astype(np.float64)
         else:
             log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
             log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
-        if self.line_of_all is not None:
-            log_odds = linear.blended(log_odds, self.line_of_all.log_odds(matrix), self.line_of_all_weight)
-        return np.asarray(log_odds + preprocess.added_by_words(words), dtype=np.float64)
+        return np.asarray(log_odds + preprocess.added_by_texts(texts), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
         """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
 
-        The weighted sum of XGBoost's own values and of the terms of the lines, and what the words add; a row adds up to the log-odds of the
+        The weighted sum of XGBoost's own values and of the history's terms, and what the texts add; a row adds up to the log-odds of the
         probability, or, where the calibration is isotonic and nothing adds up to it, to the log-odds before it.
         """
         import xgboost as xgb
@@ -124,13 +121,12 @@ class BidSuccessModel:
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
-        of_trees = self._booster.predict(xgb.DMatrix(matrix[:, : self.of_trees]), pred_contribs=True).astype(np.float64)
-        parts = np.insert(of_trees, [self.of_trees] * (matrix.shape[1] - self.of_trees), 0.0, axis=1)
-        for line, weight in ((self.linear, self.linear_weight), (self.line_of_all, self.line_of_all_weight)):
-            if line is not None:
-                terms = np.zeros_like(parts)
-                terms[:, line.columns], terms[:, -1] = line.terms(matrix), line.base
-                parts = linear.blended(parts, terms, weight)
+        of_trees = self._booster.predict(xgb.DMatrix(matrix[:, : self.numbers]), pred_contribs=True).astype(np.float64)
+        parts = np.insert(of_trees, [self.numbers] * (matrix.shape[1] - self.numbers), 0.0, axis=1)
+        if self.linear is not None:
+            terms = np.zeros_like(parts)
+            terms[:, self.linear.columns], terms[:, -1] = self.linear.terms(matrix), self.linear.base
+            parts = linear.blended(parts, terms, self.linear_weight)
         parts[:, self.numbers : -1] = np.nan_to_num(matrix[:, self.numbers :])
         parts *= self.calibration.slope
         parts[:, -1] += self.calibration.intercept
@@ -148,8 +144,6 @@ class BidSuccessModel:
             digest.update(encoding.digest())
         if self.linear is not None:
             digest.update(self.linear.digest())
-        if self.line_of_all is not None:
-            digest.update(self.line_of_all.digest() + np.float64(self.line_of_all_weight).tobytes())
         digest.update(self.calibration.digest())
         rest = [self.linear_weight, self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
         digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
@@ -167,21 +161,15 @@ class BidSuccessModel:
             "threshold_aim": self.parameters.threshold_aim,
             "linear_weight": self.linear_weight,
             "linear_features": 0 if self.linear is None else len(self.linear.columns),
-            "line_of_all_weight": self.line_of_all_weight,
             "encoder_fingerprint": self.encoder_fingerprint or "none",
             PROBABILITY_OF_NOTHING: self.probability_of_nothing(),
             "parameters": self.parameters.as_dict(),
         }
 
     @cached_property
-    def of_trees(self) -> int:
-        """So many columns of the matrix the trees see; after them come those that only a line sees."""
-        return self.numbers - sum(len(each.names) for each in self.encodings if _beyond_trees(each))
-
-    @cached_property
     def numbers(self) -> int:
-        """So many columns of the matrix trees or lines see; after them comes what the words add."""
-        return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.WordScore))
+        """So many columns of the matrix trees and history see; after them comes what the texts add."""
+        return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.TextScore))
 
     @cached_property
     def _booster(self) -> xgb.Booster:
@@ -200,12 +188,17 @@ class BidSuccessModel:
         return RowEncoder(self.encodings)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
+        state = {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
+        return {**state, _FORMAT_KEY: FORMAT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.pop(_FORMAT_KEY, None) != FORMAT:
+            raise ModelFormatError(
+                "this model was saved by another version of the code, which scores otherwise; the loop trains a new one by itself, "
+                "or at once: `bid-assets run`"
+            )
+        self.__dict__.update(state)
 
 
-def _beyond_trees(encoding: preprocess.Encoding) -> bool:
-    return isinstance(encoding, preprocess.Components) and encoding.first > 0
-
-
-_MADE_WHEN_ASKED = ("_booster", "of_trees", "numbers", "_row_encoder")
+_MADE_WHEN_ASKED = ("_booster", "numbers", "_row_encoder")
 """What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""

@@ -20,7 +20,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "l2": (0, 1e9),
     "max_linear_weight": (0, 1),
     "max_words_weight": (0, 10),
-    "embedding_components": (1, 100_000),
     "vocabulary_size": (0, 100_000),
     "validation_share": (0.01, 0.9),
     "min_labelled_bids": (2, 1e12),
@@ -32,6 +31,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 THRESHOLD_AIMS = ("f1", "precision", "value")
+CALIBRATIONS = ("none", "sigmoid", "isotonic")
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,23 @@ class TrainingParameters:
     l2: float = 10.0
     """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
     max_linear_weight: float = 0.7
-    """Most that the line on the history, and then the line on everything, may have of the log-odds; the validation part decides how
-    much each has. 0: the booster alone."""
+    """Most that the history may have of the log-odds; forward blocks decide how much it has (see `blend`). 0: the trees have all."""
     max_words_weight: float = 2.0
-    """Most that is added of what the words of documents say (see `words`), times their log-odds; the validation part decides how
-    much. 0: no word counts."""
-    embedding_components: int = 16
-    """Principal components kept of each embedding."""
+    """Most that is added of what texts say (see `words`), times their log-odds; forward blocks decide how much. 0: no text counts."""
+    embeddings_in_model: bool = False
+    """Whether the text model reads the embeddings of the dataset beside its words."""
     vocabulary_size: int = 32
     """Most frequent values learnt of each text or list column."""
-    excluded_features: str = "month"
+    excluded_features: str = "month,job_words"
     """Columns of the dataset that no model learns from, with commas between; `profile_rating` leaves out the ratings (see `rating`). In a look-back of less than two years a month tells
-    of no season, only of how young a bid's label is, and of young bids mostly successes are known."""
-    validation_share: float = 0.2
-    """Share of the training bids, the newest, for early stopping and for the threshold."""
+    of no season, only of how young a bid's label is, and of young bids mostly successes are known; words of a job learn its base rate."""
+    validation_share: float = 0.45
+    """Share of the training bids, the newest, in the forward blocks that choose rounds, weights and threshold."""
+    calibration: str = "none"
+    """`sigmoid` or `isotonic`: fitted to forward blocks, and taken only where it wins on later ones."""
     min_labelled_bids: int = 200
     min_per_class: int = 10
-    """Fewest bids of either class in training and in holdout, and among those that the line on everything is judged by."""
+    """Fewest bids of either class in training and in holdout, and in a forward block."""
     threshold_aim: str = "f1"
     """What the threshold is to serve; see `thresholds.choose`."""
     min_precision: float = 0.5
@@ -83,6 +83,8 @@ class TrainingParameters:
     def __post_init__(self) -> None:
         if self.threshold_aim not in THRESHOLD_AIMS:
             raise ValueError(f"threshold_aim must be one of {', '.join(THRESHOLD_AIMS)}, not {self.threshold_aim!r}")
+        if self.calibration not in CALIBRATIONS:
+            raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}")
         for name, (low, high) in _RANGES.items():
             value: Any = getattr(self, name)
             if not low <= value <= high:

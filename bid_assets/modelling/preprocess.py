@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -100,39 +100,6 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, eq=False)
-class Components:
-    """A vector column: its principal components. `mean` has shape (dimension,), `axes` (components, dimension)."""
-
-    column: str
-    type: pa.DataType
-    mean: npt.NDArray[np.float64]
-    axes: npt.NDArray[np.float64]
-    first: int = 0
-    """So many axes come before these, in another encoding of the same column."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the numbers are called, one name per matrix column."""
-        return tuple(f"{self.column}[{self.first + number}]" for number in range(len(self.axes)))
-
-    def encode(self, values: pa.Array) -> Matrix:
-        """The column as a matrix of shape (rows, len(names))."""
-        matrix = np.full((len(values), len(self.axes)), np.nan, dtype=np.float32)
-        for start in range(0, len(values), _CHUNK):
-            present, vectors = _vectors(values.slice(start, _CHUNK))
-            # double precision: in single, a row's sum would depend on how many rows are multiplied at once, and a bid scored
-            # alone could fall on the other side of a split than it did in training
-            matrix[start + np.flatnonzero(present)] = (vectors - self.mean) @ self.axes.T
-        return matrix
-
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        first = f"\0{self.first}" if self.first else ""
-        shape = f"components{first}\0{self.column}\0{self.axes.shape}\0"
-        return hashlib.sha256(shape.encode() + self.mean.tobytes() + self.axes.tobytes()).digest()
-
-
-@dataclass(frozen=True, eq=False)
 class WordScore:
     """The words of a document: what they add to the log-odds, as a number (see `words`); 0 is usual. Trees do not look at it.
 
@@ -179,6 +146,40 @@ class WordScore:
 
 
 @dataclass(frozen=True, eq=False)
+class EmbeddingScore:
+    """An embedding: what it adds to the log-odds, as a number (see `words`); 0 is the mean of training. Trees do not look at it.
+
+    `weight` has shape (dimension,); a row says the sum of its products with the embedding, less `usual`.
+    """
+
+    column: str
+    type: pa.DataType
+    weight: npt.NDArray[np.float64]
+    usual: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers are called, one name per matrix column."""
+        return (self.column,)
+
+    def encode(self, values: pa.Array) -> Matrix:
+        """The column as a matrix of shape (rows, 1)."""
+        matrix = np.full((len(values), 1), np.nan, dtype=np.float32)
+        for start in range(0, len(values), _CHUNK):
+            present, embeddings = vectors(values.slice(start, _CHUNK))
+            matrix[start + np.flatnonzero(present), 0] = self.of_vectors(embeddings)
+        return matrix
+
+    def of_vectors(self, embeddings: Matrix) -> npt.NDArray[np.float64]:
+        """What embeddings of shape (rows, dimension) say. Never through BLAS: a row says the same alone as among others."""
+        return np.asarray((embeddings * self.weight).sum(axis=1) - self.usual)
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that decides how a column is encoded."""
+        return hashlib.sha256(f"embedding\0{self.column}\0{self.usual}\0".encode() + self.weight.tobytes()).digest()
+
+
+@dataclass(frozen=True, eq=False)
 class Rating:
     """The profile: how its bids have ended beside what was expected of them (see `rating`); 0 for one that is not known."""
 
@@ -206,7 +207,8 @@ class Rating:
         return hashlib.sha256("\0".join(("rating", *self.profiles)).encode() + self.ratings.tobytes()).digest()
 
 
-Encoding = Numbers | NamedNumbers | Vocabulary | Components | WordScore | Rating
+TextScore = WordScore | EmbeddingScore
+Encoding = Numbers | NamedNumbers | Vocabulary | TextScore | Rating
 
 
 class WrongColumns(ValueError):
@@ -217,7 +219,7 @@ class WrongColumns(ValueError):
         self.column = column
 
 
-def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedding_components: int) -> tuple[Encoding, ...]:
+def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int) -> tuple[Encoding, ...]:
     """What is learnt of each of `columns` of the training rows. Raises `WrongColumns` for types no encoding is known for."""
     encodings: list[Encoding] = []
     for name in columns:
@@ -230,25 +232,18 @@ def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int, embedd
             case "named numbers":
                 each = pc.struct_field(pc.list_flatten(values), "name")
                 encodings.append(NamedNumbers(name, values.type, _most_frequent(each, vocabulary_size, FEWEST_OF_A_NAME)))
-            case "vector":
-                encodings.append(_principal_components(name, values, embedding_components))
             case _:
                 raise WrongColumns(
-                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts, named numbers and vectors can be features"
+                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts and named numbers can be features here"
                 )
     return tuple(encodings)
 
 
-def split_components(encodings: Sequence[Encoding], most: int) -> tuple[tuple[Encoding, ...], tuple[Components, ...]]:
-    """The encodings with at most so many components of each vector; and apart, the components beyond."""
-    vectors = [each for each in encodings if isinstance(each, Components) and len(each.axes) > most]
-    fewer = {each.column: replace(each, axes=each.axes[:most]) for each in vectors}
-    beyond = tuple(replace(each, axes=each.axes[most:], first=most) for each in vectors)
-    return tuple(fewer.get(each.column, each) for each in encodings), beyond
+def encode(table: pa.Table, encodings: Sequence[Encoding], spare: int = 0) -> Matrix:
+    """The matrix of shape (rows, all names of `encodings`, and so many columns of NaN).
 
-
-def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:
-    """The matrix of shape (rows, all names of `encodings`). Raises one `WrongColumns` that lists all that does not fit."""
+    Raises one `WrongColumns` that lists all that does not fit.
+    """
     problems = []
     for encoding in encodings:
         index = table.schema.get_field_index(encoding.column)
@@ -258,21 +253,14 @@ def encode(table: pa.Table, encodings: Sequence[Encoding]) -> Matrix:
             problems.append(f"column {encoding.column!r} is {table.schema.field(index).type}, not {encoding.type}")
     if problems:
         raise WrongColumns(f"the model cannot score this table: {'; '.join(problems)}")
-    matrix = np.empty((table.num_rows, sum(len(encoding.names) for encoding in encodings)), dtype=np.float32)
+    width = sum(len(encoding.names) for encoding in encodings)
+    matrix = np.full((table.num_rows, width + spare), np.nan, dtype=np.float32)
     start = 0
     for encoding in encodings:
         width = len(encoding.names)
         matrix[:, start : start + width] = encoding.encode(array_of(table[encoding.column]))
         start += width
     return matrix
-
-
-def rate_as(matrix: Matrix, encodings: Sequence[Encoding], ratings: npt.NDArray[np.float64]) -> None:
-    """Write other ratings than those of a `Rating`, if there is one, into a matrix that the encodings have made."""
-    starts = np.cumsum([0, *(len(encoding.names) for encoding in encodings)])
-    for encoding, start in zip(encodings, starts, strict=False):
-        if isinstance(encoding, Rating):
-            matrix[:, start] = ratings
 
 
 def kind(type_: pa.DataType) -> str | None:
@@ -342,32 +330,18 @@ def _most_frequent(texts: pa.Array, size: int, fewest: int = 1) -> tuple[str, ..
     return tuple(counts["values"].take(order).to_pylist())
 
 
-def added_by_words(scores: Matrix) -> npt.NDArray[np.float64]:
-    """The sum of columns each of which a `WordScore` has made, shape (rows,); what is missing adds nothing."""
+def added_by_texts(scores: Matrix) -> npt.NDArray[np.float64]:
+    """The sum of columns each of which a `TextScore` has made, shape (rows,); what is missing adds nothing."""
     added = np.zeros(len(scores))
     for column in scores.T:
         added += np.nan_to_num(column)
     return added
 
 
-def _vectors(values: pa.Array) -> tuple[np.ndarray, Matrix]:
+def vectors(values: pa.Array) -> tuple[np.ndarray, Matrix]:
     """Which rows have a finite vector, and those vectors, of shape (such rows, dimension)."""
     present = values.is_valid().to_numpy(zero_copy_only=False)
-    vectors = np.asarray(values.flatten().cast(pa.float32())).reshape(-1, values.type.list_size)
-    finite = np.isfinite(vectors).all(axis=1)
+    found = np.asarray(values.flatten().cast(pa.float32())).reshape(-1, values.type.list_size)
+    finite = np.isfinite(found).all(axis=1)
     present[present] = finite
-    return present, vectors[finite]
-
-
-def _principal_components(name: str, values: pa.Array, wanted: int) -> Components:
-    """PCA by the eigenvectors of the covariance, summed in chunks; each axis points to where its largest entry is positive."""
-    dimension = values.type.list_size
-    count, total, squares = 0, np.zeros(dimension), np.zeros((dimension, dimension))
-    for start in range(0, len(values), _CHUNK):
-        vectors = _vectors(values.slice(start, _CHUNK))[1].astype(np.float64)
-        count, total, squares = count + len(vectors), total + vectors.sum(axis=0), squares + vectors.T @ vectors
-    mean = total / max(count, 1)
-    _, axes = np.linalg.eigh(squares / max(count, 1) - np.outer(mean, mean))
-    axes = axes.T[::-1][: min(wanted, dimension, max(count - 1, 0))]
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    return Components(name, values.type, mean, np.ascontiguousarray(axes))
+    return present, found[finite]

@@ -13,7 +13,7 @@ Figures are in docs/evaluation.md.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ import pyarrow as pa
 from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling.boosting import Learner
 from bid_assets.modelling.linear import Vector, probability
-from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.preprocess import Matrix, Rating
 
@@ -34,51 +33,64 @@ ROUNDS = 100
 """Trees that expect; no more than the model may have itself."""
 
 
-class Rated(NamedTuple):
-    """What the ratings of some rows are."""
+@dataclass(frozen=True, eq=False)
+class RatingHistory:
+    """The decided bids that ratings rest on, in the order of `rows`."""
 
-    then: Vector
-    """Of each row, when it was submitted."""
-    last: Rating
-    """Of each profile, from all rows."""
+    profiles: list[str]
+    profile: npt.NDArray[np.int64]
+    """Of each bid, its place in `profiles`."""
+    submitted: npt.NDArray[np.int64]
+    known: npt.NDArray[np.int64]
+    surplus: Vector
+    information: Vector
+    type: pa.DataType
+
+    @classmethod
+    def of(cls, rows: pa.Table, expected: Vector) -> RatingHistory:
+        """By rows that are all decided, of which `expected` is the probability of success."""
+        profiles, profile = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)
+        submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
+        surplus = np.asarray(rows["target_is_success"], dtype=bool) - expected
+        type_ = rows.schema.field("profile_id").type
+        return cls(profiles.tolist(), profile, submitted, known, surplus, expected * (1 - expected), type_)
+
+    def at_submission(self, latest: int | None = None) -> Vector:
+        """The rating of each bid's profile when it was submitted, but none from outcomes known at `latest` (microseconds) or later.
+
+        A model carries the ratings of when it was trained: validation rows are scored with those of when their block begins.
+        """
+        moments = self.submitted if latest is None else np.minimum(self.submitted, latest)
+        surplus, information = (self._known_before(moments, part) for part in (self.surplus, self.information))
+        return surplus / (information + PRIOR)
+
+    def latest(self) -> Rating:
+        """Of each profile, from all rows."""
+        surplus, information = (np.bincount(self.profile, part) for part in (self.surplus, self.information))
+        return Rating(self.type, tuple(self.profiles), np.asarray(surplus / (information + PRIOR), dtype=np.float64))
+
+    def _known_before(self, at: npt.NDArray[np.int64], part: Vector) -> Vector:
+        """Of each row the sum of `part` over the rows of its profile that were known before that moment."""
+        moments, place = np.unique(np.concatenate([at, self.known]), return_inverse=True)
+        asked, told = np.split(place + len(moments) * np.tile(self.profile, 2), 2)  # first by profile, then by time
+        order = np.argsort(told, kind="stable")
+        total = np.concatenate([[0.0], np.cumsum(part[order])])
+        begin = np.searchsorted(told[order], len(moments) * self.profile)
+        return np.asarray(total[np.searchsorted(told[order], asked)] - total[begin])
 
 
-def rated(rows: pa.Table, expected: Vector) -> Rated:
-    """The ratings by rows that are all decided, of which `expected` is the probability of success."""
-    profiles, profile = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)
-    surplus = np.asarray(rows["target_is_success"], dtype=bool) - expected
-    information = expected * (1 - expected)
-    submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
-    before = [_known_before(profile, submitted, known, part) for part in (surplus, information)]
-    at_last = [np.bincount(profile, part, len(profiles)).astype(np.float64) for part in (surplus, information)]
-    then, last = (part / (told + PRIOR) for part, told in (before, at_last))
-    return Rated(then, Rating(rows.schema.field("profile_id").type, tuple(profiles.tolist()), last))
-
-
-def expected_of_each(matrix: Matrix, rows: pa.Table, learns: Labels, weights: Matrix, parameters: TrainingParameters) -> Vector:
-    """The probability of success of each row by trees that have learnt from those rows that `learns` allows and that other profiles made.
+def expected_of_each(matrix: Matrix, rows: pa.Table, weights: Matrix, parameters: TrainingParameters) -> Vector:
+    """The probability of success of each row by trees that have learnt from the bids of other profiles.
 
     `matrix` has what they see of the rows: no history. `weights`: see `boosting.column_weights`.
     """
     success = np.asarray(rows["target_is_success"], dtype=bool)
     fold = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)[1] % FOLDS
     rounds = min(ROUNDS, parameters.max_rounds)
-    expected = np.full(len(success), success[learns].mean())  # where nothing can be told apart
+    expected = np.full(len(success), success.mean())  # where nothing can be told apart
     for number in range(FOLDS):
-        others, theirs = learns & (fold != number), fold == number
+        others, theirs = fold != number, fold == number
         if matrix.shape[1] and theirs.any() and len(np.unique(success[others])) == 2:
             learner = Learner(matrix[others], success[others], weights, parameters)
-            expected[theirs] = probability(learner.log_odds_after(rounds, matrix[theirs]))
+            expected[theirs] = probability(learner.fitted_to_all(rounds).log_odds(matrix[theirs]))
     return expected
-
-
-def _known_before(
-    profile: npt.NDArray[np.int64], submitted: npt.NDArray[np.int64], known: npt.NDArray[np.int64], part: Vector
-) -> Vector:
-    """Of each row the sum of `part` over the rows of its profile that were known before it was submitted."""
-    moments, place = np.unique(np.concatenate([submitted, known]), return_inverse=True)
-    asked, told = np.split(place + len(moments) * np.tile(profile, 2), 2)  # first by profile, then by time
-    order = np.argsort(told, kind="stable")
-    total = np.concatenate([[0.0], np.cumsum(part[order])])
-    begin = np.searchsorted(told[order], len(moments) * profile)
-    return np.asarray(total[np.searchsorted(told[order], asked)] - total[begin])

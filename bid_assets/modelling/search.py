@@ -33,7 +33,6 @@ SPACE: Mapping[str, BaseDistribution] = {
     "colsample_bytree": FloatDistribution(0.1, 0.8),
     "l2": FloatDistribution(0.5, 100, log=True),
     "max_linear_weight": FloatDistribution(0.0, 0.9),
-    "embedding_components": IntDistribution(4, 32, log=True),
 }
 """What is searched, and between which bounds."""
 

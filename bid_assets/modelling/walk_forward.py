@@ -44,7 +44,6 @@ class Method:
     lookback: timedelta
     cadence: Cadence
     holdout_share: float
-    calibration_share: float
     rules: LabelRules
 
 
@@ -111,7 +110,6 @@ def step(
         cutoff=cutoff,
         holdout_share=method.holdout_share,
         cadence=method.cadence,
-        calibration_share=method.calibration_share,
         rules=method.rules,
     )
     facts: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""The model's third opinion: a logistic regression on every word of its documents, fitted by scikit-learn, scored by plain numpy.
+"""The text component of the model: one penalized logistic regression on words (and embeddings), fitted by scikit-learn, scored by NumPy.
 
-Each document (a column of words) is weighed by TF-IDF and brought to length 1; one regression with a penalty on the squares of
-its weights reads them all. What it says is *added* to the log-odds of the rest, times a weight that the validation rows choose,
-0 where it does not help. Figures are in docs/evaluation.md. Imports scikit-learn: import it only where a model is trained.
+Each document (a column of words) is weighed by TF-IDF and brought to length 1; an embedding has length 1 by itself. One regression
+with a penalty on the squares of its weights reads them all. What it says is *added* to the log-odds of the rest, times a weight that
+forward blocks choose (`blend`), 0 where it does not help. Figures are in docs/evaluation.md. Imports scikit-learn: import it only where a model is trained.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from bid_assets.modelling.linear import Vector, log_loss
+from bid_assets.modelling.linear import Vector, evenly_spread
 from bid_assets.modelling.metrics import Labels
-from bid_assets.modelling.preprocess import PROFILE, WordScore, added_by_words, array_of, encode, items, kind
+from bid_assets.modelling.preprocess import (
+    PROFILE,
+    EmbeddingScore,
+    TextScore,
+    WordScore,
+    added_by_texts,
+    array_of,
+    encode,
+    items,
+    kind,
+    vectors,
+)
 
 MOST_WORDS = 10_000
 """Of each document: the most frequent ones."""
@@ -32,50 +43,49 @@ PROFILES = (2, 10)
 """Nor one that fewer than a tenth of the profiles use, at least and at most so many: mostly the name of somebody who signs so."""
 LOOSENESS = 3.0
 """What scikit-learn calls C: the inverse of the penalty."""
-WEIGHTS = 41
-"""So many weights, evenly from 0 to the most that is allowed, are tried on the validation rows."""
+MOST_ROWS = 200_000
+"""Of more bids every second, third, ... is learnt from: for so many words they are enough."""
 
 
-def documents(table: pa.Table, columns: Sequence[str]) -> list[str]:
-    """Those of the columns that hold words."""
-    return [name for name in columns if kind(table.schema.field(name).type) == "words"]
+def text_columns(table: pa.Table, columns: Sequence[str]) -> list[str]:
+    """Those of the columns that hold words or embeddings."""
+    return [name for name in columns if kind(table.schema.field(name).type) in ("words", "vector")]
 
 
-def fit(table: pa.Table, columns: Sequence[str], success: Labels) -> tuple[WordScore, ...]:
-    """The regression of `success` on the words of `columns`, as one score for each of them; both kinds of outcome must occur.
+def fit(table: pa.Table, columns: Sequence[str], success: Labels) -> tuple[TextScore, ...]:
+    """The regression of `success` on the texts of `columns`, as one score for each of them; both kinds of outcome must occur.
 
     One thread, so that the same rows give the same bits on any machine of a kind.
     """
-    blank = [_unweighed(table, name) for name in columns]
-    learnt = [score for score in blank if score.words]
+    if len(success) > MOST_ROWS:
+        some = evenly_spread(success, MOST_ROWS)
+        table, success = table.take(pa.array(some)), success[some]
+    blank = [_unlearned(table, name) for name in columns]
+    learnt = [score for score in blank if len(score.weight)]
     if not learnt:
         return ()
     inputs = sp.hstack([_inputs(array_of(table[score.column]), score) for score in learnt], format="csr")
     with threadpool_limits(1):
         regression = LogisticRegression(C=LOOSENESS, solver="liblinear", max_iter=300).fit(inputs, success)
-    weights = np.split(regression.coef_[0], np.cumsum([len(score.words) for score in learnt])[:-1])
-    return tuple(_weighed(table, score, weight) for score, weight in zip(learnt, weights, strict=True))
+    weights = np.split(regression.coef_[0], np.cumsum([len(score.weight) for score in learnt])[:-1])
+    return tuple(_learned(table, score, weight) for score, weight in zip(learnt, weights, strict=True))
 
 
-def added(table: pa.Table, scores: Sequence[WordScore]) -> Vector:
+def added(table: pa.Table, scores: Sequence[TextScore]) -> Vector:
     """What the scores add to the log-odds of each row, shape (rows,)."""
-    return added_by_words(encode(table, scores))
+    return added_by_texts(encode(table, scores))
 
 
-def best_weight(rest: Vector, added: Vector, success: Labels, most: float) -> float:
-    """The weight with which `added`, added to the log-odds `rest`, gives the least log loss; at most `most`."""
-    weights = np.linspace(0.0, most, WEIGHTS)
-    return float(weights[np.argmin([log_loss(rest + weight * added, success) for weight in weights])])
-
-
-def scaled(scores: Sequence[WordScore], weight: float) -> tuple[WordScore, ...]:
+def scaled(scores: Sequence[TextScore], weight: float) -> tuple[TextScore, ...]:
     """The scores times a weight."""
     return tuple(replace(each, weight=each.weight * weight, usual=each.usual * weight) for each in scores)
 
 
-def _unweighed(table: pa.Table, column: str) -> WordScore:
-    """The words to learn of a document and their inverse document frequencies, squared."""
+def _unlearned(table: pa.Table, column: str) -> TextScore:
+    """A score that says nothing yet: the words to learn of a document and their inverse document frequencies, squared; an embedding's size."""
     values = array_of(table[column])
+    if kind(values.type) == "vector":
+        return EmbeddingScore(column, values.type, np.zeros(values.type.list_size), 0.0)
     words, bids = _shared_words(table, values)
     idf = np.log(len(values) / bids)
     return WordScore(column, values.type, words, np.zeros(len(words)), idf**2, 0.0)
@@ -104,8 +114,13 @@ def _shared_words(table: pa.Table, values: pa.Array) -> tuple[tuple[str, ...], n
     return tuple(counts["word"].to_pylist()), counts["count_all"].to_numpy()
 
 
-def _inputs(values: pa.Array, score: WordScore) -> sp.csr_array:
-    """The documents as vectors of length 1, shape (rows, words)."""
+def _inputs(values: pa.Array, score: TextScore) -> sp.csr_array:
+    """The documents as vectors of length 1, shape (rows, words), or the embeddings as they are; 0 where missing."""
+    if isinstance(score, EmbeddingScore):
+        present, embeddings = vectors(values)
+        dense = np.zeros((len(values), len(score.weight)))
+        dense[present] = embeddings
+        return sp.csr_array(dense)
     rows, codes = score.known(values)
     lengths = np.sqrt(np.bincount(rows, score.square[codes], len(values)))
     data = np.sqrt(score.square[codes]) / np.where(lengths > 0, lengths, 1)[rows]
@@ -114,8 +129,8 @@ def _inputs(values: pa.Array, score: WordScore) -> sp.csr_array:
     return sp.csr_array((data, *places), shape=(len(values), len(score.words)))
 
 
-def _weighed(table: pa.Table, score: WordScore, weight: Vector) -> WordScore:
+def _learned(table: pa.Table, score: TextScore, weight: Vector) -> TextScore:
     """With the regression's weights, and 0 on average."""
-    made = replace(score, weight=weight * np.sqrt(score.square))
-    said = made.encode(array_of(table[score.column]))
-    return replace(made, usual=float(said[~np.isnan(said)].mean(dtype=np.float64)))
+    learned = replace(score, weight=weight * np.sqrt(score.square) if isinstance(score, WordScore) else weight)
+    said = learned.encode(array_of(table[score.column]))
+    return replace(learned, usual=float(np.nanmean(said, dtype=np.float64)) if not np.isnan(said).all() else 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.families import families
-from bid_assets.modelling.preprocess import Components, Encoding, Matrix, NamedNumbers, Rating, WordScore
+from bid_assets.modelling.preprocess import EmbeddingScore, NamedNumbers, Rating, WordScore
 from bid_assets.serving.scorer import Scorer
 
 _SHOWN_TEXT, _SHOWN_WORDS = 60, 5
@@ -44,8 +43,11 @@ def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
     """Of the one row of a table of features."""
     _, parts = scorer.model.contributions(table)
     row, found = table.to_pylist()[0], []
-    for encoding, added in _of_columns(scorer.model.encodings, parts[0, :-1]):
-        value = None if isinstance(encoding, Components) else row[encoding.column]
+    encodings = scorer.model.encodings
+    ends = np.cumsum([len(encoding.names) for encoding in encodings])
+    for encoding, numbers in zip(encodings, np.split(parts[0, :-1], ends[:-1]), strict=True):
+        added = float(numbers.sum(dtype=np.float64))
+        value = None if isinstance(encoding, EmbeddingScore) else row[encoding.column]
         if isinstance(encoding, WordScore) and value is not None:
             value = encoding.strongest(value, _SHOWN_WORDS)
         if isinstance(encoding, NamedNumbers) and value is not None:
@@ -57,14 +59,6 @@ def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
     found = sorted((each for each in found if each.log_odds), key=lambda each: -abs(each.log_odds))
     base = float(parts[0, -1])
     return Explanation(base, found, base + sum(each.log_odds for each in found), _summary(found))
-
-
-def _of_columns(encodings: Sequence[Encoding], parts: Matrix) -> Iterator[tuple[Encoding, float]]:
-    """What each column adds, by its first encoding; `parts` has what each of its numbers adds."""
-    columns = [encoding.column for encoding in encodings]
-    source = np.repeat([columns.index(column) for column in columns], [len(encoding.names) for encoding in encodings])
-    added = np.bincount(source, parts, len(columns))
-    return ((encoding, float(added[n])) for n, encoding in enumerate(encodings) if columns.index(encoding.column) == n)
 
 
 def _words(column: str, value: Any, added: float, *, missing: bool) -> str:

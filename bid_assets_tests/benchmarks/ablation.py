@@ -30,7 +30,6 @@ from bid_assets.modelling.backtest import backtest
 from bid_assets.settings import Settings, get_settings
 
 FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error")
-EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,13 @@ def variants() -> Iterator[Variant]:
     yield Variant("defaults")
     for family in families():
         yield Variant(f"without {family.name}", without=(family.name,))
-    yield Variant("without both embeddings", without=EMBEDDINGS)
     for column in ("profile_rating", "bid_words", "job_words", "external_signals", "external_numbers"):
         yield Variant(f"without {column}", settings={"excluded_features": f"month,{column}"})
     yield Variant("history alone", without=tuple(f.name for f in families() if f.name != "profile_historical_features"))
     yield Variant("without the linear part", parameters={"max_linear_weight": 0.0})
-    yield Variant("without calibration", settings={"calibration_share": 0.0})
-    yield Variant("month not excluded", settings={"excluded_features": ""})
-    yield Variant("8 components of each embedding", settings={"embedding_components": 8})
-    yield Variant("32 components of each embedding", settings={"embedding_components": 32})
+    yield Variant("sigmoid where it wins", settings={"calibration": "sigmoid"})
+    yield Variant("with embeddings", settings={"embeddings_in_model": True})
+    yield Variant("month not excluded", settings={"excluded_features": "job_words"})
     for days in (0, 30, 90):
         yield Variant(f"maturity {days} days", settings={"label_maturity_days": days})
     for days in (14, 30, 90):
@@ -101,7 +98,6 @@ def _judged(
         seeds=seeds,
         parameters=training_parameters(settings, **variant.parameters),
         cadence=settings.cadence,
-        calibration_share=settings.calibration_share,
         rules=label_rules(settings),
         encoder_fingerprint=fingerprint,
     )

@@ -65,7 +65,6 @@ class World:
             cutoff=cutoff,
             holdout_share=holdout_share,
             cadence=Cadence.WEEKLY,
-            calibration_share=SETTINGS.calibration_share,
             rules=label_rules(SETTINGS),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -10,7 +12,7 @@ from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.train import train
 from bid_assets_tests.modelling.market import Market, market
 
-QUICK = TrainingParameters(learning_rate=0.1, max_rounds=100, early_stopping_rounds=10, embedding_components=4)
+QUICK = TrainingParameters(learning_rate=0.1, max_rounds=100, early_stopping_rounds=10, embeddings_in_model=True)
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +30,6 @@ def where_history_decides(dataset: pa.Table) -> pa.Table:
     return dataset.drop_columns(["level", "text", "job", "skills"])
 
 
-def each_on_a_job_of_its_own(dataset: pa.Table) -> pa.Table:
-    """The dataset, its validation bids all on new jobs. They are clearly for the line on everything: this market is a sum."""
-    return dataset.set_column(dataset.column_names.index("job_id"), dataset.schema.field("job_id"), dataset["bid_id"])
-
-
 @pytest.fixture(scope="session")
 def blended_model(dataset: pa.Table) -> BidSuccessModel:
     return train(where_history_decides(dataset), QUICK, "an-encoder")
@@ -44,10 +41,5 @@ def model(dataset: pa.Table) -> BidSuccessModel:
 
 
 @pytest.fixture(scope="session")
-def model_of_sums(dataset: pa.Table) -> BidSuccessModel:
-    return train(each_on_a_job_of_its_own(dataset), QUICK, "an-encoder")
-
-
-@pytest.fixture(scope="session")
-def calibrated_model(a_market: Market) -> BidSuccessModel:
-    return train(a_market.dataset(calibration_share=0.4), QUICK, "an-encoder")
+def calibrated_model(dataset: pa.Table) -> BidSuccessModel:
+    return train(dataset, replace(QUICK, calibration="sigmoid", max_words_weight=0.0), "an-encoder")

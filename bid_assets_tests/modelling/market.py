@@ -43,7 +43,7 @@ class Market:
     outcomes: pa.Table
     features: list[tuple[FeatureFamily, pa.Table]]
 
-    def dataset(self, holdout_share: float = 0.2, cutoff: datetime = CUTOFF, calibration_share: float = 0.0) -> pa.Table:
+    def dataset(self, holdout_share: float = 0.2, cutoff: datetime = CUTOFF) -> pa.Table:
         """The market's training dataset."""
         return assemble(
             self.bids,
@@ -52,7 +52,6 @@ class Market:
             cutoff=cutoff,
             holdout_share=holdout_share,
             cadence=Cadence.WEEKLY,
-            calibration_share=calibration_share,
         )
 
 

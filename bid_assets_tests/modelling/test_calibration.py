@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bid_assets.modelling.calibration import ISOTONIC_FROM, NOT_CALIBRATED, Calibration, fit
+from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration, calibration_that_wins, fit
 from bid_assets.modelling.linear import probability
 from bid_assets.modelling.metrics import probability_metrics
-from bid_assets.modelling.split import CALIBRATES_FROM
 
 
 def overconfident(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,22 +22,20 @@ def error(calibration: Calibration) -> float:
     return found
 
 
-def test_few_bids_are_no_ground_for_a_correction() -> None:
-    log_odds, success = overconfident(CALIBRATES_FROM)
-    assert fit(log_odds, success) is NOT_CALIBRATED
-    assert fit(np.empty(0), np.empty(0, dtype=bool)) is NOT_CALIBRATED
+def test_by_default_nothing_is_corrected() -> None:
+    assert calibration_that_wins("none", [overconfident(1500), overconfident(1500, seed=2)]) is NOT_CALIBRATED
 
 
-def test_some_hundred_bids_give_a_sigmoid_that_undoes_the_distortion() -> None:
-    found = fit(*overconfident(1500))
+def test_a_sigmoid_undoes_the_distortion_where_later_blocks_have_it_too() -> None:
+    found = calibration_that_wins("sigmoid", [overconfident(700), overconfident(700, seed=2), overconfident(700, seed=3)])
     assert found.kind == "sigmoid"
     assert found.slope == pytest.approx(0.5, abs=0.1)
     assert found.intercept == pytest.approx(-0.5, abs=0.2)
     assert error(found) < 0.03 < error(NOT_CALIBRATED)
 
 
-def test_thousands_of_bids_give_a_rising_line() -> None:
-    found = fit(*overconfident(4 * ISOTONIC_FROM))
+def test_an_isotonic_calibration_is_a_rising_line() -> None:
+    found = calibration_that_wins("isotonic", [overconfident(2000), overconfident(2000, seed=2)])
     assert found.kind == "isotonic"
     levels = found.probability(np.linspace(-30, 30, 500))
     assert (np.diff(levels) >= 0).all()
@@ -46,12 +43,26 @@ def test_thousands_of_bids_give_a_rising_line() -> None:
     assert error(found) < 0.03
 
 
-def test_scores_that_mean_the_opposite_are_left_as_they_are() -> None:
+@pytest.mark.parametrize("kind", ["sigmoid", "isotonic"])
+def test_what_would_have_lost_on_later_blocks_is_not_taken(kind: str) -> None:
+    """The first block is distorted, the later ones are not."""
+    log_odds, success = overconfident(1500, seed=4)
+    right = ((log_odds - 1) / 2, success)
+    assert calibration_that_wins(kind, [overconfident(1500), right, right]) is NOT_CALIBRATED
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "isotonic"])
+def test_one_block_cannot_tell_and_takes_none(kind: str) -> None:
+    assert calibration_that_wins(kind, [overconfident(1500)]) is NOT_CALIBRATED
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "isotonic"])
+def test_scores_that_mean_the_opposite_are_left_as_they_are(kind: str) -> None:
     log_odds, success = overconfident(1500)
-    assert fit(-log_odds, success) is NOT_CALIBRATED
-    assert fit(-np.tile(log_odds, 4), np.tile(success, 4)) is NOT_CALIBRATED
+    assert fit(kind, [(-log_odds, success)]) is NOT_CALIBRATED
+    assert fit(kind, [(log_odds, np.ones_like(success))]) is NOT_CALIBRATED
 
 
 def test_the_digest_tells_calibrations_apart() -> None:
-    made = [NOT_CALIBRATED, fit(*overconfident(1500)), fit(*overconfident(1500, seed=2)), fit(*overconfident(4000))]
-    assert len({each.digest() for each in made}) == len(made)
+    fitted = [fit(kind, [overconfident(1500, seed=seed)]) for kind in ("sigmoid", "isotonic") for seed in (0, 2)]
+    assert len({each.digest() for each in [NOT_CALIBRATED, *fitted]}) == 5

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bid_assets.modelling import evidence
-from bid_assets.modelling.linear import PENALTY, Line, best_weight, compressed, fit, probability, trusted_weight
+from bid_assets.modelling import linear
+from bid_assets.modelling.linear import PENALTY, Line, compressed, fit, probability
 
 ROWS = 400
 
@@ -85,16 +84,15 @@ def test_classes_that_a_line_separates_perfectly_still_give_finite_weights(scale
 numbers = st.one_of(st.floats(-1e6, 1e6, width=32), st.just(float("nan")))
 
 
-@pytest.mark.parametrize(("of", "columns"), [(fit, [0, 1]), (evidence.fit, ["a", "b"])], ids=["history", "everything"])
 @given(drawn=st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=2, max_size=40))
 def test_whatever_the_numbers_the_log_odds_are_finite_and_right_on_average(
-    of: Callable[..., Line], columns: list[int] | list[str], drawn: list[tuple[float, float, bool]]
+    drawn: list[tuple[float, float, bool]],
 ) -> None:
     """The mean probability of a logistic regression with a free intercept is the rate of success."""
     matrix = np.array([row[:2] for row in drawn], dtype=np.float32)
     success = np.array([row[2] for row in drawn])
     success[:2] = [True, False]
-    log_odds = of(matrix, success, columns).log_odds(matrix)
+    log_odds = fit(matrix, success, [0, 1]).log_odds(matrix)
     assert np.isfinite(log_odds).all()
     assert probability(log_odds).mean() == pytest.approx(success.mean(), abs=1e-6)
 
@@ -104,27 +102,11 @@ def test_whatever_decides_a_score_is_in_the_digest(part: Line) -> None:
         assert replace(part, **{field.name: getattr(part, field.name) + 1}).digest() != part.digest(), field.name
 
 
-@pytest.mark.parametrize(("trees", "line", "weight"), [(1.0, 0.0, 0.0), (0.0, 1.0, 0.7)])
-def test_the_weight_goes_to_the_part_that_tells_the_classes_apart(trees: float, line: float, weight: float) -> None:
-    success = np.array([True, False] * 20)
-    right = np.where(success, 2.0, -2.0)
-    assert best_weight(trees * right, line * right, success, 0.7) == pytest.approx(weight)
-
-
-def test_a_weight_whose_gain_may_be_chance_is_not_trusted() -> None:
-    success = np.array([True, False] * 20)
-    right = np.where(success, 1.0, -1.0)
-    by_chance = right * np.where(np.arange(40) < 21, 1, -1)  # right on 21 of 40 rows
-    assert best_weight(np.zeros(40), by_chance, success, 0.7) > 0
-    assert trusted_weight(np.zeros(40), by_chance, success, 0.7, fewest=1) == 0
-    assert trusted_weight(np.zeros(40), right, success, 0.7, fewest=1) == pytest.approx(0.7)
-
-
-def test_few_rows_of_a_class_earn_no_trust_however_clear_the_gain() -> None:
-    success = np.array([True] * 20 + [False] * 9)
-    right = np.where(success, 1.0, -1.0)
-    assert trusted_weight(np.zeros(29), right, success, 0.7, fewest=9) > 0
-    assert trusted_weight(np.zeros(29), right, success, 0.7, fewest=10) == 0
-    one_class = np.ones(27, dtype=bool)
-    assert trusted_weight(np.zeros(27), np.linspace(1, 2, 27), one_class, 0.7, fewest=1) == 0
-    assert trusted_weight(*np.empty((2, 0)), np.empty(0, dtype=bool), 0.7, fewest=1) == 0
+def test_of_very_many_rows_some_of_either_class_are_learnt_from(
+    rows: tuple[np.ndarray, np.ndarray], part: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "MOST_ROWS", 200)
+    sampled = fit(*rows, [0, 1, 2, 3])
+    assert np.corrcoef(sampled.log_odds(rows[0]), part.log_odds(rows[0]))[0, 1] > 0.95
+    rare = np.arange(ROWS) == 7
+    assert np.isfinite(fit(rows[0], rare, [0]).log_odds(rows[0])).all()

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.features.base import NAMED_NUMBERS
-from bid_assets.modelling.preprocess import Components, NamedNumbers, Vocabulary, WrongColumns, encode, fit, split_components
+from bid_assets.modelling.preprocess import EmbeddingScore, NamedNumbers, Vocabulary, WrongColumns, encode, fit
 from bid_assets_tests.modelling.market import vectors
 
 
-def fitted(table: pa.Table, size: int = 3, components: int = 2) -> tuple:
-    return fit(table, table.column_names, vocabulary_size=size, embedding_components=components)
+def fitted(table: pa.Table, size: int = 3) -> tuple:
+    return fit(table, table.column_names, vocabulary_size=size)
 
 
 def test_numbers_stay_as_they_are_and_missing_is_nan() -> None:
@@ -57,38 +57,23 @@ def test_a_number_by_name_that_is_missing_unknown_or_not_finite_is_nan() -> None
     assert encode(named({"a": 1}, {"a": 2}).slice(1), known)[0, 0] == 2
 
 
-def test_components_are_those_of_scikit_learn_up_to_sign() -> None:
-    from sklearn.decomposition import PCA
-
-    values = np.random.default_rng(1).normal(size=(500, 6)) * [5, 1, 3, 1, 0.5, 2]
-    (components,) = fitted(pa.table({"v": vectors(values)}), components=3)
-    ours = encode(pa.table({"v": vectors(values)}), (components,))
-    theirs = PCA(3, svd_solver="full").fit_transform(values.astype(np.float32))
-    np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-3)
-
-
-def test_a_missing_vector_is_nan_in_every_component_and_no_part_of_the_fit() -> None:
-    values = np.random.default_rng(2).normal(size=(50, 4))
+def test_an_embedding_says_its_weighted_sum_and_a_missing_one_nothing() -> None:
+    values, weight = np.random.default_rng(2).normal(size=(50, 4)), np.array([1.0, -2.0, 0.5, 0.0])
     missing = np.arange(50) % 5 == 0
-    (with_gaps,) = fitted(pa.table({"v": vectors(values, missing)}))
-    (without,) = fitted(pa.table({"v": vectors(values[~missing])}))
-    np.testing.assert_array_equal(with_gaps.axes, without.axes)
-    matrix = encode(pa.table({"v": vectors(values, missing)}), (with_gaps,))
-    np.testing.assert_array_equal(np.isnan(matrix), np.repeat(missing[:, None], 2, axis=1))
-
-
-def test_no_more_components_are_kept_than_the_rows_can_give() -> None:
-    (components,) = fitted(pa.table({"v": vectors(np.eye(5)[:3])}), components=16)
-    assert components.axes.shape == (2, 5)
+    score = EmbeddingScore("v", pa.list_(pa.float32(), 4), weight, 0.25)
+    said = encode(pa.table({"v": vectors(values, missing)}), (score,))[:, 0]
+    np.testing.assert_allclose(said[~missing], (values.astype(np.float32) @ weight - 0.25)[~missing], atol=1e-5)
+    assert np.isnan(said[missing]).all()
 
 
 def test_a_column_without_any_value_is_learnt_as_nothing() -> None:
-    table = pa.table({"kind": pa.nulls(2, pa.string()), "v": vectors(np.zeros((2, 4)), np.array([True, True]))})
+    table = pa.table({"kind": pa.nulls(2, pa.string())})
     assert encode(table, fitted(table)).shape == (2, 0)
 
 
 def test_everything_that_does_not_fit_is_said_at_once() -> None:
-    known = fitted(pa.table({"x": [1.0], "kind": ["a"], "v": vectors(np.zeros((1, 4)))}))
+    known = fitted(pa.table({"x": [1.0], "kind": ["a"]}))
+    known += (EmbeddingScore("v", pa.list_(pa.float32(), 4), np.ones(4), 0.0),)
     wrong = pa.table({"kind": [1], "v": vectors(np.zeros((1, 5)))})
     with pytest.raises(
         WrongColumns, match=r"'x' is missing; column 'kind' is int64, not string; column 'v' is .*\[5\], not .*\[4\]"
@@ -112,23 +97,9 @@ def test_encodings_read_dictionaries_and_large_strings_as_texts() -> None:
     [
         (NamedNumbers("k", NAMED_NUMBERS, ("a", "b")), NamedNumbers("k", NAMED_NUMBERS, ("b", "a"))),
         (Vocabulary("k", pa.string(), ("a", "b")), Vocabulary("k", pa.string(), ("b", "a"))),
-        (
-            Components("v", pa.float32(), np.zeros(2), np.eye(2)),
-            Components("v", pa.float32(), np.ones(2), np.eye(2)),
-        ),
-        (
-            Components("v", pa.float32(), np.zeros(2), np.eye(2)),
-            Components("v", pa.float32(), np.zeros(2), np.eye(2), first=2),
-        ),
+        (EmbeddingScore("v", pa.float32(), np.ones(2), 0.0), EmbeddingScore("v", pa.float32(), np.zeros(2), 0.0)),
+        (EmbeddingScore("v", pa.float32(), np.ones(2), 0.0), EmbeddingScore("v", pa.float32(), np.ones(2), 1.0)),
     ],
 )
 def test_a_digest_tells_what_decides_the_encoding(one: Vocabulary, other: Vocabulary) -> None:
     assert one.digest() != other.digest()
-
-
-def test_components_beyond_those_of_the_trees_are_the_same_numbers_apart() -> None:
-    table = pa.table({"v": vectors(np.random.default_rng(0).normal(size=(30, 6)), np.zeros(30, bool)), "x": np.arange(30.0)})
-    whole = fitted(table, components=5)
-    few, beyond = split_components(whole, 2)
-    assert [name for encoding in (*few, *beyond) for name in encoding.names] == ["v[0]", "v[1]", "x", "v[2]", "v[3]", "v[4]"]
-    np.testing.assert_array_equal(encode(table, (*few, *beyond)), encode(table, whole)[:, [0, 1, 5, 2, 3, 4]])

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.contract import TIME
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.rating import FOLDS, PRIOR, expected_of_each, rated
+from bid_assets.modelling.rating import FOLDS, PRIOR, RatingHistory, expected_of_each
 from bid_assets.modelling.train import train
 from bid_assets_tests.modelling.conftest import QUICK
-from bid_assets_tests.modelling.market import Market
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 Bid = tuple[str, int, int, bool, float]
@@ -47,7 +46,8 @@ def rating(decided: list[Bid]) -> float:
 
 @given(bids)
 def test_a_bid_has_the_rating_that_its_profile_had_earned_by_outcomes_known_before_it(history: list[Bid]) -> None:
-    then, last = rated(*table(history))
+    ratings = RatingHistory.of(*table(history))
+    then, last = ratings.at_submission(), ratings.latest()
     for (profile, hour, *_), found in zip(history, then, strict=True):
         before = [bid for bid in history if bid[0] == profile and bid[1] + bid[2] < hour]
         assert found == pytest.approx(rating(before), abs=1e-9)
@@ -62,17 +62,21 @@ def test_an_outcome_changes_no_rating_of_a_bid_made_before_it_was_known(history:
     profile, hour, delay, success, expected = history[which]
     other = [*history[:which], (profile, hour, delay, not success, expected), *history[which + 1 :]]
     earlier = np.array([bid[1] <= hour + delay for bid in history])
-    np.testing.assert_allclose(rated(*table(history)).then[earlier], rated(*table(other)).then[earlier], atol=1e-9)
+    np.testing.assert_allclose(
+        RatingHistory.of(*table(history)).at_submission()[earlier],
+        RatingHistory.of(*table(other)).at_submission()[earlier],
+        atol=1e-9,
+    )
 
 
 def test_what_is_expected_of_a_bid_does_not_hang_on_the_outcomes_of_its_profile(dataset: pa.Table) -> None:
     matrix = np.array(dataset["rate"], dtype=np.float32)[:, None]
-    everybody, alike = np.ones(dataset.num_rows, dtype=bool), np.ones(1, dtype=np.float32)
+    alike = np.ones(1, dtype=np.float32)
     theirs = np.asarray(pc.equal(dataset["profile_id"], "p0"))
     success = np.asarray(dataset["target_is_success"], dtype=bool)
     place = dataset.column_names.index("target_is_success")
     other = dataset.set_column(place, dataset.schema.field(place), pa.array(success ^ theirs))
-    one, two = (expected_of_each(matrix, rows, everybody, alike, QUICK) for rows in (dataset, other))
+    one, two = (expected_of_each(matrix, rows, alike, QUICK) for rows in (dataset, other))
     np.testing.assert_array_equal(one[theirs], two[theirs])
     assert FOLDS > 1
     assert (one[~theirs] != two[~theirs]).any()
@@ -83,18 +87,24 @@ def test_what_is_expected_of_a_bid_does_not_hang_on_the_outcomes_of_its_profile(
 def test_where_nothing_can_be_told_apart_the_usual_is_expected(dataset: pa.Table, columns: int, profiles: int) -> None:
     names = pa.array([f"p{row % profiles}" for row in range(dataset.num_rows)])
     rows = dataset.set_column(1, dataset.schema.field(1), names)
-    everybody = np.ones(dataset.num_rows, dtype=bool)
     matrix, alike = np.zeros((dataset.num_rows, columns), dtype=np.float32), np.ones(columns, dtype=np.float32)
     usual = pc.mean(dataset["target_is_success"]).as_py()
-    np.testing.assert_allclose(expected_of_each(matrix, rows, everybody, alike, QUICK), usual, atol=0.03)
+    np.testing.assert_allclose(expected_of_each(matrix, rows, alike, QUICK), usual, atol=0.03)
 
 
-def test_the_model_knows_the_profiles_that_it_has_learnt_or_been_calibrated_from_and_no_others(
-    calibrated_model: BidSuccessModel, a_market: Market
-) -> None:
-    dataset = a_market.dataset(calibration_share=0.4)
-    learnt = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(["train", "calibration"])))
-    assert calibrated_model.training["rated_profiles"] == pc.count_distinct(learnt["profile_id"]).as_py()
+@given(bids, st.integers(0, 30))
+def test_a_block_is_scored_with_the_ratings_of_when_it_begins(history: list[Bid], begin: int) -> None:
+    """As a model scores bids: its ratings grow old, and those of validation must not be newer."""
+    ratings = RatingHistory.of(*table(history))
+    latest = int((START + timedelta(hours=begin)).timestamp() * 1_000_000)
+    for (profile, hour, *_), found in zip(history, ratings.at_submission(latest), strict=True):
+        before = [bid for bid in history if bid[0] == profile and bid[1] + bid[2] < min(hour, begin)]
+        assert found == pytest.approx(rating(before), abs=1e-9)
+
+
+def test_the_model_knows_the_profiles_that_it_has_learnt_from_and_no_others(model: BidSuccessModel, dataset: pa.Table) -> None:
+    learnt = dataset.filter(pc.equal(dataset["split"], "train"))
+    assert model.training["rated_profiles"] == pc.count_distinct(learnt["profile_id"]).as_py()
 
 
 def test_a_profile_that_does_better_than_was_to_be_expected_is_thought_more_of(dataset: pa.Table) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bid_assets.modelling.evaluate import evaluate
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.train import train
-from bid_assets_tests.modelling.conftest import QUICK, each_on_a_job_of_its_own
+from bid_assets_tests.modelling.conftest import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,3 @@ def test_what_is_served_has_learned_from_the_holdout(
 
 def test_the_hash_tells_them_apart(served: BidSuccessModel, model: BidSuccessModel) -> None:
     assert served.content_hash() != model.content_hash()
-
-
-def test_the_line_on_everything_learns_from_the_holdout_too_and_keeps_its_weight(
-    dataset: pa.Table, model_of_sums: BidSuccessModel
-) -> None:
-    served = train(each_on_a_job_of_its_own(dataset), replace(QUICK, refit_after_judging=True), "an-encoder")
-    assert served.line_of_all_weight == model_of_sums.line_of_all_weight > 0
-    assert served.line_of_all.digest() != model_of_sums.line_of_all.digest()  # type: ignore[union-attr]
-    assert served.feature_names == model_of_sums.feature_names

@@ -6,15 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from bid_assets.modelling import boosting
+from bid_assets.modelling import train as training
 from bid_assets.modelling.dataset import KEY_COLUMNS
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.train import NotTrainable, time_ordered_parts, train
+from bid_assets.modelling.train import NotTrainable, train
 from bid_assets_tests.features.tables import START
 from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import day, market
@@ -52,7 +51,6 @@ def test_the_number_of_threads_does_not_change_the_model(
 def test_no_linear_weight_allowed_gives_the_booster_alone(dataset: pa.Table) -> None:
     alone = train(where_history_decides(dataset), replace(QUICK, max_linear_weight=0.0))
     assert (alone.linear, alone.linear_weight) == (None, 0.0)
-    assert (alone.line_of_all, alone.line_of_all_weight) == (None, 0.0)
 
 
 def test_columns_that_do_not_say_their_family_give_the_booster_alone(dataset: pa.Table) -> None:
@@ -107,53 +105,12 @@ def test_a_parameter_out_of_range_is_refused_by_name(name: str, value: float) ->
         TrainingParameters(**{name: value})  # type: ignore[arg-type]
 
 
-histories = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30), st.booleans()), min_size=30, max_size=80).map(sorted)
-
-
-@given(histories, st.sampled_from([0.1, 0.2, 0.4]))
-def test_validation_is_the_newest_part_and_fitting_knows_nothing_of_its_time(
-    history: list[tuple[int, int, bool]], share: float
-) -> None:
-    submitted = np.array([time for time, _, _ in history], dtype=np.int64)
-    known = submitted + np.array([delay for _, delay, _ in history])
-    success = np.array([label for _, _, label in history])
-    parameters = TrainingParameters(validation_share=share, min_per_class=3)
-    try:
-        fitted, validation = time_ordered_parts(submitted, known, success, parameters)
-    except NotTrainable:
-        return
-    begin = submitted[validation].min()
-    assert not (fitted & validation).any()
-    assert validation.sum() >= round(len(history) * share)
-    assert (submitted[fitted] < begin).all()
-    purged = fitted & (known < begin)
-    enough = min(success[purged].sum(), (~success[purged]).sum()) >= 3
-    assert (known[fitted] < begin).all() or not enough
-
-
-def test_validation_grows_until_it_holds_enough_of_the_rarer_class() -> None:
-    """What was decided soon is nearly all success: the newest fifth alone would hold no failure."""
-    submitted = np.arange(100, dtype=np.int64)
-    success = np.ones(100, dtype=bool)
-    success[[5, 10, 15, 20, 25, 60, 65, 70]] = False
-    fitted, validation = time_ordered_parts(submitted, submitted, success, TrainingParameters(min_per_class=2))
-    assert (~success[validation]).sum() == 2
-    assert np.flatnonzero(validation)[0] == 65
-    assert fitted.sum() == 65
-
-
-def test_validation_never_takes_more_than_half() -> None:
-    success = np.ones(100, dtype=bool)
-    success[:12] = False
-    _, validation = time_ordered_parts(np.arange(100), np.arange(100), success, TrainingParameters(min_per_class=2))
-    assert validation.sum() == 50
-
-
-def test_an_older_part_with_one_kind_of_outcome_is_not_trainable() -> None:
-    success = np.zeros(100, dtype=bool)
-    success[80:] = True
+def test_an_older_part_with_one_kind_of_outcome_is_not_trainable(dataset: pa.Table) -> None:
+    rows = dataset.filter(pc.equal(dataset["split"], "train"))
+    late = pa.array(np.arange(rows.num_rows) >= rows.num_rows * 0.9)
+    place = rows.column_names.index("target_is_success")
     with pytest.raises(NotTrainable, match="one kind of outcome only"):
-        time_ordered_parts(np.arange(100), np.arange(100), success, TrainingParameters())
+        train(rows.set_column(place, "target_is_success", late), QUICK)
 
 
 def test_a_dataset_that_is_all_train_needs_no_holdout() -> None:
@@ -165,3 +122,15 @@ def test_an_excluded_feature_is_in_the_dataset_and_not_in_the_model(dataset: pa.
     model = train(dataset, replace(QUICK, excluded_features="level, rate"))
     assert not {"level", "rate"} & set(model.feature_schema.names)
     assert "bids" in model.feature_schema.names
+
+
+def test_embeddings_are_in_the_dataset_and_in_the_model_only_where_a_setting_says_so(dataset: pa.Table) -> None:
+    default = train(dataset, replace(QUICK, embeddings_in_model=False))
+    assert not {"text", "job"} & set(default.feature_schema.names)
+    assert {"text", "job"} <= set(dataset.column_names)
+
+
+def test_no_more_rows_than_a_choice_needs_make_it(dataset: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SELECTION_ROWS", 200)
+    holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
+    assert roc_auc_score(holdout["target_is_success"].to_numpy(), train(dataset, QUICK).predict(holdout)) > 0.75

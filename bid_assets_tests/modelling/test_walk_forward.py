@@ -17,7 +17,7 @@ from bid_assets_tests.modelling.market import Market, day
 
 CUTOFF, UNTIL = day(120), day(150)
 RULES = LabelRules(maturity=timedelta(days=10))
-METHOD = Method(QUICK, timedelta(days=365), Cadence.WEEKLY, holdout_share=0.2, calibration_share=0.0, rules=RULES)
+METHOD = Method(QUICK, timedelta(days=365), Cadence.WEEKLY, holdout_share=0.2, rules=RULES)
 
 
 def history(market: Market, outcomes: pa.Table | None = None) -> History:

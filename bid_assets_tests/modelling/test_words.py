@@ -51,13 +51,12 @@ def test_the_words_that_tell_are_named(told: BidSuccessModel) -> None:
     assert (summary["document"], summary["raising"][0], summary["lowering"][0]) == ("said", "good", "bad")
 
 
-def test_words_that_tell_nothing_are_left_out(dataset: pa.Table, model: BidSuccessModel) -> None:
+def test_words_that_tell_nothing_are_left_out(dataset: pa.Table) -> None:
     rng = np.random.default_rng(6)
     texts = [[f"w{n}" for n in sorted(set(rng.integers(0, 50, 10).tolist()))] for _ in range(dataset.num_rows)]
-    found = train(dataset.append_column("said", pa.array(texts, WORDS)), QUICK, "an-encoder")
+    found = train(dataset.append_column("said", pa.array(texts, WORDS)), replace(QUICK, embeddings_in_model=False))
     assert found.training["words_weight"] <= 0.1
-    if not found.training["words_weight"]:
-        assert found.feature_names == model.feature_names
+    assert ("said" in found.feature_names) == (found.training["words_weight"] > 0)
 
 
 def test_the_trees_do_not_see_them(told: BidSuccessModel, model: BidSuccessModel) -> None:
@@ -65,7 +64,16 @@ def test_the_trees_do_not_see_them(told: BidSuccessModel, model: BidSuccessModel
 
 
 def test_none_is_allowed_and_none_counts(documents: pa.Table, model: BidSuccessModel) -> None:
-    assert train(documents, replace(QUICK, max_words_weight=0.0), "an-encoder").feature_names == model.feature_names
+    none = train(documents, replace(QUICK, max_words_weight=0.0), "an-encoder")
+    assert none.feature_names == [name for name in model.feature_names if name not in ("text", "job")]
+
+
+def test_words_and_embeddings_are_one_model_under_one_penalty(told: BidSuccessModel) -> None:
+    scores = [each for each in told.encodings if isinstance(each, preprocess.TextScore)]
+    assert [each.column for each in scores] == ["text", "job", "said"]
+    market_text = next(each for each in scores if each.column == "text")
+    assert isinstance(market_text, preprocess.EmbeddingScore)
+    assert np.abs(market_text.weight).argmax() == 3  # the entry of the embedding that decides
 
 
 def test_law_a_row_alone_is_scored_as_in_its_table(told: BidSuccessModel, documents: pa.Table) -> None:
@@ -115,7 +123,7 @@ def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: 
 
 def test_words_alone_make_no_model(documents: pa.Table) -> None:
     alone = documents.select([*(name for name in KEY_COLUMNS if name in documents.column_names), "said"])
-    with pytest.raises(NotTrainable, match="no feature column but words"):
+    with pytest.raises(NotTrainable, match="no feature column but texts"):
         train(alone, QUICK)
 
 
