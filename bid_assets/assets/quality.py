@@ -28,7 +28,7 @@ QUALITY_CHECKS = {
 }
 """Name -> description. A failure of one stops the dataset before its HEAD moves."""
 
-DATASET_CODE_VERSION = "3"
+DATASET_CODE_VERSION = "4"
 """To be raised when the columns of a dataset change that are of no family, or what they mean."""
 
 MISSING_FAMILIES_KEY = "families_without_values"
