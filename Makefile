@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-serving up clean
+.PHONY: help install demo test lint bench bench-serving bench-models up clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -35,15 +35,19 @@ test: lint ## Lint, types and the whole test suite
 bench: $(INSTALLED) ## Measure against what others would do; prints ratios, asserts nothing
 	$(BIN)/python -m bid_assets_tests.benchmarks
 
-.venv-bench/.installed: $(INSTALLED)
-	@echo "Installing MLflow into .venv-bench (a minute, once)"
+.venv-bench/.installed: $(INSTALLED) Makefile
+	@echo "Installing MLflow, LightGBM and CatBoost into .venv-bench (some minutes, once)"
 	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/pip install --quiet mlflow==3.17.2 xgboost==$$($(BIN)/python -c 'import xgboost; print(xgboost.__version__)')
+	@.venv-bench/bin/pip install --quiet mlflow==3.17.2 lightgbm==4.7.0 catboost==1.2.10 \
+		$$($(BIN)/python -c 'from importlib.metadata import version; print(*(f"{n}=={version(n)}" for n in ("xgboost", "scikit-learn")))')
 	@touch $@
 
 bench-serving: .venv-bench/.installed ## Measure the prediction service beside MLflow and an empty endpoint (needs wrk)
 	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk"; exit 1; }
 	@$(BIN)/python -m bid_assets_tests.benchmarks.serving --mlflow .venv-bench/bin/python
+
+bench-models: .venv-bench/.installed ## Judge the model beside LightGBM, XGBoost and CatBoost; writes docs/results/current.md
+	@BID_ASSETS_ENCODER=$${BID_ASSETS_ENCODER:-static} $(BIN)/python -m bid_assets_tests.benchmarks.bench_models --peers .venv-bench/bin/python
 
 up: $(INSTALLED) ## Dagster's web server and daemon over your data; Ctrl-C stops everything
 	@$(BIN)/bid-assets up

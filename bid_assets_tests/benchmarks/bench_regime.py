@@ -20,20 +20,20 @@ import pyarrow.compute as pc
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXTS
-from bid_assets.app_db.json_columns import text_lists
+from bid_assets.app_db.contract import RAW_BID_OUTCOMES
 from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console
 from bid_assets.features.families import families
 from bid_assets.marketplace.options import MarketplaceOptions
-from bid_assets.marketplace.simulate import Marketplace, simulate
+from bid_assets.marketplace.simulate import simulate
 from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
 from bid_assets.modelling.dataset import assemble
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.train import train
 from bid_assets.settings import Settings
 from bid_assets.windows import Cadence, TimeRange
+from bid_assets_tests.benchmarks.raw_tables import raw_tables
 
 BEFORE, AFTER, TEST = 26, 18, 6
 """Weeks of the old regime, of the new one, and of the bids that judge."""
@@ -51,7 +51,7 @@ class World:
         weeks = BEFORE + AFTER + TEST
         options = MarketplaceOptions(weeks=weeks, bids=weeks * WEEKLY_BIDS, seed=seed, end=END, dirt=0.0, change_week=BEFORE)
         market = simulate(options, lambda *_: None)
-        self.start, self.raw = options.start, raw_tables(market)
+        self.start, self.raw = options.start, raw_tables(market.bids, market.outcomes, market.jobs, market.profiles)
         span = TimeRange(options.start, options.end)
         self.features = [(f, f.compute(self.raw, span, None)) for f in families() if not f.needs_encoder]
         self.truth = market.truth.select(["bid_id", "is_success"])
@@ -80,28 +80,6 @@ class World:
             [ids, ids, self.truth["is_success"], pa.repeat(END, len(ids)), pa.nulls(len(ids), pa.string())],
             schema=RAW_BID_OUTCOMES,
         )
-
-
-def raw_tables(market: Marketplace) -> dict[str, pa.Table]:
-    """What the reader would give of a market without dirt: jobs and profiles once for each window whose bids name them."""
-    bids = market.bids.select(RAW_BIDS.names)
-    window = pa.array(
-        [Cadence.WEEKLY.floor(moment) for moment in bids["submitted_at"].to_pylist()], RAW_JOBS.field("window").type
-    )
-    named = {"raw_jobs": ("job_id", market.jobs, RAW_JOBS), "raw_profiles": ("profile_id", market.profiles, RAW_PROFILES)}
-    tables = {
-        "raw_bids": bids.cast(RAW_BIDS),
-        "raw_bid_outcomes": market.outcomes.select(RAW_BID_OUTCOMES.names).cast(RAW_BID_OUTCOMES),
-    }
-    for asset, (key, rows, schema) in named.items():
-        pairs = pa.table({"window": window, "id": bids[key]}).group_by(["window", "id"], use_threads=False).aggregate([])
-        found = rows.take(pc.index_in(pairs["id"], value_set=rows["id"]))
-        columns = [
-            pairs["window"] if f.name == "window" else text_lists(found[f.name])[0] if f.type == TEXTS else found[f.name]
-            for f in schema
-        ]
-        tables[asset] = pa.table(columns, schema=schema)
-    return tables
 
 
 def between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:

@@ -1,0 +1,112 @@
+"""One data set at its cutoffs: our model and the peers trained on the same rows and judged on the same later bids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bid_assets.assets.dataset import label_rules
+from bid_assets.assets.model import training_parameters
+from bid_assets.features.base import Encoder, FeatureFamily
+from bid_assets.modelling import metrics
+from bid_assets.modelling.backtest import TrainTestRows, train_test_rows
+from bid_assets.modelling.comparison import compare
+from bid_assets.modelling.evaluate import labels
+from bid_assets.modelling.train import train
+from bid_assets.settings import Settings
+from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, Period
+from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess, peer_rows
+
+OURS, CONSTANT = "bid_assets", "constant base rate"
+FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")
+RESAMPLES = 300
+
+
+@dataclass(frozen=True)
+class CutoffResult:
+    """What came of one cutoff."""
+
+    cutoff: datetime
+    train_rows: int
+    test_rows: int
+    train_label_rate: float
+    test_label_rate: float
+    figures: dict[str, dict[str, float | None]]
+    """Of each model, by name: `FIGURES`."""
+    differences: dict[str, dict[str, Any]]
+    """Ours less the peer's, by the peer's name: `modelling.comparison.compare`'s `figures`, the peer as champion."""
+    cpu_seconds: dict[str, float]
+    """Of training and scoring, by model."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the peers' libraries."""
+
+
+def results(data: DataSet, settings: Settings, encoder: Encoder | None, peers: PeerProcess | None) -> Iterator[CutoffResult]:
+    """The result at each cutoff, in order. `peers` None: our model alone."""
+    features = data.features(encoder)
+    for period in data.periods:
+        yield _at_cutoff(data, features, period, settings, peers)
+
+
+def _at_cutoff(
+    data: DataSet,
+    features: Sequence[tuple[FeatureFamily, pa.Table]],
+    period: Period,
+    settings: Settings,
+    peers: PeerProcess | None,
+) -> CutoffResult:
+    rows = rows_of(data, features, period, settings)
+    known, success = labels(rows.train), labels(rows.test)
+    rarer_is_success = metrics.success_is_rarer(known)
+    started = time.process_time()
+    model = train(rows.train, training_parameters(settings))
+    probabilities = {OURS: model.predict(rows.test), CONSTANT: np.full(len(success), known.mean())}
+    seconds, versions = {OURS: time.process_time() - started}, {}
+    if peers is not None:
+        others, facts = peers.probabilities(*peer_rows(data, rows, model))
+        probabilities, seconds, versions = probabilities | others, seconds | facts["cpu_seconds"], facts["versions"]
+    profiles = rows.test["profile_id"].to_numpy()
+    return CutoffResult(
+        period.cutoff,
+        len(known),
+        len(success),
+        float(known.mean()),
+        float(success.mean()),
+        {name: _figures(success, probability, rarer_is_success) for name, probability in probabilities.items()},
+        {
+            name: compare(success, peer, probabilities[OURS], profiles, rarer_is_success=rarer_is_success, resamples=RESAMPLES)[
+                "figures"
+            ]
+            for name, peer in probabilities.items()
+            if name != OURS
+        },
+        seconds,
+        versions,
+    )
+
+
+def rows_of(
+    data: DataSet, features: Sequence[tuple[FeatureFamily, pa.Table]], period: Period, settings: Settings
+) -> TrainTestRows:
+    """The rows of one cutoff, by the settings."""
+    return train_test_rows(
+        data.raw["raw_bids"],
+        data.raw["raw_bid_outcomes"],
+        features,
+        cutoff=period.cutoff,
+        lookback=settings.lookback_windows * settings.cadence.length,
+        cadence=settings.cadence,
+        end=period.end,
+        rules=label_rules(settings),
+    )
+
+
+def _figures(success: metrics.Labels, probability: metrics.Probabilities, rarer_is_success: bool) -> dict[str, float | None]:
+    figures = metrics.all_metrics(success, probability, 0.5, rarer_is_success)
+    return {name: figures[name] for name in FIGURES}

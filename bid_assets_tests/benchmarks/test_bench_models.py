@@ -1,0 +1,80 @@
+"""The comparison with peers, on a market of some hundred bids; and the real data sets are read, where they are."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bid_assets.settings import Settings
+from bid_assets_tests.benchmarks.bench_models.__main__ import run_all
+from bid_assets_tests.benchmarks.bench_models.comparison import CONSTANT, OURS
+from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, data_sets, market
+from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess
+from bid_assets_tests.benchmarks.bench_models.peers import PEERS
+from bid_assets_tests.conftest import CHECKOUT
+
+SHARED = CHECKOUT.parent / "shared" / "data"
+PYTHON = CHECKOUT / ".venv-bench" / "bin" / "python"
+SETTINGS = Settings(encoder="static")
+
+needs_peers = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-bench here; `make .venv-bench/.installed` makes it")
+
+
+@pytest.fixture(scope="module")
+def tiny_market() -> DataSet:
+    return market("tiny", "A tiny market.", weeks=14, bids=900, seed=7, cutoff_weeks=(8, 10), ahead=4, change=None)
+
+
+def test_every_cutoff_is_on_the_page_and_what_was_not_run_too(tiny_market: DataSet, tmp_path: Path) -> None:
+    sets = {"absent": data_sets(tmp_path)["gsoc_pulls"], "tiny": lambda: tiny_market}
+    path = tmp_path / "results" / "current.md"
+    results = run_all(sets, SETTINGS, None, None, path, "make bench-models")["tiny"]
+    assert [result.cutoff for result in results] == [period.cutoff for period in tiny_market.periods]
+    page = path.read_text()
+    for result in results:
+        assert f"| {result.cutoff:%Y-%m-%d} | {result.train_rows:,} ({result.train_label_rate:.1%})" in page
+        assert f"**{result.figures[OURS]['log_loss']:.4f}**" in page
+    assert "no `--peers` was given" in page
+    assert re.search(r"Not run\*\*: `absent`: .*gsoc_pulls", page)
+    assert re.search(r"commit [0-9a-f]{8}", page)
+
+
+def test_figures_of_the_constant_are_those_of_the_share_of_successes_in_training(tiny_market: DataSet, tmp_path: Path) -> None:
+    for result in run_all({"tiny": lambda: tiny_market}, SETTINGS, None, None, tmp_path / "page.md", "")["tiny"]:
+        rate, successes = result.train_label_rate, result.test_label_rate
+        expected = -(successes * np.log(rate) + (1 - successes) * np.log(1 - rate))
+        assert result.figures[CONSTANT]["log_loss"] == pytest.approx(expected)
+        difference = result.differences[CONSTANT]["log_loss"]["difference"]
+        assert difference == pytest.approx(result.figures[OURS]["log_loss"] - expected)
+
+
+@needs_peers
+def test_peers_are_judged_on_the_same_rows_and_not_fitted_again_for_the_same(tiny_market: DataSet, tmp_path: Path) -> None:
+    sets, page = {"tiny": lambda: tiny_market}, tmp_path / "page.md"
+    results = run_all(sets, SETTINGS, None, PeerProcess(PYTHON, tmp_path / "cache"), page, "make bench-models")["tiny"]
+    assert all(set(result.figures) == {OURS, CONSTANT, *PEERS} for result in results)
+    assert all(f"| {name} |" in page.read_text() for name in PEERS)
+    again = PeerProcess(tmp_path / "no-such-python", tmp_path / "cache")
+    assert [each.figures for each in run_all(sets, SETTINGS, None, again, page, "")["tiny"]] == [
+        each.figures for each in results
+    ]
+
+
+def test_peers_that_fail_say_why(tiny_market: DataSet, tmp_path: Path) -> None:
+    without_libraries = PeerProcess(Path(sys.executable), tmp_path / "cache")
+    with pytest.raises(RuntimeError, match="No module named 'lightgbm'"):
+        run_all({"tiny": lambda: tiny_market}, SETTINGS, None, without_libraries, tmp_path / "page.md", "")
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data sets are not beside this checkout")
+@pytest.mark.parametrize(("name", "bids", "outcomes"), [("gsoc_pulls", 17_209, 16_303), ("catalyst_proposals", 11_131, 11_131)])
+def test_a_real_data_set_is_read_whole(name: str, bids: int, outcomes: int) -> None:
+    data = data_sets(SHARED)[name]()
+    assert (data.raw["raw_bids"].num_rows, data.raw["raw_bid_outcomes"].num_rows) == (bids, outcomes)
+    assert data.raw["raw_jobs"]["client_id"].null_count == 0
+    assert len(data.periods) >= 5
