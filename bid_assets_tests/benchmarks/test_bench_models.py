@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.bench_models.__main__ import run_all
-from bid_assets_tests.benchmarks.bench_models.comparison import CONSTANT, OURS
+from bid_assets_tests.benchmarks.bench_models.comparison import CONSTANT, OURS, CutoffResult
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, data_sets, market
 from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess
 from bid_assets_tests.benchmarks.bench_models.peers import PEERS
@@ -26,15 +27,23 @@ needs_peers = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-bench her
 
 @pytest.fixture(scope="module")
 def tiny_market() -> DataSet:
-    return market("tiny", "A tiny market.", weeks=14, bids=900, seed=7, cutoff_weeks=(8, 10), ahead=4, change=None)
+    return market("tiny", "A tiny market.", weeks=14, bids=900, seed=7, cutoff_weeks=(8, 10), ahead=3, change=None)
 
 
-def test_every_cutoff_is_on_the_page_and_what_was_not_run_too(tiny_market: DataSet, tmp_path: Path) -> None:
-    sets = {"absent": data_sets(tmp_path)["gsoc_pulls"], "tiny": lambda: tiny_market}
-    path = tmp_path / "results" / "current.md"
-    results = run_all(sets, SETTINGS, None, None, path, "make bench-models")["tiny"]
+@pytest.fixture(scope="module")
+def run(tiny_market: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[CutoffResult], str]:
+    """The results without peers, and the page."""
+    folder = tmp_path_factory.mktemp("bench_models")
+    sets = {"absent": data_sets(folder)["gsoc_pulls"], "tiny": lambda: tiny_market}
+    path = folder / "results" / "current.md"
+    return run_all(sets, SETTINGS, None, None, path, "make bench-models")["tiny"], path.read_text()
+
+
+def test_every_cutoff_is_on_the_page_and_what_was_not_run_too(
+    run: tuple[list[CutoffResult], str], tiny_market: DataSet
+) -> None:
+    results, page = run
     assert [result.cutoff for result in results] == [period.cutoff for period in tiny_market.periods]
-    page = path.read_text()
     for result in results:
         assert f"| {result.cutoff:%Y-%m-%d} | {result.train_rows:,} ({result.train_label_rate:.1%})" in page
         assert f"**{result.figures[OURS]['log_loss']:.4f}**" in page
@@ -43,8 +52,8 @@ def test_every_cutoff_is_on_the_page_and_what_was_not_run_too(tiny_market: DataS
     assert re.search(r"commit [0-9a-f]{8}", page)
 
 
-def test_figures_of_the_constant_are_those_of_the_share_of_successes_in_training(tiny_market: DataSet, tmp_path: Path) -> None:
-    for result in run_all({"tiny": lambda: tiny_market}, SETTINGS, None, None, tmp_path / "page.md", "")["tiny"]:
+def test_the_constant_is_the_share_of_successes_in_training(run: tuple[list[CutoffResult], str]) -> None:
+    for result in run[0]:
         rate, successes = result.train_label_rate, result.test_label_rate
         expected = -(successes * np.log(rate) + (1 - successes) * np.log(1 - rate))
         assert result.figures[CONSTANT]["log_loss"] == pytest.approx(expected)
@@ -54,7 +63,8 @@ def test_figures_of_the_constant_are_those_of_the_share_of_successes_in_training
 
 @needs_peers
 def test_peers_are_judged_on_the_same_rows_and_not_fitted_again_for_the_same(tiny_market: DataSet, tmp_path: Path) -> None:
-    sets, page = {"tiny": lambda: tiny_market}, tmp_path / "page.md"
+    one_cutoff = replace(tiny_market, periods=tiny_market.periods[:1])
+    sets, page = {"tiny": lambda: one_cutoff}, tmp_path / "page.md"
     results = run_all(sets, SETTINGS, None, PeerProcess(PYTHON, tmp_path / "cache"), page, "make bench-models")["tiny"]
     assert all(set(result.figures) == {OURS, CONSTANT, *PEERS} for result in results)
     assert all(f"| {name} |" in page.read_text() for name in PEERS)
