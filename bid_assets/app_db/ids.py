@@ -2,6 +2,9 @@
 
 Two ids may be equal and yet differ as text: `citext`, a nondeterministic collation, padding, numbers of different scale, a UUID
 written in capitals. A text that the id column cannot hold is equal to no id, and never an error. Nothing here runs a query.
+
+A text that refers to an id of another type has endlessly many spellings (`007`, `+7`, a UUID with hyphens anywhere), and no index of
+the application finds them all. Only those of `spellings` are a reference; `is_spelled_otherwise` tells the others, which are rejected.
 """
 
 from __future__ import annotations
@@ -34,13 +37,35 @@ def names_row(row_id: str, column: Column, reference: str, referring: Column) ->
 
 
 def is_named_by_row(row_id: str, column: Column, reference: str, referring: Column) -> str:
-    """The same for finding the references to a row by an index on `reference`.
+    """The same for finding the references to a row by an index on `reference`, but for those that are spelled otherwise."""
+    kind, other = _kind(column), _kind(referring)
+    named = names_row(row_id, column, reference, referring)
+    if may_be_spelled_otherwise(column, referring):
+        return f"{reference} = ANY ({_spellings(row_id, kind)}) AND ({named}) IS TRUE"  # as no hash join takes it
+    if kind in _TEXTUAL and (other == "uuid" or other in _INTEGERS):
+        return f"{reference} = {_parsed(other, _plain(row_id, column))} AND {named}"
+    return named
 
-    Where a text refers to an id of another type, only the usual spellings are found: PostgreSQL's own, and capitals.
-    """
-    if _kind(referring) in _TEXTUAL and _kind(column) not in _TEXTUAL:
-        return f"{reference} = ANY (ARRAY[{row_id}::text, upper({row_id}::text)])"
-    return names_row(row_id, column, reference, referring)
+
+def may_be_spelled_otherwise(column: Column, referring: Column) -> bool:
+    """Whether a text refers to an id of another type, which it may spell in ways that no index finds."""
+    return _kind(referring) in _TEXTUAL and _parsed(_kind(column), "") is not None
+
+
+def is_spelled_otherwise(row_id: str, column: Column, reference: str, referring: Column) -> str:
+    """Whether a reference for which `names_row` is true has a spelling by which `is_named_by_row` does not find it."""
+    return f"{reference} <> ALL ({_spellings(row_id, _kind(column))})"
+
+
+def _spellings(row_id: str, kind: str) -> str:
+    """The texts by which an id is referred to: PostgreSQL's own, and of a UUID the usual ones, in capitals too."""
+    text = f"{row_id}::text"
+    if kind == "numeric":
+        return f"ARRAY[{text}, trim_scale({row_id})::text]"
+    if kind != "uuid":
+        return f"ARRAY[{text}]"
+    usual = (text, f"replace({text}, '-', '')", f"'{{' || {text} || '}}'")
+    return f"ARRAY[{', '.join([*usual, *(f'upper({each})' for each in usual)])}]"
 
 
 def same_text(column: Column, referring: Column) -> bool:

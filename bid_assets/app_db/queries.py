@@ -14,7 +14,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from bid_assets.app_db.contract import DISPLACED, TIME
-from bid_assets.app_db.ids import TEXT, is_named_by_row, names_row, same_text
+from bid_assets.app_db.ids import TEXT, is_named_by_row, is_spelled_otherwise, may_be_spelled_otherwise, names_row, same_text
 from bid_assets.app_db.introspection import Columns
 from bid_assets.app_db.values import (
     LARGEST_AMOUNT,
@@ -79,8 +79,10 @@ class Queries:
             WHEN b.id IS NULL THEN 'has no id'
             WHEN {unusable(at)} THEN {_or_else("submission time is", "b.submitted_at", "has no submission time")}
             WHEN p.id IS NULL THEN coalesce('profile ' || b.profile_id::text || ' is unknown', 'has no profile')
+            {self._misspelled("b", "bids", "profile_id", "p", "profiles")}
             {amount if "amount" in types else ""}
-            WHEN b.job_id IS NULL THEN 'has no job' END"""
+            WHEN b.job_id IS NULL THEN 'has no job'
+            {self._misspelled("b", "bids", "job_id", "j", "jobs")} END"""
         profiles, jobs = f" LEFT JOIN profiles p ON {self._names_profile()}", f" LEFT JOIN jobs j ON {self._names_job()}"
         stored = self._stored("b", "bids", {"profile_id": ("p", "profiles"), "job_id": ("j", "jobs")})
         jobs = jobs if "job_id" in stored else ""
@@ -105,6 +107,7 @@ class Queries:
         rejection = f"""CASE
             WHEN o.id IS NULL THEN 'has no id'
             WHEN b.id IS NULL THEN coalesce('bid ' || o.bid_id::text || ' is unknown', 'has no bid')
+            {self._misspelled("o", "bid_outcomes", "bid_id", "b", "bids")}
             WHEN {unusable(at)} THEN {_or_else("outcome time is", "o.outcome_timestamp", "has no outcome time")}
             WHEN {result("o", types)} IS NULL THEN coalesce('result is ' || o.is_success::text, 'has no result')
             WHEN {at} < {bids.moment}
@@ -130,6 +133,15 @@ class Queries:
             for column, (alias, named) in references.items()
             if not same_text(self._columns[named]["id"], self._columns[table][column])
         }
+
+    def _misspelled(self, row: str, table: str, column: str, alias: str, named: str) -> str:
+        """A branch of a rejection for references that no look-up finds (see `ids.py`); empty where there are none."""
+        row_id, reference = self._columns[named]["id"], self._columns[table][column]
+        if not may_be_spelled_otherwise(row_id, reference):
+            return ""
+        spelled_otherwise = is_spelled_otherwise(f"{alias}.id", row_id, f"{row}.{column}", reference)
+        return f"""WHEN {spelled_otherwise}
+            THEN '{column} ' || {row}.{column}::text || ' is an unusual spelling of the id ' || {alias}.id::text"""
 
     def _names_profile(self) -> str:
         return names_row("p.id", self._columns["profiles"]["id"], "b.profile_id", self._columns["bids"]["profile_id"])
@@ -196,7 +208,12 @@ class Queries:
         profile_id, reference = self._columns["profiles"]["id"], self._columns["bids"]["profile_id"]
         bids = self._recent_bids(is_named_by_row("p.id", profile_id, "b.profile_id", reference))
         owners = f"unnest($1::text[]) w(id) JOIN profiles p ON {self._is_text('p', 'profiles')}"
-        return f"SELECT b.id, b.submitted_at, w.id AS owner FROM {owners} CROSS JOIN LATERAL {bids} WHERE {is_valid(self.bids)}"
+        is_judged_by_job = may_be_spelled_otherwise(self._columns["jobs"]["id"], self._columns["bids"]["job_id"])
+        jobs = f" LEFT JOIN jobs j ON {self._names_job()}" if is_judged_by_job else ""
+        return (
+            f"SELECT b.id, b.submitted_at, w.id AS owner FROM {owners} CROSS JOIN LATERAL {bids}{jobs}"
+            f" WHERE {is_valid(self.bids)}"
+        )
 
     def bids_of_clients(self) -> str:
         """The same of the bids on all jobs of a client: the clients of the jobs $4, and those of $5 (texts).

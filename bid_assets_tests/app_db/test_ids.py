@@ -5,6 +5,7 @@ Nondeterministic collations and citext need a server that is built with them, su
 
 from __future__ import annotations
 
+import math
 import os
 import pwd
 import shutil
@@ -22,13 +23,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.lookup import Lookup
-from bid_assets_tests.app_db.database import MONDAY, WEEK, execute, read, rows
+from bid_assets.app_db.queries import Queries
+from bid_assets.windows import Cadence
+from bid_assets_tests.app_db.database import MONDAY, WEEK, execute, read, rejections, rows
 from bid_assets_tests.children import ending_with_parent
 from bid_assets_tests.loops import eventually
 
 DEBIAN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 UUID = "6f1c2d3e-0000-4000-8000-00000000000a"
+ODD = f"{UUID[:4]}-{UUID[4:]}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Ids:
     reference: str
     stored: tuple[str, ...]
     spellings: tuple[str, ...]
+    unusual: tuple[str, ...] = ()
+    """Those of the spellings that name a row by which no index finds them."""
     with_debian: bool = False
 
 
@@ -51,10 +58,18 @@ KINDS = {
     "padded reference": Ids("text", "char(8)", ("p1", "p2"), ("p1", "p2", "x9")),
     "numeric": Ids("numeric", "numeric", ("7", "8.10"), ("7", "7.00", "8.1", "9")),
     "numeric and integer": Ids("numeric", "integer", ("7.00", "8"), ("7", "8", "9")),
-    "numeric and text": Ids("numeric", "text", ("7.00", "8"), ("7", "7.0", "8", "x")),
-    "integer and text": Ids("integer", "text", ("7", "8"), ("7", "007", "+8", "٧", "9" * 19, "9" * 40, "x")),
+    "numeric and text": Ids("numeric", "text", ("7.00", "8"), ("7", "7.00", "7.0", "8", "x"), ("7.0",)),
+    "integer and text": Ids("integer", "text", ("7", "8"), ("7", "007", "+8", "٧", "9" * 19, "9" * 40, "x"), ("007", "+8")),
     "uuid": Ids("uuid", "uuid", (UUID, UUID[:-1] + "b"), (UUID, UUID[:-1] + "b", UUID[:-1] + "c")),
-    "uuid and text": Ids("uuid", "text", (UUID, UUID[:-1] + "b"), (UUID, UUID.upper(), f"{{{UUID}}}", "x", "{" + UUID)),
+    "uuid and text": Ids(
+        "uuid",
+        "text",
+        (UUID, UUID[:-1] + "b"),
+        (UUID, UUID.upper(), f"{{{UUID}}}", UUID.replace("-", ""), ODD, "x", "{" + UUID),
+        (ODD,),
+    ),
+    "uuid and varchar": Ids("uuid", "varchar(50)", (UUID, UUID[:-1] + "b"), (UUID.upper(), ODD, "x"), (ODD,)),
+    "text and integer": Ids("text", "integer", ("7", "08"), ("7", "8", "9")),
     "text and uuid": Ids("text", "uuid", (UUID, "x"), (UUID, UUID[:-1] + "c")),
     "citext": Ids("citext", "citext", ("p1", "P2"), WORDS, with_debian=True),
     "citext and text": Ids("citext", "text", ("p1", "P2"), WORDS, with_debian=True),
@@ -166,9 +181,10 @@ def test_every_valid_bid_finds_its_profile_and_job_and_every_outcome_its_bid(
         assert set(raw["bids"]["profile_id"].to_pylist()) == set(raw["profiles"]["id"].to_pylist())
         assert set(raw["bid_outcomes"]["bid_id"].to_pylist()) <= set(raw["bids"]["id"].to_pylist())
         names_profile, names_job = _named(url, kind, "profiles", bids), _named(url, kind, "jobs", bids)
-        assert raw["bids"].num_rows == sum(names_profile)
+        usual = [not set(names) & set(kind.unusual) for names in bids]
+        assert raw["bids"].num_rows == sum(map(int.__mul__, names_profile, usual))
         known = {text for (text,) in rows(url, "SELECT id::text FROM jobs")}
-        assert sum(job in known for job in jobs) == sum(map(int.__mul__, names_profile, names_job))
+        assert sum(job in known for job in jobs) == sum(map(math.prod, zip(names_profile, names_job, usual, strict=True)))
         assert set(jobs) & known == set(raw["jobs"]["id"].to_pylist())
 
     holds()
@@ -194,19 +210,68 @@ def _named(url: str, kind: Ids, table: str, bids: list[tuple[str, str]]) -> list
 
 def _is_found_by_any_spelling(url: str, kind: Ids) -> None:
     """What the service looks up agrees with what was read."""
-    usual = [each for each in kind.spellings if each.strip("{}").lower() in {stored.lower() for stored in kind.stored}]
-    fill(url, kind, [(usual[0], usual[-1])] * 2, usual[:1])
-    tables = read(url)
+    plain = [stored.replace("-", "").lower() for stored in kind.stored]
+    usual = [each for each in kind.spellings if each not in kind.unusual and each.strip("{}").replace("-", "").lower() in plain]
     asked = [*dict.fromkeys((*kind.spellings, *kind.stored))]
+    pairs = [(usual[0], usual[-1]), *((usual[0], each) for each in kind.unusual), *((each, usual[0]) for each in kind.unusual)]
     with closing(Lookup(url)) as lookup:
-        found = lookup.find(asked, asked, MONDAY - WEEK, MONDAY + WEEK)
-        for each in asked:
-            alone = lookup.find([each], [each], MONDAY - WEEK, MONDAY + WEEK)
-            row = alone.profiles.get(each)
-            count = 0 if row is None else tables["raw_bids"]["profile_id"].to_pylist().count(row["id"])
-            assert found.profiles.get(each) == row
-            assert len(alone.of_profiles.owners) == found.of_profiles.owners.count(each) == count
-    assert {row["id"] for row in found.jobs.values()} >= set(tables["raw_jobs"]["id"].to_pylist())
+        for names in pairs:
+            fill(url, kind, [names] * 2, [usual[0], *kind.unusual])
+            tables = read(url)
+            found = lookup.find(asked, asked, MONDAY - WEEK, MONDAY + WEEK)
+            profiles = tables["raw_bids"]["profile_id"].to_pylist()
+            profile_of = dict(zip(tables["raw_bids"]["id"].to_pylist(), profiles, strict=True))
+            with_outcome = [profile_of[each] for each in tables["raw_bid_outcomes"]["bid_id"].to_pylist()]
+            for each in asked:
+                alone = lookup.find([each], [each], MONDAY - WEEK, MONDAY + WEEK)
+                row = alone.profiles.get(each)
+                assert found.profiles.get(each) == row
+                counts = (0, 0) if row is None else (profiles.count(row["id"]), with_outcome.count(row["id"]))
+                assert (len(alone.of_profiles.owners), len(alone.of_profiles.outcomes)) == counts
+                assert found.of_profiles.owners.count(each) == counts[0]
+            assert {row["id"] for row in found.jobs.values()} >= set(tables["raw_jobs"]["id"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("id_type", "stored", "spelling"), [("bigint", "7", "007"), ("uuid", UUID, ODD), ("numeric", "7", "7.0")]
+)
+def test_a_spelling_that_no_index_finds_is_rejected_in_words(app_db: str, id_type: str, stored: str, spelling: str) -> None:
+    kind = Ids(id_type, "text", (stored,), (stored, spelling))
+    database(kind, None, lambda: app_db)
+    for names, outcome, rejected in (
+        ((spelling, stored), stored, ("bids", f"profile_id {spelling} is an unusual spelling of the id {stored}")),
+        ((stored, spelling), stored, ("bids", f"job_id {spelling} is an unusual spelling of the id {stored}")),
+        ((stored, stored), spelling, ("bid_outcomes", f"bid_id {spelling} is an unusual spelling of the id {stored}")),
+    ):
+        fill(app_db, kind, [names], [outcome])
+        table, reason = rejected
+        assert any(row[1] == table and row[3].startswith(reason) for row in rejections(app_db))
+
+
+@pytest.mark.parametrize(("id_type", "reference"), [("uuid", "text"), ("bigint", "text"), ("text", "uuid"), ("text", "bigint")])
+def test_the_bids_and_outcomes_of_a_row_are_found_by_their_indexes_where_types_differ(
+    app_db: str, id_type: str, reference: str
+) -> None:
+    database(Ids(id_type, reference, (), ()), None, lambda: app_db)
+    name = "lpad(n::text, 32, '0')::uuid::{0}" if "uuid" in (id_type, reference) else "n::{0}"
+    own, other = name.format(id_type), name.format(reference)
+    execute(
+        app_db,
+        f"""INSERT INTO profiles SELECT {own} FROM generate_series(1, 2000) n; INSERT INTO jobs SELECT {own} FROM generate_series(1, 2000) n;
+        INSERT INTO bids SELECT {own}, {other}, {other}, '{MONDAY.isoformat()}' FROM generate_series(1, 2000) n;
+        INSERT INTO bid_outcomes SELECT n::text, {other}, true, '{MONDAY.isoformat()}' FROM generate_series(1, 2000) n;
+        CREATE INDEX ON bids (profile_id, submitted_at); CREATE INDEX ON bids (job_id, submitted_at);
+        CREATE INDEX ON bid_outcomes (bid_id); CREATE INDEX ON jobs (client_id); ANALYZE""",
+    )
+    with psycopg2.connect(app_db) as connection, connection.cursor() as cursor:
+        queries = Queries(contract_columns(cursor), Cadence.WEEKLY)
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        statement = f"SELECT count(*) FROM {queries.outcomes_of(f'({queries.bids_of_profiles()})')}"
+        cursor.execute(f"PREPARE find (text[], timestamptz, timestamptz) AS {statement}")
+        cursor.execute("SELECT id::text FROM profiles LIMIT 1")
+        cursor.execute("EXPLAIN EXECUTE find (%s, %s, 'infinity')", (list(cursor.fetchone()), MONDAY))
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Seq Scan on bid" not in plan, plan
 
 
 @pytest.mark.parametrize("id_type", ["bigint", "smallint", "uuid", "numeric", "char(3)", "date", "text"])
