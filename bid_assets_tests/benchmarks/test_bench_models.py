@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_the_constant_is_the_share_of_successes_in_training(run: tuple[list[Cuto
         assert result.figures[CONSTANT]["log_loss"] == pytest.approx(expected)
         difference = result.differences[CONSTANT]["log_loss"]["difference"]
         assert difference == pytest.approx(result.figures[OURS]["log_loss"] - expected)
+
+
+def test_a_cutoff_without_enough_to_learn_from_is_on_the_page_with_the_reason(tiny_market: DataSet, tmp_path: Path) -> None:
+    first = tiny_market.periods[0]
+    empty = replace(first, cutoff=first.cutoff - timedelta(weeks=7), end=None)
+    sets, page = {"tiny": lambda: replace(tiny_market, periods=(empty, first))}, tmp_path / "page.md"
+    results = run_all(sets, SETTINGS, None, None, page, "")["tiny"]
+    assert [result.cutoff for result in results] == [first.cutoff]
+    assert re.search(rf"Not run\*\*: `tiny` at {empty.cutoff:%Y-%m-%d}: .*labelled bids", page.read_text())
 
 
 @needs_peers

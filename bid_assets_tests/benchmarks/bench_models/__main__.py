@@ -19,9 +19,10 @@ from pathlib import Path
 
 from bid_assets.features.base import Encoder
 from bid_assets.features.encoder import make_encoder
+from bid_assets.modelling.train import NotTrainable
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.code import current_code_version
-from bid_assets_tests.benchmarks.bench_models.comparison import CutoffResult, results
+from bid_assets_tests.benchmarks.bench_models.comparison import CutoffResult, result_at
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, data_sets
 from bid_assets_tests.benchmarks.bench_models.page import Run, page
 from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess
@@ -64,10 +65,16 @@ def run_all(
         except FileNotFoundError as error:
             missing.append(f"`{name}`: {error.filename or error} is not there.")
             continue
-        measured[name], descriptions[name] = [], data.description
-        for result in results(data, settings, encoder, peers):
-            measured[name].append(result)
-            print(name, result, sep="\t", flush=True)
+        features, descriptions[name] = data.features(encoder), data.description
+        for period in data.periods:
+            try:
+                result = result_at(data, features, period, settings, peers)
+            except NotTrainable as error:
+                missing.append(f"`{name}` at {period.cutoff:%Y-%m-%d}: {error}.")
+                continue
+            measured.setdefault(name, []).append(result)
+            losses = {model: figures["log_loss"] for model, figures in result.figures.items()}
+            print(name, f"{result.cutoff:%Y-%m-%d}", "log loss", losses, sep="\t", flush=True)
         to_come = [f"`{other}`: this run has not come to it." for other in list(sets)[number + 1 :]]
         path.write_text(page(_run(settings, command, [*missing, *to_come]), measured, descriptions), encoding="utf-8")
     return measured
@@ -76,10 +83,9 @@ def run_all(
 def _run(settings: Settings, command: str, not_run: list[str]) -> Run:
     code = current_code_version(None)
     commit = f"{(code.git_commit or 'unknown')[:8]}{' with uncommitted changes' if code.dirty else ''}"
-    changed = sorted(set(settings.model_fields_set) - {"home", "encoder"})
-    about = (
-        f"{'default settings' if not changed else f'settings changed: {chr(44).join(changed)}'}; encoder `{settings.encoder}`"
-    )
+    changed = [f"{name}={getattr(settings, name)}" for name in sorted(settings.model_fields_set - {"home", "encoder"})]
+    about = f"settings {', '.join(changed)}, all others default" if changed else "default settings"
+    about += f"; encoder `{settings.encoder}`"
     return Run(command, datetime.now(UTC), commit, f"{os.cpu_count()} cores, shared with other work", about, tuple(not_run))
 
 

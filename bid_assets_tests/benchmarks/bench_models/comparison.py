@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
-from bid_assets.features.base import Encoder, FeatureFamily
+from bid_assets.features.base import FeatureFamily
 from bid_assets.modelling import metrics
 from bid_assets.modelling.backtest import TrainTestRows, train_test_rows
 from bid_assets.modelling.comparison import compare
@@ -47,20 +47,14 @@ class CutoffResult:
     """Of the peers' libraries."""
 
 
-def results(data: DataSet, settings: Settings, encoder: Encoder | None, peers: PeerProcess | None) -> Iterator[CutoffResult]:
-    """The result at each cutoff, in order. `peers` None: our model alone."""
-    features = data.features(encoder)
-    for period in data.periods:
-        yield _at_cutoff(data, features, period, settings, peers)
-
-
-def _at_cutoff(
+def result_at(
     data: DataSet,
     features: Sequence[tuple[FeatureFamily, pa.Table]],
     period: Period,
     settings: Settings,
     peers: PeerProcess | None,
 ) -> CutoffResult:
+    """Every model trained and judged at one cutoff. `peers` None: our model alone. Raises `NotTrainable`."""
     rows = rows_of(data, features, period, settings)
     known, success = labels(rows.train), labels(rows.test)
     rarer_is_success = metrics.success_is_rarer(known)
