@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets import materialization
-from bid_assets.partitions import keys_of_input
+from bid_assets.partitions import LOOKBACK_KEY, keys_of_input, lookback_of, resolved_lookback
 from bid_assets.progress import report
 from bid_assets.settings import Settings
 from bid_assets.splitting import split_by_window
@@ -135,8 +135,11 @@ class VersionedIOManager(dg.IOManager, ABC):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Pin the heads of the windows asked for, remember them for the manifest, and read them."""
-        metadata = context.definition_metadata
-        keys = keys_of_input(self.settings, context.asset_partition_keys, metadata)
+        mapped, metadata = list(context.asset_partition_keys), context.definition_metadata
+        if metadata.get(LOOKBACK_KEY) == "auto":  # Dagster has mapped all that it can
+            metadata = resolved_lookback(self.settings, self.store, mapped[-1], metadata)
+            mapped = mapped[-lookback_of(metadata) :]
+        keys = keys_of_input(self.settings, mapped, metadata)
         heads = self.store.heads(asset_name(context.asset_key), keys)
         loaded_by(context.step_context).add(LoadedInput(heads[key].ref, metadata) for key in keys if key in heads)
         return self.read(context, keys, heads)

@@ -6,11 +6,14 @@ The arithmetic of windows is in `windows.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import dagster as dg
 from dagster._core.definitions.utils import NoValueSentinel
 
+from bid_assets.lookback import dataset_lookback
 from bid_assets.settings import Settings
+from bid_assets.versions.store import VersionStore
 from bid_assets.windows import Cadence, TimeRange
 
 KEY_FORMAT = "%Y-%m-%d"
@@ -30,15 +33,16 @@ def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
     )
 
 
-def looking_back(count: int, dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
-    """An input over `count` windows: the asset's own and those before it (fewer at the start of time).
+def looking_back(count: int | Literal["auto"], dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
+    """An input over `count` windows: the asset's own and those before it (fewer at the start of time; `auto`: see `lookback`).
 
     Dagster maps the newest `MAX_MAPPED_WINDOWS` of them, by which its UI shows lineage and staleness; the IO managers load all, and manifests name all.
     `dagster_type` says in which form an asset that takes its inputs by keyword wants it (see the IO managers).
     """
+    mapped = MAX_MAPPED_WINDOWS if count == "auto" else min(count, MAX_MAPPED_WINDOWS)
     return dg.AssetIn(
         dagster_type=dagster_type or NoValueSentinel,
-        partition_mapping=dg.TimeWindowPartitionMapping(start_offset=1 - min(count, MAX_MAPPED_WINDOWS), end_offset=0),
+        partition_mapping=dg.TimeWindowPartitionMapping(start_offset=1 - mapped, end_offset=0),
         metadata={LOOKBACK_KEY: count},
     )
 
@@ -46,6 +50,15 @@ def looking_back(count: int, dagster_type: dg.DagsterType | None = None) -> dg.A
 def windows_for_days(cadence: Cadence, days: int) -> int:
     """How many windows an input must span so that every moment of a window sees the `days` before it."""
     return 1 + -(-days // cadence.length.days)
+
+
+def resolved_lookback(
+    settings: Settings, store: VersionStore, key: str, metadata: Mapping[str, object]
+) -> Mapping[str, object]:
+    """An input's metadata with the number of windows where it says `auto`: what a dataset of the window `key` looks back over."""
+    if metadata.get(LOOKBACK_KEY) != "auto":
+        return metadata
+    return {**metadata, LOOKBACK_KEY: dataset_lookback(settings, store, key)}
 
 
 def keys_of_input(settings: Settings, mapped: Sequence[str], metadata: Mapping[str, object]) -> list[str]:

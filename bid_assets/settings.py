@@ -77,10 +77,10 @@ class Settings(BaseSettings):
         description="First day of the first window, a Monday where the cadence is weekly; older rows are left out. Unset: learnt from "
         "the oldest valid bid.",
     )
-    lookback_windows: int = Field(
-        26,
-        ge=1,
-        description="Windows that a dataset looks back over, its own included. Of more than "
+    lookback_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Windows that a dataset looks back over, its own included. `auto`: at least 26, and more until 20,000 bids with an outcome and 500 of "
+        "the rarer class are among them, else all there are. Of more than "
         "99 the newest 99 are what Dagster's UI shows of a dataset's inputs and goes by in calling it outdated.",
     )
 

@@ -19,11 +19,11 @@ from bid_assets.assets.quality import (
     rejected_rows,
 )
 from bid_assets.features.families import families
-from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
+from bid_assets.io_managers import IDENTITY_KEY, SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import looking_back, windows
 from bid_assets.settings import Settings
 from bid_assets.staleness import Inputs, raw_heads
-from bid_assets.step_inputs import pin_again
+from bid_assets.step_inputs import note_windows, pin_again
 from bid_assets.versions.pinned import PinnedStore
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
@@ -81,7 +81,10 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         required_resource_keys={"store"},
         check_specs=quality_checks(),
         pool=RETRAINING_POOL,
-        metadata={SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share", *LABEL_SETTINGS]},
+        metadata={
+            SETTINGS_KEY: ["cadence", "lookback_windows", "holdout_share", *LABEL_SETTINGS],
+            IDENTITY_KEY: ["lookback_windows"],
+        },
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
         from bid_assets.modelling.dataset import assemble, facts
@@ -90,6 +93,8 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
         inputs = await_agreement(context, store, settings, inputs)
+        if settings.lookback_windows == "auto":  # the manifest has the number, by which the dataset can be made again
+            note_windows(context, {context.partition_key: {"lookback_windows": len(inputs["raw_bids"].windows)}})
         bids, outcomes = (inputs[name].read() for name in ("raw_bids", "raw_bid_outcomes"))
         dataset = assemble(
             bids,

@@ -12,6 +12,7 @@ from bid_assets.assets.raw import RAW_ASSETS
 from bid_assets.automation.refreshing import Refresh, plan, with_lookback
 from bid_assets.features.families import families
 from bid_assets.first_window import with_first_window
+from bid_assets.lookback import dataset_lookback
 from bid_assets.partitions import windows_for_days
 from bid_assets.settings import Settings
 from bid_assets.staleness import stale_windows
@@ -55,12 +56,13 @@ def dataset_windows(settings: Settings, store: VersionStore, changed: Iterable[s
     """The windows that a dataset of the newest window with rows looks back over, its own included."""
     newest = newest_window(store)
     ends = [*changed, *([newest] if newest else [])]
-    return lookback_windows(settings, max(ends)) if ends else set()
+    return lookback_windows(settings, store, max(ends)) if ends else set()
 
 
-def lookback_windows(settings: Settings, key: str) -> set[str]:
+def lookback_windows(settings: Settings, store: VersionStore, key: str) -> set[str]:
     """The windows that a dataset of the window `key` looks back over, its own included."""
-    return with_lookback([key], settings.lookback_windows, settings.cadence, settings.cadence.key(settings.first_moment))
+    count = dataset_lookback(settings, store, key)
+    return with_lookback([key], count, settings.cadence, settings.cadence.key(settings.first_moment))
 
 
 def newest_window(store: VersionStore) -> str | None:

@@ -86,6 +86,8 @@ class State:
     refreshing_runs: tuple[str, ...] = ()
     """Run ids, running only: where rows land all the time one is always queued, and a retraining would wait for ever."""
     flags: tuple[Flag, ...] = ()
+    outdated_model: str | None = None
+    """The newest model, if a version of the code has made it that makes other models now: the service may not be able to load it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def decide(state: State, rules: Rules) -> Decision:
         return _wait(f"refresh run {_short(state.refreshing_runs[0])} is in flight, and what it brings belongs in the dataset")
     if state.failures:
         return _after_failure(state, rules)
+    if state.outdated_model and (state.last_attempt_at is None or state.now - state.last_attempt_at >= rules.min_interval):
+        return Decision("retrain", f"the newest model, {state.outdated_model}, was made by another version of the code")
     if state.unseen_outcomes == 0:
         return _wait(
             "no outcome is new since the last dataset" + ("" if state.active_model else ", and no model is active yet")

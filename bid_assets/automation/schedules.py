@@ -12,6 +12,7 @@ from bid_assets.assets.predictions import RAW_PREDICTIONS
 from bid_assets.automation.jobs import CLOSING, PREDICTIONS, REFRESH, PlannedRefresh, run_request
 from bid_assets.automation.planning import plan_refreshes
 from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG
+from bid_assets.lookback import dataset_lookback
 from bid_assets.runs import partition_tags
 from bid_assets.settings import Settings
 from bid_assets.versions.store import VersionStore
@@ -114,6 +115,6 @@ def _asleep(settings: Settings, store: VersionStore, window: str) -> str | None:
     if newest is None:
         return "nothing has been read from the application's database yet"
     silent = settings.cadence.window(window).start - settings.cadence.window(newest).start
-    if silent > settings.lookback_windows * settings.cadence.length:
+    if silent > dataset_lookback(settings, store, newest) * settings.cadence.length:
         return f"the newest window that was read is {newest}: the market has been silent since"
     return None

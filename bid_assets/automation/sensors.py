@@ -129,7 +129,7 @@ def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefi
         if decision.action == "wait" or state.window is None:
             return dg.SensorResult(skip_reason=decision.reason, cursor=decision.reason)
         now = with_first_window(settings, store)
-        if stale := stale_features(now, store, (), lookback_windows(now, state.window)):
+        if stale := stale_features(now, store, (), lookback_windows(now, store, state.window)):
             reason = f"{decision.reason}; but first {_stale_in_words(stale)}"
             return dg.SensorResult(skip_reason=reason, cursor=reason)
         context.log.info(decision.reason)

@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bid_assets.assets.model import MODEL_CODE_VERSION
 from bid_assets.assets.quality import QUALITY_CHECKS
 from bid_assets.automation.planning import newest_window
 from bid_assets.automation.retraining_policy import FailedAttempt, Flag, State
@@ -22,6 +23,7 @@ from bid_assets.automation.run_history import (
     refreshes_in_flight,
     retrainings_in_flight,
 )
+from bid_assets.lookback import dataset_lookback
 from bid_assets.partitions import first_key_of
 from bid_assets.settings import Settings
 from bid_assets.versions.deployments import active_model
@@ -36,7 +38,7 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
     ended = finished(instance, RETRAINING)
     active = active_model(store)
     learned_from = _dataset_of(store, active.model) if active is not None else None
-    newest = _newest_dataset(store)
+    newest = _newest(store, "training_dataset")
     window = newest_window(store)
     failed = failures_in_a_row(ended)
     return State(
@@ -54,14 +56,22 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
         retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
         refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.begun),
         flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
+        outdated_model=_outdated_model(store),
     )
+
+
+def _outdated_model(store: VersionStore) -> str | None:
+    """The newest model, if it was not made by the asset's present code."""
+    newest = _newest(store, "trained_model")
+    outdated = newest is not None and newest.code.asset not in (None, MODEL_CODE_VERSION)
+    return newest.version if newest is not None and outdated else None
 
 
 def new_outcomes(store: VersionStore, settings: Settings, window: str | None, dataset: Manifest | None) -> int:
     """How many outcomes in the look-back of `window` are new, changed or gone since `dataset` was made; None: since ever."""
     if window is None:
         return 0
-    first = first_key_of(settings.cadence, window, settings.lookback_windows)
+    first = first_key_of(settings.cadence, window, dataset_lookback(settings, store, window))
     keys = settings.cadence.keys(TimeRange(settings.cadence.window(first).start, settings.cadence.window(window).end))
     present = store.heads("raw_bid_outcomes", keys)
     pinned = {ref.partition: ref for ref in dataset.inputs if ref.asset == "raw_bid_outcomes"} if dataset is not None else {}
@@ -102,8 +112,8 @@ def _dataset_of(store: VersionStore, model: InputRef) -> Manifest | None:
     return store.manifests(inputs).get(inputs[0]) if inputs else None
 
 
-def _newest_dataset(store: VersionStore) -> Manifest | None:
-    heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
+def _newest(store: VersionStore, asset: str) -> Manifest | None:
+    heads = store.heads(asset, store.partitions(asset)).values()
     return max(heads, key=lambda head: head.created_at, default=None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console, print_json
 from bid_assets.features.families import families
+from bid_assets.lookback import lookback_before
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.hashing import json_hash
 from bid_assets.versions.metadata import open_store
@@ -97,11 +98,12 @@ def run_backtests(
         raise ValueError(
             f"--end {end:%Y-%m-%d} is not after --cutoff {cutoffs[-1]:%Y-%m-%d}: no bid is between them to judge by"
         )
-    lookback = timedelta(days=settings.lookback_windows * settings.cadence.length.days)
-    windows = _windows(settings, cutoffs[0] - lookback)
+    lookbacks = {cutoff: lookback_before(settings, open_store(settings), cutoff) for cutoff in cutoffs}
+    first = min(cutoff - lookback for cutoff, lookback in lookbacks.items())
+    windows = _windows(settings, first)
     if not windows or settings.cadence.window(windows[-1]).end <= cutoffs[-1]:
         raise ValueError(f"the store has no bids from {cutoffs[-1]:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
-    tables, _, _ = read_history(settings, first=cutoffs[0] - lookback)
+    tables, _, _ = read_history(settings, first=first)
 
     def figures(cutoff: datetime) -> dict[str, Any]:
         return judge(
@@ -109,7 +111,7 @@ def run_backtests(
             tables["raw_bid_outcomes"],
             [(family, tables[family.name]) for family in families()],
             cutoff=cutoff,
-            lookback=lookback,
+            lookback=lookbacks[cutoff],
             seeds=seeds,
             parameters=training_parameters(settings),
             cadence=settings.cadence,

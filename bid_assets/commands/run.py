@@ -133,7 +133,7 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
     """The windows of `wanted`, those before them that the datasets look back over, and which of them have changed rows."""
     keys = settings.cadence.keys(wanted)
     cutoffs = _choose(keys, cutoff_windows)
-    first = min(keys[0], *lookback_windows(settings, cutoffs[0]))
+    first = min(keys[0], *lookback_windows(settings, store, cutoffs[0]))
     windows = settings.cadence.keys(TimeRange(settings.cadence.window(first).start, wanted.end))
     with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
         present = snapshot.fingerprints(TimeRange(settings.cadence.window(first).start, wanted.end))
@@ -159,7 +159,8 @@ def execute(
     definitions, progress = build_defs(settings, store), Progress()
     changed, check = plan.changed, set(plan.windows)
     for _ in range(MAX_STAGES):
-        stage = plan_refreshes(settings, store, changed, check=check, required=plan.windows)
+        required = {*plan.windows, *lookback_windows(settings, store, plan.cutoffs[0])}  # as far as is known by now
+        stage = plan_refreshes(settings, store, changed, check=check, required=required)
         for refresh in stage:
             keys = refresh.keys(settings.cadence)
             outcome = materialise(definitions, instance, assets_of(refresh), keys, tags=_tags(Kind.REFRESH))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,9 +28,11 @@ from bid_assets.assets.model import training_parameters
 from bid_assets.commands.backtest import read_history
 from bid_assets.commands.console import console, print_json, progress_bars
 from bid_assets.features.families import families
+from bid_assets.lookback import LEAST_WINDOWS, lookback_before
 from bid_assets.progress import report
 from bid_assets.settings import Settings, get_settings
 from bid_assets.versions.hashing import json_hash
+from bid_assets.versions.metadata import open_store
 from bid_assets.windows import TimeRange, as_utc
 
 DEFAULT_POLICIES = ("never", "monthly", "weekly", "every:1000")
@@ -98,8 +100,8 @@ def _span(settings: Settings, judged: pa.Table, first: datetime | None, last: da
     """The range asked for. By default from when half of a look-back lies behind, to the last bid that may judge."""
     cadence = settings.cadence
     begin, end = (cadence.floor(moment) for moment in pc.min_max(judged["submitted_at"]).as_py().values())
-    lookback = settings.lookback_windows * cadence.length
-    start = cadence.floor(as_utc(first)) if first else begin + min(lookback, (end - begin)) // 2
+    lookback = LEAST_WINDOWS if settings.lookback_windows == "auto" else settings.lookback_windows
+    start = cadence.floor(as_utc(first)) if first else begin + min(lookback * cadence.length, (end - begin)) // 2
     start, stop = cadence.floor(start), cadence.floor(as_utc(last)) if last else end + cadence.length
     if start >= stop:
         raise ValueError(f"nothing between {start:%Y-%m-%d} and {stop:%Y-%m-%d}; bids that may judge end on {end:%Y-%m-%d}")
@@ -182,20 +184,26 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
     features = {family.name: _mapped(data / f"{family.name}.arrow") for family in families()}
     method = Method(
         training_parameters(settings),
-        timedelta(days=settings.lookback_windows * settings.cadence.length.days),
+        settings.cadence.length,  # each step has its own look-back
         settings.cadence,
         settings.holdout_share,
         label_rules(settings),
     )
     _worker.update(
-        folder=Path(folder), history=History(bids, outcomes, features, judged), method=method, fingerprint=fingerprint
+        settings=settings,
+        store=open_store(settings),
+        folder=Path(folder),
+        history=History(bids, outcomes, features, judged),
+        method=method,
+        fingerprint=fingerprint,
     )
 
 
 def _step(cutoff: datetime, until: datetime) -> None:
     from bid_assets.modelling.walk_forward import step
 
-    made = step(_worker["history"], families(), _worker["method"], cutoff, until, _worker["fingerprint"])
+    method = replace(_worker["method"], lookback=lookback_before(_worker["settings"], _worker["store"], cutoff))
+    made = step(_worker["history"], families(), method, cutoff, until, _worker["fingerprint"])
     path = _file(_worker["folder"], cutoff, until)
     new = path.with_suffix(f".{os.getpid()}")
     with new.open("wb") as file:

@@ -42,6 +42,14 @@ def test_it_waits_while_no_outcome_is_new_however_old_the_model_is() -> None:
     assert decide(old, RULES).action == "wait"
 
 
+def test_a_model_of_another_version_of_the_code_makes_it_retrain_without_any_new_outcome() -> None:
+    outdated = replace(QUIET, outdated_model="trained_model_1")
+    decision = decide(outdated, RULES)
+    assert decision.action == "retrain"
+    assert "trained_model_1, was made by another version of the code" in decision.reason
+    assert decide(replace(outdated, last_attempt_at=NOW - timedelta(minutes=5)), RULES).action == "wait"
+
+
 def test_enough_new_outcomes_make_it_retrain_and_the_reason_counts_them() -> None:
     decision = decide(replace(QUIET, new_outcomes=50, unseen_outcomes=50), RULES)
     assert (decision.action, decision.attempt) == ("retrain", 1)

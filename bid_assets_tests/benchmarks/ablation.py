@@ -26,8 +26,10 @@ from bid_assets.assets.model import training_parameters
 from bid_assets.commands.backtest import read_history
 from bid_assets.commands.console import console
 from bid_assets.features.families import families
+from bid_assets.lookback import lookback_before
 from bid_assets.modelling.backtest import backtest
 from bid_assets.settings import Settings, get_settings
+from bid_assets.versions.metadata import open_store
 
 FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error")
 
@@ -94,7 +96,7 @@ def _judged(
         tables["raw_bid_outcomes"],
         [(family, tables[family.name]) for family in families() if family.name not in variant.without],
         cutoff=cutoff,
-        lookback=timedelta(days=settings.lookback_windows * settings.cadence.length.days),
+        lookback=lookback_before(settings, open_store(settings), cutoff),
         seeds=seeds,
         parameters=training_parameters(settings, **variant.parameters),
         cadence=settings.cadence,

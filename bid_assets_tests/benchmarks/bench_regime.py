@@ -25,6 +25,7 @@ from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console
 from bid_assets.features.families import families
+from bid_assets.lookback import LEAST_WINDOWS
 from bid_assets.marketplace.options import MarketplaceOptions
 from bid_assets.marketplace.simulate import simulate
 from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
@@ -104,7 +105,7 @@ def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessM
 def walk(seed: int, every: int) -> dict[str, Any]:
     """Figures of the active model after each retraining, and of the model of the new regime alone."""
     world = World(seed)
-    change, parameters, lookback = world.start + BEFORE * WEEK, training_parameters(SETTINGS), SETTINGS.lookback_windows * WEEK
+    change, parameters, lookback = world.start + BEFORE * WEEK, training_parameters(SETTINGS), LEAST_WINDOWS * WEEK
     active: tuple[BidSuccessModel, pa.Table] | None = None
     found = []
     for retraining in range(AFTER // every + 1):
