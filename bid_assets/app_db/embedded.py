@@ -63,7 +63,7 @@ _OPTIONS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
 }
-_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # commits are written still: a killed server loses none
 _OUTLIVED = "pre-existing shared memory block"
 """What a server says that finds processes of a killed one at work: they end as soon as they notice its death."""
 _servers: dict[Path, EmbeddedServer] = {}
@@ -73,7 +73,8 @@ _guard = threading.Lock()
 def server(data_folder: Path, *, durable: bool = True, home: Path | None = None) -> EmbeddedServer:
     """The running server over `data_folder` (made when new), held until this process ends or releases it.
 
-    `durable=False` trades crash safety for speed; for tests. `home`: a folder that is ours, which the server's user may pass through.
+    `durable=False` trades safety from a crash of the machine for speed; for tests. `home`: a folder that is ours, which
+    the server's user may pass through.
     """
     folder = data_folder.absolute()
     with _guard:
