@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -24,7 +25,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended. `failures` are the messages of the steps that failed, `skipped` the steps that did not run."""
+    """How a run ended. `failures` are the messages of the steps that failed (or the run's own), `skipped` the steps that did not run."""
 
     run_id: str
     succeeded: bool
@@ -43,7 +44,11 @@ def materialise(
     tags: Mapping[str, str] | None = None,
     on_event: Callable[[dg.DagsterEvent], None] = lambda event: None,
 ) -> RunOutcome:
-    """Materialise `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name."""
+    """Materialise `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name.
+
+    Raises KeyboardInterrupt where Ctrl-C or SIGTERM ended the run, which Dagster itself only records: the caller would go on with
+    its next run.
+    """
     selection = frozenset(dg.AssetKey(name) for name in assets)
     job = definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=selection)
     run = instance.create_run_for_job(
@@ -52,7 +57,7 @@ def materialise(
         tags={**partition_tags(keys), **(tags or {})},
         run_config={**QUIET, "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()}},
     )
-    failures, skipped, observations = [], [], {}
+    failures, skipped, observations, interrupted = [], [], {}, False
     for event in execute_run_iterator(InMemoryJob(job), run, instance):
         on_event(event)
         if event.event_type is dg.DagsterEventType.STEP_FAILURE:
@@ -62,6 +67,13 @@ def materialise(
         elif event.event_type is dg.DagsterEventType.ASSET_OBSERVATION:
             observation = event.asset_observation_data.asset_observation
             observations[observation.asset_key.to_user_string()] = observation.description or ""
+        elif event.event_type is dg.DagsterEventType.RUN_FAILURE:
+            interrupted = event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
+            if not failures:  # no step was to blame
+                cause = event.job_failure_data.error
+                failures.append((cause.message if cause else event.message or "").strip() or "no reason was recorded")
+    if interrupted:
+        raise KeyboardInterrupt
     ended = instance.get_run_by_id(run.run_id)
     succeeded = ended is not None and ended.is_success
     return RunOutcome(run.run_id, succeeded, tuple(failures), tuple(skipped), observations)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import dagster as dg
 import orjson
 import pytest
 from dagster._core.definitions.data_version import SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD
 
 from bid_assets.io_managers import MissingVersions, ParquetIOManager, as_table
-from bid_assets.partitions import MAX_MAPPED_WINDOWS
+from bid_assets.partitions import MAX_MAPPED_WINDOWS, windows
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings
 from bid_assets.versions.store import VersionStore
@@ -211,3 +215,35 @@ def test_what_is_no_table_is_refused_as_one() -> None:
 def test_missing_versions_are_not_retried() -> None:
     assert MissingVersions("raw_bids", ["2026-01-05"]).allow_retries is False
     assert ParquetIOManager.extension == "parquet"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_a_step_is_not_taken_for_a_failure_after_which_the_next_run_may_start(
+    settings: Settings, dagster_instance: dg.DagsterInstance, number: signal.Signals
+) -> None:
+    @dg.asset(partitions_def=windows(settings))
+    def interrupted() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        materialise(
+            dg.Definitions([interrupted], executor=dg.in_process_executor), dagster_instance, ["interrupted"], [KEYS[0]]
+        )
+    [run_record] = dagster_instance.get_run_records()
+    assert run_record.dagster_run.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_cannot_even_start_says_why(settings: Settings, dagster_instance: dg.DagsterInstance) -> None:
+    @dg.resource
+    def broken() -> None:
+        raise ValueError("the disk is gone")
+
+    @dg.asset(partitions_def=windows(settings), required_resource_keys={"disk"})
+    def wanting() -> None: ...
+
+    definitions = dg.Definitions([wanting], resources={"disk": broken}, executor=dg.in_process_executor)
+    outcome = materialise(definitions, dagster_instance, ["wanting"], [KEYS[0]])
+    assert not outcome.succeeded
+    [failure] = outcome.failures
+    assert "disk" in failure

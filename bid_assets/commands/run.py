@@ -76,7 +76,11 @@ def run(
         plan = with_damaged_windows(store, plan)
     before = active_model(store)
     with open_instance() as instance, progress_bars():
-        progress = execute(settings, store, instance, plan, accept)
+        try:
+            progress = execute(settings, store, instance, plan, accept)
+        except KeyboardInterrupt:
+            notes.print("Interrupted. What was finished is kept; the same command goes on from there.", style="yellow")
+            raise
     after = active_model(store)
     if as_json:
         print_json(
