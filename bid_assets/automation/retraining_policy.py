@@ -81,6 +81,8 @@ class State:
     """When the newest finished attempt ended, however it ended."""
     failures: tuple[FailedAttempt, ...] = ()
     blocked_by: str | None = None
+    undecided_dataset: str | None = None
+    """The newest dataset, where the run that made it ended before its decision (Ctrl-C, a killed process) and none has followed."""
     retraining_runs: tuple[str, ...] = ()
     """Run ids, queued or running."""
     refreshing_runs: tuple[str, ...] = ()
@@ -110,6 +112,8 @@ def decide(state: State, rules: Rules) -> Decision:
         return _wait(f"refresh run {_short(state.refreshing_runs[0])} is in flight, and what it brings belongs in the dataset")
     if state.failures:
         return _after_failure(state, rules)
+    if state.undecided_dataset is not None:
+        return Decision("retrain", f"the run that made {state.undecided_dataset} ended before the decision about a model")
     if state.outdated_model and (state.last_attempt_at is None or state.now - state.last_attempt_at >= rules.min_interval):
         return Decision("retrain", f"the newest model, {state.outdated_model}, was made by another version of the code")
     if state.unseen_outcomes == 0:

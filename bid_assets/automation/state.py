@@ -53,6 +53,7 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
         ),
         failures=tuple(_failure(instance, run) for run in failed),
         blocked_by=_blocked_by(instance, failed[0]) if failed else None,
+        undecided_dataset=newest.version if newest is not None and not _decided(store, newest, ended) else None,
         retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
         refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.begun),
         flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
@@ -113,8 +114,19 @@ def _dataset_of(store: VersionStore, model: InputRef) -> Manifest | None:
 
 
 def _newest(store: VersionStore, asset: str) -> Manifest | None:
-    heads = store.heads(asset, store.partitions(asset)).values()
-    return max(heads, key=lambda head: head.created_at, default=None)
+    """HEAD of the newest window: those of older ones may have been made later (`run --cutoff-windows all`), and know less."""
+    heads = store.heads(asset, store.partitions(asset))
+    return heads[max(heads)] if heads else None
+
+
+def _decided(store: VersionStore, dataset: Manifest, ended: Sequence[LoopRun]) -> bool:
+    """Whether a dataset has led to a decision, or to a run that somebody canceled or that ended well without one (too few rows)."""
+    closed = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
+    if any(run.status in closed and run.ended_at is not None and run.ended_at >= dataset.created_at for run in ended):
+        return True
+    decision = store.heads("deployment", [dataset.partition]).get(dataset.partition)
+    models = [ref for ref in decision.inputs if ref.asset == "trained_model"] if decision is not None else []
+    return any((of := _dataset_of(store, model)) is not None and of.version == dataset.version for model in models)
 
 
 def _ended(runs: Sequence[LoopRun]) -> datetime | None:

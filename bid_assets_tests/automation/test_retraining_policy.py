@@ -108,6 +108,17 @@ def test_a_flag_raised_before_the_last_retraining_has_been_answered() -> None:
     assert decide(replace(QUIET, new_outcomes=1, unseen_outcomes=1, flags=(flag,)), RULES).action == "wait"
 
 
+def test_a_dataset_without_a_decision_makes_it_retrain_though_no_outcome_is_new() -> None:
+    decision = decide(replace(QUIET, undecided_dataset="training_dataset_1"), RULES)
+    assert decision.action == "retrain"
+    assert "training_dataset_1 ended before the decision" in decision.reason
+
+
+def test_a_dataset_without_a_decision_waits_like_any_other_after_failures_of_the_loop_itself() -> None:
+    state = replace(QUIET, undecided_dataset="training_dataset_1", failures=failures(3))
+    assert decide(state, RULES).action == "wait"
+
+
 def test_after_a_failure_it_pauses_and_then_tries_again_whatever_is_new() -> None:
     waiting = decide(replace(QUIET, failures=failures(1)), RULES)
     assert (waiting.action, "starts in 30 seconds" in waiting.reason) == ("wait", True)
@@ -171,6 +182,7 @@ states = st.builds(
     last_attempt_at=st.none() | moments,
     failures=st.integers(0, 6).map(lambda count: failures(count)),
     blocked_by=st.none() | st.just("schema_as_before"),
+    undecided_dataset=st.none() | st.just("d"),
     retraining_runs=st.sampled_from([(), ("a-b",)]),
     refreshing_runs=st.sampled_from([(), ("c-d",)]),
 )
