@@ -119,7 +119,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         writes = in_order(lambda part: self._write(context, asset, *part), self.parts(context, keys, obj), WRITERS)
         for done, written in enumerate(writes, start=1):
             content_hashes.append(written.manifest.content_hash)
-            self._show(context, written.manifest, created=written.created, alone=len(keys) == 1)
+            self._show(context, written.manifest, created=written.created, of=keys)
             report(asset, done, len(keys))
         data_version = content_hashes[0] if len(content_hashes) == 1 else json_hash(content_hashes)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
@@ -179,15 +179,17 @@ class VersionedIOManager(dg.IOManager, ABC):
         facts = noted_by(context.step_context, key)
         return {name: facts[name] for name in names if name in facts}
 
-    def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, alone: bool) -> None:
+    def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, of: Sequence[str]) -> None:
+        """Columns with the last window only: Dagster shows those of the newest event, and they are most of what one costs."""
+        last = manifest.partition == of[-1]
         metadata = {
             **materialization.shown_figures(context.output_metadata),
-            **materialization.metadata_of(manifest, self.store.file_url(manifest), created=created),
+            **materialization.metadata_of(manifest, self.store.file_url(manifest), created=created, columns=last),
         }
         noted = noted_by(context.step_context, manifest.partition)
         if (reasons := noted.get(materialization.UNREADABLE_VALUES)) is not None:  # also where the version is an older one
             metadata |= materialization.readability_metadata([reasons])
-        if alone:
+        if len(of) == 1:
             context.add_output_metadata(metadata)
         else:
             context.step_context.add_asset_metadata(metadata, context.asset_key, partition_key=manifest.partition)

@@ -71,8 +71,8 @@ def rounded(value: float) -> float:
     return value if isinstance(value, int) or not math.isfinite(value) else float(f"{value:.4g}")
 
 
-def metadata_of(manifest: Manifest, url: str, *, created: bool) -> Metadata:
-    """A manifest for the eye: the version and its figures, what it was made from, its columns, its code."""
+def metadata_of(manifest: Manifest, url: str, *, created: bool, columns: bool) -> Metadata:
+    """A manifest for the eye: the version and its figures, what it was made from, its columns if asked for, its code."""
     shown: Metadata = {
         "version": dg.MetadataValue.text(manifest.version),
         "new_version": dg.MetadataValue.bool(created),
@@ -88,9 +88,9 @@ def metadata_of(manifest: Manifest, url: str, *, created: bool) -> Metadata:
     if manifest.inputs:
         shown["inputs_table"] = _inputs_table(manifest.inputs)
         shown["inputs_links"] = dg.MetadataValue.md(_inputs_links(manifest.inputs))
-    if manifest.schema is not None:
-        columns = [dg.TableColumn(name=field["name"], type=field["type"]) for field in manifest.schema]
-        shown["dagster/column_schema"] = dg.MetadataValue.table_schema(dg.TableSchema(columns=columns))
+    if columns and manifest.schema is not None:
+        schema = [dg.TableColumn(name=field["name"], type=field["type"]) for field in manifest.schema]
+        shown["dagster/column_schema"] = dg.MetadataValue.table_schema(dg.TableSchema(columns=schema))
     if manifest.code.git_commit:
         dirty = " (with uncommitted changes)" if manifest.code.dirty else ""
         shown["code"] = dg.MetadataValue.text(manifest.code.git_commit + dirty)

@@ -160,6 +160,19 @@ def test_each_window_of_a_range_run_shows_its_own_version(
     assert shown == {key: manifest.version for key, manifest in store.heads("source", KEYS).items()}
 
 
+def test_a_range_run_shows_the_columns_with_its_last_window_which_is_where_dagster_looks(
+    settings: Settings, dagster_instance: dg.DagsterInstance
+) -> None:
+    run(settings, dagster_instance, ["source"], KEYS)
+    records = dagster_instance.fetch_materializations(dg.AssetKey("source"), limit=10).records
+    made = [r.asset_materialization for r in records if r.asset_materialization]
+    assert [item.partition for item in made if "dagster/column_schema" in item.metadata] == [KEYS[-1]]
+    newest = dagster_instance.get_latest_materialization_event(dg.AssetKey("source"))
+    assert newest is not None
+    assert newest.asset_materialization == made[0]
+    assert made[0].partition == KEYS[-1]
+
+
 def test_deleting_the_runs_in_dagster_leaves_versions_and_lineage_whole(
     settings: Settings, dagster_instance: dg.DagsterInstance, store: VersionStore
 ) -> None:
