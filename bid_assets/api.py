@@ -71,8 +71,22 @@ class Model:
         `table` has the columns of a training dataset, at least `columns`; others are ignored. Raises `ValueError` where it lacks
         some or has them with other types.
         """
-        rows = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
-        return self._scorer.predict(rows)
+        return self._scorer.predict(table if isinstance(table, pa.Table) else _rows_of(table, self._scorer.feature_schema))
+
+
+def _rows_of(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` that the frame has, with the types that it gives them: pandas knows neither vectors nor nulls.
+
+    Raises `ValueError` that names a column whose values are no such.
+    """
+    columns = {}
+    for each in schema:
+        if each.name in frame.columns:
+            try:
+                columns[each.name] = pa.array(frame[each.name], each.type, from_pandas=True)
+            except pa.ArrowException as error:
+                raise ValueError(f"column {each.name!r} cannot be read as {each.type}: {error}") from None
+    return pa.table(columns)
 
 
 class Store:

@@ -47,6 +47,18 @@ def test_the_active_model_scores_the_dataset_that_it_learned_from(platform: Plat
     assert probabilities[won].mean() > probabilities[~won].mean()
 
 
+def test_a_frame_of_pandas_is_scored_as_the_table_that_it_was(platform: Platform) -> None:
+    model, dataset = bid_assets.load_model("active"), bid_assets.load_dataset("active")
+    expected, frame = model.predict(dataset), dataset.to_pandas()
+    assert np.array_equal(model.predict(frame), expected)
+    for rows in (slice(3), slice(5, 6), slice(0, 0), slice(None, None, 7)):
+        assert np.array_equal(model.predict(frame[rows]), expected[rows])
+    with pytest.raises(ValueError, match=r"column 'amount' cannot be read as double: .*'much'"):
+        model.predict(frame.assign(amount="much"))
+    with pytest.raises(ValueError, match="column 'amount' is missing"):
+        model.predict(frame.drop(columns="amount"))
+
+
 def test_versions_and_short_ids_name_what_is_loaded(platform: Platform) -> None:
     store = bid_assets.Store(platform.store.url)
     [version] = store.versions("trained_model")
