@@ -20,6 +20,7 @@ from random import Random
 from typing import Any
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bid_assets.serving.access_log import REQUEST_ID, Answered, JsonLog
@@ -135,6 +136,8 @@ class Guard:
         except asyncio.CancelledError:
             if exchange.expiring is None:  # not our doing
                 raise
+        except ClientDisconnect:
+            pass  # before its body had come: no fault of the service, and nobody to answer
         except Exception as error:
             if not exchange.closed:
                 log.error("a request failed: %s %s", exchange.scope["method"], exchange.path, exc_info=error)

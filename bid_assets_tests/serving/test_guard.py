@@ -238,6 +238,31 @@ def test_a_body_that_never_ends_is_given_up(open_door: Callable[..., Door]) -> N
         assert b"connection: close" in told
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 100\r\n\r\n{",
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_a_caller_who_hangs_up_within_a_body_is_no_failure_of_the_service(
+    open_door: Callable[..., Door], caplog: pytest.LogCaptureFixture, rest: bytes
+) -> None:
+    door = open_door()
+    with socket.create_connection((door.client.base_url.host, door.client.base_url.port or 0), timeout=5) as caller:
+        caller.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + rest)
+        time.sleep(0.05)  # the handler waits for the rest
+    deadline = time.monotonic() + 5
+    while (
+        not (statuses := [line["status"] for line in door.lines() if line["event"] == "request"])
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    assert statuses == [499]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_head_is_answered_as_get_is_without_the_body(open_door: Callable[..., Door]) -> None:
     client = open_door().client
     expected = client.get("/health")
