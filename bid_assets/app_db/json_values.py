@@ -121,7 +121,7 @@ def _list_of(text: str) -> Any:
         value = parse_json(text)
     except ValueError:
         return _separated(text)
-    if isinstance(value, str) and ("," in value or value.startswith("{")):  # inside a JSON string
+    if isinstance(value, str) and not _is_nothing(value):  # inside a JSON string
         return _separated(value)
     if isinstance(value, set):  # of Python, or an array of PostgreSQL, which has other quotes and may have equal items
         return sorted(value, key=str) if text.lstrip("{ ").startswith("'") else _separated(text)

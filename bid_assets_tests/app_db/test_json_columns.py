@@ -28,7 +28,8 @@ def column(*texts: str | None) -> pa.ChunkedArray:
         ("", None),
         ("null", None),
         ("{}", None),
-        ('"python"', None),
+        ('"python"', ["python"]),
+        ('"  "', None),
         ("python, sql", ["python", "sql"]),
         ("python", ["python"]),
         ('"python, sql"', ["python", "sql"]),
@@ -51,6 +52,14 @@ def column(*texts: str | None) -> pa.ChunkedArray:
 )
 def test_a_list_of_texts_is_read_and_rubbish_is_missing(stored: str | None, read: list[str] | None) -> None:
     assert text_lists(column("[]", stored, "[]"))[0].to_pylist() == [[], read, []]
+
+
+@pytest.mark.parametrize(
+    "text", ["python", "python, sql", "{python,sql}", "['python', 'sql']", "[half", "nan", "5", "{{a},{b}}", ""]
+)
+def test_a_text_inside_a_json_string_is_read_as_it_is_without(text: str) -> None:
+    plain, wrapped = text_lists(column(text, orjson.dumps(text).decode()))[0].to_pylist()
+    assert plain == wrapped
 
 
 @given(st.lists(st.none() | st.lists(st.text())), st.integers(0, 3))
