@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.features.base import FeatureFamily
+from bid_assets.lookback import ENOUGH_LABELLED_BIDS
 from bid_assets.modelling import metrics
 from bid_assets.modelling.backtest import TrainTestRows, train_test_rows
 from bid_assets.modelling.comparison import compare
@@ -94,11 +96,23 @@ def rows_of(
         data.raw["raw_bid_outcomes"],
         features,
         cutoff=period.cutoff,
-        lookback=settings.lookback_windows * settings.cadence.length,
+        lookback=lookback_of(data, period, settings),
         cadence=settings.cadence,
         end=period.end,
         rules=label_rules(settings),
     )
+
+
+def lookback_of(data: DataSet, period: Period, settings: Settings) -> timedelta:
+    """As set; by `auto` everything, since no data set here has as many outcomes as `auto` goes back for.
+
+    Raises `ValueError` for one that has: `bid_assets.lookback` counts in a store, which there is none of here.
+    """
+    if settings.lookback_windows != "auto":
+        return settings.lookback_windows * settings.cadence.length
+    if data.raw["raw_bid_outcomes"].num_rows >= ENOUGH_LABELLED_BIDS:
+        raise ValueError(f"{data.name} has {ENOUGH_LABELLED_BIDS:,} outcomes or more: set BID_ASSETS_LOOKBACK_WINDOWS")
+    return period.cutoff - pc.min(data.raw["raw_bids"]["submitted_at"]).as_py() + settings.cadence.length
 
 
 def _figures(success: metrics.Labels, probability: metrics.Probabilities, rarer_is_success: bool) -> dict[str, float | None]:
