@@ -192,6 +192,16 @@ def test_no_table_is_cut_on_a_screen_or_on_paper(
     tab.close()
 
 
+def test_no_name_of_a_row_is_broken_in_two(facts: Facts, browser: Browser, tmp_path: Path) -> None:
+    tab = opened(browser, page(facts), tmp_path, 1280)
+    lines = (
+        "each => { const text = document.createRange(); text.selectNodeContents(each); return text.getClientRects().length }"
+    )
+    names = [each for each in tab.locator("tbody th").all() if " " not in each.inner_text()]
+    assert [each.inner_text() for each in names if each.evaluate(lines) > 1] == []
+    tab.close()
+
+
 def test_the_legend_names_nothing_that_is_not_drawn(facts: Facts) -> None:
     report = copy.deepcopy(dict(facts.report))
     report["curves"]["calibration_before"] = report["curves"]["calibration"]  # nothing was corrected
