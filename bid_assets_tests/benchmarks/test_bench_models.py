@@ -49,6 +49,7 @@ def test_every_cutoff_is_on_the_page_and_what_was_not_run_too(
         assert f"| {result.cutoff:%Y-%m-%d} | {result.train_rows:,} ({result.train_label_rate:.1%})" in page
         assert f"**{result.figures[OURS]['log_loss']:.4f}**" in page
     assert "no `--peers` was given" in page
+    assert "Better than our model in mean log loss: " in page
     assert re.search(r"Not run\*\*: `absent`: .*gsoc_pulls", page)
     assert re.search(r"commit [0-9a-f]{8}", page)
 

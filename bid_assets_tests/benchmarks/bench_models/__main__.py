@@ -27,6 +27,11 @@ from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, data_set
 from bid_assets_tests.benchmarks.bench_models.page import Run, page
 from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess
 
+NEVER_RUN = (
+    "other seeds than one, and other encoders than the one above.",
+    "the whole loop after a change of regime, with promotion: `python -m bid_assets_tests.benchmarks.bench_regime`.",
+)
+"""Sentences on what this benchmark leaves out."""
 CHECKOUT = Path(__file__).parents[3]
 
 
@@ -76,7 +81,9 @@ def run_all(
             losses = {model: figures["log_loss"] for model, figures in result.figures.items()}
             print(name, f"{result.cutoff:%Y-%m-%d}", "log loss", losses, sep="\t", flush=True)
         to_come = [f"`{other}`: this run has not come to it." for other in list(sets)[number + 1 :]]
-        path.write_text(page(_run(settings, command, [*missing, *to_come]), measured, descriptions), encoding="utf-8")
+        path.write_text(
+            page(_run(settings, command, [*missing, *to_come, *NEVER_RUN]), measured, descriptions), encoding="utf-8"
+        )
     return measured
 
 

@@ -60,6 +60,8 @@ def page(run: Run, results: Mapping[str, Sequence[CutoffResult]], descriptions: 
         "## Means over cutoffs",
         "",
         *_means(results),
+        "",
+        *(_better_peers(results, figure) for figure in COMPARED),
     ]
     for name, cutoffs in results.items():
         lines += ["", f"## `{name}`", "", descriptions[name], "", *_cutoffs(cutoffs), "", *_differences(cutoffs)]
@@ -76,6 +78,18 @@ def _means(results: Mapping[str, Sequence[CutoffResult]]) -> Iterator[str]:
             count = "" if model == CONSTANT else f"{worse} of {len(cutoffs)}"
             seconds = "" if model == CONSTANT else f"{np.mean([each.cpu_seconds[model] for each in cutoffs]):.1f}"
             yield _row(f"`{name}`", _strong(model, model), *(_strong(model, _figure(each)) for each in figures), count, seconds)
+
+
+def _better_peers(results: Mapping[str, Sequence[CutoffResult]], figure: str) -> str:
+    """Which peers have a better mean than ours, in words."""
+    sign = 1 if figure in MORE_IS_BETTER else -1
+    better = []
+    for name, cutoffs in results.items():
+        for peer in cutoffs[0].differences:
+            mean = _mean([each.differences[peer][figure]["difference"] for each in cutoffs])
+            if mean is not None and sign * mean <= 0:
+                better.append(f"{peer} on `{name}`")
+    return f"- Better than our model in mean {HEADINGS[figure]}: {', '.join(better) or 'none'}."
 
 
 def _cutoffs(cutoffs: Sequence[CutoffResult]) -> Iterator[str]:
@@ -109,7 +123,7 @@ def _summary(cutoffs: Sequence[CutoffResult], peer: str, figure: str) -> str:
     ends = [sorted(sign * end for end in each["interval"]) for each in compared if each["interval"]]
     better, worse = sum(low > 0 for low, _ in ends), sum(high < 0 for _, high in ends)
     value = "–" if mean is None else f"**{mean:+.4f}**"
-    return f"{value}; beyond doubt better at {better}, worse at {worse} of {len(compared)}"
+    return f"{value}; interval above or below 0: better at {better}, worse at {worse} of {len(compared)}"
 
 
 def _worse_than_constant(result: CutoffResult, model: str) -> bool:
