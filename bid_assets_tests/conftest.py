@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -133,10 +134,17 @@ def settings(app_db: str, new_database: Callable[[], str], tmp_path: Path) -> It
 
 @pytest.fixture(scope="session")
 def static_encoder() -> Path:
-    """The folder of a static encoder, distilled once and kept between runs; `home / "encoders"` may be a link to its parent."""
+    """The folder of a static encoder, distilled once and kept between runs; `home / "encoders"` may be a link to its parent.
+
+    One worker distils it (two minutes) while others wait: two at a time would take longer than a test may.
+    """
     from bid_assets.features.model_files import distilled
 
-    return distilled(CHECKOUT / ".bid_assets" / "tests")
+    folder = CHECKOUT / ".bid_assets" / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "distilling.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return distilled(folder)
 
 
 @pytest.fixture

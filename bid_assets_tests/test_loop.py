@@ -29,6 +29,7 @@ from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG, Kind
 from bid_assets.liveness import code_is_loaded
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
+from bid_assets_tests.benchmarks import bench_loop, daily_year
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
 from bid_assets_tests.platforms import DECIDING, FAMILIES, RAW, call, call_json
 
@@ -208,6 +209,14 @@ def test_a_window_is_closed_with_a_retraining_of_its_own_and_never_two_of_them_r
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[window]), limit=2
         ).records
         assert asked[0] in {event.run_id for event in events}, asset
+
+
+@pytest.mark.usefixtures("nothing_lost")
+def test_the_benchmarks_of_the_loop_measure_a_turn_and_the_ticks(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = dict(zip(bench_loop.PARTS, bench_loop.one_turn(loop, 24 * 21 + 9), strict=True))
+    assert parts["all"] > parts["raw tables and features"] > 0
+    monkeypatch.setattr(daily_year, "TICKS", 1)
+    assert all(seconds > 0 for _, seconds in daily_year.ticks(loop))
 
 
 def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:

@@ -36,9 +36,7 @@ from bid_assets.versions.store import VersionStore
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
 from bid_assets_tests.platforms import call, execute
 
-BIDS_A_WEEK = 770
 SAMPLE = 300
-TOUCHED = [*REFRESHED[:5], "profile_historical_features"]
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -63,7 +61,7 @@ def refresh(settings: Settings) -> float:
                 f"'bench-{number}', b.id, true, '{inside.isoformat()}' from bids b where b.amount > 0 "
                 "and not exists (select from bid_outcomes o where o.bid_id = b.id) order by b.submitted_at desc limit 1",
             )
-            seconds.append(timed(lambda: materialise(definitions, instance, TOUCHED, [window])))
+            seconds.append(timed(lambda: materialise(definitions, instance, REFRESHED, [window])))
     return min(seconds[1:])
 
 
@@ -82,7 +80,8 @@ def script(settings: Settings, folder: Path) -> tuple[float, float]:
         profiles, left_on="profile_id", right_on="id", how="left"
     )
     tables = time.perf_counter() - start
-    sample = bids.dropna(subset=["submitted_at"]).sample(SAMPLE, random_state=0)
+    dated = bids.dropna(subset=["submitted_at"])
+    sample = dated.sample(min(SAMPLE, len(dated)), random_state=0)
     start = time.perf_counter()
     of_profile, known_of = (dict(list(table.groupby("profile_id"))) for table in (bids, known))
     grouping = time.perf_counter() - start
@@ -117,9 +116,10 @@ def history_of(bid: Any, mine: pd.DataFrame, known: pd.DataFrame) -> dict[str, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weeks", type=int, nargs="+", default=[26, 260])
-    weeks = parser.parse_args().weeks
+    parser.add_argument("--bids-a-week", type=int, default=770)
+    options = parser.parse_args()
     table = Table("weeks of history", "bids", "refresh of one window", "script, all", "x", "script without texts", "x")
-    for count in weeks:
+    for count in options.weeks:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
             folder.chmod(0o755)
@@ -127,12 +127,12 @@ def main() -> None:
             (folder / "home" / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
             postgres = server(folder / "postgres", durable=False)
             with fresh_databases(postgres) as new, settings_for(folder, new(), new()) as settings:
-                call("marketplace", "create", "--weeks", str(count), "--bids", str(count * BIDS_A_WEEK))
+                call("marketplace", "create", "--weeks", str(count), "--bids", str(count * options.bids_a_week))
                 call("run", "--cutoff-windows", "last")
                 ours = refresh(settings)
                 everything, without_texts = script(settings, folder)
             postgres.release()
-        bids = f"{count * BIDS_A_WEEK:,}"
+        bids = f"{count * options.bids_a_week:,}"
         ratios = f"{everything / ours:.0f}", f"{without_texts / ours:.0f}"
         table.add_row(str(count), bids, f"{ours:.2f} s", f"{everything:.1f} s", ratios[0], f"{without_texts:.1f} s", ratios[1])
     Console(width=130).print(table)

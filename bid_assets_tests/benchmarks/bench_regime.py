@@ -38,7 +38,6 @@ from bid_assets_tests.benchmarks.raw_tables import raw_tables
 
 BEFORE, AFTER, TEST = 26, 18, 6
 """Weeks of the old regime, of the new one, and of the bids that judge."""
-WEEKLY_BIDS = 770
 END = datetime(2026, 9, 7, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
 SETTINGS = Settings()
@@ -48,9 +47,9 @@ RULES = PromotionRules(**{field.name: getattr(SETTINGS, field.name) for field in
 class World:
     """A market's raw tables and features, and what comes of its bids in truth."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, weekly_bids: int) -> None:
         weeks = BEFORE + AFTER + TEST
-        options = MarketplaceOptions(weeks=weeks, bids=weeks * WEEKLY_BIDS, seed=seed, end=END, dirt=0.0, change_week=BEFORE)
+        options = MarketplaceOptions(weeks=weeks, bids=weeks * weekly_bids, seed=seed, end=END, dirt=0.0, change_week=BEFORE)
         market = simulate(options, lambda *_: None)
         self.start, self.raw = options.start, raw_tables(market.bids, market.outcomes, market.jobs, market.profiles)
         span = TimeRange(options.start, options.end)
@@ -102,9 +101,9 @@ def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessM
     return all(rule["passed"] for rule in promotion_rules(compared, RULES, fresher=True))
 
 
-def walk(seed: int, every: int) -> dict[str, Any]:
+def walk(seed: int, every: int, weekly_bids: int) -> dict[str, Any]:
     """Figures of the active model after each retraining, and of the model of the new regime alone."""
-    world = World(seed)
+    world = World(seed, weekly_bids)
     change, parameters, lookback = world.start + BEFORE * WEEK, training_parameters(SETTINGS), LEAST_WINDOWS * WEEK
     active: tuple[BidSuccessModel, pa.Table] | None = None
     found = []
@@ -123,12 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=6, help="weeks from one retraining to the next")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--weekly-bids", type=int, default=770)
     asked = parser.parse_args()
     table = Table(
         "seed", "retraining", "weeks after the change", "active model's ROC AUC", "below new regime alone by", "promoted"
     )
     for seed in range(101, 101 + asked.seeds):
-        found = walk(seed, asked.every)
+        found = walk(seed, asked.every, asked.weekly_bids)
         for number, step in enumerate(found["retrainings"]):
             short = found["new_regime_alone"] - step["active"]
             row = [seed, number, step["weeks"], f"{step['active']:.4f}", f"{short:.4f}", step["promoted"]]

@@ -26,16 +26,18 @@ TINY = {
     "bench_noticing": ("--outcomes 2000", "fingerprints"),
     "bench_prediction_log": ("--seconds 0.05 --backlog 1000", "predictions/s written from a backlog"),
     "bench_promotion": ("--trials 1 --holdouts 1000", "1,000 bids of 150 profiles"),
+    "bench_refresh": ("--weeks 3 --bids-a-week 60", "refresh of one window"),
+    "bench_regime": ("--every 18 --weekly-bids 60", "below new regime alone by"),
     "bench_versions": ("--windows 8 --rows 1000", "MB/s"),
 }
 """Arguments, and words of the last rows."""
-TOO_LARGE = {"bench_loop", "bench_refresh", "bench_regime"}
-"""They turn the whole loop or train models for a minute and more, however small the market."""
+ELSEWHERE = {"bench_loop"}
+"""Over a loop that is turning already, in test_loop.py; `daily_year` too."""
 
 
-def test_every_benchmark_is_run_here_or_known_to_be_too_large() -> None:
+def test_every_benchmark_is_run() -> None:
     there = {path.stem for path in Path(__file__).parent.glob("bench_*.py")}
-    assert there == set(TINY) | TOO_LARGE
+    assert there == set(TINY) | ELSEWHERE
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -62,8 +64,17 @@ def test_the_service_answers_what_the_benchmark_of_serving_asks(platform: Platfo
     assert statuses == [200] * 7
 
 
-@pytest.mark.parametrize("name", ["ablation", "daily_year", "serving.__main__", "bench_loop", "bench_refresh", "bench_regime"])
-def test_what_is_too_large_to_run_still_loads(name: str) -> None:
+def test_the_ablation_prints_its_row(platform: Platform) -> None:
+    cutoff, end = (platform.first_run["windows"][number] for number in (-2, -1))
+    arguments = ["--cutoffs", cutoff, "--end", end, "--old", "0", "--only", "defaults"]
+    command = [sys.executable, "-m", "bid_assets_tests.benchmarks.ablation", *arguments]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "defaults" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["serving.__main__", "soak"])
+def test_what_needs_wrk_or_half_an_hour_still_loads(name: str) -> None:
     importlib.import_module(f"bid_assets_tests.benchmarks.{name}")
 
 
