@@ -60,6 +60,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(config.stash[SHARED], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> None:
+    """Commands that a test calls in this process make it private for all that comes after."""
+    os.umask(0o022)
+
+
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
     """The run's server: workers share it as any processes do."""

@@ -197,7 +197,7 @@ def test_a_job_may_come_as_text(server: Server, bids: list[dict[str, Any]]) -> N
         ("/predict", {"profile_id": "p", "at": 1717156800}, "at"),
         ("/predict/features", {"features": {"amount": "much"}}, "features.amount"),
         ("/predict/features", {"features": {"amuont": 3}}, "features.amuont"),
-        ("/predict/features", {"features": {"bid_words": 3}}, "features.bid_words"),
+        ("/predict/features", {"features": {"profile_skills": 3}}, "features.profile_skills"),
         ("/predict/features", {"rows": []}, "rows"),
     ],
 )
