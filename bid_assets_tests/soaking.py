@@ -70,7 +70,7 @@ def soak(loop: Loop, *, weeks: int, days_a_minute: float, disturbances: Sequence
         with suppress(subprocess.TimeoutExpired):
             player.wait(EVERY)
             time.sleep(1)
-    assert player.returncode == 0
+    assert player.returncode == 0, f"`marketplace play` ended with {player.returncode}"
     return counts
 
 
@@ -101,14 +101,6 @@ def _signal(loop: Loop, disturbance: Disturbance, number: signal.Signals) -> Non
             process.send_signal(number)
 
 
-def everything_was_learned(loop: Loop) -> bool:
-    """Whether nothing is in flight, and the newest dataset knows every outcome that the database has."""
-    if not loop.quiet() or changed_windows(loop):
-        return False
-    state = gather(loop.instance, loop.store, loop.settings)
-    return state.active_model is not None and state.unseen_outcomes == 0 and not state.failures
-
-
 def changed_windows(loop: Loop) -> dict[str, set[str]]:
     """Table -> windows whose rows are not as the store has read them."""
     settings = with_first_window(loop.settings, loop.store)
@@ -116,10 +108,37 @@ def changed_windows(loop: Loop) -> dict[str, set[str]]:
         return differences(recorded_fingerprints(loop.store), snapshot.fingerprints(windows_with_data(settings)))
 
 
-def assert_nothing_left_undone(loop: Loop) -> None:
-    """No outcome unlearned, no stale or missing feature, no failure unresolved."""
+def left_undone(loop: Loop) -> list[str]:
+    """What the loop has still to do, in words: runs, outcomes not learned, stale or absent features, failures without a success."""
+    if not loop.quiet():
+        return ["a run in flight"]
+    if changed := changed_windows(loop):
+        return [f"rows not read: {changed}"]
     settings = with_first_window(loop.settings, loop.store)
-    assert loop.outcomes_in_the_store() == loop.outcomes_in_the_database()
-    assert plan_refreshes(settings, loop.store, changed_windows(loop), check=read_windows(loop.store)) == []
-    assert unresolved_failures(finished(loop.instance, REFRESHING)) == []
-    assert failures_in_a_row(finished(loop.instance, RETRAINING)) == []
+    state = gather(loop.instance, loop.store, loop.settings)
+    refreshes = plan_refreshes(settings, loop.store, {}, check=read_windows(loop.store))
+    failed = [
+        *unresolved_failures(finished(loop.instance, REFRESHING)),
+        *failures_in_a_row(finished(loop.instance, RETRAINING)),
+    ]
+    counts = loop.outcomes_in_the_store(), loop.outcomes_in_the_database()
+    undone = {
+        "no active model": state.active_model is None,
+        f"{state.unseen_outcomes} outcomes in no dataset": state.unseen_outcomes > 0,
+        f"stale or absent features: {refreshes}": bool(refreshes),
+        f"failed: {[(run.run_id, run.kind, run.first, run.last) for run in failed]}": bool(failed),
+        "outcomes: {} in the store, {} in the database".format(*counts): counts[0] != counts[1],
+    }
+    return [words for words, holds in undone.items() if holds]
+
+
+def nothing_left_undone(loop: Loop, seconds: float = PATIENCE) -> None:
+    """Wait for it; fails with what is left."""
+    undone: list[str] = ["unknown: PostgreSQL did not answer"]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(OperationalError, psycopg2.OperationalError):
+            if not (undone := left_undone(loop)):
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"left undone after {seconds:g} s: {'; '.join(undone)}")

@@ -70,7 +70,7 @@ def test_the_setting_fixes_it_and_what_is_older_is_counted(settings: Settings, s
     _, span, outside = wanted_range(fixed, store, None, None)
     assert (span.start, span.end) == (datetime(2020, 1, 6, tzinfo=UTC), OPEN + timedelta(weeks=1))
     assert {(count.table, count.before, count.after) for count in outside} == {("bids", 1, 1), ("bid_outcomes", 1, 0)}
-    [remark] = reconcile(fixed, store, None, None).remarks
+    [remark] = reconcile(fixed, store, None).remarks
     assert remark.startswith(
         "rows left out: 1 of bids and 1 of bid_outcomes before the first window 2020-01-06 (BID_ASSETS_START)"
     )
@@ -86,7 +86,7 @@ def test_a_rejected_row_with_an_odd_date_moves_nothing_and_is_counted(
     assert "1 of bids before the first window" in noticed.remarks[0]
     assert oldest_known_window(settings, store) == RECENT
     # nor does it where the setting would have room for it
-    assert reconcile(Settings(start="1998-01-05"), store, None, None).touched == noticed.touched
+    assert reconcile(Settings(start="1998-01-05"), store, None).touched == noticed.touched
 
 
 def test_older_bids_wait_for_definitions_that_know_their_window_and_are_then_asked_for(
@@ -96,11 +96,11 @@ def test_older_bids_wait_for_definitions_that_know_their_window_and_are_then_ask
     follow(settings, store, None)
     of_code_server = with_first_window(settings, store)
     insert(url, "bids", [bid("b0", DAWN)])
-    before = reconcile(of_code_server, store, None, None)
+    before = reconcile(of_code_server, store, None)
     assert windows_of(before) == {Cadence.WEEKLY.key(RECENT)}
     assert "the first window is now 1998-01-05" in before.remarks[0]
     loaded_again = with_first_window(settings, store)
-    assert windows_of(reconcile(loaded_again, store, before.cursor, None)) == {"1998-01-05"}
+    assert windows_of(reconcile(loaded_again, store, before.cursor)) == {"1998-01-05", Cadence.WEEKLY.key(RECENT)}
 
 
 def test_a_damaged_or_missing_record_is_made_good_by_what_was_read_and_by_the_next_look(

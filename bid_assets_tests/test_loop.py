@@ -179,6 +179,14 @@ def test_a_refresh_that_fails_is_made_good(loop: Loop) -> None:
 
 
 @pytest.mark.usefixtures("nothing_lost")
+def test_the_benchmarks_of_the_loop_measure_a_turn_and_the_ticks(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = dict(zip(bench_loop.PARTS, bench_loop.one_turn(loop, 24 * 21 + 9), strict=True))
+    assert parts["all"] > parts["raw tables and features"] > 0
+    monkeypatch.setattr(daily_year, "TICKS", 1)
+    assert all(seconds > 0 for _, seconds in daily_year.ticks(loop))
+
+
+@pytest.mark.usefixtures("nothing_lost")
 def test_postgresql_may_die_under_it(loop: Loop) -> None:
     before = loop.runs()
     pid = int((loop.settings.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
@@ -209,14 +217,6 @@ def test_a_window_is_closed_with_a_retraining_of_its_own_and_never_two_of_them_r
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[window]), limit=2
         ).records
         assert asked[0] in {event.run_id for event in events}, asset
-
-
-@pytest.mark.usefixtures("nothing_lost")
-def test_the_benchmarks_of_the_loop_measure_a_turn_and_the_ticks(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = dict(zip(bench_loop.PARTS, bench_loop.one_turn(loop, 24 * 21 + 9), strict=True))
-    assert parts["all"] > parts["raw tables and features"] > 0
-    monkeypatch.setattr(daily_year, "TICKS", 1)
-    assert all(seconds > 0 for _, seconds in daily_year.ticks(loop))
 
 
 def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:

@@ -90,6 +90,7 @@ class JsonLog:
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logger = logging.getLogger(name)
             logger.handlers.clear()
+            logger.setLevel(logging.NOTSET)  # that of the root holds
             logger.propagate = name != "uvicorn.access"  # the lines of requests are our own
 
     def close(self) -> None:

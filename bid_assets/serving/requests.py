@@ -17,7 +17,7 @@ from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.app_db.import_columns import noun, parsed
 from bid_assets.windows import as_utc, microseconds_since_epoch
 
-_USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+_USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:[0-5]\d)?", re.ASCII)
 """What Python reads as `bid-assets import` does, in a microsecond."""
 
 

@@ -11,16 +11,16 @@ import argparse
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bid_assets.features.model_files import distilled
-from bid_assets.versions.deployments import active_model
 from bid_assets_tests.conftest import CHECKOUT
-from bid_assets_tests.loops import eventually, loop_in
-from bid_assets_tests.soaking import Disturbance, assert_nothing_left_undone, everything_was_learned, soak
+from bid_assets_tests.loops import Loop, loop_in
+from bid_assets_tests.soaking import Disturbance, nothing_left_undone, soak
 
 
 def main() -> None:
@@ -36,18 +36,22 @@ def main() -> None:
         encoder = distilled(CHECKOUT / ".bid_assets" / "tests")
         with loop_in(folder, encoder, weeks_to_play=options.weeks, weeks=10, first_run=False) as loop:
             loop.up()
-            begin = time.monotonic()
-            eventually(lambda: active_model(loop.store), what="an active model")
-            first_model = time.monotonic() - begin
             disturbances = [Disturbance[each] for each in options.disturbances]
-            counts = soak(loop, weeks=options.weeks, days_a_minute=options.days_a_minute, disturbances=disturbances)
-            played = time.monotonic()
-            eventually(lambda: everything_was_learned(loop), 900, "no run in flight and no outcome waiting")
-            assert_nothing_left_undone(loop)
-            report(first_model, time.monotonic() - played, counts, len(loop.store.versions("trained_model")))
+            Console().print(measure(loop, options.weeks, options.days_a_minute, disturbances))
 
 
-def report(first_model: float, settled: float, counts: Counter[Disturbance], models: int) -> None:
+def measure(loop: Loop, weeks: int, days_a_minute: float, disturbances: Sequence[Disturbance]) -> Table:
+    """Wait for the first model, play and disturb, and wait until nothing is left undone; fails where something is."""
+    begin = time.monotonic()
+    nothing_left_undone(loop)
+    first_model = time.monotonic() - begin
+    counts = soak(loop, weeks=weeks, days_a_minute=days_a_minute, disturbances=disturbances)
+    played = time.monotonic()
+    nothing_left_undone(loop, 900)
+    return report(first_model, time.monotonic() - played, counts, len(loop.store.versions("trained_model")))
+
+
+def report(first_model: float, settled: float, counts: Counter[Disturbance], models: int) -> Table:
     """The table."""
     table = Table("what", "value", title="Soak: nothing was left undone", title_justify="left")
     table.add_row("first model active after", f"{first_model:.0f} s")
@@ -55,7 +59,7 @@ def report(first_model: float, settled: float, counts: Counter[Disturbance], mod
         table.add_row(disturbance.name.lower().replace("_", " "), str(count))
     table.add_row("models trained", str(models))
     table.add_row("all learned after the end", f"{settled:.0f} s")
-    Console().print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def test_lines_are_there_within_a_moment_without_anybody_asking(log: JsonLog, st
 
 
 def test_what_pythons_logging_is_told_becomes_a_line_with_the_request_it_belongs_to(log: JsonLog, stream: io.BytesIO) -> None:
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # as an earlier server in this process may have left it
     log.install()
     REQUEST_ID.set("r7")
     try:

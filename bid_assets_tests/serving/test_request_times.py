@@ -39,6 +39,7 @@ def asked(text: str) -> datetime | None:
 @example("1717156800")
 @example("2024-W22-5")
 @example(" 2024-05-31T12:00:00Z ")
+@example("2000-01-01T12:05:59+15:61")
 def test_a_time_is_read_as_import_reads_it(text: str) -> None:
     assert asked(text) == imported(text)
 
