@@ -32,6 +32,7 @@ class Proxy:
         self._silent: set[int] = set()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self.swallows_all = False
+        self._bytes_left: int | None = None
         self.url = f"postgresql://postgres@127.0.0.1:{self._listener.getsockname()[1]}{urlsplit(url).path}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -40,9 +41,13 @@ class Proxy:
         self.swallows_all = new_ones_too
         self._silent |= {id(pair) for pair in self._pairs}
 
+    def swallow_after(self, count: int) -> None:
+        """Pass on so many bytes of answers, then be silent, to new connections too."""
+        self._bytes_left = count
+
     def recover(self) -> None:
         """New connections are passed on."""
-        self.swallows_all = False
+        self.swallows_all, self._bytes_left = False, None
 
     def cut(self) -> None:
         """Close every connection that there is."""
@@ -73,6 +78,10 @@ class Proxy:
     def _pump(self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
+                if self._bytes_left is not None and source is pair[1]:
+                    self._bytes_left -= len(data)
+                    if self._bytes_left < 0:
+                        self.swallow(new_ones_too=True)
                 if id(pair) not in self._silent:
                     sink.sendall(data)
         if id(pair) not in self._silent:

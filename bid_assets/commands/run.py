@@ -230,9 +230,10 @@ def _say(store: VersionStore, plan: RunPlan, progress: Progress) -> None:
         shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         table.add_row(key, *shown, decision["outcome"] or "none", decision["reason"])
     refreshed = sorted(progress.refreshed)
-    span = f"{refreshed[0]} to {refreshed[-1]}" if refreshed else ""
-    console.print(
-        f"Of {len(plan.windows)} windows, {plan.windows[0]} to {plan.windows[-1]}, "
-        + (f"{len(refreshed)} were refreshed, {span}." if refreshed else "none has changed.")
-    )
-    console.print(table)
+    if refreshed:
+        what = f"{len(refreshed)} were refreshed, {refreshed[0]} to {refreshed[-1]}."
+    else:
+        what = "none has changed." if not progress.refreshes else "none was refreshed: the run failed."
+    console.print(f"Of {len(plan.windows)} windows, {plan.windows[0]} to {plan.windows[-1]}, {what}")
+    if progress.decisions:
+        console.print(table)

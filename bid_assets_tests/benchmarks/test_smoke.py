@@ -32,7 +32,7 @@ TINY = {
 }
 """Arguments, and words of the last rows."""
 ELSEWHERE = {"bench_loop"}
-"""Over a loop that is turning already, in test_loop.py; `daily_year` too."""
+"""Over a loop that is turning already, in test_loop.py; `daily_year` too, and `soak` in test_soak.py."""
 
 
 def test_every_benchmark_is_run() -> None:
@@ -73,9 +73,8 @@ def test_the_ablation_prints_its_row(platform: Platform) -> None:
     assert "defaults" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["serving.__main__", "soak"])
-def test_what_needs_wrk_or_half_an_hour_still_loads(name: str) -> None:
-    importlib.import_module(f"bid_assets_tests.benchmarks.{name}")
+def test_what_needs_wrk_still_loads() -> None:
+    importlib.import_module("bid_assets_tests.benchmarks.serving.__main__")
 
 
 def test_the_endpoints_beside_the_service_answer(platform: Platform, tmp_path: Path) -> None:
