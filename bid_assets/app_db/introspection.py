@@ -25,6 +25,8 @@ class Column:
     """Whether texts that the collation calls equal are the same bytes."""
     is_generated: bool = False
     """Whether the database computes it, so that nobody else can write it."""
+    has_encoding: bool = True
+    """Whether the database sees to it that text is of its encoding; one of SQL_ASCII takes any bytes."""
 
 
 Columns = Mapping[str, Column]
@@ -40,7 +42,8 @@ WITH RECURSIVE base AS (
 )
 SELECT b.attname::text, format_type(b.type, NULL),
     CASE WHEN c.collname <> 'default' THEN quote_ident(n.nspname) || '.' || quote_ident(c.collname) END,
-    coalesce(c.collisdeterministic, true), b.attgenerated <> ''
+    coalesce(c.collisdeterministic, true), b.attgenerated <> '',
+    current_setting('server_encoding') <> 'SQL_ASCII'
 FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_collation c ON c.oid = b.attcollation
 LEFT JOIN pg_namespace n ON n.oid = c.collnamespace WHERE t.typtype <> 'd' ORDER BY b.attnum
 """

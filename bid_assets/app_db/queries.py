@@ -13,17 +13,20 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from bid_assets.app_db.contract import DISPLACED, TIME
+from bid_assets.app_db.contract import DISPLACED, RAW_BID_OUTCOMES, RAW_BIDS, TIME
+from bid_assets.app_db.contract import TEXT as CONTRACT_TEXT
 from bid_assets.app_db.ids import TEXT, is_named_by_row, is_spelled_otherwise, may_be_spelled_otherwise, names_row, same_text
 from bid_assets.app_db.introspection import Columns
 from bid_assets.app_db.values import (
     LARGEST_AMOUNT,
     USABLE_TIMES,
     indexed_time,
+    is_utf8,
     literal,
     moment,
     require_amount,
     result,
+    text_reason,
     time_bin,
     time_reason,
     unusable,
@@ -77,6 +80,7 @@ class Queries:
             require_amount(types)
         rejection = f"""CASE
             WHEN b.id IS NULL THEN 'has no id'
+            {self._undecodable("b", "bids", RAW_BIDS)}
             WHEN {unusable(at)} THEN {_or_else("submission time is", "b.submitted_at", "has no submission time")}
             WHEN p.id IS NULL THEN coalesce('profile ' || b.profile_id::text || ' is unknown', 'has no profile')
             {self._misspelled("b", "bids", "profile_id", "p", "profiles")}
@@ -106,6 +110,7 @@ class Queries:
         at = moment("o", "bid_outcomes", "outcome_timestamp", types)
         rejection = f"""CASE
             WHEN o.id IS NULL THEN 'has no id'
+            {self._undecodable("o", "bid_outcomes", RAW_BID_OUTCOMES)}
             WHEN b.id IS NULL THEN coalesce('bid ' || o.bid_id::text || ' is unknown', 'has no bid')
             {self._misspelled("o", "bid_outcomes", "bid_id", "b", "bids")}
             WHEN {unusable(at)} THEN {_or_else("outcome time is", "o.outcome_timestamp", "has no outcome time")}
@@ -143,6 +148,16 @@ class Queries:
         return f"""WHEN {spelled_otherwise}
             THEN '{column} ' || {row}.{column}::text || ' is an unusual spelling of the id ' || {alias}.id::text"""
 
+    def _undecodable(self, row: str, table: str, schema: pa.Schema) -> str:
+        """Branches of a rejection for texts that are not UTF-8; empty where the database sees to it that they are."""
+        columns = self._columns[table]
+        names = [field.name for field in schema if field.type == CONTRACT_TEXT and field.name in columns]
+        return " ".join(
+            f"WHEN NOT {is_utf8(f'{row}.{name}::text')} THEN '{name} is not UTF-8'"
+            for name in names
+            if not columns[name].has_encoding
+        )
+
     def _names_profile(self) -> str:
         return names_row("p.id", self._columns["profiles"]["id"], "b.profile_id", self._columns["bids"]["profile_id"])
 
@@ -164,7 +179,7 @@ class Queries:
     def rejected_ids(self, source: RowSource, span: TimeRange) -> str:
         """The `id` of each rejected row of `span`, as text."""
         return (
-            f"SELECT {source.row}.id::text AS id FROM {source.joined}"
+            f"SELECT {value(source.row, source.table, RAW_BIDS.field('id'), self._columns[source.table])} AS id FROM {source.joined}"
             f" WHERE {within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
         )
 
@@ -190,14 +205,23 @@ class Queries:
         """The rows of `table` (jobs or profiles) whose ids are among the bound `texts`.
 
         Beside the columns of `schema` it gives `at`: which of the texts it was, counted from one; and with reasons, for each
-        time whether it could be read.
+        time whether it could be read, and for each text where the database does not see to it.
         """
-        times = [field.name for field in schema if field.type == TIME] if with_reasons else []
-        reasons = "".join(f", {time_reason('n', table, name, self._columns[table])} AS {REASON_OF}{name}" for name in times)
+        reasons = self._reasons(table, schema) if with_reasons else ""
         return (
             f"SELECT {self._select('n', table, schema, {})}{reasons}, w.at FROM unnest({texts}::text[]) WITH ORDINALITY w(id, at)"
             f" JOIN {table} n ON {self._is_text('n', table)}"
         )
+
+    def _reasons(self, table: str, schema: pa.Schema) -> str:
+        """For each time of `schema`, and each text that may not be UTF-8, whether it can be read, as further columns."""
+        columns, reasons = self._columns[table], {}
+        for field in schema:
+            if field.type == TIME:
+                reasons[field.name] = time_reason("n", table, field.name, columns)
+            elif field.type == CONTRACT_TEXT and field.name in columns and not columns[field.name].has_encoding:
+                reasons[field.name] = text_reason("n", field, columns)
+        return "".join(f", {reason} AS {REASON_OF}{name}" for name, reason in reasons.items())
 
     def _is_text(self, row: str, table: str) -> str:
         """Whether the id of a row is the text `w.id`."""
@@ -297,9 +321,13 @@ class Queries:
         """The start of the window that a time lies in."""
         return time_bin(f"{self._cadence.length.days} days", at)
 
-    @staticmethod
-    def _rejected(source: RowSource, window: str, reason: str) -> str:
-        return f"""SELECT {window} AS window, '{source.table}' AS "table", {source.row}.id::text AS id,
+    def _rejected(self, source: RowSource, window: str, reason: str) -> str:
+        id_text = f"{source.row}.id::text"
+        if not self._columns[source.table]["id"].has_encoding:
+            id_text = (
+                f"CASE WHEN {is_utf8(id_text)} THEN {id_text} ELSE encode(convert_to({id_text}, 'SQL_ASCII'), 'escape') END"
+            )
+        return f"""SELECT {window} AS window, '{source.table}' AS "table", {id_text} AS id,
             {reason} AS reason FROM {source.joined}"""
 
     def _select(self, alias: str, table: str, schema: pa.Schema, stored: Mapping[str, str]) -> str:

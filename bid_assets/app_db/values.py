@@ -22,6 +22,10 @@ USABLE_TIMES = TimeRange(MONDAY, Cadence.WEEKLY.floor(datetime.max.replace(tzinf
 LARGEST_AMOUNT = "1.7976931348623157e308"  # of a float8; NaN and infinity are greater in PostgreSQL's order
 _INTEGERS = {"smallint", "integer", "bigint"}
 _AMOUNTS = _INTEGERS | {"real", "double precision", "numeric"}
+_UTF8 = (  # the table of well-formed byte sequences of the Unicode standard (3-7), to which every byte is a character
+    r"^(?:[\x01-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
+    r"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*$"
+).replace("\\", r"\\")
 _MOMENTS = {"timestamp with time zone", "timestamp without time zone", "date"}
 
 
@@ -39,7 +43,13 @@ def value(alias: str, table: str, field: pa.Field, columns: Columns) -> str:
     if field.name not in columns:
         return "NULL::text"
     column = f"{alias}.{field.name}"
-    return f"to_json({column})::text" if columns[field.name].type.endswith("[]") else f"{column}::text"
+    text = f"to_json({column})::text" if columns[field.name].type.endswith("[]") else f"{column}::text"
+    return text if columns[field.name].has_encoding else f"CASE WHEN {is_utf8(text)} THEN {text} END"
+
+
+def is_utf8(text: str) -> str:
+    """Whether a text is UTF-8, in a database of the encoding SQL_ASCII; NULL for NULL."""
+    return f"""({text}) COLLATE "C" ~ E'{_UTF8}'"""
 
 
 def result(alias: str, columns: Columns) -> str:
@@ -111,6 +121,14 @@ def time_reason(alias: str, table: str, name: str, columns: Columns) -> str:
         f" WHEN {at} < {literal(USABLE_TIMES.start)} THEN 'a time before {USABLE_TIMES.start:%Y-%m-%d}'"
         f" WHEN {alias}.{name} IS NOT NULL THEN 'a time beyond {USABLE_TIMES.end:%Y-%m-%d}' END"
     )
+
+
+def text_reason(alias: str, field: pa.Field, columns: Columns) -> str:
+    """As `time_reason`, for a text of a database of the encoding SQL_ASCII."""
+    if field.name not in columns:
+        return "NULL::text"
+    text = f"{alias}.{field.name}::text"
+    return f"CASE {is_utf8(text)} WHEN true THEN '{READABLE}' WHEN false THEN 'text that is not UTF-8' END"
 
 
 def words(at: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 import psycopg2
 import pytest
 
-from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachable, connect, engine, snapshot
+from bid_assets.app_db.connections import DatabaseUnreachable, connect, engine, snapshot
 from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.app_db.lookup import Lookup
 from bid_assets.prediction_db.connection import Connection as PredictionConnection
-from bid_assets_tests.app_db.database import MONDAY, bid, execute, insert, read, snapshot_of, standard_tables
+from bid_assets_tests.app_db.database import MONDAY, bid, execute, insert, outcome, read, snapshot_of, standard_tables
 from bid_assets_tests.conftest import administer
 from bid_assets_tests.proxies import Proxy, proxy_to
 
@@ -171,16 +171,36 @@ def test_a_latin1_database_is_read_right_and_an_id_that_it_cannot_hold_is_unknow
     lookup.close()
 
 
-def test_a_database_without_an_encoding_is_read_where_it_holds_utf8_and_refused_in_words_where_it_does_not(
+def test_a_database_without_an_encoding_is_read_and_a_row_with_text_that_is_not_utf8_stops_no_other_one(
     database_in: Callable[[str], str],
 ) -> None:
     url = database_in("SQL_ASCII")
-    execute(url, r"update bids set generated_bid_text = E'caf\xc3\xa9'")
-    assert read(url)["raw_bids"]["generated_bid_text"].to_pylist() == ["caf\u00e9"]
-    execute(url, r"update bids set generated_bid_text = E'caf\xe9'; update jobs set title = E'caf\xe9'")
-    with pytest.raises(DatabaseRefusalError, match="SQL_ASCII"):
-        read(url)
+    more = [bid("b2", MONDAY), bid("b3", MONDAY, id="b3\\xe9"), bid("b4", MONDAY, profile_id="p1")]
+    insert(url, "bids", more)
+    insert(url, "bid_outcomes", [outcome("o1", "b1", MONDAY), outcome("o2", "b2", MONDAY)])
+    execute(url, r"update bids set generated_bid_text = E'caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80' where id = 'b1'")
+    execute(
+        url,
+        r"update bids set generated_bid_text = E'caf\xe9' where id = 'b2'; update bids set id = E'b3\xe9' where id like 'b3%'",
+    )
+    execute(url, r"update jobs set title = E'caf\xe9', description = E'caf\xc3\xa9'")
+    streams = read(url)
+    assert (
+        dict(zip(*streams["raw_bids"].select(["id", "generated_bid_text"]).to_pydict().values(), strict=True))["b1"]
+        == "café € 😀"
+    )
+    assert streams["raw_bids"]["id"].to_pylist() == ["b1", "b4"]
+    assert streams["raw_bid_outcomes"]["id"].to_pylist() == ["o1"]
+    assert {(row["id"], row["reason"]) for row in streams["rejected_rows"].to_pylist()} == {
+        ("b2", "generated_bid_text is not UTF-8"),
+        (r"b3\351", "id is not UTF-8"),
+        ("o2", "its bid b2 was rejected: generated_bid_text is not UTF-8"),
+    }
+    assert (streams["raw_jobs"]["title"].to_pylist(), streams["raw_jobs"]["description"].to_pylist()) == ([None], ["café"])
+    with snapshot_of(url) as taken:
+        taken.stream("raw_jobs", taken.extent()).read_all()
+        [window] = [int(MONDAY.timestamp() * 1e6)]
+        assert taken.readability("raw_jobs").of_window(window)["title"] == {"text that is not UTF-8": 1}
     lookup = Lookup(url)
-    with pytest.raises(DatabaseRefusalError, match="SQL_ASCII"):
-        lookup.find(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7))
+    assert lookup.find(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7)).jobs["j1"]["title"] is None
     lookup.close()
