@@ -108,13 +108,18 @@ def pin_earlier(
     context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, asset: str, count: int
 ) -> list[Manifest]:
     """The versions of `asset` in up to `count` windows before this one, oldest first, remembered as inputs of the step."""
-    end, length = settings.cadence.window(context.partition_key).start, settings.cadence.length
-    start = max(end - count * length, settings.first_moment)
-    keys = settings.cadence.keys(TimeRange(start, end)) if start < end else []
+    keys = earlier_windows(settings, context.partition_key, count)
     heads = store.heads(asset, keys)
     found = [heads[key] for key in keys if key in heads]
     pin(context, settings, *found)
     return found
+
+
+def earlier_windows(settings: Settings, key: str, count: int) -> list[str]:
+    """Up to `count` windows before `key`, oldest first; none before the first window."""
+    end = settings.cadence.window(key).start
+    start = max(end - count * settings.cadence.length, settings.first_moment)
+    return settings.cadence.keys(TimeRange(start, end)) if start < end else []
 
 
 def pin(context: dg.AssetExecutionContext, settings: Settings, *manifests: Manifest) -> None:

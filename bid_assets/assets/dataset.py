@@ -12,8 +12,10 @@ from bid_assets.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.assets.quality import (
     DATASET_CODE_VERSION,
     MISSING_FAMILIES_KEY,
+    QUALITY_BASIS_KEY,
     check_results,
     judge,
+    quality_basis,
     quality_checks,
     refuse_blocked,
     rejected_rows,
@@ -93,8 +95,11 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
         inputs = await_agreement(context, store, settings, inputs)
+        over = inputs["raw_bids"].windows
+        noted: dict[str, Any] = {QUALITY_BASIS_KEY: quality_basis(store, settings, over)}
         if settings.lookback_windows == "auto":  # the manifest has the number, by which the dataset can be made again
-            note_windows(context, {context.partition_key: {"lookback_windows": len(inputs["raw_bids"].windows)}})
+            noted["lookback_windows"] = len(over)
+        note_windows(context, {context.partition_key: noted})
         bids, outcomes = (inputs[name].read() for name in ("raw_bids", "raw_bid_outcomes"))
         dataset = assemble(
             bids,

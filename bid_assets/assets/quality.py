@@ -16,6 +16,7 @@ from bid_assets.assets.raw import RAW_ASSETS
 from bid_assets.features.families import families
 from bid_assets.materialization import rounded
 from bid_assets.settings import Settings
+from bid_assets.versions.hashing import json_hash
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
@@ -32,6 +33,9 @@ DATASET_CODE_VERSION = "4"
 """To be raised when the columns of a dataset change that are of no family, or what they mean."""
 
 MISSING_FAMILIES_KEY = "families_without_values"
+QUALITY_BASIS_KEY = "quality_basis"
+"""Fact of a dataset: its `quality_basis`."""
+QUALITY_SETTINGS = ["max_rejected_share", "max_label_odds_ratio", "min_labelled_bids"]
 _COMPARED = 8
 
 
@@ -63,6 +67,12 @@ def judge(
         quality.label_rate_as_before(label_rate if enough else None, before, settings.max_label_odds_ratio),
         quality.schema_as_before(dataset, before),
     ]
+
+
+def quality_basis(store: VersionStore, settings: Settings, windows: Sequence[str]) -> str:
+    """A hash of what the checks look at that is no input of the dataset: their limits, and the rejected rows of `windows`."""
+    rejected = {key: head.content_hash for key, head in store.heads("rejected_rows", windows).items()}
+    return json_hash([settings.model_dump(mode="json", include=set(QUALITY_SETTINGS)), rejected])
 
 
 def check_results(verdicts: Sequence[Any], accepted: Sequence[str]) -> Iterator[dg.AssetCheckResult]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bid_assets.assets.raw import RAW_ASSETS
-from bid_assets.automation.refreshing import Refresh, plan, with_lookback
+from bid_assets.automation.refreshing import Refresh, changed_windows, plan, with_lookback
 from bid_assets.features.families import families
 from bid_assets.first_window import with_first_window
 from bid_assets.lookback import dataset_lookback
@@ -28,14 +28,14 @@ def plan_refreshes(
     check: Iterable[str] = (),
     required: Iterable[str] | None = None,
 ) -> list[Refresh]:
-    """The next stage of runs, none of it before the first window, after `changed` (table of the application -> windows); none where all is up to date.
+    """The next stage of runs after `changed` (table of the application -> windows); none where all is up to date.
 
-    `check`: windows whose features are compared with the raw versions of now. `required`: windows that must have features,
+    No window before the first one is in it. `check`: windows whose features are compared with the raw versions of now. `required`: windows that must have features,
     whatever they hold; None: those that a dataset of the newest window looks back over.
     """
     settings = with_first_window(settings, store)
     if required is None:
-        required = dataset_windows(settings, store, (key for keys in changed.values() for key in keys))
+        required = dataset_windows(settings, store, changed_windows(changed))
     return plan(
         changed,
         read_windows(store),

@@ -61,19 +61,24 @@ def plan(
     raw windows are missing that features look back at, these are read first, and nothing else is done in this stage.
     """
     families = tuple(families)
-    changed_windows = {key for keys in changed.values() for key in keys}
+    touched = changed_windows(changed)
     stale = {name: set(keys) for name, keys in (stale or {}).items()}
     reach = max((windows_for_days(cadence, family.lookback_days) for family in families), default=1)
-    needed, known = changed_windows.union(required, *stale.values()), set(present)
+    needed, known = touched.union(required, *stale.values()), set(present)
     names = frozenset(family.name for family in families)
-    reads = _merged((Refresh(key, key, names) for key in changed_windows), cadence)
-    unread = with_lookback(needed, reach, cadence, start) - known - changed_windows
-    if unread or (len(reads) > 1 and not changed_windows <= known):
-        return _merged((Refresh(key, key, frozenset()) for key in unread | changed_windows), cadence)
+    reads = _merged((Refresh(key, key, names) for key in touched), cadence)
+    unread = with_lookback(needed, reach, cadence, start) - known - touched
+    if unread or (len(reads) > 1 and not touched <= known):
+        return _merged((Refresh(key, key, frozenset()) for key in unread | touched), cadence)
     if reads:
         return reads
     features = (Refresh(key, key, frozenset([name]), reads_raw=False) for name, keys in stale.items() for key in keys)
     return _merged(features, cadence)
+
+
+def changed_windows(changed: Mapping[str, Iterable[str]]) -> set[str]:
+    """The windows in which any table has changed."""
+    return {key for keys in changed.values() for key in keys}
 
 
 def with_lookback(keys: Iterable[str], count: int, cadence: Cadence, start: str = "") -> set[str]:

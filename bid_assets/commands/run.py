@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,8 +15,10 @@ from bid_assets.app_db.extent import RowsOutside, left_out
 from bid_assets.app_db.reader import open_snapshot
 from bid_assets.assets.quality import refuse_unknown_checks
 from bid_assets.assets.raw import RAW_ASSETS
+from bid_assets.automation.current_decision import decision_is_current
 from bid_assets.automation.noticing import differences, recorded_fingerprints
 from bid_assets.automation.planning import lookback_windows, plan_refreshes, read_windows, windows_in_reach
+from bid_assets.automation.refreshing import changed_windows
 from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, Kind, assets_of
 from bid_assets.commands.console import console, notes, print_json, progress_bars
 from bid_assets.definitions import build_defs
@@ -52,12 +54,13 @@ class Progress:
 
     refreshes: list[RunOutcome] = field(default_factory=list)
     refreshed: set[str] = field(default_factory=set)
-    decisions: dict[str, RunOutcome] = field(default_factory=dict)
+    decisions: dict[str, RunOutcome | None] = field(default_factory=dict)
+    """None for one that was current and not made again."""
 
     @property
     def outcomes(self) -> list[RunOutcome]:
         """All of them, in their order."""
-        return [*self.refreshes, *self.decisions.values()]
+        return [*self.refreshes, *(outcome for outcome in self.decisions.values() if outcome is not None)]
 
 
 def run(
@@ -138,9 +141,10 @@ def make_plan(settings: Settings, store: VersionStore, wanted: TimeRange, cutoff
     keys = settings.cadence.keys(wanted)
     cutoffs = _choose(keys, cutoff_windows)
     first = min(keys[0], *lookback_windows(settings, store, cutoffs[0]))
-    windows = settings.cadence.keys(TimeRange(settings.cadence.window(first).start, wanted.end))
+    span = TimeRange(settings.cadence.window(first).start, wanted.end)
+    windows = settings.cadence.keys(span)
     with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
-        present = snapshot.fingerprints(TimeRange(settings.cadence.window(first).start, wanted.end))
+        present = snapshot.fingerprints(span)
     recorded = recorded_fingerprints(store)
     changed = differences({key: recorded[key] for key in windows if key in recorded}, present)
     return RunPlan(tuple(windows), tuple(cutoffs), {table: frozenset(found) for table, found in changed.items()})
@@ -159,7 +163,7 @@ def with_damaged_windows(store: VersionStore, plan: RunPlan) -> RunPlan:
 def execute(
     settings: Settings, store: VersionStore, instance: dg.DagsterInstance, plan: RunPlan, accept: Sequence[str] = ()
 ) -> Progress:
-    """Refresh, stage after stage, until nothing is due, then decide. What fails is the last that is tried."""
+    """Refresh, stage after stage, until nothing is due; then make the decisions that are not current. A failure ends it."""
     definitions, progress = build_defs(settings, store), Progress()
     changed, check = plan.changed, set(plan.windows)
     for _ in range(MAX_STAGES):
@@ -177,16 +181,13 @@ def execute(
         changed, check = {}, check | (windows_in_reach(settings, stage) & read_windows(store))
     config = {"training_dataset": {"accept": list(accept)}} if accept else {}
     for done, key in enumerate(plan.cutoffs, start=1):
-        progress.decisions[key] = materialise(
-            definitions, instance, DECIDING, [key], config=config, tags=_tags(Kind.RETRAINING)
-        )
+        if decision_is_current(definitions, settings, store, key, accept):
+            progress.decisions[key] = None
+        else:
+            tags = _tags(Kind.RETRAINING)
+            progress.decisions[key] = materialise(definitions, instance, DECIDING, [key], config=config, tags=tags)
         report("dataset to deployment", done, len(plan.cutoffs))
     return progress
-
-
-def changed_windows(changed: Mapping[str, Iterable[str]]) -> set[str]:
-    """The windows in which any table has changed."""
-    return {key for keys in changed.values() for key in keys}
 
 
 def _tags(kind: Kind) -> dict[str, str]:
@@ -203,15 +204,17 @@ def _choose(keys: Sequence[str], cutoff_windows: str) -> list[str]:
     return list(keys[-count:])
 
 
-def _decision_of(store: VersionStore, key: str, outcome: RunOutcome) -> dict[str, Any]:
-    """What came of a window, from the store."""
+def _decision_of(store: VersionStore, key: str, outcome: RunOutcome | None) -> dict[str, Any]:
+    """What came of a window, from the store; without an `outcome` what stands, since nothing has changed."""
     made = {name: head for name in DECIDING if (head := store.head(name, key)) is not None}
     decision: Mapping[str, Any] = made["deployment"].info if "deployment" in made else {}
-    ended = outcome.succeeded and "trained_model" not in outcome.observations
+    ended = outcome is None or (outcome.succeeded and "trained_model" not in outcome.observations)
+    problems = [] if outcome is None else [*outcome.failures, *outcome.observations.values()]
     return {
         "window": key,
-        "succeeded": outcome.succeeded,
-        "reason": decision.get("reason") if ended else "; ".join([*outcome.failures, *outcome.observations.values()]),
+        "succeeded": outcome is None or outcome.succeeded,
+        "unchanged": outcome is None,
+        "reason": decision.get("reason") if ended else "; ".join(problems),
         "activated": ended and bool(decision.get("activated")),
         "outcome": decision.get("outcome") if ended else None,
         "metrics": made["metrics_report"].info if ended and "metrics_report" in made else {},
@@ -224,8 +227,8 @@ def _say(store: VersionStore, plan: RunPlan, progress: Progress) -> None:
         for failure in outcome.failures:
             notes.print(f"[red]failed[/red] {failure}")
     table = Table("window", "ROC AUC", "log loss", "calibration error", "model", "why", title_justify="left")
-    for key, outcome in progress.decisions.items():
-        decision = _decision_of(store, key, outcome)
+    for key, ended in progress.decisions.items():
+        decision = _decision_of(store, key, ended)
         figures = [decision["metrics"].get(name) for name in ("roc_auc", "log_loss", "calibration_error")]
         shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         table.add_row(key, *shown, decision["outcome"] or "none", decision["reason"])
@@ -237,3 +240,7 @@ def _say(store: VersionStore, plan: RunPlan, progress: Progress) -> None:
     console.print(f"Of {len(plan.windows)} windows, {plan.windows[0]} to {plan.windows[-1]}, {what}")
     if progress.decisions:
         console.print(table)
+    if unchanged := [key for key, ended in progress.decisions.items() if ended is None]:
+        console.print(
+            f"Not decided again, since inputs, settings and code are those of the decision that stands: {', '.join(unchanged)}."
+        )

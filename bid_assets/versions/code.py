@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bid_assets.versions.manifest import CodeVersion
 
+OURS = "bid-assets"
 LIBRARIES = (
-    "bid-assets",
+    OURS,
     "dagster",
     "numpy",
     "pandas",
@@ -54,11 +56,22 @@ def _checkout() -> tuple[str | None, bool | None]:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """The installed versions of the libraries that decide about content."""
+    """The installed versions of the libraries that decide about content; of our own package with a hash of its files, edits and all."""
     found = {}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
+    if OURS in found:
+        found[OURS] += f"+{source_hash(PACKAGE)[:12]}"
     return found
+
+
+def source_hash(package: Path) -> str:
+    """The SHA-256 of all files of a package by their names, but for what Python compiles."""
+    files = sorted(path for path in package.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    digest = sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(package)}\0{sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

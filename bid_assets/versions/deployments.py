@@ -289,14 +289,19 @@ def record_decision(store: VersionStore, model: InputRef, outcome: State, reason
     action = {State.ACTIVE: Action.ACTIVATED, State.AWAITING: Action.AWAITING, State.REJECTED: Action.REJECTED}[outcome]
     while True:
         seen = history(store)
-        served = seen.state(model) in (State.ACTIVE, State.RETIRED)
-        if served or any(event.decision == decision for event in seen.of(model)):
+        if is_recorded(seen, model, decision):
             return
         try:
             record(store, seen, Event(action, model, by, reason, decision))
         except Superseded:
             continue
         return
+
+
+def is_recorded(seen: History, model: InputRef, decision: InputRef) -> bool:
+    """Whether the history needs no event for a decision: it has one, or the model has served."""
+    served = seen.state(model) in (State.ACTIVE, State.RETIRED)
+    return served or any(event.decision == decision for event in seen.of(model))
 
 
 def _ways_back(before: tuple[InputRef, ...], active: InputRef | None, event: Event) -> tuple[InputRef, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bid_assets.versions import code
-from bid_assets.versions.code import COMMIT_VARIABLE, current_code_version, library_versions
+from bid_assets.versions.code import COMMIT_VARIABLE, current_code_version, library_versions, source_hash
 
 
 @pytest.fixture
@@ -76,3 +76,16 @@ def test_libraries_are_named_with_their_versions() -> None:
     import pyarrow
 
     assert library_versions()["pyarrow"] == pyarrow.__version__
+
+
+def test_our_own_version_says_which_source_it_is_by_name_and_content(tmp_path: Path) -> None:
+    hashes = []
+    for name, text in (("one.py", "x = 1"), ("one.py", "x = 2"), ("two.py", "x = 2")):
+        package = tmp_path / str(len(hashes))
+        (package / "__pycache__").mkdir(parents=True)
+        (package / name).write_text(text)
+        hashes += [source_hash(package)]
+        (package / "__pycache__" / "one.pyc").write_bytes(b"compiled")
+        assert source_hash(package) == hashes[-1]
+    assert len(set(hashes)) == 3
+    assert library_versions()["bid-assets"].endswith(f"+{source_hash(code.PACKAGE)[:12]}")
