@@ -199,7 +199,7 @@ class ParquetIOManager(VersionedIOManager):
     """Tables: Arrow tables, streams of record batches in order of windows, or pandas frames.
 
     An input annotated `pa.Table` or `pd.DataFrame` is read whole and must be complete; one annotated `WindowedTable` is
-    pinned now and read when asked, with the columns asked for, and says itself which windows are missing.
+    pinned now and read when asked, with the columns asked for; one that looks back says itself which windows are missing.
     """
 
     extension = "parquet"
@@ -229,10 +229,11 @@ class ParquetIOManager(VersionedIOManager):
         """A table of all windows, or a `WindowedTable`."""
         asset = asset_name(context.asset_key)
         windowed = WindowedTable(self.store, asset, keys, heads)
-        if context.dagster_type.typing_type is WindowedTable:
-            return windowed
-        if windowed.missing:
+        as_windowed = context.dagster_type.typing_type is WindowedTable
+        if windowed.missing and not (as_windowed and LOOKBACK_KEY in context.definition_metadata):
             raise MissingVersions(asset, windowed.missing)
+        if as_windowed:
+            return windowed
         table = windowed.read()
         return table.to_pandas() if context.dagster_type.typing_type is pd.DataFrame else table
 

@@ -16,7 +16,7 @@ RANGE = dg.BackfillPolicy.single_run()
 
 
 def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
-    """source -> doubled (looks back three windows) -> summed (a frame) -> told (JSON); source -> seen_from_afar (looks back 101)."""
+    """source -> doubled (looks back three windows) -> summed (a frame) -> told (JSON); source -> seen_from_afar (looks back 101); summed -> read_later."""
     parts = windows(settings)
 
     @dg.asset(
@@ -54,8 +54,12 @@ def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
     def seen_from_afar(source: WindowedTable) -> list[str]:
         return list(source.windows)
 
+    @dg.asset(ins={"summed": dg.AssetIn(dagster_type=WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
+    def read_later(summed: WindowedTable) -> list[str]:
+        return summed.read().column_names
+
     return dg.Definitions(
-        assets=[source, doubled, summed, told, seen_from_afar],
+        assets=[source, doubled, summed, told, seen_from_afar, read_later],
         resources=dict(io_managers(VersionStore(settings.resolved_store_url), settings)),
         executor=dg.in_process_executor,
     )

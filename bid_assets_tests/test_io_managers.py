@@ -95,6 +95,17 @@ def test_a_window_that_nobody_has_made_is_an_error_that_says_how_to_make_it(
     assert f"bid-assets run --from {KEYS[0]} --to {KEYS[0]}" in outcome.failures[0]
 
 
+def test_a_windowed_input_that_does_not_look_back_must_be_there(
+    settings: Settings, dagster_instance: dg.DagsterInstance
+) -> None:
+    outcome = materialise(small_defs(settings), dagster_instance, ["read_later"], [KEYS[3]])
+    assert f"summed has no version for 1 window(s) that this step looks back over ({KEYS[3]})" in outcome.failures[0]
+    run(settings, dagster_instance, ["source"], KEYS)
+    run(settings, dagster_instance, ["doubled"], KEYS[2:])
+    run(settings, dagster_instance, ["summed"], KEYS[3:4])
+    run(settings, dagster_instance, ["read_later"], KEYS[3:4])
+
+
 def test_a_windowed_input_says_itself_what_is_missing(
     settings: Settings, dagster_instance: dg.DagsterInstance, store: VersionStore
 ) -> None:

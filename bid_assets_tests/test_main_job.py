@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
@@ -24,6 +25,7 @@ from bid_assets.cli import main
 from bid_assets.instance import open_instance
 from bid_assets.settings import get_settings
 from bid_assets.versions.deployments import active_model
+from bid_assets.versions.tables import WindowedTable
 from bid_assets.windows import Cadence, as_utc, utc_now
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import (
@@ -390,6 +392,29 @@ def test_a_family_that_the_code_adds_or_removes_stops_no_dataset(platform: Platf
     assert make(platform, ["training_dataset"], platform.window, training_dataset=accepted).succeeded
     [check] = [each for each in latest_checks() if each.check_name == "schema_as_before"]
     assert str(check.description).startswith("as declared (word_features is a new family): new: ")
+
+
+def test_embeddings_are_in_the_dataset_and_read_by_no_step_whose_model_does_without(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, plain = [], WindowedTable.read
+
+    def noting(table: WindowedTable, columns: Any = None) -> pa.Table:
+        rows = plain(table, columns)
+        if table.asset == "training_dataset":
+            read.append(rows.schema)
+        return rows
+
+    monkeypatch.setattr(WindowedTable, "read", noting)
+    steps = ["trained_model", "feature_importances", "metrics_report"]
+    assert make(platform, steps, platform.window).succeeded
+    assert len(read) == len(steps)
+    stored = {field["name"] for field in platform.head("training_dataset").schema or ()}
+    assert stored >= {"job_description_embedding", "bid_text_embedding"}
+    for schema in read:
+        assert not {"job_description_embedding", "bid_text_embedding"} & set(schema.names)
+        assert {"profile_id", "success_rate_90d", "target_is_success"} <= set(schema.names)
+    assert platform.head("trained_model").info["encoder_fingerprint"] == "none"
 
 
 def test_another_encoder_is_a_declared_change_of_the_families_that_need_one(platform: Platform) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.modelling.comparison import compare
+from bid_assets.modelling.dataset import columns_with_texts
 from bid_assets.modelling.metrics import success_is_rarer
 from bid_assets.modelling.model import BidSuccessModel, ModelFormatError
 from bid_assets.modelling.preprocess import WrongColumns
@@ -41,7 +42,7 @@ def compared_with_champion(
         raise NotComparable(f"{champion.version} does not say which dataset it learned from")
     [own] = dataset.manifests
     _same_encoder(model, own)
-    rows = dataset.read()
+    rows = dataset.read(lambda schema: columns_with_texts(schema, model.texts | challenger.texts))
     holdout = rows.filter(pc.equal(rows["split"], "holdout"))
     unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned, model))))
     train = rows.filter(pc.equal(rows["split"], "train"))

@@ -10,17 +10,18 @@ import pyarrow as pa
 from pydantic import create_model
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.io_managers import SETTINGS_KEY
+from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.step_inputs import loaded_versions, pin
 from bid_assets.versions.store import VersionNotFound
+from bid_assets.versions.tables import WindowedTable
 from bid_assets.versions.version_ids import resolve
 
 SEARCH_KEY = "hyperparameters"
 
-MODEL_CODE_VERSION = "7"
+MODEL_CODE_VERSION = "8"
 """Of `trained_model`; where the newest model was made by another, a retraining is due."""
 
 MODEL_SETTINGS = [field.name for field in dataclasses.fields(TrainingParameters) if field.name in Settings.model_fields]
@@ -69,6 +70,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"xgboost", "joblib"},
         code_version=MODEL_CODE_VERSION,
         pool=RETRAINING_POOL,
+        ins={"training_dataset": dg.AssetIn(dagster_type=WINDOWED)},
         partitions_def=windows(settings),
         io_manager_key="joblib_io_manager",
         output_required=False,
@@ -78,9 +80,9 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def trained_model(
         context: dg.AssetExecutionContext,
         config: config_type,  # type: ignore[valid-type]
-        training_dataset: pa.Table,
+        training_dataset: WindowedTable,
     ) -> Iterator[dg.Output[Any]]:
-        from bid_assets.modelling.train import NotTrainable, train
+        from bid_assets.modelling.train import NotTrainable, columns_read, train
 
         loaded = loaded_versions(context, "training_dataset")[-1]
         dataset = context.resources.store.manifest(loaded.asset, loaded.partition, loaded.version)
@@ -90,7 +92,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         if search is not None:
             parameters = dataclasses.replace(parameters, **found_hyperparameters(context, settings, search))
         try:
-            model = train(training_dataset, parameters, dataset.info.get("encoder_fingerprint"))
+            rows = training_dataset.read(lambda schema: columns_read(schema, parameters))
+            model = train(rows, parameters, dataset.info.get("encoder_fingerprint"))
         except NotTrainable as reason:
             yield from _no_model(context, str(reason))
             return
@@ -103,14 +106,17 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"csv"},
         code_version="1",
         pool=RETRAINING_POOL,
+        ins={"training_dataset": dg.AssetIn(dagster_type=WINDOWED)},
         partitions_def=windows(settings),
         io_manager_key="csv_io_manager",
     )
-    def feature_importances(training_dataset: pa.Table, trained_model: Any) -> dg.Output[pa.Table]:
+    def feature_importances(training_dataset: WindowedTable, trained_model: Any) -> dg.Output[pa.Table]:
+        from bid_assets.modelling.dataset import columns_with_texts
         from bid_assets.modelling.importances import feature_importances as importances
         from bid_assets.modelling.plots import importances_png
 
-        table = importances(trained_model, training_dataset)
+        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.texts))
+        table = importances(trained_model, rows)
         return dg.Output(table, metadata={"importances": picture(importances_png(table))})
 
     return [trained_model, feature_importances]

@@ -3,13 +3,14 @@
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from bid_assets.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.assets.model import picture
+from bid_assets.io_managers import WINDOWED
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.step_inputs import loaded_versions
+from bid_assets.versions.tables import WindowedTable
 
 
 def report_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -22,16 +23,19 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         kinds={"json"},
         code_version="3",
         pool=RETRAINING_POOL,
+        ins={"training_dataset": dg.AssetIn(dagster_type=WINDOWED)},
         partitions_def=windows(settings),
         io_manager_key="json_io_manager",
     )
     def metrics_report(
-        context: dg.AssetExecutionContext, training_dataset: pa.Table, trained_model: Any
+        context: dg.AssetExecutionContext, training_dataset: WindowedTable, trained_model: Any
     ) -> dg.Output[dict[str, Any]]:
+        from bid_assets.modelling.dataset import columns_with_texts
         from bid_assets.modelling.evaluate import evaluate
         from bid_assets.modelling.plots import calibration_png, roc_png
 
-        report = evaluate(trained_model, training_dataset)
+        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.texts))
+        report = evaluate(trained_model, rows)
         report["model"] = loaded_versions(context, "trained_model")[-1].version
         report["dataset"] = loaded_versions(context, "training_dataset")[-1].version
         plots = {"roc_curve": picture(roc_png(report)), "calibration_curve": picture(calibration_png(report))}

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 from pydantic import Field
 
 from bid_assets.assets.common import OWNERS
 from bid_assets.assets.model import MODEL_SETTINGS, training_parameters
-from bid_assets.io_managers import SETTINGS_KEY
+from bid_assets.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.step_inputs import loaded_versions
 from bid_assets.versions.hashing import json_hash
+from bid_assets.versions.tables import WindowedTable
 
 
 class SearchConfig(dg.Config):
@@ -34,20 +34,22 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"json"},
         code_version="1",
+        ins={"training_dataset": dg.AssetIn(dagster_type=WINDOWED)},
         partitions_def=windows(settings),
         io_manager_key="json_io_manager",
         metadata={SETTINGS_KEY: MODEL_SETTINGS},
     )
     def hyperparameter_search(
-        context: dg.AssetExecutionContext, config: SearchConfig, training_dataset: pa.Table
+        context: dg.AssetExecutionContext, config: SearchConfig, training_dataset: WindowedTable
     ) -> dg.Output[dict[str, Any]]:
         from bid_assets.modelling.search import search
+        from bid_assets.modelling.train import columns_read
 
         parameters = training_parameters(settings)
         dataset = loaded_versions(context, "training_dataset")[-1]
         journal = journal_of(settings, [dataset.content_hash, parameters.as_dict(), config.seed])
         found = search(
-            training_dataset,
+            training_dataset.read(lambda schema: columns_read(schema, parameters)),
             parameters,
             journal,
             trials=config.trials,

@@ -12,6 +12,7 @@ from rich.table import Table
 from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console, print_json
+from bid_assets.features.base import FeatureFamily
 from bid_assets.features.families import families
 from bid_assets.lookback import lookback_before
 from bid_assets.settings import Settings, get_settings
@@ -109,7 +110,7 @@ def run_backtests(
         return judge(
             tables["raw_bids"],
             tables["raw_bid_outcomes"],
-            [(family, tables[family.name]) for family in families()],
+            [(family, tables[family.name]) for family in families_read(settings)],
             cutoff=cutoff,
             lookback=lookbacks[cutoff],
             seeds=seeds,
@@ -123,8 +124,14 @@ def run_backtests(
     return [{**figures(cutoff), **read} for cutoff in cutoffs]
 
 
+def families_read(settings: Settings) -> list[FeatureFamily]:
+    """The families that models read by these settings: no embeddings where no model is to read them."""
+    embeddings = training_parameters(settings).embeddings_in_model
+    return [family for family in families() if embeddings or not family.needs_encoder]
+
+
 def read_history(settings: Settings, first: datetime | None = None) -> tuple[dict[str, pa.Table], str, str | None]:
-    """Bids, outcomes and every family's rows from the window of `first` on; a hash of their versions; the encoder's print.
+    """Bids, outcomes and the rows of `families_read` from the window of `first` on; a hash of their versions; the encoder's print.
 
     Raises `ValueError` where the store has no windows, or a table lacks some.
     """
@@ -133,7 +140,7 @@ def read_history(settings: Settings, first: datetime | None = None) -> tuple[dic
     if not wanted:
         raise ValueError("the store has no windows to judge by; make them with `bid-assets run`")
     tables, hashes, encoders = {}, [], set()
-    for asset in ("raw_bids", "raw_bid_outcomes", *(family.name for family in families())):
+    for asset in ("raw_bids", "raw_bid_outcomes", *(family.name for family in families_read(settings))):
         table = WindowedTable(store, asset, wanted, store.heads(asset, wanted))
         if table.missing:
             raise ValueError(

@@ -117,7 +117,7 @@ def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel)
         external_signals=asked["external_signals_snapshot"],
         at=asked["submitted_at"],
     )
-    features = online.features([bid]).table
+    features = online.features([bid], embeddings=scorer.model.reads_embeddings).table
     online.close()
     chance, why = scorer.model.predict(features)[0], explanation(scorer, features)
     table = Table("what moved it most", title_justify="left")

@@ -25,9 +25,8 @@ from rich.table import Table
 from bid_assets import modelling
 from bid_assets.assets.dataset import LABEL_SETTINGS, label_rules
 from bid_assets.assets.model import training_parameters
-from bid_assets.commands.backtest import read_history
+from bid_assets.commands.backtest import families_read, read_history
 from bid_assets.commands.console import console, print_json, progress_bars
-from bid_assets.features.families import families
 from bid_assets.lookback import LEAST_WINDOWS, lookback_before
 from bid_assets.progress import report
 from bid_assets.settings import Settings, get_settings
@@ -128,7 +127,7 @@ def _prepared(settings: Settings, tables: Mapping[str, pa.Table], folder: Path) 
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     if not (data / "judged.arrow").exists():
-        features = [(family, tables[family.name]) for family in families()]
+        features = [(family, tables[family.name]) for family in families_read(settings)]
         judged = judged_bids(
             tables["raw_bids"],
             tables["raw_bid_outcomes"],
@@ -181,7 +180,7 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
     settings = Settings.model_validate_json(settings_json)
     data = Path(folder) / "data"
     bids, outcomes, judged = (_mapped(data / f"{name}.arrow") for name in _TABLES)
-    features = {family.name: _mapped(data / f"{family.name}.arrow") for family in families()}
+    features = {family.name: _mapped(data / f"{family.name}.arrow") for family in families_read(settings)}
     method = Method(
         training_parameters(settings),
         settings.cadence.length,  # each step has its own look-back
@@ -203,7 +202,7 @@ def _step(cutoff: datetime, until: datetime) -> None:
     from bid_assets.modelling.walk_forward import step
 
     method = replace(_worker["method"], lookback=lookback_before(_worker["settings"], _worker["store"], cutoff))
-    made = step(_worker["history"], families(), method, cutoff, until, _worker["fingerprint"])
+    made = step(_worker["history"], families_read(_worker["settings"]), method, cutoff, until, _worker["fingerprint"])
     path = _file(_worker["folder"], cutoff, until)
     new = path.with_suffix(f".{os.getpid()}")
     with new.open("wb") as file:

@@ -5,7 +5,7 @@ What a feature is belongs to `features`; how a column becomes numbers for a mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
 from bid_assets.features.base import VECTOR, FeatureFamily
 from bid_assets.modelling.maturity import settled
+from bid_assets.modelling.preprocess import text_columns
 from bid_assets.modelling.split import AS_DECIDED, SPLITS, LabelRules, split_by_time
 from bid_assets.windows import MONDAY, Cadence, as_utc
 
@@ -138,6 +139,12 @@ def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
 def feature_columns(dataset: pa.Table) -> list[str]:
     """The names of the columns that are features."""
     return [name for name in dataset.column_names if name not in KEY_COLUMNS]
+
+
+def columns_with_texts(schema: pa.Schema, texts: Container[str]) -> list[str]:
+    """All columns of a dataset but for the words and embeddings that are not among `texts`."""
+    left_out = {name for name in text_columns(schema) if name not in texts}
+    return [name for name in schema.names if name not in left_out]
 
 
 def _presumed_failures(bids: pa.Table, labels: pa.Table, age: timedelta) -> pa.Table:

@@ -59,7 +59,7 @@ class BidSuccessModel:
     threshold: float
     """From this probability on a bid is called a success; see `train.best_threshold`."""
     encoder_fingerprint: str | None
-    """The text encoder behind the vector columns; vectors of another one must not be scored."""
+    """The text encoder behind the embeddings that it reads; those of another one must not be scored. None where it reads none."""
     parameters: TrainingParameters
     training: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: rows, label rates, rounds. JSON-able."""
@@ -71,6 +71,12 @@ class BidSuccessModel:
     def feature_schema(self) -> pa.Schema:
         """The columns that a table must have to be scored, with the types that the model was trained on."""
         return pa.schema({encoding.column: encoding.type for encoding in self.encodings})
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The columns of words and embeddings that it reads, or its twin."""
+        own = frozenset(each.column for each in self.encodings if isinstance(each, preprocess.TextScore))
+        return own if self.judged is None else own | self.judged.texts
 
     @property
     def feature_names(self) -> list[str]:
@@ -167,6 +173,11 @@ class BidSuccessModel:
         }
 
     @cached_property
+    def reads_embeddings(self) -> bool:
+        """Whether a text has to be encoded for this model to score it."""
+        return any(isinstance(each, preprocess.EmbeddingScore) for each in self.encodings)
+
+    @cached_property
     def numbers(self) -> int:
         """So many columns of the matrix trees and history see; after them comes what the texts add."""
         return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.TextScore))
@@ -200,5 +211,5 @@ class BidSuccessModel:
         self.__dict__.update(state)
 
 
-_MADE_WHEN_ASKED = ("_booster", "numbers", "_row_encoder")
+_MADE_WHEN_ASKED = ("_booster", "numbers", "reads_embeddings", "_row_encoder")
 """What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""

@@ -285,6 +285,11 @@ def kind(type_: pa.DataType) -> str | None:
     return None
 
 
+def text_columns(schema: pa.Schema) -> list[str]:
+    """The columns that hold words or embeddings: most of a dataset's bytes."""
+    return [field.name for field in schema if kind(field.type) in ("words", "vector")]
+
+
 def _same_kind(given: pa.DataType, expected: pa.DataType) -> bool:
     if kind(given) != kind(expected):
         return False

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from bid_assets.modelling import calibration, linear, metrics, preprocess, rating, thresholds, words
 from bid_assets.modelling.blend import Components, ForwardBlock, Weights, blend_weights, forward_blocks, recency
 from bid_assets.modelling.boosting import Learner, best_rounds, column_weights
-from bid_assets.modelling.dataset import feature_columns
+from bid_assets.modelling.dataset import columns_with_texts, feature_columns
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
@@ -37,6 +37,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     seen them; the model's own are then fitted to all of them. Raises `NotTrainable` where there are too few outcomes, or only one
     kind of outcome.
     """
+    dataset = dataset.select(columns_read(dataset.schema, parameters))
     refuse_untrainable(dataset, parameters)
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
     material = _Material.of(rows, feature_columns(rows), parameters)
@@ -79,6 +80,14 @@ def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     twin = material.model(_Selection(model.training["rounds"], weights), model.encoder_fingerprint)
     facts = {**model.training, "refitted_rows": len(material.success)}
     return replace(twin, calibration=model.calibration, threshold=model.threshold, training=facts, judged=model)
+
+
+def columns_read(schema: pa.Schema, parameters: TrainingParameters) -> list[str]:
+    """The columns of a dataset of this schema that `train` reads: whoever reads a file for it needs no others."""
+    texts = [name for name in preprocess.text_columns(schema) if name not in parameters.excluded]
+    if not parameters.embeddings_in_model:
+        texts = [name for name in texts if preprocess.kind(schema.field(name).type) != "vector"]
+    return columns_with_texts(schema, texts)
 
 
 def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> None:
@@ -129,14 +138,12 @@ class _Material:
     def of(cls, rows: pa.Table, columns: Sequence[str], parameters: TrainingParameters) -> _Material:
         """Raises `NotTrainable` where there is no column but texts."""
         columns = [name for name in columns if name not in parameters.excluded]
-        texts = words.text_columns(rows, columns)
+        texts = [name for name in preprocess.text_columns(rows.schema) if name in columns]
         encodings = preprocess.fit(
             rows, [name for name in columns if name not in texts], vocabulary_size=parameters.vocabulary_size
         )
         if not encodings:
             raise NotTrainable("the dataset has no feature column" + (" but texts" if texts else ""))
-        if not parameters.embeddings_in_model:
-            texts = [name for name in texts if preprocess.kind(rows.schema.field(name).type) != "vector"]
         rated = RATING not in parameters.excluded
         matrix = preprocess.encode(rows, encodings, spare=int(rated))
         success = np.asarray(rows["target_is_success"], dtype=bool)
@@ -186,13 +193,14 @@ class _Material:
         rounds, weights = selection
         line = linear.fit(self.matrix, self.success, self.history) if weights.history else None
         scores = words.fit(self.rows, self.texts, self.success) if weights.text else ()
+        reads_embeddings = any(isinstance(score, preprocess.EmbeddingScore) for score in scores)
         return BidSuccessModel(
             (*self.encodings, *words.scaled(scores, weights.text)),
             self.learner.fitted_to_all(rounds).saved(),
             line,
             weights.history,
             threshold=0.5,
-            encoder_fingerprint=encoder_fingerprint,
+            encoder_fingerprint=encoder_fingerprint if reads_embeddings else None,
             parameters=self.parameters,
             training={
                 "rounds": rounds,

@@ -47,11 +47,6 @@ MOST_ROWS = 200_000
 """Of more bids every second, third, ... is learnt from: for so many words they are enough."""
 
 
-def text_columns(table: pa.Table, columns: Sequence[str]) -> list[str]:
-    """Those of the columns that hold words or embeddings."""
-    return [name for name in columns if kind(table.schema.field(name).type) in ("words", "vector")]
-
-
 def fit(table: pa.Table, columns: Sequence[str], success: Labels) -> tuple[TextScore, ...]:
     """The regression of `success` on the texts of `columns`, as one score for each of them; both kinds of outcome must occur.
 

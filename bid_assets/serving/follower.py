@@ -50,6 +50,11 @@ class Serving:
         """All of them, each once."""
         return [self.active, *([self.canary] if self.canary is not None else []), *self.shadows]
 
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether texts have to be encoded for any of them."""
+        return any(scorer.model.reads_embeddings for scorer in self.scorers)
+
 
 @dataclass(frozen=True)
 class Status:
@@ -129,7 +134,7 @@ class Follower:
 
         def load(model: InputRef) -> Scorer | None:
             try:
-                return there.get(model) or Scorer.load(self._store, model, self._fingerprint())
+                return there.get(model) or Scorer.load(self._store, model, self._fingerprint)
             except (VersionNotFound, CorruptVersion, Unusable, OSError) as error:
                 refused[model.version] = str(error)
                 return None

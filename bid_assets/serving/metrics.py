@@ -43,10 +43,15 @@ class LogCounts(Protocol):
 
 
 class TextCounts(Protocol):
-    """What is read of the encoder: texts looked up and found, and texts that had to be encoded."""
+    """What is read of the encoder."""
 
-    hits: int
-    misses: int
+    @property
+    def hits(self) -> int:
+        """Texts that were known when they were looked up."""
+
+    @property
+    def misses(self) -> int:
+        """Texts that had to be encoded."""
 
 
 class Metrics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.features.families import families
+from bid_assets.features.model_files import EncoderUnavailable
 from bid_assets.modelling import preprocess
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING, BidSuccessModel
 from bid_assets.versions.manifest import InputRef, Manifest
@@ -33,8 +34,11 @@ class Scorer:
     model: BidSuccessModel
 
     @classmethod
-    def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: str | None = None) -> Scorer:
-        """Fetch, verify, unpickle and try. Raises `VersionNotFound`, `CorruptVersion`, `Unusable`."""
+    def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: Callable[[], str] | None = None) -> Scorer:
+        """Fetch, verify, unpickle and try. Raises `VersionNotFound`, `CorruptVersion`, `Unusable`.
+
+        `encoder_fingerprint`: of the encoder here, called only for a model that reads embeddings; it may raise `EncoderUnavailable`.
+        """
         manifest = store.manifest(ref.asset, ref.partition, ref.version)
         path = store.fetch(manifest)  # verifies the checksum: nothing else is ever unpickled
         try:
@@ -46,11 +50,8 @@ class Scorer:
         dataset = next((item.version for item in manifest.inputs if item.asset == "training_dataset"), "unknown")
         made = cls(manifest, dataset, model)
         made._refuse_unknown_columns()
-        theirs = model.encoder_fingerprint
-        if encoder_fingerprint is not None and theirs is not None and theirs != encoder_fingerprint:
-            raise Unusable(
-                f"{ref.version} reads texts by the encoder {theirs[:12]}, this service has {encoder_fingerprint[:12]}"
-            )
+        if encoder_fingerprint is not None:
+            made._refuse_other_encoder(encoder_fingerprint)
         made._try()
         return made
 
@@ -81,6 +82,17 @@ class Scorer:
         unknown = [name for name in self.model.feature_schema.names if name not in known]
         if unknown:
             raise Unusable(f"{self.version} wants features that this code does not have: {', '.join(unknown)}")
+
+    def _refuse_other_encoder(self, encoder_fingerprint: Callable[[], str]) -> None:
+        theirs = self.model.encoder_fingerprint if self.model.reads_embeddings else None
+        if theirs is None:
+            return
+        try:
+            ours = encoder_fingerprint()
+        except EncoderUnavailable as error:
+            raise Unusable(f"{self.version} reads embeddings: {error}") from None
+        if theirs != ours:
+            raise Unusable(f"{self.version} reads texts by the encoder {theirs[:12]}, this service has {ours[:12]}")
 
     def _try(self) -> None:
         """A canned prediction: a bid of which nothing is known must get the probability that it got when the model was made."""

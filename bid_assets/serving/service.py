@@ -74,7 +74,7 @@ class PredictionService:
 
     def start(self) -> None:
         """Load what serves, and follow the deployment history from now on."""
-        self.metrics.watch(self.log, self.online.encoder)
+        self.metrics.watch(self.log, self.online)
         self.follower.start()
         self.probe.start()
 
@@ -130,8 +130,8 @@ class PredictionService:
         """The model's version, for every amount at every time (amount, time, probability), and what was missing. Nothing is logged."""
         serving = self.serving
         grid = [replace(bid, amount=amount, at=at) for amount, at in product(amounts, times)]
-        batch = self.online.features(grid)
         _, scorer = serving.for_profile(bid.profile_id)
+        batch = self.online.features(grid, embeddings=scorer.model.reads_embeddings)
         probabilities = scorer.probabilities(_matrix(scorer, batch.values, list(range(len(grid)))))
         return (
             scorer.version,
@@ -144,7 +144,7 @@ class PredictionService:
 
     def _predicted(self, serving: Serving, bids: Sequence[BidToBe]) -> tuple[list[Answer], OnlineBatch]:
         now = datetime.now(UTC)
-        batch = self.online.features(bids)
+        batch = self.online.features(bids, embeddings=serving.reads_embeddings)
         asked = [_Asked(now, bid.bid_id, bid.profile_id, bid.job_id) for bid in bids]
         return self._answers(serving, asked, batch.values), batch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from pyarrow import dataset
 
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
+
+Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]] | None
+"""Which columns to read: their names, or what gives the names for the schema of the stored table; None: all."""
 
 
 class WindowedTable:
@@ -36,7 +39,7 @@ class WindowedTable:
         self.manifests = tuple(heads[key] for key in windows if key in heads)
         self.schema = schema
 
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+    def read(self, columns: Columns = None) -> pa.Table:
         """All windows as one table, or only `columns` of it, in their order.
 
         Raises `CorruptVersion`, and `ValueError` for a column that there is not or where windows have different columns or
@@ -56,10 +59,12 @@ class WindowedTable:
                 )
         return tables.to_table(columns=parts[-1].names)
 
-    def _chosen(self, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    def _chosen(self, schema: pa.Schema, columns: Columns) -> pa.Schema:
         """The fields asked for, in the order asked for."""
         if columns is None:
             return schema
+        if callable(columns):
+            columns = columns(schema)
         if unknown := [name for name in columns if name not in schema.names]:
             raise ValueError(f"{self.asset} has no column {', '.join(unknown)}; it has {', '.join(schema.names)}")
         return pa.schema([schema.field(name) for name in columns])

@@ -94,7 +94,11 @@ def _judged(
     return backtest(
         tables["raw_bids"],
         tables["raw_bid_outcomes"],
-        [(family, tables[family.name]) for family in families() if family.name not in variant.without],
+        [
+            (family, tables[family.name])
+            for family in families()
+            if family.name in tables and family.name not in variant.without
+        ],
         cutoff=cutoff,
         lookback=lookback_before(settings, open_store(settings), cutoff),
         seeds=seeds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from bid_assets.modelling import preprocess, words
 from bid_assets.modelling.dataset import KEY_COLUMNS
 from bid_assets.modelling.evaluate import word_summary
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.train import NotTrainable, train
+from bid_assets.modelling.train import NotTrainable, columns_read, train
 from bid_assets_tests.modelling.conftest import QUICK
 
 
@@ -74,6 +75,30 @@ def test_words_and_embeddings_are_one_model_under_one_penalty(told: BidSuccessMo
     market_text = next(each for each in scores if each.column == "text")
     assert isinstance(market_text, preprocess.EmbeddingScore)
     assert np.abs(market_text.weight).argmax() == 3  # the entry of the embedding that decides
+
+
+def test_a_model_names_the_encoder_only_if_it_reads_embeddings(told: BidSuccessModel, documents: pa.Table) -> None:
+    assert (told.reads_embeddings, told.encoder_fingerprint) == (True, "an-encoder")
+    words_alone = train(documents, replace(QUICK, embeddings_in_model=False), "an-encoder")
+    assert words_alone.texts == {"said"}
+    assert (words_alone.reads_embeddings, words_alone.encoder_fingerprint) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "left_out"),
+    [
+        ({}, set()),
+        ({"embeddings_in_model": False}, {"text", "job"}),
+        ({"embeddings_in_model": False, "excluded_features": "said"}, {"text", "job", "said"}),
+    ],
+)
+def test_the_columns_that_training_reads_are_all_that_it_needs(
+    documents: pa.Table, changes: dict[str, Any], left_out: set[str]
+) -> None:
+    parameters = replace(QUICK, max_rounds=5, refit_after_judging=True, **changes)
+    columns = columns_read(documents.schema, parameters)
+    assert set(documents.column_names) - set(columns) == left_out
+    assert train(documents.select(columns), parameters).content_hash() == train(documents, parameters).content_hash()
 
 
 def test_law_a_row_alone_is_scored_as_in_its_table(told: BidSuccessModel, documents: pa.Table) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bid_assets.features.model_files import EncoderUnavailable
 from bid_assets.serving.online import FEW, OnlineFeatures
 from bid_assets.serving.requests import BidToBe, JobText
 from bid_assets_tests.platforms import Platform
@@ -60,6 +61,22 @@ def test_bids_asked_about_together_do_not_see_each_other(online: OnlineFeatures,
     later = BidToBe(bid.profile_id, bid.job_id, at=bid.at + timedelta(days=1))
     alone = [online.features([one]).table for one in (bid, later)]
     assert online.features([bid, later]).table.equals(pa.concat_tables(alone).combine_chunks())
+
+
+def test_without_embeddings_no_encoder_is_needed_and_all_else_is_the_same(
+    online: OnlineFeatures, platform: Platform, bids: pa.Table, stored: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bid_assets.serving.online.FEW", online._few)
+    without = OnlineFeatures(platform.settings.model_copy(update={"encoder": "/nowhere/model"}))
+    chosen = [replayed(bid) for bid in bids.slice(0, 20).to_pylist()]
+    try:
+        found = without.features(chosen, embeddings=False).table
+        assert_same(found, stored.slice(0, 20).drop_columns(["job_description_embedding", "bid_text_embedding"]))
+        assert (without.hits, without.misses) == (0, 0)
+        with pytest.raises(EncoderUnavailable, match="names the folder /nowhere/model"):
+            without.features(chosen)
+    finally:
+        without.close()
 
 
 def test_what_is_missing_is_named_and_null(online: OnlineFeatures) -> None:

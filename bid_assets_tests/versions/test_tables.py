@@ -49,6 +49,12 @@ def test_columns_are_chosen_on_reading_and_come_in_the_order_asked_for(store: Ve
     assert window_table(store).read([]).num_columns == 0
 
 
+def test_columns_can_be_chosen_by_the_schema_of_what_is_stored(store: VersionStore) -> None:
+    write(store, WINDOWS[0], rows(WINDOWS[0]))
+    integers = window_table(store).read(lambda schema: [field.name for field in schema if pa.types.is_integer(field.type)])
+    assert integers.equals(rows(WINDOWS[0]).select(["n"]))
+
+
 def test_a_column_that_is_not_there_is_an_error_that_says_what_there_is(store: VersionStore) -> None:
     write(store, WINDOWS[0], rows(WINDOWS[0]))
     with pytest.raises(ValueError, match="t has no column amount; it has bid_id, n"):
