@@ -75,6 +75,30 @@ def test_the_model_is_active_and_better_than_its_baselines(platform: Platform) -
     )
 
 
+def test_embeddings_are_in_the_dataset_and_read_by_no_step_whose_model_does_without(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, plain = [], WindowedTable.read
+
+    def noting(table: WindowedTable, columns: Any = None) -> pa.Table:
+        rows = plain(table, columns)
+        if table.asset == "training_dataset":
+            read.append(rows.schema)
+        return rows
+
+    monkeypatch.setattr(WindowedTable, "read", noting)
+    steps = ["trained_model", "feature_importances", "metrics_report"]
+    outcome = make(platform, steps, platform.window)
+    assert (outcome.succeeded, outcome.skipped) == (True, ())
+    assert len(read) == len(steps)
+    stored = {field["name"] for field in platform.head("training_dataset").schema or ()}
+    assert stored >= {"job_description_embedding", "bid_text_embedding"}
+    for schema in read:
+        assert not {"job_description_embedding", "bid_text_embedding"} & set(schema.names)
+        assert {"profile_id", "success_rate_90d", "target_is_success"} <= set(schema.names)
+    assert platform.head("trained_model").info["encoder_fingerprint"] == "none"
+
+
 def test_running_again_makes_no_new_version_and_keeps_the_active_model(platform: Platform) -> None:
     before, active = platform.versions(), active_model(platform.store)
     again = call_json("run")
@@ -392,29 +416,6 @@ def test_a_family_that_the_code_adds_or_removes_stops_no_dataset(platform: Platf
     assert make(platform, ["training_dataset"], platform.window, training_dataset=accepted).succeeded
     [check] = [each for each in latest_checks() if each.check_name == "schema_as_before"]
     assert str(check.description).startswith("as declared (word_features is a new family): new: ")
-
-
-def test_embeddings_are_in_the_dataset_and_read_by_no_step_whose_model_does_without(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, plain = [], WindowedTable.read
-
-    def noting(table: WindowedTable, columns: Any = None) -> pa.Table:
-        rows = plain(table, columns)
-        if table.asset == "training_dataset":
-            read.append(rows.schema)
-        return rows
-
-    monkeypatch.setattr(WindowedTable, "read", noting)
-    steps = ["trained_model", "feature_importances", "metrics_report"]
-    assert make(platform, steps, platform.window).succeeded
-    assert len(read) == len(steps)
-    stored = {field["name"] for field in platform.head("training_dataset").schema or ()}
-    assert stored >= {"job_description_embedding", "bid_text_embedding"}
-    for schema in read:
-        assert not {"job_description_embedding", "bid_text_embedding"} & set(schema.names)
-        assert {"profile_id", "success_rate_90d", "target_is_success"} <= set(schema.names)
-    assert platform.head("trained_model").info["encoder_fingerprint"] == "none"
 
 
 def test_another_encoder_is_a_declared_change_of_the_families_that_need_one(platform: Platform) -> None:

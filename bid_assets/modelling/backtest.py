@@ -14,18 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.app_db.contract import TIME
 from bid_assets.features.base import FeatureFamily
 from bid_assets.modelling import metrics
-from bid_assets.modelling.dataset import assemble
-from bid_assets.modelling.evaluate import history_baseline, labels, profile_rate_baseline
+from bid_assets.modelling.dataset import assemble, labels, of_split, submitted_between
+from bid_assets.modelling.evaluate import history_baseline, profile_rate_baseline
+from bid_assets.modelling.intervals import FIGURES as SPREAD
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.split import AS_DECIDED, LabelRules
 from bid_assets.modelling.train import train
 from bid_assets.windows import Cadence, as_utc
-
-SPREAD = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
-"""The figures that are given as mean and standard deviation over seeds."""
 
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -71,7 +68,7 @@ def backtest(
         end=end,
         rules=rules,
     )
-    known, success = labels(rows.train.filter(pc.equal(rows.train["split"], "train"))), labels(rows.test)
+    known, success = labels(of_split(rows.train, "train")), labels(rows.test)
     rarer_is_success = metrics.success_is_rarer(known)
     runs, rounds = [], []
     for seed in range(parameters.seed, parameters.seed + seeds):
@@ -113,7 +110,7 @@ def train_test_rows(
     sides and counted. Raises `ValueError` where no later bid is decided.
     """
     cutoff, end = as_utc(cutoff), _EVER if end is None else as_utc(end)
-    past, future = _between(bids, cutoff - lookback, cutoff), _between(bids, cutoff, end)
+    past, future = submitted_between(bids, cutoff - lookback, cutoff), submitted_between(bids, cutoff, end)
     train_rows = assemble(
         past,
         outcomes,
@@ -163,12 +160,6 @@ def _baselines(
 
 def _figures(found: dict[str, Any]) -> dict[str, float | None]:
     return {name: found[name] for name in SPREAD}
-
-
-def _between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:
-    submitted = bids["submitted_at"]
-    inside = pc.and_(pc.greater_equal(submitted, pa.scalar(start, TIME)), pc.less(submitted, pa.scalar(end, TIME)))
-    return bids.filter(inside)
 
 
 def _spread(values: list[float | None]) -> dict[str, float | None]:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bid_assets.modelling.gate import rule
-from bid_assets.modelling.intervals import LEVEL, RESAMPLES, Draws, Floats, Scored, log_losses, percentiles
-from bid_assets.modelling.metrics import Labels, Probabilities
+from bid_assets.modelling.intervals import LEVEL, RESAMPLES, Draws, Floats, Scored, percentiles
+from bid_assets.modelling.metrics import Labels, Probabilities, log_losses
 from bid_assets.modelling.slices import Values, size
 
 COMPARED = ("log_loss", "roc_auc", "calibration_error", "brier", "average_precision", "average_precision_rarer")

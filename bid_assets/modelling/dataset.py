@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -139,6 +140,22 @@ def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
 def feature_columns(dataset: pa.Table) -> list[str]:
     """The names of the columns that are features."""
     return [name for name in dataset.column_names if name not in KEY_COLUMNS]
+
+
+def labels(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether each row is a success."""
+    return np.asarray(rows["target_is_success"], dtype=bool)
+
+
+def of_split(dataset: pa.Table, *names: str) -> pa.Table:
+    """The rows of these parts of the split."""
+    return dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(names)))
+
+
+def submitted_between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:
+    """The rows submitted in [start, end)."""
+    submitted = bids["submitted_at"]
+    return bids.filter(pc.and_(pc.greater_equal(submitted, pa.scalar(start, TIME)), pc.less(submitted, pa.scalar(end, TIME))))
 
 
 def columns_with_texts(schema: pa.Schema, texts: Container[str]) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from bid_assets.modelling import linear, metrics, preprocess
 from bid_assets.modelling.calibration import NOT_CALIBRATED
+from bid_assets.modelling.dataset import labels, of_split
 from bid_assets.modelling.importances import spread
 from bid_assets.modelling.intervals import intervals
 from bid_assets.modelling.metrics import Labels, Probabilities
@@ -40,7 +41,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
     """
     refitted_rows = model.training.get("refitted_rows")
     model = model.judged or model
-    train, holdout = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "holdout"))
+    train, holdout = (of_split(dataset, name) for name in ("train", "holdout"))
     success, known = labels(holdout), labels(train)
     rarer_is_success = metrics.success_is_rarer(known)
     log_odds = model.log_odds(holdout)
@@ -111,11 +112,6 @@ def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool)
     regression = linear.fit(matrix, known, range(matrix.shape[1]))
     threshold = metrics.best_f1_threshold(known, linear.probability(regression.log_odds(matrix)), rarer_is_success)
     return linear.probability(regression.log_odds(preprocess.encode(holdout, encodings))), threshold
-
-
-def labels(rows: pa.Table) -> Labels:
-    """Whether each row is a success."""
-    return np.asarray(rows["target_is_success"], dtype=bool)
 
 
 def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]:

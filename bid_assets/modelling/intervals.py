@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bid_assets.modelling.metrics import CALIBRATION_BINS, Labels, Probabilities
+from bid_assets.modelling.metrics import CALIBRATION_BINS, Labels, Probabilities, log_losses
 
 FIGURES = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
 RESAMPLES = 1000
@@ -24,7 +24,6 @@ Floats = npt.NDArray[np.float64]
 Interval = list[float]
 """Lower and upper end."""
 
-_SMALLEST = 1e-7
 _CELLS_AT_ONCE = 2_000_000
 
 
@@ -149,12 +148,6 @@ def percentiles(values: Floats, level: float = LEVEL) -> Interval | None:
         return None
     low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
     return [float(low), float(high)]
-
-
-def log_losses(success: Labels, probability: Probabilities) -> Floats:
-    """The log loss of each row, nats."""
-    bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
-    return np.asarray(-np.log(np.where(success, bounded, 1 - bounded)), dtype=np.float64)
 
 
 def _average_precision(wanted: Floats, wanted_found: Floats, others_found: Floats) -> Floats:

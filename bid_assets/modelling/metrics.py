@@ -55,13 +55,18 @@ def probability_metrics(success: Labels, probability: Probabilities) -> dict[str
     """Log loss (nats), Brier score and expected calibration error."""
     if not len(success):
         return dict.fromkeys(("log_loss", "brier", "calibration_error"))
-    bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
     bins = calibration_bins(success, probability)
     return {
-        "log_loss": float(-np.log(np.where(success, bounded, 1 - bounded)).mean()),
+        "log_loss": float(log_losses(success, probability).mean()),
         "brier": float(np.square(probability - success).mean()),
         "calibration_error": sum(b["rows"] * abs(b["label_rate"] - b["mean_probability"]) for b in bins) / len(success),
     }
+
+
+def log_losses(success: Labels, probability: Probabilities) -> Probabilities:
+    """The log loss of each row, nats."""
+    bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(-np.log(np.where(success, bounded, 1 - bounded)), dtype=np.float64)
 
 
 def calibration_bins(success: Labels, probability: Probabilities, bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.point_in_time import microseconds
+from bid_assets.modelling.dataset import labels
 from bid_assets.modelling.intervals import RESAMPLES, Draws, Floats, Scored, percentiles
 from bid_assets.modelling.metrics import Labels, Probabilities
 from bid_assets.modelling.split import Times
@@ -55,15 +56,15 @@ def outlook(
     between stretches (the posterior's median). None where the holdout has not both classes and two profiles.
     """
     holdout = np.asarray(pc.equal(dataset["split"], "holdout"))
-    labels, profiles = np.asarray(dataset["target_is_success"], dtype=bool), dataset["profile_id"].to_numpy()
-    success = labels[holdout]
+    decided, profiles = labels(dataset), dataset["profile_id"].to_numpy()
+    success = decided[holdout]
     draws = Draws.of(profiles[holdout], resamples, seed)
     if draws.profiles < 2 or success.all() or not success.any():
         return None
     submitted = microseconds(dataset["submitted_at"])
-    weights = late_weights(submitted, microseconds(dataset["outcome_timestamp"]), labels)
+    weights = late_weights(submitted, microseconds(dataset["outcome_timestamp"]), decided)
     mature = np.asarray(pc.not_equal(dataset["split"], "immature"))
-    likely = spread_likelihood(*stretches(submitted[mature], labels[mature], weights[mature], profiles[mature]))
+    likely = spread_likelihood(*stretches(submitted[mature], decided[mature], weights[mature], profiles[mature]))
     scored = Scored(success, probability, Draws(np.arange(len(success)), len(success)))
     expected = _figures(scored, weights[holdout][None, :], rarer_is_success)
     random = np.random.default_rng(seed)

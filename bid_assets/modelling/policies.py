@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.modelling.intervals import log_losses
-from bid_assets.modelling.metrics import Probabilities
+from bid_assets.modelling.dataset import labels
+from bid_assets.modelling.metrics import Probabilities, log_losses
 from bid_assets.modelling.walk_forward import first_from, microseconds
 from bid_assets.windows import Cadence
 
@@ -64,7 +64,7 @@ def cost(
         probability[at - begin :] = probabilities[moment][: stop - at]
     rows = judged.slice(begin, stop - begin)
     scored = np.isfinite(probability)
-    losses = log_losses(np.asarray(rows["target_is_success"], dtype=bool), probability)
+    losses = log_losses(labels(rows), probability)
     windows = microseconds(rows["window"])
     return {
         "trainings": len(made),

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling.boosting import Learner
+from bid_assets.modelling.dataset import labels
 from bid_assets.modelling.linear import Vector, probability
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.preprocess import Matrix, Rating
@@ -51,7 +52,7 @@ class RatingHistory:
         """By rows that are all decided, of which `expected` is the probability of success."""
         profiles, profile = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)
         submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
-        surplus = np.asarray(rows["target_is_success"], dtype=bool) - expected
+        surplus = labels(rows) - expected
         type_ = rows.schema.field("profile_id").type
         return cls(profiles.tolist(), profile, submitted, known, surplus, expected * (1 - expected), type_)
 
@@ -84,7 +85,7 @@ def expected_of_each(matrix: Matrix, rows: pa.Table, weights: Matrix, parameters
 
     `matrix` has what they see of the rows: no history. `weights`: see `boosting.column_weights`.
     """
-    success = np.asarray(rows["target_is_success"], dtype=bool)
+    success = labels(rows)
     fold = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)[1] % FOLDS
     rounds = min(ROUNDS, parameters.max_rounds)
     expected = np.full(len(success), success.mean())  # where nothing can be told apart

@@ -21,7 +21,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from bid_assets.modelling.comparison import compare
-from bid_assets.modelling.intervals import Floats, log_losses
+from bid_assets.modelling.dataset import labels, of_split
+from bid_assets.modelling.intervals import Floats
+from bid_assets.modelling.metrics import log_losses
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.train import NotTrainable, train
 
@@ -78,9 +80,9 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
     `split` is `train` for what was submitted and known before the fold's boundary, `holdout` for what was submitted between it
     and the next one. Raises `NotTrainable` where a fold would have one class only.
     """
-    rows = dataset.filter(pc.equal(dataset["split"], "train"))
+    rows = of_split(dataset, "train")
     submitted, known = (np.asarray(rows[name].cast(pa.int64())) for name in ("submitted_at", "outcome_timestamp"))
-    success = np.asarray(rows["target_is_success"], dtype=bool)
+    success = labels(rows)
     bounds = [*np.quantile(submitted, np.linspace(_FIRST_SHARE, 1, FOLDS + 1)[:-1]), np.inf] if len(submitted) else []
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
         learns, judges = (submitted < begin) & (known < begin), (submitted >= begin) & (submitted < end)
@@ -101,16 +103,16 @@ def fold_loss(fold: pa.Table, parameters: TrainingParameters) -> float:
 
 
 def _judged(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, Floats]:
-    judges = fold.filter(pc.equal(fold["split"], "holdout"))
+    judges = of_split(fold, "holdout")
     model = train(fold, replace(parameters, min_labelled_bids=2, min_per_class=1, refit_after_judging=False))
-    return np.asarray(judges["target_is_success"], dtype=bool), model.predict(judges)
+    return labels(judges), model.predict(judges)
 
 
 def _result(study: optuna.Study, made: list[pa.Table], parameters: TrainingParameters) -> dict[str, Any]:
     best = _with(parameters, study.best_params)
-    judged = pa.concat_tables([fold.filter(pc.equal(fold["split"], "holdout")) for fold in made])
+    judged = pa.concat_tables([of_split(fold, "holdout") for fold in made])
     scores = [np.concatenate([_judged(fold, chosen)[1] for fold in made]) for chosen in (parameters, best)]
-    success = np.asarray(judged["target_is_success"], dtype=bool)
+    success = labels(judged)
     compared = compare(success, scores[0], scores[1], judged["profile_id"].to_numpy())["figures"]["log_loss"]
     finished = _finished(study)
     return {

@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bid_assets.modelling import calibration, linear, metrics, preprocess, rating, thresholds, words
 from bid_assets.modelling.blend import Components, ForwardBlock, Weights, blend_weights, forward_blocks, recency
 from bid_assets.modelling.boosting import Learner, best_rounds, column_weights
-from bid_assets.modelling.dataset import columns_with_texts, feature_columns
+from bid_assets.modelling.dataset import columns_with_texts, feature_columns, labels, of_split
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
@@ -39,7 +38,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     """
     dataset = dataset.select(columns_read(dataset.schema, parameters))
     refuse_untrainable(dataset, parameters)
-    rows = dataset.filter(pc.equal(dataset["split"], "train"))
+    rows = of_split(dataset, "train")
     material = _Material.of(rows, feature_columns(rows), parameters)
     success = material.success
     blocks = forward_blocks(*_times(rows), success, parameters)
@@ -47,11 +46,11 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         raise NotTrainable("the older part of the training bids has one kind of outcome only: nothing to tell apart")
     selection, log_odds = material.selected(blocks)
     uncalibrated = material.model(selection, encoder_fingerprint)
-    labels = [success[block.validation] for block in blocks]
-    calibrated = calibration.calibration_that_wins(parameters.calibration, list(zip(log_odds, labels, strict=True)))
-    validated = np.concatenate(labels)
+    validated = [success[block.validation] for block in blocks]
+    calibrated = calibration.calibration_that_wins(parameters.calibration, list(zip(log_odds, validated, strict=True)))
+    of_blocks = np.concatenate(validated)
     threshold = thresholds.choose(
-        validated, calibrated.probability(np.concatenate(log_odds)), parameters, metrics.success_is_rarer(success)
+        of_blocks, calibrated.probability(np.concatenate(log_odds)), parameters, metrics.success_is_rarer(success)
     )
     facts = {
         **uncalibrated.training,
@@ -59,8 +58,8 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         "train_label_rate": float(success.mean()),
         "forward_blocks": len(blocks),
         "fit_rows": int(blocks[0].fitted.sum()),
-        "validation_rows": len(validated),
-        "validation_label_rate": float(validated.mean()),
+        "validation_rows": len(of_blocks),
+        "validation_label_rate": float(of_blocks.mean()),
         "calibration": calibrated.kind,
     }
     model = replace(uncalibrated, calibration=calibrated, threshold=threshold, training=facts)
@@ -73,8 +72,7 @@ def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     Immature bids stay out: of them mostly the successes are known. Rounds, weights of the blend, calibration and threshold are the
     judged model's, which it carries as `judged`.
     """
-    learned = ["train", "embargo", "holdout"]
-    rows = dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(learned)))
+    rows = of_split(dataset, "train", "embargo", "holdout")
     material = _Material.of(rows, feature_columns(rows), model.parameters)
     weights = Weights(model.linear_weight, model.training["words_weight"])
     twin = material.model(_Selection(model.training["rounds"], weights), model.encoder_fingerprint)
@@ -101,7 +99,7 @@ def refuse_untrainable(dataset: pa.Table, parameters: TrainingParameters) -> Non
         raise NotTrainable(
             f"{dataset.num_rows} labelled bids; at least {parameters.min_labelled_bids} are wanted (min_labelled_bids)"
         )
-    split, success = dataset["split"].to_numpy(), np.asarray(dataset["target_is_success"], dtype=bool)
+    split, success = dataset["split"].to_numpy(), labels(dataset)
     judged = np.isin(split, ("holdout", "immature")).any()
     immature = int((split == "immature").sum())
     left_out = f"; {immature} are younger than the label maturity (label_maturity_days)" if immature else ""
@@ -146,7 +144,7 @@ class _Material:
             raise NotTrainable("the dataset has no feature column" + (" but texts" if texts else ""))
         rated = RATING not in parameters.excluded
         matrix = preprocess.encode(rows, encodings, spare=int(rated))
-        success = np.asarray(rows["target_is_success"], dtype=bool)
+        success = labels(rows)
         material = cls(rows, success, texts, encodings, matrix, None, parameters)
         return material.with_ratings() if rated else material
 

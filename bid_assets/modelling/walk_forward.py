@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import TIME
 from bid_assets.features.base import FeatureFamily
 from bid_assets.modelling import metrics
-from bid_assets.modelling.dataset import assemble, effective_outcomes
+from bid_assets.modelling.dataset import assemble, effective_outcomes, labels, of_split, submitted_between
 from bid_assets.modelling.dataset import facts as about
 from bid_assets.modelling.intervals import FIGURES, intervals
 from bid_assets.modelling.maturity import settled
-from bid_assets.modelling.metrics import Labels, Probabilities
+from bid_assets.modelling.metrics import Probabilities
 from bid_assets.modelling.outlook import outlook
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.split import LabelRules
@@ -102,7 +102,7 @@ def step(
     """
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
-    past = _between(history.bids, cutoff - method.lookback, cutoff)
+    past = submitted_between(history.bids, cutoff - method.lookback, cutoff)
     dataset = assemble(
         past,
         history.outcomes,
@@ -123,8 +123,8 @@ def step(
     except NotTrainable as reason:
         return Step({**facts, "seconds": time.perf_counter() - began, "not_trained": str(reason)}, np.empty(0))
     facts["seconds"] = time.perf_counter() - began
-    rarer_is_success = metrics.success_is_rarer(_labels(dataset.filter(pc.equal(dataset["split"], "train"))))
-    holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
+    rarer_is_success = metrics.success_is_rarer(labels(of_split(dataset, "train")))
+    holdout = of_split(dataset, "holdout")
     future = history.judged.slice(first_from(history.judged, cutoff))
     probability = model.predict(future)
     following = first_from(future, until)
@@ -188,7 +188,7 @@ def microseconds(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:
-    success = _labels(rows)
+    success = labels(rows)
     found = {
         **metrics.ranking(success, probability, rarer_is_success),
         **metrics.probability_metrics(success, probability),
@@ -208,13 +208,3 @@ def _comparable(facts: Mapping[str, Any], figure: str, least: int) -> bool:
     sides = [facts[name] for name in ("estimate", "later")]
     found = [*(side["intervals"][figure] for side in sides), facts["outlook"][figure]["interval"]]
     return None not in found and all(min(side["successes"], side["rows"] - side["successes"]) >= least for side in sides)
-
-
-def _labels(rows: pa.Table) -> Labels:
-    return np.asarray(rows["target_is_success"], dtype=bool)
-
-
-def _between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:
-    submitted = bids["submitted_at"]
-    inside = pc.and_(pc.greater_equal(submitted, pa.scalar(start, TIME)), pc.less(submitted, pa.scalar(end, TIME)))
-    return bids.filter(inside)

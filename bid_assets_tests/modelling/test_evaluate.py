@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from bid_assets.modelling.evaluate import evaluate, labels, profile_rate_baseline
+from bid_assets.modelling.dataset import labels
+from bid_assets.modelling.evaluate import evaluate, profile_rate_baseline
 from bid_assets.modelling.gate import Thresholds, floors, verdict
 from bid_assets.modelling.importances import feature_importances
 from bid_assets.modelling.model import BidSuccessModel

@@ -19,7 +19,7 @@ from bid_assets.lookback import ENOUGH_LABELLED_BIDS
 from bid_assets.modelling import metrics
 from bid_assets.modelling.backtest import TrainTestRows, train_test_rows
 from bid_assets.modelling.comparison import compare
-from bid_assets.modelling.evaluate import labels
+from bid_assets.modelling.dataset import labels
 from bid_assets.modelling.train import train
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, Period
