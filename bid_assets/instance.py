@@ -13,7 +13,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import EventLogStorage, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
@@ -33,10 +35,11 @@ LONGEST_SILENCE = 120.0
 
 
 class BatchedEventLog(PostgresEventLogStorage):
-    """The event log, with the events by which a run plans its materialisations written in batches.
+    """The event log, with the events by which a run plans its materialisations and checks written in batches.
 
     There is one for each asset and window. Dagster hands them over together, but its PostgreSQL storage batches only events of
     materialisations and commits each of these by itself: minutes for a long history, before the first step of a run begins.
+    Rows are handed to SQLAlchemy beside the statement: as a part of it they would be compiled, which takes longer than all else.
     """
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
@@ -49,12 +52,30 @@ class BatchedEventLog(PostgresEventLogStorage):
 
     def _store_planned(self, events: Sequence[EventLogEntry]) -> None:
         """The events, and each asset's newest run: what `store_event` writes for each of them."""
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
         with self._connect() as connection:
-            inserted = connection.execute(self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id))
+            inserted = connection.execute(insert, [self._event_to_row(event) for event in events])
             newest = {event.get_dagster_event().asset_key: (event, row[0]) for event, row in zip(events, inserted, strict=True)}
         with self.index_transaction() as connection:
             for event, event_id in newest.values():
                 self._store_asset_event(connection, event, event_id)
+
+    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+        """A row for each window of the run, as Dagster has it, which makes the text of the event anew for each."""
+        planned = event.get_dagster_event().asset_check_planned_data
+        subset, logged = planned.partitions_subset, self._event_to_row(event)
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": logged["event"],
+            "evaluation_event_timestamp": logged["timestamp"],
+            "evaluation_event_storage_id": event_id,
+        }
+        rows = [{**row, "partition": key} for key in (subset.get_partition_keys() if subset else [None])]
+        with self.index_connection() as connection:
+            connection.execute(AssetCheckExecutionsTable.insert(), rows)
 
 
 class PostgresStorage(DagsterPostgresStorage):

@@ -35,6 +35,7 @@ def dataset_lookback(settings: Settings, store: VersionStore, key: str) -> int:
     end = settings.cadence.window(key).end
     keys = settings.cadence.keys(TimeRange(min(settings.first_moment, end - settings.cadence.length), end))[::-1]
     successes = outcomes = number = 0
+    uncounted: list[Manifest] = []
     for begin in range(0, len(keys), LEAST_WINDOWS):
         chunk = keys[begin : begin + LEAST_WINDOWS]
         heads = store.heads(_OUTCOMES, chunk)
@@ -43,9 +44,12 @@ def dataset_lookback(settings: Settings, store: VersionStore, key: str) -> int:
                 return max(LEAST_WINDOWS, min(2 * number, len(keys)))
             number += 1
             outcomes += heads[window].rows or 0
-            successes += _successes_of(store, heads[window])
-            enough = outcomes >= ENOUGH_LABELLED_BIDS and min(successes, outcomes - successes) >= ENOUGH_OF_RARER_CLASS
-            if enough and number >= LEAST_WINDOWS:
+            uncounted.append(heads[window])
+            if number < LEAST_WINDOWS or outcomes < ENOUGH_LABELLED_BIDS:
+                continue  # manifests say that; only from here on files are read
+            successes += sum(_successes_of(store, each) for each in uncounted)
+            uncounted.clear()
+            if min(successes, outcomes - successes) >= ENOUGH_OF_RARER_CLASS:
                 return number
     return max(LEAST_WINDOWS, number)
 

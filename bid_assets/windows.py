@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -33,22 +34,17 @@ class Cadence(StrEnum):
 
     def window(self, key: str) -> TimeRange:
         """The window with this partition key (`YYYY-MM-DD`, its first day)."""
-        start = datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=UTC)
-        if self.floor(start) != start:
-            raise ValueError(f"no {self.value} window starts on {key}; the one that holds it is {self.key(start)}")
-        return TimeRange(start, start + self.length)
+        return _window(self, key)
 
     def key(self, moment: datetime) -> str:
         """The partition key of the window that `moment` lies in."""
-        return self.floor(as_utc(moment)).strftime("%Y-%m-%d")
+        return self.floor(as_utc(moment)).date().isoformat()
 
     def keys(self, span: TimeRange) -> list[str]:
         """The keys of all windows that overlap `span`, oldest first."""
-        start, keys = self.floor(span.start), []
-        while start < span.end:
-            keys.append(self.key(start))
-            start += self.length
-        return keys
+        first = self.floor(as_utc(span.start))
+        count = -(-(span.end - first) // self.length)
+        return [(first + number * self.length).date().isoformat() for number in range(count)]
 
 
 @dataclass(frozen=True, order=True)
@@ -64,6 +60,15 @@ class TimeRange:
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
+
+
+@lru_cache(1 << 16)
+def _window(cadence: Cadence, key: str) -> TimeRange:
+    """`Cadence.window`, parsed once for each key: a long history asks for the same thousands again and again."""
+    start = datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=UTC)
+    if cadence.floor(start) != start:
+        raise ValueError(f"no {cadence.value} window starts on {key}; the one that holds it is {cadence.key(start)}")
+    return TimeRange(start, start + cadence.length)
 
 
 def microseconds_since_epoch(moment: datetime) -> int:

@@ -55,6 +55,9 @@ def test_the_home_of_dagster_is_the_folder_of_its_file(monkeypatch: pytest.Monke
     assert dagster_home() == Path("/elsewhere")
 
 
+OURS = ("store_event_batch", "_store_asset_check_evaluation_planned")
+"""What our event log overrides."""
+
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", "2026-03-02")
 
 
@@ -84,7 +87,11 @@ def planned(settings: Settings, run: dg.DagsterRun) -> list[Sequence[Any]]:
     assert settings.dagster_db_url is not None
     events = "select dagster_event_type, asset_key, partition from event_logs where run_id = '{}' order by 1, 2, 3"
     assets = "select asset_key, last_run_id = '{}', last_materialization_timestamp is not null from asset_keys order by 1"
-    checks = "select check_name, partition, execution_status from asset_check_executions where run_id = '{}' order by 1, 2"
+    checks = (
+        "select check_name, c.asset_key, c.partition, execution_status, materialization_event_storage_id, "
+        "replace(evaluation_event, c.run_id, '') = replace(event, c.run_id, '') and evaluation_event_timestamp = timestamp "
+        "from asset_check_executions c join event_logs e on e.id = evaluation_event_storage_id where c.run_id = '{}' order by 1, 3"
+    )
     return [rows(settings.dagster_db_url, query.format(run.run_id)) for query in (events, assets, checks)]
 
 
@@ -94,10 +101,11 @@ def test_what_a_run_plans_is_written_in_batches_and_is_what_dagster_would_write(
     with patch.object(BatchedEventLog, "store_event", autospec=True, side_effect=PostgresEventLogStorage.store_event) as single:
         batched = planned(settings, plan_a_range_run(dagster_instance))
     assert single.call_count == 1  # the check's
-    with patch.object(BatchedEventLog, "store_event_batch", PostgresEventLogStorage.store_event_batch):
+    with patch.multiple(BatchedEventLog, **{name: getattr(PostgresEventLogStorage, name) for name in OURS}):
         one_by_one = planned(settings, plan_a_range_run(dagster_instance))
     assert batched == one_by_one
     assert len(batched[0]) == 2 * len(DAYS.get_partition_keys()) + 1
+    assert len(batched[2]) == len(DAYS.get_partition_keys())
 
 
 def test_dagster_itself_commits_each_planned_event_alone(dagster_instance: dg.DagsterInstance) -> None:

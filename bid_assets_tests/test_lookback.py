@@ -83,6 +83,14 @@ def test_where_windows_have_not_been_read_it_goes_back_step_by_step_until_all_ar
 
 
 def test_outcomes_are_counted_once_for_each_version(steady: VersionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookback, "ENOUGH_LABELLED_BIDS", 300)
     dataset_lookback(SETTINGS, steady, KEYS[-1])
     monkeypatch.setattr(lookback, "WindowedTable", None)
+    assert dataset_lookback(SETTINGS, steady, KEYS[-1]) == WEEKS
+
+
+def test_no_file_is_read_where_there_are_too_few_outcomes_of_whatever_kind(
+    steady: VersionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookback, "_successes_of", None)
     assert dataset_lookback(SETTINGS, steady, KEYS[-1]) == WEEKS

@@ -22,9 +22,9 @@ class CadenceError(ValueError):
     """The settings have another cadence than the store."""
 
 
-def open_store(settings: Settings) -> VersionStore:
+def open_store(settings: Settings, kind: type[VersionStore] = VersionStore) -> VersionStore:
     """The store of these settings. Raises `CadenceError` where its windows have another cadence."""
-    store = VersionStore(settings.resolved_store_url)
+    store = kind(settings.resolved_store_url)
     check_cadence(store, settings.cadence)
     return store
 
