@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of processes that import the package
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint bench bench-serving bench-models up clean
@@ -30,7 +31,7 @@ lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the 
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml
 
 test: lint ## Lint, types and the whole test suite
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED) ## Measure against what others would do; prints ratios, asserts nothing
 	$(BIN)/python -m bid_assets_tests.benchmarks

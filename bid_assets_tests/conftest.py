@@ -41,6 +41,16 @@ hypothesis.settings.load_profile("here")
 SHARED = pytest.StashKey[Path]()
 
 
+WAITING = ("test_soak", "test_loop", "test_loop_crashes", "test_ui", "test_up", "test_smoke", "test_approval", "test_io_managers")
+"""Modules that wait for minutes. They come first, so that other workers compute meanwhile and none is left over at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the modules; within each the tests stay as they are."""
+    ranks = {name: rank for rank, name in enumerate(WAITING)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what is made once per run; the server's user can reach it (pytest's own folders are closed to others)."""
     handed = getattr(config, "workerinput", {}).get("shared")

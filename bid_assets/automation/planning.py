@@ -52,6 +52,11 @@ def read_windows(store: VersionStore) -> set[str]:
     return set.intersection(*(set(store.partitions(asset)) for asset in RAW_ASSETS))
 
 
+def featured_windows(store: VersionStore) -> set[str]:
+    """The windows that have features of any family."""
+    return set().union(*(store.partitions(family.name) for family in families()))
+
+
 def dataset_windows(settings: Settings, store: VersionStore, changed: Iterable[str] = ()) -> set[str]:
     """The windows that a dataset of the newest window with rows looks back over, its own included."""
     newest = newest_window(store)

@@ -17,7 +17,7 @@ from bid_assets.assets.quality import refuse_unknown_checks
 from bid_assets.assets.raw import RAW_ASSETS
 from bid_assets.automation.current_decision import decision_is_current
 from bid_assets.automation.noticing import differences, recorded_fingerprints
-from bid_assets.automation.planning import lookback_windows, plan_refreshes, read_windows, windows_in_reach
+from bid_assets.automation.planning import featured_windows, lookback_windows, plan_refreshes, windows_in_reach
 from bid_assets.automation.refreshing import changed_windows
 from bid_assets.automation.run_history import DECIDING, KIND_TAG, REASON_TAG, Kind, assets_of
 from bid_assets.commands.console import console, notes, print_json, progress_bars
@@ -34,8 +34,9 @@ from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import TimeRange, as_utc, utc_now
 
-MAX_STAGES = 8
-"""Far more than the stages that there can be (raw tables of the look-back, changed windows, features that look back at them)."""
+MAX_STAGES = 40
+"""Far more than the stages that there can be: raw tables of the look-back, changed windows, features that look back at them, and
+two more each time that a look-back `auto` doubles."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,9 @@ def execute(
             progress.refreshed.update(keys if refresh.families else [key for key in keys if key in changed_windows(changed)])
         if not stage:
             break
-        changed, check = {}, check | (windows_in_reach(settings, stage) & read_windows(store))
+        changed, check = {}, check | (windows_in_reach(settings, stage) & featured_windows(store))
+    else:
+        raise RuntimeError(f"features are still out of date after {MAX_STAGES} rounds of refreshes; please report this")
     config = {"training_dataset": {"accept": list(accept)}} if accept else {}
     for done, key in enumerate(plan.cutoffs, start=1):
         if decision_is_current(definitions, settings, store, key, accept):

@@ -142,7 +142,8 @@ def test_the_server_ends_after_its_last_user_was_killed(folder: Path) -> None:
 
 
 def test_a_forked_child_keeps_no_server_for_its_killed_parent(folder: Path) -> None:
-    program = HOLD + "\nimport os\nprint(os.fork(), flush=True); time.sleep(60)"
+    fork = "\nimport os\nos.write(1, f'{os.fork()}\\n'.encode()); time.sleep(60)"  # one write, which nothing can divide
+    program = HOLD + fork
     parent = subprocess.Popen([sys.executable, "-c", program, str(folder), "0"], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     parent.stdout.readline()
