@@ -30,7 +30,7 @@ PRIOR = 2.0
 """Precision of the prior: a profile must have this much information (about PRIOR / .2 bids) to be believed half."""
 FOLDS = 3
 """A bid is expected something of by trees that have learnt from the other two thirds of the profiles."""
-ROUNDS = 100
+ROUNDS = 50
 """Trees that expect; no more than the model may have itself."""
 
 

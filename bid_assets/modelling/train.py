@@ -173,8 +173,8 @@ class _Material:
             if self.history and self.parameters.max_linear_weight:
                 history = linear.fit(self.matrix[fitted], self.success[fitted], self.history).log_odds(matrix)
             if self.texts and self.parameters.max_words_weight:
-                scores = words.fit(self.rows.filter(pa.array(fitted)), self.texts, self.success[fitted])
-                text = words.added(self.rows.filter(pa.array(block.validation)), scores)
+                scores = words.fit(self.text_columns, np.flatnonzero(fitted), self.success)
+                text = words.added(self.rows.select(self.texts).filter(pa.array(block.validation)), scores)
             components.append(Components(of_trees, history, text, self.success[block.validation]))
         weights = blend_weights(components, Weights(self.parameters.max_linear_weight, self.parameters.max_words_weight))
         return _Selection(rounds, weights), [each.blended(weights) for each in components]
@@ -190,7 +190,7 @@ class _Material:
         """The model of all rows; not calibrated, and its threshold yet to be chosen."""
         rounds, weights = selection
         line = linear.fit(self.matrix, self.success, self.history) if weights.history else None
-        scores = words.fit(self.rows, self.texts, self.success) if weights.text else ()
+        scores = words.fit(self.text_columns, np.arange(len(self.success)), self.success) if weights.text else ()
         reads_embeddings = any(isinstance(score, preprocess.EmbeddingScore) for score in scores)
         return BidSuccessModel(
             (*self.encodings, *words.scaled(scores, weights.text)),
@@ -211,6 +211,10 @@ class _Material:
     @cached_property
     def learner(self) -> Learner:
         return Learner(self.matrix, self.success, column_weights(self.encodings), self.parameters)
+
+    @cached_property
+    def text_columns(self) -> list[words.TextColumn]:
+        return [words.TextColumn.of(self.rows, name) for name in self.texts]
 
     @cached_property
     def history(self) -> list[int]:

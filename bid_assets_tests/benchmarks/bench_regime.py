@@ -25,7 +25,7 @@ from bid_assets.assets.dataset import label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.console import console
 from bid_assets.features.families import families
-from bid_assets.lookback import LEAST_WINDOWS
+from bid_assets.lookback import ENOUGH_LABELLED_BIDS, ENOUGH_OF_RARER_CLASS, LEAST_WINDOWS
 from bid_assets.marketplace.options import MarketplaceOptions
 from bid_assets.marketplace.simulate import simulate
 from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
@@ -68,6 +68,17 @@ class World:
             rules=label_rules(SETTINGS),
         )
 
+    def lookback(self, cutoff: datetime) -> timedelta:
+        """As `lookback` decides it by `auto`: until enough outcomes have become known in its weeks, else everything."""
+        outcomes, weeks = self.raw["raw_bid_outcomes"], LEAST_WINDOWS
+        while cutoff - weeks * WEEK > self.start:
+            known = between(outcomes, cutoff - weeks * WEEK, cutoff, column="outcome_timestamp")["is_success"]
+            successes = pc.sum(known).as_py() or 0
+            if len(known) >= ENOUGH_LABELLED_BIDS and min(successes, len(known) - successes) >= ENOUGH_OF_RARER_CLASS:
+                break
+            weeks += 1
+        return weeks * WEEK
+
     def judge(self, model: BidSuccessModel) -> float:
         """ROC AUC on the last weeks, by how the bids end in truth."""
         bids = between(self.raw["raw_bids"], END - TEST * WEEK, END)
@@ -82,14 +93,14 @@ class World:
         )
 
 
-def between(bids: pa.Table, start: datetime, end: datetime) -> pa.Table:
-    return bids.filter(pc.and_(pc.greater_equal(bids["submitted_at"], start), pc.less(bids["submitted_at"], end)))
+def between(rows: pa.Table, start: datetime, end: datetime, column: str = "submitted_at") -> pa.Table:
+    return rows.filter(pc.and_(pc.greater_equal(rows[column], start), pc.less(rows[column], end)))
 
 
 def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessModel, dataset: pa.Table) -> bool:
     """Whether the rules let the challenger take the champion's place, on holdout bids that the champion has not learned from."""
     model, learned = champion
-    splits = ["train", "calibration"] if model.judged is None else ["train", "calibration", "embargo", "holdout"]
+    splits = ["train"] if model.judged is None else ["train", "embargo", "holdout"]
     seen = learned.filter(pc.is_in(learned["split"], value_set=pa.array(splits)))["bid_id"]
     holdout = dataset.filter(
         pc.and_(pc.equal(dataset["split"], "holdout"), pc.invert(pc.is_in(dataset["bid_id"], value_set=seen.combine_chunks())))
@@ -104,12 +115,12 @@ def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessM
 def walk(seed: int, every: int, weekly_bids: int) -> dict[str, Any]:
     """Figures of the active model after each retraining, and of the model of the new regime alone."""
     world = World(seed, weekly_bids)
-    change, parameters, lookback = world.start + BEFORE * WEEK, training_parameters(SETTINGS), LEAST_WINDOWS * WEEK
+    change, parameters = world.start + BEFORE * WEEK, training_parameters(SETTINGS)
     active: tuple[BidSuccessModel, pa.Table] | None = None
     found = []
     for retraining in range(AFTER // every + 1):
         cutoff = change + retraining * every * WEEK
-        dataset = world.dataset(cutoff - lookback, cutoff, SETTINGS.holdout_share)
+        dataset = world.dataset(cutoff - world.lookback(cutoff), cutoff, SETTINGS.holdout_share)
         model = train(dataset, parameters)
         if active is None or promoted(active, model, dataset):
             active = model, dataset

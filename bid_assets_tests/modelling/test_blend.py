@@ -82,14 +82,18 @@ def components(trees: float, history: float, text: float, rows: int = 400, seed:
     [
         (components(1, 0, 0, 20_000), Weights(0.0, 0.0)),
         (components(0, 1, 0, 20_000), Weights(0.7, 0.0)),
-        (components(0.5, 0.5, 0.5, 20_000), Weights(0.0, 1.0)),
     ],
 )
 def test_the_weight_goes_to_the_component_that_tells_the_classes_apart(block: Components, expected: Weights) -> None:
-    found = blend_weights([block], MOST)
-    assert found.text == pytest.approx(expected.text, abs=0.05)
-    if expected.text == 0:
-        assert found.history == pytest.approx(expected.history, abs=0.05)
+    assert blend_weights([block], MOST) == pytest.approx(expected, abs=0.05)
+
+
+def test_no_weight_goes_to_the_history_where_trees_and_text_decide() -> None:
+    """Trees tell one half of the truth and the text the other; the history tells of neither."""
+    trees, history, text = np.random.default_rng(4).normal(0, 1.5, (3, 20_000))
+    success = np.random.default_rng(5).random(20_000) < probability(trees + text)
+    found = blend_weights([Components(trees, history, text, success)], MOST)
+    assert found == pytest.approx(Weights(0.0, 1.0), abs=0.05)
 
 
 def test_no_weight_goes_to_what_makes_one_block_clearly_worse() -> None:

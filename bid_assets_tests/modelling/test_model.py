@@ -79,7 +79,8 @@ def test_the_history_has_a_say_where_history_decides(blended_model: BidSuccessMo
 
 
 def test_a_calibration_that_wins_is_applied_after_the_blend(calibrated_model: BidSuccessModel, dataset: pa.Table) -> None:
-    assert calibrated_model.training["calibration"] == calibrated_model.calibration.kind
+    assert calibrated_model.training["calibration"] == calibrated_model.calibration.kind == "sigmoid"
+    assert abs(calibrated_model.calibration.slope - 1) > 0.1
     log_odds = calibrated_model.log_odds(dataset)
     assert (calibrated_model.predict(dataset) == calibrated_model.calibration.probability(log_odds)).all()
 

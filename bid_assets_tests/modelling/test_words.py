@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import normalize
 
 from bid_assets.features.base import NAMED_NUMBERS, WORDS
 from bid_assets.modelling import preprocess, words
@@ -152,37 +154,53 @@ def test_words_alone_make_no_model(documents: pa.Table) -> None:
         train(alone, QUICK)
 
 
-def learnt(bids: list[tuple[list[str], str, str]]) -> tuple[str, ...]:
-    """The words that are learnt of bids: words, profile, job."""
-    texts, profiles, jobs = zip(*bids, strict=True)
-    table = pa.table({"said": pa.array(texts, WORDS), "profile_id": pa.array(profiles), "job_id": pa.array(jobs)})
-    scores = words.fit(table, ["said"], np.arange(len(bids)) % 2 == 0)
-    return scores[0].words if scores else ()
-
-
-def test_a_rare_word_is_not_learnt() -> None:
-    bids = [(["rare", "often"] if n < words.FEWEST_BIDS - 1 else ["often"], f"p{n}", f"j{n}") for n in range(20)]
-    assert learnt([*bids, *(([], f"p{n}", f"j{n}") for n in range(20))]) == ("often",)
+def learnt(bids: list[tuple[list[str], str]]) -> tuple[preprocess.TextScore, ...]:
+    """What is learnt of bids, each with its words and its profile; every second one succeeds."""
+    said, profiles = zip(*bids, strict=True)
+    table = pa.table({"said": pa.array(said, WORDS), "profile_id": pa.array(profiles)})
+    return words.fit([words.TextColumn.of(table, "said")], np.arange(len(bids)), np.arange(len(bids)) % 2 == 0)
 
 
 def test_what_a_single_profile_writes_such_as_its_name_is_not_learnt_however_often() -> None:
-    bids = [
-        (["ada", "hello"] if n % 4 == 0 else ["hello", "work"] if n % 4 == 1 else [], f"p{n % 4}", f"j{n}") for n in range(80)
-    ]
-    assert learnt(bids) == ("hello",)
+    bids = [(["ada", "hello"] if n % 4 == 0 else ["hello", "work"] if n % 4 == 1 else [], f"p{n % 4}") for n in range(80)]
+    [score] = learnt(bids)
+    assert isinstance(score, preprocess.WordScore)
+    assert score.words == ("hello",)
 
 
-def test_where_there_are_many_profiles_a_word_must_be_used_by_a_tenth_of_them_at_most_ten() -> None:
-    bids = [
-        (["ada"] * (n % 100 < 9) + ["work"] * (n % 100 < 10) + ["shop"] * (n % 100 < 50), f"p{n % 100}", f"j{n}")
-        for n in range(600)
-    ]
-    assert learnt(bids) == ("shop", "work")
+def test_where_no_word_is_shared_there_is_nothing_to_learn() -> None:
+    assert learnt([([f"w{n}"], f"p{n}") for n in range(20)]) == ()
 
 
-def test_what_is_said_about_a_single_job_such_as_its_clients_name_is_not_learnt() -> None:
-    bids = [(["grace", "dear"] if n % 4 == 0 else ["dear"] if n % 4 == 1 else [], f"p{n}", f"j{n % 4}") for n in range(80)]
-    assert learnt(bids) == ("dear",)
+def test_of_very_many_words_the_most_frequent_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MOST_WORDS", 2)
+    [score] = learnt([(["all"] + ["half"] * (n % 2) + ["few"] * (n % 10 == 0), f"p{n}") for n in range(60)])
+    assert isinstance(score, preprocess.WordScore)
+    assert score.words == ("all", "half")
+
+
+def test_it_is_the_regression_that_scikit_learn_finds_on_tf_idf() -> None:
+    """Documents weighed by the logarithm of rows / rows with the word, and brought to length 1."""
+    rng = np.random.default_rng(9)
+    bids = [(sorted({f"w{n}" for n in rng.integers(0, 30, 6)}), f"p{n % 7}") for n in range(300)]
+    [score] = learnt(bids)
+    assert isinstance(score, preprocess.WordScore)
+    has = np.array([[word in said for word in score.words] for said, _ in bids])
+    weighed = normalize(has * np.log(len(bids) / has.sum(axis=0)))
+    regression = LogisticRegression(C=words.LOOSENESS, solver="liblinear", max_iter=300).fit(weighed, np.arange(300) % 2 == 0)
+    found = words.added(pa.table({"said": pa.array([said for said, _ in bids], WORDS)}), [score])
+    expected = weighed @ regression.coef_[0]
+    np.testing.assert_allclose(found, expected - expected.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["words", "embeddings"])
+def test_law_a_regression_on_some_rows_is_that_of_a_table_of_these_rows(documents: pa.Table, kind: str) -> None:
+    column = "said" if kind == "words" else "text"
+    success, rows = documents["target_is_success"].to_numpy(), np.arange(100, 700, 2)
+    [of_some] = words.fit([words.TextColumn.of(documents, column)], rows, success)
+    table = documents.take(pa.array(rows))
+    [of_table] = words.fit([words.TextColumn.of(table, column)], np.arange(len(rows)), success[rows])
+    assert of_some.digest() == of_table.digest()
 
 
 def test_a_rating_among_the_external_signals_is_a_number_and_a_higher_one_is_better(dataset: pa.Table) -> None:
