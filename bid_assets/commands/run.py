@@ -29,6 +29,7 @@ from bid_assets.progress import report
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings, get_settings
 from bid_assets.staleness import damaged_windows
+from bid_assets.versions.caching import CachingStore
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.metadata import open_store
 from bid_assets.versions.store import VersionStore
@@ -73,7 +74,7 @@ def run(
     """
     refuse_unknown_checks(accept)
     settings = get_settings()
-    store = open_store(settings)
+    store = open_store(settings, CachingStore)
     settings, wanted, outside = wanted_range(settings, store, first, last)
     plan = make_plan(settings, store, wanted, cutoff_windows)
     if first or last:

@@ -19,10 +19,11 @@ from bid_assets.definitions import build_defs
 from bid_assets.instance import open_instance
 from bid_assets.settings import get_settings
 from bid_assets.versions import deployments
+from bid_assets.versions import store as store_module
 from bid_assets.versions.deployments import Action, Event, history
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import Cadence
-from bid_assets_tests.platforms import Platform, call, call_json, make, small_platform
+from bid_assets_tests.platforms import RAW, Platform, call, call_json, make, small_platform
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,14 @@ def test_an_unchanged_decision_makes_no_run_and_says_so(platform: Platform) -> N
         f"Not decided again, since inputs, settings and code are those of the decision that stands: {platform.window}." in said
     )
     assert (platform.versions(), runs()) == (before, count)
+
+
+def test_an_unchanged_run_reads_each_manifest_once(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    parse = store_module.parsed_manifest
+    monkeypatch.setattr(store_module, "parsed_manifest", lambda path, text: read.append(path) or parse(path, text))
+    call("run")
+    assert len(read) == len(set(read)) >= len(platform.first_run["windows"]) * len(RAW)
 
 
 @pytest.mark.parametrize(
