@@ -89,7 +89,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         },
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
-        from bid_assets.modelling.dataset import assemble, facts
+        from bid_assets.modelling.dataset import BID_COLUMNS, assemble, facts
         from bid_assets.modelling.quality import missing_families
 
         store = context.resources.store
@@ -100,11 +100,11 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         if settings.lookback_windows == "auto":  # the manifest has the number, by which the dataset can be made again
             noted["lookback_windows"] = len(over)
         note_windows(context, {context.partition_key: noted})
-        bids, outcomes = (inputs[name].read() for name in ("raw_bids", "raw_bid_outcomes"))
+        bids, outcomes = inputs["raw_bids"].read(BID_COLUMNS), inputs["raw_bid_outcomes"].read()
         dataset = assemble(
             bids,
             outcomes,
-            [(family, inputs[family.name].read()) for family in families()],
+            ((family, inputs[family.name].read()) for family in families()),  # one after the other: embeddings are gigabytes
             cutoff=cutoff_of(settings.cadence.window(context.partition_key), config.cutoff),
             holdout_share=settings.holdout_share,
             cadence=settings.cadence,

@@ -22,7 +22,7 @@ def model_card_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="serving",
         owners=OWNERS,
         kinds={"html"},
-        code_version="5",
+        code_version="6",
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="html_io_manager",

@@ -264,7 +264,7 @@ def limits(facts: Facts) -> list[str]:
     ]
     if facts.report.get("words"):
         told.append(
-            "Words that several profiles use on several jobs may count, common names too; the table of words shows those that count most."
+            "Words that at least two profiles use may count, names of others among them too; the table of words shows those that count most."
         )
     if facts.model.info.get("rated_profiles"):
         told.append(

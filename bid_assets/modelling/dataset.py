@@ -5,7 +5,7 @@ What a feature is belongs to `features`; how a column becomes numbers for a mode
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,6 +37,9 @@ KEYS = pa.schema(
 KEY_COLUMNS: tuple[str, ...] = tuple(KEYS.names)
 """The columns of a dataset that are no features."""
 
+BID_COLUMNS = ("id", "profile_id", "job_id", "submitted_at")
+"""What is read of `raw_bids`."""
+
 FAMILY_OF = b"family"
 """Key of the field metadata that names a feature's family."""
 
@@ -44,7 +47,7 @@ FAMILY_OF = b"family"
 def assemble(
     bids: pa.Table,
     outcomes: pa.Table,
-    features: Sequence[tuple[FeatureFamily, pa.Table]],
+    features: Iterable[tuple[FeatureFamily, pa.Table]],
     *,
     cutoff: datetime,
     holdout_share: float,

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pytest
 
 from bid_assets.features.base import Feature
-from bid_assets.modelling.dataset import FAMILY_OF, KEY_COLUMNS, assemble, facts, feature_columns
+from bid_assets.modelling.dataset import BID_COLUMNS, FAMILY_OF, KEY_COLUMNS, assemble, facts, feature_columns
 from bid_assets.modelling.split import SPLITS, LabelRules
 from bid_assets.versions.hashing import table_hash
 from bid_assets.windows import Cadence
 from bid_assets_tests.features.tables import START, at, bids_table, outcomes_table
-from bid_assets_tests.modelling.market import JOB, Market, family, vectors
+from bid_assets_tests.modelling.market import CUTOFF, JOB, Market, family, vectors
 
 PRICE = family("price", "bid_id", Feature("price", pa.float64(), ""))
 
@@ -125,3 +125,11 @@ def test_facts_say_how_many_undecided_bids_are_old_enough_to_be_decided() -> Non
     made = assemble(bids, outcomes, [], cutoff=at(100), holdout_share=0, cadence=Cadence.WEEKLY, rules=rules)
     found = facts(bids, made)
     assert (found["undecided"], found["undecided_mature"], found["label_maturity_days"]) == (2, 1, 2.0)
+
+
+def test_a_dataset_needs_few_columns_of_the_bids_and_one_family_at_a_time(a_market: Market, dataset: pa.Table) -> None:
+    bids = a_market.bids.select(BID_COLUMNS)
+    features = (pair for pair in a_market.features)
+    made = assemble(bids, a_market.outcomes, features, cutoff=CUTOFF, holdout_share=0.2, cadence=Cadence.WEEKLY)
+    assert made.equals(dataset)
+    assert facts(bids, made) == facts(a_market.bids, dataset)
