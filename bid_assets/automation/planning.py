@@ -88,8 +88,9 @@ def stale_features(
     """
     required = set(required)
     candidates = sorted(set(check) - required)
-    raw, made = store.heads("raw_bids", candidates), store.heads(families()[0].name, candidates)
-    keys = sorted(required.union(key for key in candidates if key in made or (key in raw and raw[key].rows)))
+    featured = featured_windows(store) if candidates else set()
+    bids = store.heads("raw_bids", (key for key in candidates if key not in featured))
+    keys = sorted(required.union(key for key in candidates if key in featured or (key in bids and bids[key].rows)))
     return stale_windows(store, settings, families(), keys) if keys else {}
 
 

@@ -212,6 +212,14 @@ def test_a_raw_table_that_was_read_anew_unnoticed_makes_its_features_again(marke
     assert refresh.families == {"job_description_embeddings", "profile_features"}
 
 
+def test_a_window_without_bids_that_has_features_of_any_family_needs_those_of_all(market: Market) -> None:
+    market.change(WEEKS[10], "bids")
+    bring_up_to_date(market)
+    market.run(Refresh(WEEKS[5], WEEKS[5], frozenset([SOME[-1].name]), reads_raw=False))
+    bring_up_to_date(market)
+    assert all(WEEKS[5] in market.store.partitions(family.name) for family in SOME)
+
+
 def test_a_read_that_was_killed_half_way_is_not_taken_for_a_complete_one(market: Market) -> None:
     market.change(WEEKS[-1], "bids")
     bring_up_to_date(market)
