@@ -27,6 +27,7 @@ from bid_assets.assets.dataset import LABEL_SETTINGS, label_rules
 from bid_assets.assets.model import training_parameters
 from bid_assets.commands.backtest import families_read, read_history
 from bid_assets.commands.console import console, print_json, progress_bars
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.lookback import LEAST_WINDOWS, lookback_before
 from bid_assets.progress import report
 from bid_assets.settings import Settings, get_settings
@@ -62,7 +63,7 @@ def walk_forward(
     """A cutoff every `every` windows, its model judged on the `ahead` windows after it. All figures: `steps` by cutoff, `coverage` by figure, `policies` by name, `picture` (path of a PNG)."""
     from bid_assets.modelling.plots import over_time_png
     from bid_assets.modelling.policies import cost, cutoffs_of
-    from bid_assets.modelling.walk_forward import coverage, microseconds
+    from bid_assets.modelling.walk_forward import coverage
 
     settings = get_settings()
     tables, key, fingerprint = read_history(settings)

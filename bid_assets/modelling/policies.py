@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TIME
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling.dataset import labels
 from bid_assets.modelling.metrics import Probabilities, log_losses
-from bid_assets.modelling.walk_forward import first_from, microseconds
+from bid_assets.modelling.walk_forward import first_from
 from bid_assets.windows import Cadence
 
 PERIODS = {"daily": timedelta(days=1), "weekly": timedelta(weeks=1), "monthly": timedelta(weeks=4)}

@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling.comparison import compare
 from bid_assets.modelling.dataset import labels, of_split
 from bid_assets.modelling.intervals import Floats
@@ -81,7 +82,7 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
     and the next one. Raises `NotTrainable` where a fold would have one class only.
     """
     rows = of_split(dataset, "train")
-    submitted, known = (np.asarray(rows[name].cast(pa.int64())) for name in ("submitted_at", "outcome_timestamp"))
+    submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
     success = labels(rows)
     bounds = [*np.quantile(submitted, np.linspace(_FIRST_SHARE, 1, FOLDS + 1)[:-1]), np.inf] if len(submitted) else []
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):

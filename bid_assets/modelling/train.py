@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling import calibration, linear, metrics, preprocess, rating, thresholds, words
 from bid_assets.modelling.blend import Components, ForwardBlock, Weights, blend_weights, forward_blocks, recency
 from bid_assets.modelling.boosting import Learner, best_rounds, column_weights
@@ -41,7 +41,8 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     rows = of_split(dataset, "train")
     material = _Material.of(rows, feature_columns(rows), parameters)
     success = material.success
-    blocks = forward_blocks(*_times(rows), success, parameters)
+    submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
+    blocks = forward_blocks(submitted, known, success, parameters)
     if not blocks:
         raise NotTrainable("the older part of the training bids has one kind of outcome only: nothing to tell apart")
     selection, log_odds = material.selected(blocks)
@@ -230,9 +231,3 @@ def _some_of(rows: Labels) -> Labels:
     some = np.zeros_like(rows)
     some[places[:: max(1, -(-len(places) // SELECTION_ROWS))]] = True
     return some
-
-
-def _times(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """When each row was submitted and when its outcome became known, microseconds."""
-    submitted, known = (np.asarray(rows[name].cast(pa.int64())) for name in ("submitted_at", "outcome_timestamp"))
-    return submitted, known

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TIME
 from bid_assets.features.base import FeatureFamily
+from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling import metrics
 from bid_assets.modelling.dataset import assemble, effective_outcomes, labels, of_split, submitted_between
 from bid_assets.modelling.dataset import facts as about
@@ -180,11 +180,6 @@ def first_from(rows: pa.Table, moment: datetime) -> int:
     """The number of the first row submitted at `moment` or later; rows are in order of submission."""
     at = (as_utc(moment) - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
     return int(np.searchsorted(microseconds(rows["submitted_at"]), at))
-
-
-def microseconds(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Times as microseconds since 1970."""
-    return np.asarray(times.cast(TIME).cast(pa.int64()))
 
 
 def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:
