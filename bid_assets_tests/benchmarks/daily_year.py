@@ -58,7 +58,8 @@ def runs(loop: Loop, cutoffs: int) -> Iterator[tuple[str, float]]:
         yield f"{run.kind} run of {windows} window(s)", record.end_time - record.start_time
     yield "bid-assets run, nothing new", seconds(lambda: call_json("run"))
     if cutoffs > 1:
-        yield f"bid-assets run --cutoff-windows {cutoffs}", seconds(lambda: call_json("run", "--cutoff-windows", str(cutoffs)))
+        took = seconds(lambda: call_json("run", "--cutoff-windows", str(cutoffs)))
+        yield f"bid-assets run --cutoff-windows {cutoffs}, of which the newest is current", took
 
 
 def ticks(loop: Loop) -> Iterator[tuple[str, float]]:
