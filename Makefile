@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of processes that import the package
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-serving bench-models up clean
+.PHONY: help install demo test pytest lint bench bench-serving bench-models up clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -16,7 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bid_assets needs Python 3.11 or newer; set PYTHON=")'
 	@echo "Installing into $(VENV) (some minutes, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true # on all cores; some packages carry files of other Pythons
 	@touch $@
 
 install: $(INSTALLED) ## Install the package and its tools into .venv
@@ -30,8 +31,11 @@ lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the 
 	$(BIN)/mypy
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml
 
-test: lint ## Lint, types and the whole test suite
+pytest: $(INSTALLED)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED) ## Lint, types and the whole test suite
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest # mypy is busy while tests wait
 
 bench: $(INSTALLED) ## Measure against what others would do; prints ratios, asserts nothing
 	$(BIN)/python -m bid_assets_tests.benchmarks

@@ -25,7 +25,7 @@ from bid_assets.settings import Settings
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
-from bid_assets_tests.conftest import administer, fresh_databases, settings_for
+from bid_assets_tests.conftest import administer, fresh_databases, seal, settings_for
 
 WEEKS, LOOKBACK = 8, 6
 TEMPLATES = ("template_app", "template_dagster")
@@ -134,9 +134,6 @@ def _template(postgres: EmbeddedServer, static_encoder: Path) -> Path:
             folder.mkdir()
             with settings_for(folder, *map(postgres.url, TEMPLATES), LOOKBACK_WINDOWS=LOOKBACK) as settings:
                 result = _first_run(settings, static_encoder)
-            hermits = (f"alter database {name} with allow_connections false" for name in TEMPLATES)
-            listed = ", ".join(f"'{name}'" for name in TEMPLATES)
-            leave = f"select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname in ({listed})"
-            administer(postgres, *hermits, leave)
+            seal(postgres, *TEMPLATES)
             (folder / FIRST_RUN).write_text(json.dumps(result))
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,8 +30,8 @@ ENDS = [FIRST, FIRST + timedelta(days=7), FIRST + timedelta(days=14) - timedelta
 
 
 @pytest.fixture
-def settings(app_db: str, new_database: Callable[[], str], tmp_path: Path) -> Iterator[Settings]:
-    with settings_for(tmp_path, app_db, new_database(), PREDICTION_RETENTION_DAYS=36_500) as made:
+def settings(app_db: str, dagster_db: str, tmp_path: Path) -> Iterator[Settings]:
+    with settings_for(tmp_path, app_db, dagster_db, PREDICTION_RETENTION_DAYS=36_500) as made:
         yield made
 
 
