@@ -41,5 +41,5 @@ def test_from_an_empty_home_up_alone_gets_a_model_active(loop: Loop) -> None:
 
 
 def test_after_eight_weeks_of_edits_deletions_late_bids_and_dying_parts_nothing_is_left_undone(loop: Loop) -> None:
-    table = measure(loop, WEEKS, days_a_minute=40, disturbances=tuple(Disturbance))
+    table = measure(loop, WEEKS, days_a_minute=60, disturbances=tuple(Disturbance))
     assert table.row_count == len(Disturbance) + 3
