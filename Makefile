@@ -32,7 +32,7 @@ lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the 
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml
 
 pytest: $(INSTALLED)
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## Lint, types and the whole test suite
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest # mypy is busy while tests wait

@@ -42,7 +42,16 @@ hypothesis.settings.load_profile("here")
 SHARED = pytest.StashKey[Path]()
 
 
-WAITING = ("test_soak", "test_loop", "test_loop_crashes")
+WAITING = (
+    "test_soak",
+    "test_loop",
+    "test_loop_crashes",
+    "test_ui",
+    "test_up",
+    "test_smoke",
+    "test_approval",
+    "test_io_managers",
+)
 """Modules that wait for minutes. They come first, so that other workers compute meanwhile and none is left over at the end."""
 
 
