@@ -22,7 +22,8 @@ from bid_assets.definitions import build_defs
 from bid_assets.instance import open_instance
 from bid_assets.runs import RunOutcome, materialise
 from bid_assets.settings import Settings
-from bid_assets.versions.manifest import Manifest
+from bid_assets.versions.deployments import active_model
+from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
 from bid_assets_tests.conftest import administer, fresh_databases, seal, settings_for
@@ -54,6 +55,13 @@ class Platform:
     def window(self) -> str:
         """The window of the first run's cutoff."""
         return str(self.first_run["cutoff_windows"][0]["window"])
+
+    @property
+    def active_model(self) -> InputRef:
+        """The version that is active."""
+        active = active_model(self.store)
+        assert active is not None
+        return active.model
 
     def head(self, asset: str, window: str | None = None) -> Manifest:
         found = self.store.head(asset, window or self.window)

@@ -14,7 +14,7 @@ import pytest
 
 from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.instance import open_instance
-from bid_assets.versions.deployments import State, active_model, history
+from bid_assets.versions.deployments import State, history
 from bid_assets.versions.manifest import InputRef
 from bid_assets_tests.platforms import Platform, call, call_json, execute, make, new_platform
 
@@ -125,7 +125,7 @@ def test_rolling_back_is_one_command_of_less_than_a_second_and_the_loop_leaves_i
     platform: Platform, first: InputRef
 ) -> None:
     command = [sys.executable, "-m", "bid_assets.cli", "rollback", "--reason", "complaints"]
-    second, seconds = _active(platform).version, []
+    second, seconds = platform.active_model.version, []
     for arguments in (command, [*command, "--to", second], command):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(arguments, capture_output=True, check=False)
@@ -135,10 +135,4 @@ def test_rolling_back_is_one_command_of_less_than_a_second_and_the_loop_leaves_i
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 1
     call("run")
-    assert _active(platform) == first
-
-
-def _active(platform: Platform) -> InputRef:
-    active = active_model(platform.store)
-    assert active is not None
-    return active.model
+    assert platform.active_model == first

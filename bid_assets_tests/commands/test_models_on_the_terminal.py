@@ -35,9 +35,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def first(platform: Platform) -> InputRef:
-    active = active_model(platform.store)
-    assert active is not None
-    return active.model
+    return platform.active_model
 
 
 @pytest.fixture(scope="module")

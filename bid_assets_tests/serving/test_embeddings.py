@@ -19,7 +19,7 @@ from bid_assets.serving.metrics import Metrics
 from bid_assets.serving.schemas import BidIn
 from bid_assets.serving.scorer import Scorer
 from bid_assets.serving.service import PredictionService
-from bid_assets.versions.deployments import Action, Event, active_model, history, record
+from bid_assets.versions.deployments import Action, Event, history, record
 from bid_assets.versions.manifest import Draft, InputRef
 from bid_assets_tests.platforms import Platform, call
 from bid_assets_tests.serving.servers import bids_of
@@ -32,9 +32,7 @@ ANOTHER = "another encoder " * 4
 @pytest.fixture(scope="module")
 def first(platform: Platform) -> InputRef:
     """The active model, which reads no embedding."""
-    active = active_model(platform.store)
-    assert active is not None
-    return active.model
+    return platform.active_model
 
 
 @pytest.fixture(scope="module")

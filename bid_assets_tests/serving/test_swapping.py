@@ -27,9 +27,7 @@ SWAPS = 100
 @pytest.fixture(scope="module")
 def first(platform: Platform) -> InputRef:
     """The model that is active."""
-    active = active_model(platform.store)
-    assert active is not None
-    return active.model
+    return platform.active_model
 
 
 @pytest.fixture(scope="module")
