@@ -141,7 +141,7 @@ def pgbouncer(postgres: EmbeddedServer, folder: Path, *, ignores_options: bool =
         return True
 
     try:
-        eventually(answers, 20, "PgBouncer to answer")
+        eventually(answers, what="PgBouncer to answer")
         yield url
     finally:
         process.terminate()

@@ -41,7 +41,7 @@ def port() -> Iterator[int]:
     server = uvicorn.Server(uvicorn.Config(guarded, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
-    eventually(lambda: server.started, 30)
+    eventually(lambda: server.started)
     yield port
     server.should_exit = True
     thread.join(10)

@@ -46,7 +46,7 @@ class Server:
 
     def answers_with(self, model_version: str) -> None:
         """Wait until this version answers."""
-        eventually(lambda: self.http.get("/ready").json()["model_version"] == model_version, 10, f"{model_version} to serve")
+        eventually(lambda: self.http.get("/ready").json()["model_version"] == model_version, what=f"{model_version} to serve")
 
     def stop(self) -> int:
         """As an orchestrator does; the exit code."""

@@ -64,7 +64,7 @@ def test_while_the_database_is_silent_it_says_503_is_not_ready_and_comes_back_by
     assert told.status_code == 503
     assert "look-ups fail" in told.json()["reason"]
     proxy.recover()
-    eventually(lambda: is_ready(client), 20, "look-ups to work again")
+    eventually(lambda: is_ready(client), what="look-ups to work again")
     assert client.post("/predict", json=bid).status_code == 200
 
 
@@ -159,4 +159,4 @@ def test_a_query_that_takes_too_long_is_503_within_the_deadline(
         assert time.monotonic() - started < 6
     finally:
         execute(url, "drop view profiles; alter table profiles_table rename to profiles")
-    eventually(lambda: is_ready(client), 20, "look-ups to work again")
+    eventually(lambda: is_ready(client), what="look-ups to work again")

@@ -141,7 +141,7 @@ def test_a_shadow_scores_everything_and_answers_nothing(
             cursor.execute(query, (f"{answer['prediction_id']}%",))
             return cursor.fetchall()
 
-        rows = eventually(lambda: found if len(found := logged()) == 2 else None, 10, "both predictions in the log")
+        rows = eventually(lambda: found if len(found := logged()) == 2 else None, what="both predictions in the log")
     connection.close()
     assert rows[0] == (answer["prediction_id"], "active", first.version)
     assert rows[1][1:] == ("shadow", second.version)
