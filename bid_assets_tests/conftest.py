@@ -102,6 +102,14 @@ def new_database(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
 
 
 @contextmanager
+def one_worker_at_a_time(lock: Path) -> Iterator[None]:
+    """What is made once per run is made by whichever worker is first, while others wait."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def fresh_databases(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
     """A function that makes an empty database and gives its URL; all of them are dropped at the end."""
     names: list[str] = []
@@ -138,8 +146,7 @@ def dagster_template(postgres: EmbeddedServer) -> str:
     from bid_assets.instance import open_instance
 
     name, folder = "dagster_template", postgres.folder.parent / "dagster"
-    with (postgres.folder.parent / "dagster.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_worker_at_a_time(postgres.folder.parent / "dagster.lock"):
         if not folder.exists():
             url = postgres.url(name)
             with TemporaryDirectory() as home, settings_for(Path(home), url, url), open_instance() as instance:
@@ -149,13 +156,22 @@ def dagster_template(postgres: EmbeddedServer) -> str:
     return name
 
 
+@contextmanager
+def copied_databases(postgres: EmbeddedServer, *templates: str) -> Iterator[list[str]]:
+    """The URLs of copies of these templates, which are dropped at the end."""
+    names = [f"test_{uuid4().hex[:12]}" for _ in templates]
+    administer(postgres, *(f"create database {new} template {old}" for new, old in zip(names, templates, strict=True)))
+    try:
+        yield [postgres.url(name) for name in names]
+    finally:
+        administer(postgres, *(f"drop database {name} with (force)" for name in names))
+
+
 @pytest.fixture
 def dagster_db(postgres: EmbeddedServer, dagster_template: str) -> Iterator[str]:
     """The URL of a database with Dagster's tables, all empty."""
-    name = f"test_{uuid4().hex[:12]}"
-    administer(postgres, f"create database {name} template {dagster_template}")
-    yield postgres.url(name)
-    administer(postgres, f"drop database {name} with (force)")
+    with copied_databases(postgres, dagster_template) as [url]:
+        yield url
 
 
 @pytest.fixture
@@ -202,8 +218,7 @@ def static_encoder() -> Path:
 
     folder = CHECKOUT / ".bid_assets" / "tests"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "distilling.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_worker_at_a_time(folder / "distilling.lock"):
         return distilled(folder)
 
 

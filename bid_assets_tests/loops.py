@@ -56,15 +56,15 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def eventually(ask: Callable[[], T | None], seconds: float = PATIENCE, what: str = "") -> T:
-    """What `ask` answers at last, however PostgreSQL fares meanwhile; fails with `what` was waited for."""
+def eventually(ask: Callable[[], T | None], seconds: float = PATIENCE, what: str | Callable[[], str] = "") -> T:
+    """What `ask` answers at last, however PostgreSQL fares meanwhile; fails with `what` was waited for, asked in the end."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(OperationalError, psycopg2.OperationalError):
             if answer := ask():
                 return answer
         time.sleep(0.5)
-    raise AssertionError(f"not within {seconds} s: {what or ask}")
+    raise AssertionError(f"not within {seconds} s: {(what() if callable(what) else what) or ask}")
 
 
 def ended_market(weeks_ago: int) -> datetime:

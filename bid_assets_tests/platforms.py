@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg2
 import pyarrow as pa
@@ -26,7 +24,7 @@ from bid_assets.versions.deployments import active_model
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore
 from bid_assets.versions.tables import WindowedTable
-from bid_assets_tests.conftest import administer, fresh_databases, seal, settings_for
+from bid_assets_tests.conftest import copied_databases, fresh_databases, one_worker_at_a_time, seal, settings_for
 
 WEEKS, LOOKBACK = 8, 6
 TEMPLATES = ("template_app", "template_dagster")
@@ -105,14 +103,12 @@ def small_platform(postgres: EmbeddedServer, folder: Path, static_encoder: Path,
     """
     template = _template(postgres, static_encoder)
     shutil.copytree(template / "home", folder / "home", symlinks=True)
-    names = [f"test_{uuid4().hex[:12]}" for _ in TEMPLATES]
-    administer(postgres, *(f"create database {new} template {old}" for new, old in zip(names, TEMPLATES, strict=True)))
-    try:
-        with settings_for(folder, *map(postgres.url, names), LOOKBACK_WINDOWS=LOOKBACK, **values) as settings:
-            first_run = json.loads((template / FIRST_RUN).read_text())
-            yield Platform(settings, VersionStore(settings.resolved_store_url), first_run)
-    finally:
-        administer(postgres, *(f"drop database {name} with (force)" for name in names))
+    with (
+        copied_databases(postgres, *TEMPLATES) as [app_db, dagster_db],
+        settings_for(folder, app_db, dagster_db, LOOKBACK_WINDOWS=LOOKBACK, **values) as settings,
+    ):
+        first_run = json.loads((template / FIRST_RUN).read_text())
+        yield Platform(settings, VersionStore(settings.resolved_store_url), first_run)
 
 
 @contextmanager
@@ -136,8 +132,7 @@ def _first_run(settings: Settings, static_encoder: Path) -> dict[str, Any]:
 def _template(postgres: EmbeddedServer, static_encoder: Path) -> Path:
     """The folder of the platform that others are copied from, made by whichever worker is first; nobody is connected to it."""
     folder = postgres.folder.parent / "platform"
-    with (postgres.folder.parent / "platform.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_worker_at_a_time(postgres.folder.parent / "platform.lock"):
         if not (folder / FIRST_RUN).exists():
             folder.mkdir()
             with settings_for(folder, *map(postgres.url, TEMPLATES), LOOKBACK_WINDOWS=LOOKBACK) as settings:

@@ -24,7 +24,7 @@ from bid_assets.automation.planning import plan_refreshes, read_windows
 from bid_assets.automation.run_history import REFRESHING, RETRAINING, failures_in_a_row, finished, unresolved_failures
 from bid_assets.automation.state import gather
 from bid_assets.first_window import windows_with_data, with_first_window
-from bid_assets_tests.loops import PATIENCE, Loop
+from bid_assets_tests.loops import PATIENCE, Loop, eventually
 
 EVERY = 6.0
 """Seconds between two disturbances: about as long as a run of the loop takes."""
@@ -134,11 +134,10 @@ def left_undone(loop: Loop) -> list[str]:
 
 def nothing_left_undone(loop: Loop, seconds: float = PATIENCE) -> None:
     """Wait for it; fails with what is left."""
-    undone: list[str] = ["unknown: PostgreSQL did not answer"]
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with suppress(OperationalError, psycopg2.OperationalError):
-            if not (undone := left_undone(loop)):
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"left undone after {seconds:g} s: {'; '.join(undone)}")
+    undone: list[str] = []
+
+    def done() -> bool:
+        undone[:] = left_undone(loop)
+        return not undone
+
+    eventually(done, seconds, lambda: f"nothing left undone; now: {'; '.join(undone)}")

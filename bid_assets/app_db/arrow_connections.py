@@ -68,8 +68,8 @@ class ArrowConnections:
                     self.database = adbc_driver_postgresql.connect(psycopg2.extensions.make_dsn(**parameters))
                     self.connections = [adbc.AdbcConnection(self.database) for _ in range(count)]
             except adbc.Error as error:
-                said = f"no answer in {CONNECTING_SECONDS:g} s" if wait.expired else without_password(url, first_line(error))
-                raise DatabaseUnreachable(f"cannot connect to {purpose} at {without_password(url)}: {said}") from None
+                reason = f"no answer in {CONNECTING_SECONDS:g} s" if wait.expired else without_password(url, first_line(error))
+                raise DatabaseUnreachable(f"cannot connect to {purpose} at {without_password(url)}: {reason}") from None
             self._sockets = connected_since(before, ports)
 
     @contextmanager

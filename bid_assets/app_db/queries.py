@@ -150,13 +150,15 @@ class Queries:
 
     def _undecodable(self, row: str, table: str, schema: pa.Schema) -> str:
         """Branches of a rejection for texts that are not UTF-8; empty where the database sees to it that they are."""
-        columns = self._columns[table]
-        names = [field.name for field in schema if field.type == CONTRACT_TEXT and field.name in columns]
         return " ".join(
             f"WHEN NOT {is_utf8(f'{row}.{name}::text')} THEN '{name} is not UTF-8'"
-            for name in names
-            if not columns[name].has_encoding
+            for name in self._texts_without_encoding(table, schema)
         )
+
+    def _texts_without_encoding(self, table: str, schema: pa.Schema) -> list[str]:
+        columns = self._columns[table]
+        texts = [field.name for field in schema if field.type == CONTRACT_TEXT and field.name in columns]
+        return [name for name in texts if not columns[name].has_encoding]
 
     def _names_profile(self) -> str:
         return names_row("p.id", self._columns["profiles"]["id"], "b.profile_id", self._columns["bids"]["profile_id"])
@@ -215,12 +217,9 @@ class Queries:
 
     def _reasons(self, table: str, schema: pa.Schema) -> str:
         """For each time of `schema`, and each text that may not be UTF-8, whether it can be read, as further columns."""
-        columns, reasons = self._columns[table], {}
-        for field in schema:
-            if field.type == TIME:
-                reasons[field.name] = time_reason("n", table, field.name, columns)
-            elif field.type == CONTRACT_TEXT and field.name in columns and not columns[field.name].has_encoding:
-                reasons[field.name] = text_reason("n", field, columns)
+        times = [field.name for field in schema if field.type == TIME]
+        reasons = {name: time_reason("n", table, name, self._columns[table]) for name in times}
+        reasons |= {name: text_reason(f"n.{name}::text") for name in self._texts_without_encoding(table, schema)}
         return "".join(f", {reason} AS {REASON_OF}{name}" for name, reason in reasons.items())
 
     def _is_text(self, row: str, table: str) -> str:

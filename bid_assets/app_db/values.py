@@ -123,11 +123,8 @@ def time_reason(alias: str, table: str, name: str, columns: Columns) -> str:
     )
 
 
-def text_reason(alias: str, field: pa.Field, columns: Columns) -> str:
+def text_reason(text: str) -> str:
     """As `time_reason`, for a text of a database of the encoding SQL_ASCII."""
-    if field.name not in columns:
-        return "NULL::text"
-    text = f"{alias}.{field.name}::text"
     return f"CASE {is_utf8(text)} WHEN true THEN '{READABLE}' WHEN false THEN 'text that is not UTF-8' END"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import joblib
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.modelling.comparison import compare
-from bid_assets.modelling.dataset import columns_with_texts
+from bid_assets.modelling.dataset import columns_with_texts, labels, of_split
 from bid_assets.modelling.metrics import success_is_rarer
 from bid_assets.modelling.model import BidSuccessModel, ModelFormatError
 from bid_assets.modelling.preprocess import WrongColumns
@@ -43,20 +42,20 @@ def compared_with_champion(
     [own] = dataset.manifests
     _same_encoder(model, own)
     rows = dataset.read(lambda schema: columns_with_texts(schema, model.texts | challenger.texts))
-    holdout = rows.filter(pc.equal(rows["split"], "holdout"))
+    holdout = of_split(rows, "holdout")
     unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned, model))))
-    train = rows.filter(pc.equal(rows["split"], "train"))
+    train = of_split(rows, "train")
     try:
         scores = model.predict(unseen)
     except WrongColumns as error:
         raise NotComparable(f"{champion.version} cannot score this dataset: {error}") from None
     compared = compare(
-        np.asarray(unseen["target_is_success"], dtype=bool),
+        labels(unseen),
         scores,
         (challenger.judged or challenger).predict(unseen),
         unseen["profile_id"].to_numpy(),
         columns(unseen, pc.unique(train["profile_id"])),
-        rarer_is_success=success_is_rarer(np.asarray(train["target_is_success"], dtype=bool)),
+        rarer_is_success=success_is_rarer(labels(train)),
     )
     left_out = holdout.num_rows - unseen.num_rows
     return {

@@ -30,8 +30,9 @@ def plan_refreshes(
 ) -> list[Refresh]:
     """The next stage of runs after `changed` (table of the application -> windows); none where all is up to date.
 
-    No window before the first one is in it. `check`: windows whose features are compared with the raw versions of now. `required`: windows that must have features,
-    whatever they hold; None: those that a dataset of the newest window looks back over.
+    No window before the first one is in it. `check`: windows whose features are compared with the raw versions of now.
+    `required`: windows that must have features, whatever they hold; None: those that a dataset of the newest window looks
+    back over.
     """
     settings = with_first_window(settings, store)
     if required is None:

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import orjson
-import pyarrow.compute as pc
 from rich.panel import Panel
 from rich.table import Table
 
@@ -73,14 +72,14 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
 def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
     """The active model on its holdout, beside its baselines and beside what the truth itself would score."""
     from bid_assets.marketplace.truth import best_possible, read_truth
+    from bid_assets.modelling.dataset import of_split
 
     head = store.heads("metrics_report", [active.model.partition])
     report = _json(store, head[active.model.partition])
     datasets = WindowedTable(
         store, "training_dataset", [active.model.partition], store.heads("training_dataset", [active.model.partition])
     )
-    holdout = datasets.read(["bid_id", "target_is_success", "split"])
-    holdout = holdout.filter(pc.equal(holdout["split"], "holdout"))
+    holdout = of_split(datasets.read(["bid_id", "target_is_success", "split"]), "holdout")
     truth = best_possible(read_truth(settings.home / TRUTH_FOLDER), holdout["bid_id"], holdout["target_is_success"])
     table = Table(
         "on the same later bids", "ROC AUC", "log loss", title=f"{holdout.num_rows:,} bids of the holdout", title_justify="left"

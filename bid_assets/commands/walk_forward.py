@@ -203,11 +203,11 @@ def _step(cutoff: datetime, until: datetime) -> None:
     from bid_assets.modelling.walk_forward import step
 
     method = replace(_worker["method"], lookback=lookback_before(_worker["settings"], _worker["store"], cutoff))
-    made = step(_worker["history"], families_read(_worker["settings"]), method, cutoff, until, _worker["fingerprint"])
+    result = step(_worker["history"], families_read(_worker["settings"]), method, cutoff, until, _worker["fingerprint"])
     path = _file(_worker["folder"], cutoff, until)
     new = path.with_suffix(f".{os.getpid()}")
     with new.open("wb") as file:
-        np.savez(file, facts=np.frombuffer(orjson.dumps(made.facts), dtype=np.uint8), probability=made.probability)
+        np.savez(file, facts=np.frombuffer(orjson.dumps(result.facts), dtype=np.uint8), probability=result.probability)
     new.rename(path)
 
 

@@ -175,7 +175,7 @@ class BidSuccessModel:
     @cached_property
     def reads_embeddings(self) -> bool:
         """Whether a text has to be encoded for this model to score it."""
-        return any(isinstance(each, preprocess.EmbeddingScore) for each in self.encodings)
+        return preprocess.reads_embeddings(self.encodings)
 
     @cached_property
     def numbers(self) -> int:

@@ -7,7 +7,7 @@ column gives. A value that training has not kept is 0 in all of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -283,6 +283,11 @@ def kind(type_: pa.DataType) -> str | None:
     if (types.is_list(type_) or types.is_large_list(type_)) and kind(type_.value_type) == "text":
         return "texts" if types.is_list(type_) else "words"
     return None
+
+
+def reads_embeddings(encodings: Iterable[object]) -> bool:
+    """Whether a text has to be encoded for these encodings."""
+    return any(isinstance(each, EmbeddingScore) for each in encodings)
 
 
 def text_columns(schema: pa.Schema) -> list[str]:

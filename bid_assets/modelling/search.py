@@ -111,10 +111,10 @@ def _judged(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, Floats
 
 def _result(study: optuna.Study, made: list[pa.Table], parameters: TrainingParameters) -> dict[str, Any]:
     best = _with(parameters, study.best_params)
-    judged = pa.concat_tables([of_split(fold, "holdout") for fold in made])
+    holdouts = pa.concat_tables([of_split(fold, "holdout") for fold in made])
     scores = [np.concatenate([_judged(fold, chosen)[1] for fold in made]) for chosen in (parameters, best)]
-    success = labels(judged)
-    compared = compare(success, scores[0], scores[1], judged["profile_id"].to_numpy())["figures"]["log_loss"]
+    success = labels(holdouts)
+    compared = compare(success, scores[0], scores[1], holdouts["profile_id"].to_numpy())["figures"]["log_loss"]
     finished = _finished(study)
     return {
         "best": {name: getattr(best, name) for name in SPACE},

@@ -192,14 +192,13 @@ class _Material:
         rounds, weights = selection
         line = linear.fit(self.matrix, self.success, self.history) if weights.history else None
         scores = words.fit(self.text_columns, np.arange(len(self.success)), self.success) if weights.text else ()
-        reads_embeddings = any(isinstance(score, preprocess.EmbeddingScore) for score in scores)
         return BidSuccessModel(
             (*self.encodings, *words.scaled(scores, weights.text)),
             self.learner.fitted_to_all(rounds).saved(),
             line,
             weights.history,
             threshold=0.5,
-            encoder_fingerprint=encoder_fingerprint if reads_embeddings else None,
+            encoder_fingerprint=encoder_fingerprint if preprocess.reads_embeddings(scores) else None,
             parameters=self.parameters,
             training={
                 "rounds": rounds,

@@ -105,9 +105,9 @@ class OnlineFeatures:
         else:
             rows = self._by_columns(computed, bids, times, found)
             known = rows.select(["bids_90d", *TERMS]).to_pylist()
-        told = missing(bids, at, found, known)
+        unknown = missing(bids, at, found, known)
         schema = _schema(self.encoder.dimension if embeddings else None)
-        return OnlineBatch(rows, schema, told, times, newest_outcomes(bids, at, found))
+        return OnlineBatch(rows, schema, unknown, times, newest_outcomes(bids, at, found))
 
     def _one_by_one(
         self, computed: Sequence[FeatureFamily], asked: Sequence[BidToBe], bids: Sequence[OneBid]

@@ -58,9 +58,10 @@ def test_an_unchanged_decision_makes_no_run_and_says_so(platform: Platform) -> N
     [first] = platform.first_run["cutoff_windows"]
     assert not first["unchanged"]
     assert decision == {**first, "unchanged": True}
-    said = " ".join(call("run").stdout.split())
+    output = " ".join(call("run").stdout.split())
     assert (
-        f"Not decided again, since inputs, settings and code are those of the decision that stands: {platform.window}." in said
+        f"Not decided again, since inputs, settings and code are those of the decision that stands: {platform.window}."
+        in output
     )
     assert (platform.versions(), runs()) == (before, count)
 
@@ -112,8 +113,8 @@ def test_it_is_due_with_other_source_or_another_library(platform: Platform, monk
 @pytest.mark.parametrize("asset", ["raw_bid_outcomes", "word_features", "rejected_rows", "metrics_report"])
 def test_it_is_due_when_something_that_it_was_made_from_has_another_content(copy: Platform, asset: str) -> None:
     window = copy.first_run["windows"][-2] if asset != "metrics_report" else copy.window
-    made = copy.head(asset, window)
-    other = replace(made, content_hash="0" * 64)
+    head = copy.head(asset, window)
+    other = replace(head, content_hash="0" * 64)
     put_manifest(copy.store, other)
     assert not is_current(copy)
 

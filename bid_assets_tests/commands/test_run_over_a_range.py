@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bid_assets.automation.planning import featured_windows, read_windows
-from bid_assets.settings import get_settings
 from bid_assets.versions.store import VersionStore
 from bid_assets.windows import Cadence, utc_now
 from bid_assets_tests.app_db.database import bid, insert, outcome, standard_tables
@@ -33,7 +32,6 @@ def test_windows_that_are_only_looked_back_at_need_no_features(
         insert(url, "bids", [bid(f"b{number}", time) for number, time in enumerate(times)])
         insert(url, "bid_outcomes", [outcome(f"o{number}", f"b{number}", time) for number, time in enumerate(times)])
         keys = [Cadence.WEEKLY.key(time) for time in times]
-        get_settings.cache_clear()
         result = call("run", "--from", keys[2], "--to", keys[0])
         store = VersionStore(settings.resolved_store_url)
         assert featured_windows(store) == set(keys[:3]), result.output

@@ -130,6 +130,6 @@ def test_facts_say_how_many_undecided_bids_are_old_enough_to_be_decided() -> Non
 def test_a_dataset_needs_few_columns_of_the_bids_and_one_family_at_a_time(a_market: Market, dataset: pa.Table) -> None:
     bids = a_market.bids.select(BID_COLUMNS)
     features = (pair for pair in a_market.features)
-    made = assemble(bids, a_market.outcomes, features, cutoff=CUTOFF, holdout_share=0.2, cadence=Cadence.WEEKLY)
-    assert made.equals(dataset)
-    assert facts(bids, made) == facts(a_market.bids, dataset)
+    assembled = assemble(bids, a_market.outcomes, features, cutoff=CUTOFF, holdout_share=0.2, cadence=Cadence.WEEKLY)
+    assert assembled.equals(dataset)
+    assert facts(bids, assembled) == facts(a_market.bids, dataset)

@@ -59,7 +59,7 @@ def test_each_manifest_is_read_once_and_head_each_time(tmp_path: Path, monkeypat
 
 def test_what_it_restores_itself_it_knows_with_its_new_bytes(tmp_path: Path) -> None:
     store = CachingStore(str(tmp_path))
-    made = write_text(store, "one").manifest
+    manifest = write_text(store, "one").manifest
     store.heads(ASSET, [WINDOW])
-    store.restore(made, lambda path: path.write_text("one, in other bytes"))
+    store.restore(manifest, lambda path: path.write_text("one, in other bytes"))
     assert head_text(store) == "one, in other bytes"
