@@ -61,10 +61,7 @@ def compare(
     once = np.ones((1, draws.profiles))
 
     def both(counts: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        old_figures, new_figures = (
-            {**scored.additive(counts), **scored.ranking(counts, rarer_is_success)} for scored in (old, new)
-        )
-        return old_figures, new_figures
+        return old.figures(counts, rarer_is_success), new.figures(counts, rarer_is_success)
 
     measured = [both(once)] if len(success) else []
     drawn = [both(counts) for counts in draws.counts()] if draws.profiles > 1 else []

@@ -1,8 +1,8 @@
-"""How sure a figure is: 95 % intervals by a bootstrap over profiles. Pure numpy; the figures themselves are in `metrics`.
+"""How sure a figure is: 95 % intervals by a bootstrap over profiles. NumPy and SciPy; the figures themselves are in `metrics`.
 
 The bids of one profile are not independent, so whole profiles are drawn with replacement (cluster bootstrap: Field, Welsh:
-Bootstrapping clustered data, JRSS B 69, 2007). A drawn profile's bids get an integer weight, and every figure is computed from
-weights on rows that were sorted once: ties are handled as in `metrics`.
+Bootstrapping clustered data, JRSS B 69, 2007). Every figure is computed from how often each profile is drawn and from what its bids
+add up to: sums for log loss and the like; for ranking, its successes and failures at each probability, ties handled as in `metrics`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from bid_assets.modelling.metrics import CALIBRATION_BINS, Labels, Probabilities, log_losses
 
@@ -24,7 +25,9 @@ Floats = npt.NDArray[np.float64]
 Interval = list[float]
 """Lower and upper end."""
 
-_CELLS_AT_ONCE = 2_000_000
+GROUPS = 20_000
+"""Of more probabilities, neighbors count as one in the ranking figures of resamples: an interval's ends move by less than .0001."""
+_CELLS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Draws:
     def counts(self) -> Iterator[Floats]:
         """How often each profile is drawn, in chunks of shape (some resamples, profiles); the same for equal seeds."""
         random = np.random.default_rng(self.seed)
-        chunk = max(1, _CELLS_AT_ONCE // max(len(self.profile), self.profiles, 1))
+        chunk = max(1, _CELLS_AT_ONCE // max(min(len(self.profile), GROUPS), self.profiles, 1))
         even = np.full(self.profiles, 1 / self.profiles)
         for begin in range(0, self.resamples, chunk):
             yield random.multinomial(self.profiles, even, size=min(chunk, self.resamples - begin)).astype(np.float64)
@@ -63,56 +66,66 @@ class Scored:
     success: Labels
     probability: Probabilities
     draws: Draws
+    weights: Floats | float = 1.0
+    """Of each row, beside that of its profile."""
 
-    def additive(self, counts: Floats) -> dict[str, Floats]:
-        """Log loss, Brier score and calibration error for each row of `counts` (resamples, profiles)."""
-        totals = counts @ self._sums
-        rows, bins = totals[:, 0], (totals.shape[1] - 3) // 2
+    def figures(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float = 1.0) -> dict[str, Floats]:
+        """`FIGURES` and the success rate for each row of `counts` (resamples, profiles); NaN where they cannot be computed.
+
+        `failures_weigh`: how much failures weigh in each resample, shape (resamples,).
+        """
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                "log_loss": totals[:, 1] / rows,
-                "brier": totals[:, 2] / rows,
-                "calibration_error": np.abs(totals[:, 3 : 3 + bins] - totals[:, 3 + bins :]).sum(axis=1) / rows,
+                **self._additive(counts, failures_weigh),
+                **self._ranking(counts, rarer_is_success, failures_weigh),
             }
 
-    def ranking(self, counts: Floats, rarer_is_success: bool) -> dict[str, Floats]:
-        """ROC AUC and both average precisions for each row of `counts`; NaN where one class is missing."""
-        order, starts = self._order
-        weights = counts[:, self.draws.profile[order]]
-        success = self.success[order]
-        good, bad = (np.add.reduceat(weights * kind, starts, axis=1) for kind in (success, ~success))
-        good_below, bad_below = np.cumsum(good, axis=1), np.cumsum(bad, axis=1)
-        goods, bads = good_below[:, -1:], bad_below[:, -1:]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            of_success = _average_precision(good, goods - good_below + good, bads - bad_below + bad)
-            found = {
-                "roc_auc": (good * (bad_below - bad / 2)).sum(axis=1) / (goods * bads)[:, 0],
-                "average_precision": of_success,
-                "average_precision_rarer": of_success if rarer_is_success else _average_precision(bad, bad_below, good_below),
-            }
-        one_class = (goods * bads)[:, 0] == 0
-        return {name: np.where(one_class, np.nan, values) for name, values in found.items()}
+    def _additive(self, counts: Floats, failures_weigh: Floats | float) -> dict[str, Floats]:
+        of_success, of_failure = self._sums
+        successes, failures = (counts @ of_success).T, (counts @ of_failure).T * failures_weigh
+        rows, log_loss, squared_error, *surplus = successes + failures
+        return {
+            "success_rate": successes[0] / rows,
+            "log_loss": log_loss / rows,
+            "brier": squared_error / rows,
+            "calibration_error": np.abs(surplus).sum(axis=0) / rows,
+        }
+
+    def _ranking(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float) -> dict[str, Floats]:
+        good, bad = (np.asarray(group.T @ counts.T) for group in self._groups)
+        bad = bad * failures_weigh
+        good_below, bad_below = np.cumsum(good, axis=0), np.cumsum(bad, axis=0)
+        goods, bads = good_below[-1], bad_below[-1]
+        of_success = _average_precision(good, goods - good_below + good, bads - bad_below + bad)
+        found = {
+            "roc_auc": (good * (bad_below - bad / 2)).sum(axis=0) / (goods * bads),
+            "average_precision": of_success,
+            "average_precision_rarer": of_success if rarer_is_success else _average_precision(bad, bad_below, good_below),
+        }
+        return {name: np.where(goods * bads == 0, np.nan, values) for name, values in found.items()}
 
     @cached_property
-    def _order(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows by ascending probability, and where each run of equal probabilities begins."""
-        order = np.argsort(self.probability, kind="stable")
-        ordered = self.probability[order]
-        return order, np.flatnonzero(np.append(True, np.diff(ordered) > 0))
+    def _groups(self) -> tuple[sp.csr_array, sp.csr_array]:
+        """Of each profile the weight of its successes, and of its failures, at each probability, ascending."""
+        distinct, group = np.unique(self.probability, return_inverse=True)
+        groups = min(len(distinct), GROUPS)
+        group = group * groups // max(len(distinct), 1)
+        weights, shape = np.broadcast_to(self.weights, len(group)), (self.draws.profiles, groups)
+        return tuple(
+            sp.csr_array((weights[kind], (self.draws.profile[kind], group[kind])), shape=shape)
+            for kind in (self.success, ~self.success)
+        )
 
     @cached_property
-    def _sums(self) -> Floats:
-        """By profile: rows, log loss, squared error, then probability and successes in each calibration bin."""
+    def _sums(self) -> tuple[Floats, Floats]:
+        """By profile, of successes and of failures: rows, log loss, squared error, then in each calibration bin what is said above
+        what happened."""
         edges = np.unique(np.quantile(self.probability, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
         bins = np.eye(len(edges) + 1)[np.searchsorted(edges, self.probability, side="right")]
-        columns = [
-            np.ones(len(self.success)),
-            log_losses(self.success, self.probability),
-            np.square(self.probability - self.success),
-            *(bins * self.probability[:, None]).T,
-            *(bins * self.success[:, None]).T,
-        ]
-        return self.draws.sums(np.stack(columns, axis=1))
+        surplus = self.probability - self.success
+        columns = [np.ones(len(surplus)), log_losses(self.success, self.probability), np.square(surplus), *(bins.T * surplus)]
+        weighted = np.stack(columns, axis=1) * np.reshape(self.weights, (-1, 1))
+        return self.draws.sums(weighted * self.success[:, None]), self.draws.sums(weighted * ~self.success[:, None])
 
 
 def intervals(
@@ -133,9 +146,10 @@ def intervals(
     if draws.profiles < 2:
         return dict.fromkeys(FIGURES)
     scored = Scored(success, probability, draws)
-    parts = [{**scored.additive(counts), **scored.ranking(counts, rarer_is_success)} for counts in draws.counts()]
+    parts = [scored.figures(counts, rarer_is_success) for counts in draws.counts()]
     found = {name: percentiles(np.concatenate([part[name] for part in parts])) for name in FIGURES}
-    error, bounds = scored.additive(np.ones((1, draws.profiles)))["calibration_error"][0], found["calibration_error"]
+    once = scored.figures(np.ones((1, draws.profiles)), rarer_is_success)
+    error, bounds = once["calibration_error"][0], found["calibration_error"]
     if bounds is not None:
         found["calibration_error"] = [max(0.0, 2 * float(error) - bound) for bound in reversed(bounds)]
     return found
@@ -151,8 +165,8 @@ def percentiles(values: Floats, level: float = LEVEL) -> Interval | None:
 
 
 def _average_precision(wanted: Floats, wanted_found: Floats, others_found: Floats) -> Floats:
-    """Precision at each score, weighted by the wanted rows that have it; all of shape (resamples, scores)."""
+    """Precision at each score, weighted by the wanted rows that have it; all of shape (scores, resamples)."""
     precision = np.divide(
         wanted_found, wanted_found + others_found, out=np.zeros_like(wanted), where=wanted_found + others_found > 0
     )
-    return np.asarray((wanted * precision).sum(axis=1) / wanted.sum(axis=1), dtype=np.float64)
+    return np.asarray((wanted * precision).sum(axis=0) / wanted.sum(axis=0), dtype=np.float64)

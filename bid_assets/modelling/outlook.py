@@ -12,7 +12,7 @@ parameters in hierarchical models, Bayesian Analysis 1, 2006). Each resample dra
 by it. What a model says of failures and of successes is taken to stay as it is: ROC AUC does not change by a swing, log loss and
 average precision do.
 
-Pure numpy and Arrow. What the holdout itself shows, with the error of its sampling alone, is in `intervals`.
+NumPy, SciPy and Arrow. What the holdout itself shows, with the error of its sampling alone, is in `intervals`.
 """
 
 from __future__ import annotations
@@ -65,17 +65,16 @@ def outlook(
     weights = late_weights(submitted, microseconds(dataset["outcome_timestamp"]), decided)
     mature = np.asarray(pc.not_equal(dataset["split"], "immature"))
     likely = spread_likelihood(*stretches(submitted[mature], decided[mature], weights[mature], profiles[mature]))
-    scored = Scored(success, probability, Draws(np.arange(len(success)), len(success)))
-    expected = _figures(scored, weights[holdout][None, :], rarer_is_success)
+    scored = Scored(success, probability, draws, weights[holdout])
+    expected = scored.figures(np.ones((1, draws.profiles)), rarer_is_success)
     random = np.random.default_rng(seed)
     drawn = []
     for counts in draws.counts():
         shift = np.sqrt(2) * random.choice(_SPREADS, len(counts), p=likely) * random.standard_normal(len(counts))
-        failures_weigh = np.where(success, 1.0, np.exp(shift)[:, None])
-        drawn.append(_figures(scored, counts[:, draws.profile] * weights[holdout] * failures_weigh, rarer_is_success))
+        drawn.append(scored.figures(counts, rarer_is_success, np.exp(shift)))
     found = {
-        name: {"expected": float(value[0]), "interval": percentiles(np.concatenate([part[name] for part in drawn]))}
-        for name, value in expected.items()
+        name: {"expected": float(expected[name][0]), "interval": percentiles(np.concatenate([part[name] for part in drawn]))}
+        for name in (*FIGURES, "success_rate")
     }
     return {**found, "swing": float(_SPREADS[np.searchsorted(np.cumsum(likely), 0.5)])}
 
@@ -145,10 +144,3 @@ def _delays(delay: Times, age: Times) -> tuple[Times, Floats]:
     at_risk = np.searchsorted(np.sort(delay), moments, side="right") - np.searchsorted(np.sort(age), moments, side="left")
     earlier = np.cumprod((1 - decided / at_risk)[::-1])[::-1]
     return moments, np.append(earlier[1:], 1.0)
-
-
-def _figures(scored: Scored, weights: Floats, rarer_is_success: bool) -> dict[str, Floats]:
-    """`FIGURES` and `success_rate` for each row of weights, shape (resamples, bids)."""
-    found = {**scored.additive(weights), **scored.ranking(weights, rarer_is_success)}
-    success_rate = weights[:, scored.success].sum(axis=1) / weights.sum(axis=1)
-    return {**{name: found[name] for name in FIGURES}, "success_rate": success_rate}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bid_assets.modelling import intervals as module
 from bid_assets.modelling import metrics
 from bid_assets.modelling.intervals import FIGURES, Draws, Scored, intervals
 from bid_assets_tests.modelling.scorers import sample, scorer
@@ -26,9 +27,9 @@ def test_weights_are_the_same_as_repeated_rows(rows: list[tuple[bool, float, int
     counts = np.array([[rows[0][3], *(n % 3 for n in range(1, draws.profiles))]], dtype=float)
     weights = counts[0][draws.profile].astype(int)
     repeated, scores = np.repeat(success, weights), np.repeat(probability, weights)
-    found = Scored(success, probability, draws).ranking(counts, rarer_is_success=False)
+    found = Scored(success, probability, draws).figures(counts, rarer_is_success=False)
     if len(np.unique(repeated)) < 2:
-        assert all(np.isnan(values[0]) for values in found.values())
+        assert all(np.isnan(found[name][0]) for name in FIGURES[:3])
     else:
         assert found["roc_auc"][0] == pytest.approx(roc_auc_score(repeated, scores))
         assert found["average_precision"][0] == pytest.approx(average_precision_score(repeated, scores))
@@ -40,12 +41,12 @@ def test_with_every_profile_drawn_once_the_figures_are_those_of_the_metrics() ->
     probability = drawn.scores(scorer(0.5, 0.5), np.random.default_rng(1)).round(2)
     scored = Scored(drawn.success, probability, Draws.of(drawn.profile_ids))
     once = np.ones((1, scored.draws.profiles))
-    found = {**scored.additive(once), **scored.ranking(once, rarer_is_success=True)}
+    found = scored.figures(once, rarer_is_success=True)
     expected = {
         **metrics.probability_metrics(drawn.success, probability),
         **metrics.ranking(drawn.success, probability, rarer_is_success=True),
     }
-    assert {name: float(values[0]) for name, values in found.items()} == pytest.approx(expected)
+    assert {name: float(found[name][0]) for name in expected} == pytest.approx(expected)
 
 
 def test_equal_seeds_give_equal_intervals_and_the_figure_lies_inside() -> None:
@@ -100,3 +101,14 @@ def test_one_class_has_no_ranking_but_a_log_loss() -> None:
     found = intervals(np.ones(3, dtype=bool), np.array([0.3, 0.6, 0.7]), profiles, True)
     assert found["roc_auc"] is None
     assert found["log_loss"] is not None
+
+
+def test_the_intervals_of_very_many_rows_are_those_that_tell_all_probabilities_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = sample(50_000, 500, np.random.default_rng(0))
+    probability = drawn.scores(scorer(0.5, 0.5), np.random.default_rng(1))
+    assert len(np.unique(probability)) > 2 * module.GROUPS
+    found = intervals(drawn.success, probability, drawn.profile_ids, True, resamples=20)
+    monkeypatch.setattr(module, "GROUPS", len(probability))
+    exact = intervals(drawn.success, probability, drawn.profile_ids, True, resamples=20)
+    for name in FIGURES:
+        assert found[name] == pytest.approx(exact[name], abs=1e-4), name
