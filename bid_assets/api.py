@@ -141,13 +141,13 @@ class Store:
     def load_model(self, version: str = ACTIVE) -> Model:
         """A model. `version`: a version or short id; `"active"`: the one that is served; `"newest"`: of the newest window.
 
-        Its checksum is verified before it is unpickled. Raises `LookupError` where there is none, `RuntimeError` for a damaged
-        file.
+        Its checksum is verified before it is opened. Raises `LookupError` where there is none, `RuntimeError` for a damaged
+        file, or one that this version of the code cannot score with.
         """
-        import joblib
+        from bid_assets.modelling import model_file
 
         manifest = self._find(_MODEL, version)
-        scorer: BidSuccessModel = joblib.load(self._versions.fetch(manifest))
+        scorer = model_file.load(self._versions.fetch(manifest))
         learned = next((ref.version for ref in manifest.inputs if ref.asset == _DATASET), None)
         return Model(_version(manifest), learned, scorer.threshold, tuple(scorer.feature_schema.names), scorer)
 

@@ -90,6 +90,10 @@ class VersionedIOManager(dg.IOManager, ABC):
     def content_hash(self, value: Any) -> str:
         """The hash of the logical content of `value`."""
 
+    def former_content_hashes(self, value: Any) -> tuple[str, ...]:
+        """The hashes of the same content by the rules of earlier releases, which older manifests have. Here: there are none."""
+        return ()
+
     @abstractmethod
     def write_file(self, value: Any, path: Path) -> None:
         """Write `value` to a new local file."""
@@ -154,6 +158,7 @@ class VersionedIOManager(dg.IOManager, ABC):
             partition=key,
             extension=self.extension,
             content_hash=self.content_hash(value),
+            former_content_hashes=self.former_content_hashes(value),
             inputs=loaded_by(context.step_context).in_sight(self.settings.cadence, key),
             code=current_code_version(spec.code_version),
             run_id=context.run_id,
@@ -258,25 +263,33 @@ class SingleWindowIOManager(VersionedIOManager, ABC):
 
 
 class JoblibIOManager(SingleWindowIOManager):
-    """Python objects that know the hash of their own content (`content_hash()`): pickles are not reproducible."""
+    """Models, as joblib files of plain content; see `modelling.model_file`."""
 
     extension = "joblib"
 
     def content_hash(self, value: Any) -> str:
-        """As the object itself says."""
-        return str(value.content_hash())
+        """Of what was learned."""
+        from bid_assets.modelling import model_file
+
+        return model_file.content_hash(value)
+
+    def former_content_hashes(self, value: Any) -> tuple[str, ...]:
+        """By the rule of format 7."""
+        from bid_assets.modelling import model_file
+
+        return model_file.former_content_hashes(value)
 
     def write_file(self, value: Any, path: Path) -> None:
-        """Compressed lightly: models are small and load often."""
-        import joblib
+        """As a model file."""
+        from bid_assets.modelling import model_file
 
-        joblib.dump(value, path, compress=3)
+        model_file.save(value, path)
 
     def read_file(self, path: Path) -> Any:
-        """Unpickle. The store has verified the checksum before."""
-        import joblib
+        """The model. The store has verified the checksum before."""
+        from bid_assets.modelling import model_file
 
-        return joblib.load(path)
+        return model_file.load(path)
 
 
 class JsonIOManager(SingleWindowIOManager):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import joblib
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.modelling.comparison import compare
 from bid_assets.modelling.dataset import columns_with_texts, labels, of_split
 from bid_assets.modelling.metrics import success_is_rarer
-from bid_assets.modelling.model import BidSuccessModel, ModelFormatError
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.model_file import ModelFormatError, load
 from bid_assets.modelling.preprocess import WrongColumns
 from bid_assets.modelling.slices import columns
 from bid_assets.versions.manifest import InputRef, Manifest
@@ -73,11 +73,11 @@ def compared_with_champion(
 def _load(store: VersionStore, champion: InputRef) -> tuple[Manifest, BidSuccessModel]:
     try:
         manifest = store.manifest(champion.asset, champion.partition, champion.version)
-        return manifest, joblib.load(store.fetch(manifest))
+        return manifest, load(store.fetch(manifest))
     except (VersionNotFound, CorruptVersion) as error:
         raise NotComparable(f"the active model is damaged or gone: {error}") from None
-    except (ModelFormatError, AttributeError, ImportError, TypeError) as error:
-        raise NotComparable(f"{champion.version} was made by code that is no more: {error!r}") from None
+    except ModelFormatError as error:
+        raise NotComparable(f"{champion.version} cannot be loaded: {error}") from None
 
 
 def _same_encoder(model: BidSuccessModel, dataset: Manifest) -> None:

@@ -21,7 +21,7 @@ from bid_assets.versions.version_ids import resolve
 
 SEARCH_KEY = "hyperparameters"
 
-MODEL_CODE_VERSION = "9"
+MODEL_CODE_VERSION = "10"
 """Of `trained_model`; where the newest model was made by another, a retraining is due."""
 
 MODEL_SETTINGS = [field.name for field in dataclasses.fields(TrainingParameters) if field.name in Settings.model_fields]

@@ -46,7 +46,8 @@ def rebuilt_content_hash(settings: Settings, manifest: Manifest) -> str:
     failures = make_again(settings, store)
     if not store.drafts:
         raise RuntimeError(f"{manifest.version} could not be rebuilt: {'; '.join(failures) or 'the asset gave nothing'}")
-    return store.drafts[-1].content_hash
+    draft = store.drafts[-1]
+    return manifest.content_hash if draft.has_content(manifest.content_hash) else draft.content_hash
 
 
 def make_again(settings: Settings, store: PinnedStore) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ would have won on later blocks. scikit-learn is imported only where one is fitte
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,11 +34,6 @@ class Calibration:
         if self.kind == "isotonic":
             return np.interp(log_odds, self.knots, self.levels)
         return probability(self.slope * log_odds + self.intercept)
-
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides a probability."""
-        numbers = np.concatenate([[self.slope, self.intercept], self.knots, self.levels])
-        return hashlib.sha256(self.kind.encode() + numbers.tobytes()).digest()
 
 
 NOT_CALIBRATED = Calibration()

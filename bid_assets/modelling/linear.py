@@ -9,9 +9,8 @@ Scores are summed in one fixed order, never through BLAS: a row scores the same 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,10 +63,6 @@ class Line:
     def log_odds(self, matrix: Matrix) -> Vector:
         """The log-odds of each row, shape (rows,)."""
         return np.cumsum(self.terms(matrix), axis=1)[:, -1] + self.base
-
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides a score."""
-        return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in astuple(self))).digest()
 
 
 def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:

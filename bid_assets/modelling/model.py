@@ -2,12 +2,12 @@
 
 It is a blend, in log-odds: the weighted average of a booster that sees every number and a logistic regression on the history, to which is
 added what a regression on the texts says; then calibrated, where that was asked for and wins.
-XGBoost is imported when the first row is scored. How a model comes to be is in `train`.
+XGBoost is imported when more than a few rows are scored, or a model scores that was never saved. How a model comes to be is in `train`,
+how it is saved and what its content hash is in `model_file`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 
 from bid_assets.modelling import linear, preprocess
@@ -33,15 +32,6 @@ BASE = "(base)"
 
 PROBABILITY_OF_NOTHING = "probability_of_nothing"
 """Name of the canned prediction among a model's facts."""
-
-
-FORMAT = 7
-"""Of a pickled model. A change of what a model consists of takes the next number: a model of another is refused when it is loaded."""
-_FORMAT_KEY = "format"
-
-
-class ModelFormatError(Exception):
-    """A pickled model that this version of the code cannot score with; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +98,7 @@ class BidSuccessModel:
             return np.empty(0)
         numbers, texts = matrix[:, : self.numbers], matrix[:, self.numbers :]
         if len(matrix) <= FEW:
-            log_odds = self._plain_trees.log_odds(numbers).astype(np.float64)
+            log_odds = self.tree_ensemble.log_odds(numbers).astype(np.float64)
         else:
             log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
@@ -142,20 +132,6 @@ class BidSuccessModel:
         """XGBoost's `gain` or `weight` of each feature, in the order of `feature_names`; 0 where no tree uses it."""
         found = self._booster.get_score(importance_type=importance_type)
         return np.array([found.get(f"f{number}", 0.0) for number in range(len(self.feature_names))], dtype=np.float64)
-
-    def content_hash(self) -> str:
-        """SHA-256 of what the model is, the same in every process: its parts, encodings, threshold, encoder, parameters, facts."""
-        digest = hashlib.sha256(self.trees)
-        for encoding in self.encodings:
-            digest.update(encoding.digest())
-        if self.linear is not None:
-            digest.update(self.linear.digest())
-        digest.update(self.calibration.digest())
-        rest = [self.linear_weight, self.threshold, self.encoder_fingerprint, self.parameters.as_dict(), self.training]
-        digest.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
-        if self.judged is not None:
-            digest.update(self.judged.content_hash().encode())
-        return digest.hexdigest()
 
     def facts(self) -> dict[str, Any]:
         """What to show of the model: facts of the training, threshold, sizes. JSON-able."""
@@ -191,25 +167,10 @@ class BidSuccessModel:
         return booster
 
     @cached_property
-    def _plain_trees(self) -> PlainTrees:
+    def tree_ensemble(self) -> PlainTrees:
+        """The booster as plain arrays, which score a few rows without XGBoost; of a model from a file, those of the file."""
         return PlainTrees.of(self._booster)
 
     @cached_property
     def _row_encoder(self) -> RowEncoder:
         return RowEncoder(self.encodings)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in _MADE_WHEN_ASKED}
-        return {**state, _FORMAT_KEY: FORMAT}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if state.pop(_FORMAT_KEY, None) != FORMAT:
-            raise ModelFormatError(
-                "this model was saved by another version of the code, which scores otherwise; the loop trains a new one by itself, "
-                "or at once: `bid-assets run`"
-            )
-        self.__dict__.update(state)
-
-
-_MADE_WHEN_ASKED = ("_booster", "numbers", "reads_embeddings", "_row_encoder")
-"""What is not pickled. The plain trees are, once they have been made: whoever scores a few rows does without XGBoost."""

@@ -6,7 +6,6 @@ column gives. A value that training has not kept is 0 in all of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -41,10 +40,6 @@ class Numbers:
         """The column as a matrix of shape (rows, len(names))."""
         return _floats(values)[:, None]
 
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        return hashlib.sha256(f"numbers\0{self.column}".encode()).digest()
-
 
 @dataclass(frozen=True)
 class NamedNumbers:
@@ -69,10 +64,6 @@ class NamedNumbers:
         matrix[rows[kept], place[kept]] = _floats(pc.struct_field(each, "value"))[kept]
         return matrix
 
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        return hashlib.sha256("\0".join(("named numbers", self.column, *self.numbers)).encode()).digest()
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -93,10 +84,6 @@ class Vocabulary:
         matrix[_kept(values, self.values)] = 1.0
         matrix[values.is_null().to_numpy(False)] = np.nan
         return matrix
-
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        return hashlib.sha256("\0".join(("vocabulary", self.column, *self.values)).encode()).digest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +126,6 @@ class WordScore:
         length = np.sqrt(np.bincount(rows, self.square[codes], count))
         return np.asarray(added / np.where(length > 0, length, 1) - self.usual, dtype=np.float32)
 
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        words = "\0".join(("words", self.column, *self.words)).encode()
-        return hashlib.sha256(words + self.weight.tobytes() + self.square.tobytes() + str(self.usual).encode()).digest()
-
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingScore:
@@ -174,10 +156,6 @@ class EmbeddingScore:
         """What embeddings of shape (rows, dimension) say. Never through BLAS: a row says the same alone as among others."""
         return np.asarray((embeddings * self.weight).sum(axis=1) - self.usual)
 
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        return hashlib.sha256(f"embedding\0{self.column}\0{self.usual}\0".encode() + self.weight.tobytes()).digest()
-
 
 @dataclass(frozen=True, eq=False)
 class Rating:
@@ -201,10 +179,6 @@ class Rating:
     def of(self, profile: str | None) -> float:
         """The rating of one profile."""
         return float(self.encode(pa.array([profile], self.type))[0, 0])
-
-    def digest(self) -> bytes:
-        """SHA-256 of everything that decides how a column is encoded."""
-        return hashlib.sha256("\0".join(("rating", *self.profiles)).encode() + self.ratings.tobytes()).digest()
 
 
 TextScore = WordScore | EmbeddingScore

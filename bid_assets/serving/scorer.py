@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,6 +14,7 @@ from bid_assets.features.families import families
 from bid_assets.features.model_files import EncoderUnavailable
 from bid_assets.modelling import preprocess
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING, BidSuccessModel
+from bid_assets.modelling.model_file import ModelFormatError, load
 from bid_assets.versions.manifest import InputRef, Manifest
 from bid_assets.versions.store import VersionStore
 
@@ -35,18 +35,16 @@ class Scorer:
 
     @classmethod
     def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: Callable[[], str] | None = None) -> Scorer:
-        """Fetch, verify, unpickle and try. Raises `VersionNotFound`, `CorruptVersion`, `Unusable`.
+        """Fetch, verify, load and try. Raises `VersionNotFound`, `CorruptVersion`, `Unusable`.
 
         `encoder_fingerprint`: of the encoder here, called only for a model that reads embeddings; it may raise `EncoderUnavailable`.
         """
         manifest = store.manifest(ref.asset, ref.partition, ref.version)
-        path = store.fetch(manifest)  # verifies the checksum: nothing else is ever unpickled
+        path = store.fetch(manifest)  # verifies the checksum: nothing else is ever opened
         try:
-            model = joblib.load(path)
-        except Exception as error:  # whatever a pickle of another version of the code may raise
-            raise Unusable(f"{ref.version} cannot be loaded by this version of the code: {error!r}") from None
-        if not isinstance(model, BidSuccessModel):
-            raise Unusable(f"{ref.version} holds a {type(model).__name__}, not a model")
+            model = load(path)
+        except ModelFormatError as error:
+            raise Unusable(f"{ref.version} cannot be loaded by this version of the code: {error}") from None
         dataset = next((item.version for item in manifest.inputs if item.asset == "training_dataset"), "unknown")
         made = cls(manifest, dataset, model)
         made._refuse_unknown_columns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,50 @@ def table_hash(table: pa.Table) -> str:
             raise TypeError(f"column {field.name!r}: {error}") from None
         digest.update(orjson.dumps([field.name, name, content.digests()]))
     return digest.hexdigest()
+
+
+def plain_hash(content: Any) -> str:
+    """SHA-256 of nested dicts, lists, strings, bytes, numbers, bools, None and NumPy arrays: types and order count, order of dict keys does not.
+
+    1, 1.0, True and "1" differ, and so do arrays of another type or shape; memory layout and byte order of an array do not count. Every NaN
+    is the same NaN, and -0.0 is 0.0. Raises `TypeError` for a value of any other type, such as a tuple, and for keys that are no strings.
+    """
+    digest = hashlib.sha256()
+    _add_plain(digest, content)
+    return digest.hexdigest()
+
+
+def _add_plain(digest: Any, content: Any) -> None:
+    """What each value adds begins with its type and its size: no two contents give the same bytes."""
+    kind = type(content)
+    if kind is dict:
+        if not {str}.issuperset(map(type, content)):
+            raise TypeError("the keys of a plain dict are strings")
+        digest.update(b"dict %d " % len(content))
+        for name in sorted(content):
+            _add_plain(digest, name)
+            _add_plain(digest, content[name])
+    elif kind is list:
+        digest.update(b"list %d " % len(content))
+        for each in content:
+            _add_plain(digest, each)
+    elif kind is np.ndarray and content.dtype.kind in "biuf":
+        values = np.ascontiguousarray(content + 0.0 if content.dtype.kind == "f" else content)
+        values = values.astype(values.dtype.newbyteorder("<"))
+        if values.dtype.kind == "f":
+            values[np.isnan(values)] = np.nan
+        digest.update(f"array {values.dtype.str} {content.shape} ".encode())
+        digest.update(values.tobytes())
+    elif kind in (str, bytes):
+        data = content if kind is bytes else content.encode("utf-8", "surrogatepass")
+        digest.update(b"%s %d " % (kind.__name__.encode(), len(data)))
+        digest.update(data)
+    elif kind is float:
+        digest.update(b"float " + struct.pack("<d", np.nan if content != content else content + 0.0))
+    elif kind in (int, bool) or content is None:
+        digest.update(f"{kind.__name__} {content} ".encode())
+    else:
+        raise TypeError(f"no content hash is defined for {kind.__module__}.{kind.__name__}")
 
 
 class _Content:

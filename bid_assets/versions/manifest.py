@@ -45,6 +45,12 @@ class Draft:
     settings: dict[str, Any] = field(default_factory=dict)
     cutoff: datetime | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    former_content_hashes: tuple[str, ...] = ()
+    """Of the same content, by the rules of earlier releases: a manifest made by one of them may have either. Not in the manifest."""
+
+    def has_content(self, content_hash: str | None) -> bool:
+        """Whether it is the content that a manifest with this hash describes."""
+        return content_hash in (self.content_hash, *self.former_content_hashes)
 
 
 @dataclass(frozen=True)

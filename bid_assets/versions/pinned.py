@@ -83,7 +83,7 @@ class RestoringStore(PinnedStore):
         written = super().write(draft, write_file)
         if (draft.asset, draft.partition) != (self.rebuilt.asset, self.rebuilt.partition):
             return written
-        if draft.content_hash == self.lost.content_hash:
+        if draft.has_content(self.lost.content_hash):
             manifest = self.lost.manifest or manifest_of(draft, self.rebuilt.version, self.rebuilt.created_at)
             self.restored = Written(self.restore(manifest, write_file), created=False)
         elif self.replaceable:

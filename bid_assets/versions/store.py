@@ -312,7 +312,7 @@ def identity_hash(item: Draft | Manifest) -> str:
 
 def manifest_of(draft: Draft, version: str, created_at: datetime) -> Manifest:
     """The manifest of a draft, but for checksum and size of its file."""
-    facts = {name: value for name, value in vars(draft).items() if name not in ("extension", "cutoff")}
+    facts = {name: value for name, value in vars(draft).items() if name not in ("extension", "cutoff", "former_content_hashes")}
     return Manifest(
         version=version,
         created_at=created_at,

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.features.base import NAMED_NUMBERS
-from bid_assets.modelling.preprocess import EmbeddingScore, NamedNumbers, Vocabulary, WrongColumns, encode, fit
+from bid_assets.modelling.preprocess import EmbeddingScore, NamedNumbers, WrongColumns, encode, fit
 from bid_assets_tests.modelling.market import vectors
 
 
@@ -90,16 +90,3 @@ def test_encodings_read_dictionaries_and_large_strings_as_texts() -> None:
     known = fitted(pa.table({"kind": ["a", "b"]}))
     for column in (pa.array(["b"]).dictionary_encode(), pa.array(["b"], pa.large_string())):
         np.testing.assert_array_equal(encode(pa.table({"kind": column}), known), [[0, 1]])
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (NamedNumbers("k", NAMED_NUMBERS, ("a", "b")), NamedNumbers("k", NAMED_NUMBERS, ("b", "a"))),
-        (Vocabulary("k", pa.string(), ("a", "b")), Vocabulary("k", pa.string(), ("b", "a"))),
-        (EmbeddingScore("v", pa.float32(), np.ones(2), 0.0), EmbeddingScore("v", pa.float32(), np.zeros(2), 0.0)),
-        (EmbeddingScore("v", pa.float32(), np.ones(2), 0.0), EmbeddingScore("v", pa.float32(), np.ones(2), 1.0)),
-    ],
-)
-def test_a_digest_tells_what_decides_the_encoding(one: Vocabulary, other: Vocabulary) -> None:
-    assert one.digest() != other.digest()

@@ -10,6 +10,7 @@ import pytest
 
 from bid_assets.modelling.evaluate import evaluate
 from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.model_file import content_hash
 from bid_assets.modelling.train import train
 from bid_assets_tests.modelling.conftest import QUICK
 
@@ -42,4 +43,4 @@ def test_what_is_served_has_learned_from_the_holdout(
 
 
 def test_the_hash_tells_them_apart(served: BidSuccessModel, model: BidSuccessModel) -> None:
-    assert served.content_hash() != model.content_hash()
+    assert content_hash(served) != content_hash(model)

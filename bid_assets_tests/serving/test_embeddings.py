@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from bid_assets.features.model_files import STATIC_DIMENSION
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING
+from bid_assets.modelling.model_file import content_hash, save
 from bid_assets.modelling.preprocess import EmbeddingScore
 from bid_assets.serving.metrics import Metrics
 from bid_assets.serving.schemas import BidIn
@@ -45,8 +45,8 @@ def reader(platform: Platform, first: InputRef) -> InputRef:
     )
     model = replace(scorer.model, encodings=(*scorer.model.encodings, embedding), encoder_fingerprint=fingerprint)
     info = {PROBABILITY_OF_NOTHING: model.probability_of_nothing()}
-    draft = Draft("trained_model", first.partition, "joblib", model.content_hash(), inputs=scorer.manifest.inputs, info=info)
-    return platform.store.write(draft, lambda path: joblib.dump(model, path)).manifest.ref
+    draft = Draft("trained_model", first.partition, "joblib", content_hash(model), inputs=scorer.manifest.inputs, info=info)
+    return platform.store.write(draft, lambda path: save(model, path)).manifest.ref
 
 
 @contextmanager

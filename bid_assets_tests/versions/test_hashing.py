@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.versions.hashing import VOLATILE, json_hash, table_hash
+from bid_assets.versions.hashing import VOLATILE, json_hash, plain_hash, table_hash
 from bid_assets.versions.tables import write_parquet
 
 SCHEMA = pa.schema(
@@ -166,3 +167,85 @@ def test_json_is_hashed_as_it_reads_back() -> None:
 
 def test_the_order_of_keys_does_not_matter_in_json() -> None:
     assert json_hash({"a": 1, "b": [2]}) == json_hash({"b": [2], "a": 1}) != json_hash({"a": 1, "b": [3]})
+
+
+arrays = st.tuples(
+    st.sampled_from(["<i8", ">i8", "<f4", "<f8", ">f8", "?", "u1"]),
+    st.lists(st.integers(0, 1), max_size=4),
+    st.booleans(),
+).map(lambda drawn: np.array(drawn[1], dtype=drawn[0])[None if drawn[2] else slice(None)])
+scalars = (
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([-1.0, -0.0, 0.0, 1.0, np.nan]) | st.text("a1", max_size=2)
+)
+contents = st.recursive(
+    scalars | st.binary(max_size=2) | arrays,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def spelled(content: object) -> object:
+    """What a content says, with every type by name: equal where, and only where, contents are."""
+    if isinstance(content, dict):
+        return ("dict", frozenset((name, spelled(each)) for name, each in content.items()))
+    if isinstance(content, list):
+        return ("list", tuple(map(spelled, content)))
+    if isinstance(content, np.ndarray):
+        return ("array", content.dtype.kind, content.dtype.itemsize, content.shape, tuple(content.ravel().tolist()))
+    return (type(content).__name__, "nan" if content != content else content)
+
+
+@given(one=contents, other=contents)
+def test_law_plain_contents_have_the_same_hash_if_and_only_if_they_are_the_same(one: object, other: object) -> None:
+    assert (plain_hash(one) == plain_hash(other)) == (spelled(one) == spelled(other))
+
+
+@given(content=st.dictionaries(st.text(max_size=2), contents))
+def test_law_the_order_of_keys_and_a_trip_through_a_pickle_leave_the_plain_hash_as_it_is(content: dict[str, object]) -> None:
+    assert plain_hash(dict(reversed(content.items()))) == plain_hash(content) == plain_hash(pickle.loads(pickle.dumps(content)))
+
+
+def test_plain_values_of_other_types_and_other_nesting_have_other_hashes() -> None:
+    contents = [
+        1,
+        1.0,
+        True,
+        "1",
+        b"1",
+        None,
+        "None",
+        [],
+        {},
+        [1],
+        [[1]],
+        [1, 1],
+        [[1], 1],
+        [1, [1]],
+        {"a": 1},
+        {"a": {"b": 1}},
+    ]
+    contents += [
+        {"a": {}, "b": 1},
+        {"b": {}, "a": 1},
+        ["ab", "c"],
+        ["a", "bc"],
+        np.ones(1),
+        np.ones(1, int),
+        np.ones((1, 1)),
+        [1.0],
+    ]
+    assert len({plain_hash(each) for each in contents}) == len(contents)
+
+
+def test_the_layout_of_an_array_does_not_matter() -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    assert plain_hash(values) == plain_hash(np.asfortranarray(values)) == plain_hash(np.repeat(values, 2, axis=1)[:, ::2])
+    assert plain_hash(values) == plain_hash(values.astype(">f8")) != plain_hash(values.T)
+
+
+@pytest.mark.parametrize(
+    "content", [(1,), {1: 1}, {"a": {2}}, np.float32(1), np.array(["a"]), np.array([None]), datetime.now(UTC)]
+)
+def test_what_is_not_plain_has_no_hash(content: object) -> None:
+    with pytest.raises(TypeError, match=r"plain|no content hash"):
+        plain_hash(content)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from bid_assets.versions.manifest import Draft
-from bid_assets.versions.pinned import PinnedStore
+from bid_assets.versions.pinned import PinnedStore, RestoringStore
 from bid_assets.versions.store import VersionNotFound, VersionStore
+from bid_assets.versions.verification import check
 from bid_assets_tests.versions.drafts import ASSET, WINDOW, head_text, write_text
 
 
@@ -49,3 +50,15 @@ def test_an_input_that_is_gone_is_an_error_that_names_it(store: VersionStore, pi
     (Path(store.url) / ASSET / WINDOW / f"{version}.manifest.json").unlink()
     with pytest.raises(VersionNotFound, match=version):
         pinned.head(ASSET, WINDOW)
+
+
+def test_a_version_whose_hash_is_by_a_former_rule_is_restored_in_its_place(store: VersionStore) -> None:
+    made = write_text(store, "made", content_hash="by the former rule").manifest
+    Path(store.file_url(made)).unlink()
+    [lost] = check(store)
+    restoring = RestoringStore(store.url, lost, replaceable=False)
+    draft = Draft(ASSET, WINDOW, "txt", "by the rule of today", former_content_hashes=("by the former rule",))
+    restoring.write(draft, lambda path: path.write_text("made") and None)
+    assert restoring.restored is not None
+    assert (head_text(store), check(store)) == ("made", [])
+    assert store.heads(ASSET, [WINDOW])[WINDOW].content_hash == "by the former rule"
