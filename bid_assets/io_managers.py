@@ -6,6 +6,7 @@ know one file format each. What a version is and how it is kept safe is the busi
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from bid_assets.versions.hashing import json_hash, table_hash
 from bid_assets.versions.manifest import Draft, InputRef, Manifest
 from bid_assets.versions.metadata import remember_cadence
 from bid_assets.versions.store import VersionStore, Written
-from bid_assets.versions.tables import WindowedTable, write_parquet
+from bid_assets.versions.tables import TableFile, WindowedTable, write_parquet
 
 if TYPE_CHECKING:
     pass
@@ -110,7 +111,7 @@ class VersionedIOManager(dg.IOManager, ABC):
             )
         yield keys[0], value
 
-    def table_of(self, value: Any) -> pa.Table | None:
+    def table_of(self, value: Any) -> pa.Table | TableFile | None:
         """The Arrow table whose rows and schema the manifest describes; None where the value is no table."""
         return None
 
@@ -201,7 +202,7 @@ class VersionedIOManager(dg.IOManager, ABC):
 
 
 class ParquetIOManager(VersionedIOManager):
-    """Tables: Arrow tables, streams of record batches in order of windows, or pandas frames.
+    """Tables: Arrow tables, streams of record batches in order of windows, files of tables written part by part, or pandas frames.
 
     An input annotated `pa.Table` or `pd.DataFrame` is read whole and must be complete; one annotated `WindowedTable` is
     pinned now and read when asked, with the columns asked for; one that looks back says itself which windows are missing.
@@ -213,22 +214,25 @@ class ParquetIOManager(VersionedIOManager):
         """Cut the rows by the asset's time column; without one, the table belongs to the one window of the run."""
         column = context.definition_metadata.get(TIME_COLUMN_KEY)
         if column is None:
-            yield from super().parts(context, keys, as_table(value))
+            yield from super().parts(context, keys, value if isinstance(value, TableFile) else as_table(value))
             return
         assert isinstance(column, str)
         yield from split_by_window(value if is_stream(value) else as_table(value), column, keys, self.settings.cadence)
 
-    def table_of(self, value: Any) -> pa.Table:
+    def table_of(self, value: Any) -> pa.Table | TableFile:
         """The value is the table."""
-        return as_table(value)
+        return value if isinstance(value, TableFile) else as_table(value)
 
     def content_hash(self, value: Any) -> str:
         """Of the table's logical content."""
-        return table_hash(as_table(value))
+        return value.content_hash if isinstance(value, TableFile) else table_hash(as_table(value))
 
     def write_file(self, value: Any, path: Path) -> None:
         """As Parquet."""
-        write_parquet(as_table(value), path)
+        if isinstance(value, TableFile):
+            shutil.copyfile(value.path, path)
+        else:
+            write_parquet(as_table(value), path)
 
     def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
         """A table of all windows, or a `WindowedTable`."""

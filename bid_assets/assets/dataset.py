@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
@@ -28,8 +30,8 @@ from bid_assets.staleness import Inputs, raw_heads
 from bid_assets.step_inputs import note_windows, pin_again
 from bid_assets.versions.pinned import PinnedStore
 from bid_assets.versions.store import VersionStore
-from bid_assets.versions.tables import WindowedTable
-from bid_assets.windows import TimeRange, as_utc, utc_now
+from bid_assets.versions.tables import TableFile, WindowedTable, write_parts
+from bid_assets.windows import Cadence, TimeRange, as_utc, utc_now
 
 LABEL_SETTINGS = ["label_maturity_days", "train_on_mature_only", "undecided_as_failure_days"]
 
@@ -89,8 +91,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         },
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
-        from bid_assets.modelling.dataset import BID_COLUMNS, assemble, facts
-        from bid_assets.modelling.quality import missing_families
+        from bid_assets.modelling.dataset import BID_COLUMNS, facts, labelled_bids
 
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
@@ -101,32 +102,57 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             noted["lookback_windows"] = len(over)
         note_windows(context, {context.partition_key: noted})
         bids, outcomes = inputs["raw_bids"].read(BID_COLUMNS), inputs["raw_bid_outcomes"].read()
-        dataset = assemble(
+        rows = labelled_bids(
             bids,
             outcomes,
-            ((family, inputs[family.name].read()) for family in families()),  # one after the other: embeddings are gigabytes
             cutoff=cutoff_of(settings.cadence.window(context.partition_key), config.cutoff),
             holdout_share=settings.holdout_share,
             cadence=settings.cadence,
             rules=label_rules(settings),
         )
-        about = facts(bids, dataset)
+        about = facts(bids, rows)
         encoder = one_encoder(inputs)
-        verdicts = judge(store, dataset, inputs["raw_bids"], about["label_rate"], settings, encoder.get("encoder_fingerprint"))
-        yield from check_results(verdicts, config.accept)
-        refuse_blocked(verdicts, config.accept)
-        yield dg.Output(
-            dataset,
-            metadata={
-                **about,
-                MISSING_FAMILIES_KEY: sorted(missing_families(dataset)),
-                "rejected_rows": sum(rejected_rows(store, inputs["raw_bids"].windows).values()),
-                **_windows(inputs),
-                **encoder,
-            },
-        )
+        with TemporaryDirectory(prefix="bid_assets-") as folder:
+            dataset, missing = write_dataset(rows, inputs, settings.cadence, Path(folder) / "dataset.parquet")
+            verdicts = judge(
+                store, dataset, missing, inputs["raw_bids"], about["label_rate"], settings, encoder.get("encoder_fingerprint")
+            )
+            yield from check_results(verdicts, config.accept)
+            refuse_blocked(verdicts, config.accept)
+            yield dg.Output(
+                dataset,
+                metadata={
+                    **about,
+                    MISSING_FAMILIES_KEY: sorted(missing),
+                    "rejected_rows": sum(rejected_rows(store, inputs["raw_bids"].windows).values()),
+                    **_windows(inputs),
+                    **encoder,
+                },
+            )
 
     return training_dataset
+
+
+def write_dataset(
+    rows: Any, inputs: dict[str, WindowedTable], cadence: Cadence, path: Path
+) -> tuple[TableFile, frozenset[str]]:
+    """The dataset of these labelled bids as a file, and the families without any value in it.
+
+    Windows are joined and written run by run: with its embeddings the whole may be larger than memory.
+    """
+    from bid_assets.modelling.dataset import by_windows, with_features
+    from bid_assets.modelling.quality import missing_families
+
+    missing = []
+
+    def parts() -> Iterator[Any]:
+        for run, some in by_windows(rows, inputs["raw_bids"].windows, cadence):
+            part = with_features(some, ((family, inputs[family.name].within(run).read()) for family in families()))
+            if part.num_rows:
+                missing.append(missing_families(part))
+            yield part
+
+    return write_parts(parts(), path), frozenset.intersection(*missing) if missing else frozenset()
 
 
 def label_rules(settings: Settings) -> Any:

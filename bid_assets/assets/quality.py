@@ -3,11 +3,10 @@
 A dataset is judged before it is written: one that fails never becomes what readers get, and what was active stays active.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -19,7 +18,7 @@ from bid_assets.settings import Settings
 from bid_assets.versions.hashing import json_hash
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
-from bid_assets.versions.tables import WindowedTable
+from bid_assets.versions.tables import TableFile, WindowedTable
 
 QUALITY_CHECKS = {
     "rejected_rows_within_limit": "Not too many rows of the look-back break the contract.",
@@ -49,13 +48,14 @@ def quality_checks() -> list[dg.AssetCheckSpec]:
 
 def judge(
     store: VersionStore,
-    dataset: pa.Table,
+    dataset: TableFile,
+    missing: Collection[str],
     bids: WindowedTable,
     label_rate: float | None,
     settings: Settings,
     encoder_fingerprint: str | None,
 ) -> list[Any]:
-    """The verdicts on a dataset that has not been written yet."""
+    """The verdicts on a dataset that is no version yet; `missing`: the families that have no value in it."""
     from bid_assets.modelling import quality
 
     before = _before(store, settings, encoder_fingerprint)
@@ -63,9 +63,9 @@ def judge(
     enough = dataset.num_rows >= settings.min_labelled_bids
     return [
         quality.rejected_rows_within_limit(rejected, valid, settings.max_rejected_share),
-        quality.no_family_all_missing(dataset, before),
+        quality.no_family_all_missing(missing, before),
         quality.label_rate_as_before(label_rate if enough else None, before, settings.max_label_odds_ratio),
-        quality.schema_as_before(dataset, before),
+        quality.schema_as_before(dataset.schema, before),
     ]
 
 

@@ -5,7 +5,7 @@ What a feature is belongs to `features`; how a column becomes numbers for a mode
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +40,9 @@ KEY_COLUMNS: tuple[str, ...] = tuple(KEYS.names)
 BID_COLUMNS = ("id", "profile_id", "job_id", "submitted_at")
 """What is read of `raw_bids`."""
 
+ROWS_AT_ONCE = 1 << 16
+"""Of a dataset that is written run by run of windows: enough for the columns of a Parquet file to be packed well."""
+
 FAMILY_OF = b"family"
 """Key of the field metadata that names a feature's family."""
 
@@ -54,13 +57,25 @@ def assemble(
     cadence: Cadence,
     rules: LabelRules = AS_DECIDED,
 ) -> pa.Table:
-    """One row per bid of `bids` that was submitted and decided before `cutoff`, sorted by (submitted_at, bid_id).
+    """The rows of `labelled_bids` with the features of every family, as one table. Raises what `with_features` does."""
+    rows = labelled_bids(bids, outcomes, cutoff=cutoff, holdout_share=holdout_share, cadence=cadence, rules=rules)
+    return with_features(rows, features).combine_chunks()
+
+
+def labelled_bids(
+    bids: pa.Table,
+    outcomes: pa.Table,
+    *,
+    cutoff: datetime,
+    holdout_share: float,
+    cadence: Cadence,
+    rules: LabelRules = AS_DECIDED,
+) -> pa.Table:
+    """One row per bid of `bids` that was submitted and decided before `cutoff`, sorted by (submitted_at, bid_id): `KEYS`.
 
     The label is the outcome with the latest `outcome_timestamp` strictly before the cutoff (of equal times, the larger id).
-    By `rules` an old undecided bid may count as a failure. Columns: `KEYS`, then the features of every family; where a family
-    has no row for a bid, its features are null. A maturity that is to be learnt is learnt from what
-    is known then (`maturity`). How the share and `rules` make the split is in `split`. Raises `ValueError` for a family with two rows per key, or two families
-    with a feature of one name.
+    By `rules` an old undecided bid may count as a failure. A maturity that is to be learnt is learnt from what
+    is known then (`maturity`). How the share and `rules` make the split is in `split`.
     """
     moment = pa.scalar(as_utc(cutoff), TIME)
     bids = _with_columns(bids, RAW_BIDS)
@@ -97,10 +112,32 @@ def assemble(
         "label_maturity_origin": rules.maturity_origin,
     }
     schema = KEYS.set(KEYS.get_field_index("cutoff"), KEYS.field("cutoff").with_metadata(circumstances))
-    table = pa.table([keys[name] for name in KEYS.names], schema=schema)
+    return pa.table([keys[name] for name in KEYS.names], schema=schema).combine_chunks()
+
+
+def with_features(table: pa.Table, features: Iterable[tuple[FeatureFamily, pa.Table]]) -> pa.Table:
+    """`table` with the features of every family appended; where a family has no row for a bid, its features are null.
+
+    Raises `ValueError` for a family with two rows per key, or two families with a feature of one name.
+    """
     for family, rows in features:
         table = _join(table, family, rows)
-    return table.combine_chunks()
+    return table
+
+
+def by_windows(rows: pa.Table, windows: Sequence[str], cadence: Cadence) -> Iterator[tuple[list[str], pa.Table]]:
+    """Successive windows that hold about `ROWS_AT_ONCE` of the rows, and these rows; all windows are in one of the runs.
+
+    `rows` are in order of submission, none of them before the first window or after the last. What belongs to a bid lies in its own window of
+    every family, so runs can be joined one by one.
+    """
+    ends = [int(cadence.window(key).end.timestamp()) * 1_000_000 for key in windows]
+    begin, run = 0, list[str]()
+    for key, end in zip(windows, np.searchsorted(_microseconds(rows["submitted_at"]), ends).tolist(), strict=True):
+        run.append(key)
+        if end - begin >= ROWS_AT_ONCE or key == windows[-1]:
+            yield run, rows.slice(begin, end - begin)
+            begin, run = end, []
 
 
 def effective_outcomes(outcomes: pa.Table, cutoff: datetime | None) -> pa.Table:

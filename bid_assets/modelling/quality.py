@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,9 +61,12 @@ def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, 
     )
 
 
-def no_family_all_missing(dataset: pa.Table, before: Before) -> Verdict:
-    """Every family has a value somewhere. Where the dataset before had none either, or there was none, it does not stop."""
-    empty = sorted(missing_families(dataset)) if dataset.num_rows else []
+def no_family_all_missing(missing: Collection[str], before: Before) -> Verdict:
+    """Every family has a value somewhere. Where the dataset before had none either, or there was none, it does not stop.
+
+    `missing`: see `missing_families`.
+    """
+    empty = sorted(missing)
     lost = [name for name in empty if name not in before.missing_families]
     return Verdict(
         "no_family_all_missing",
@@ -96,9 +99,9 @@ def _odds(rate: float) -> float:
     return (rate + 1e-6) / (1 - rate + 1e-6)
 
 
-def schema_as_before(dataset: pa.Table, before: Before) -> Verdict:
+def schema_as_before(schema: pa.Schema, before: Before) -> Verdict:
     """The same columns and types as in the dataset before, but for those of families whose change is declared."""
-    present = {(f.name, str(f.type)): _family_of(f) for f in dataset.schema}
+    present = {(f.name, str(f.type)): _family_of(f) for f in schema}
     usual = {(column["name"], column["type"]): before.families.get(column["name"], "") for column in before.schema}
     changed = {"gone": _without(usual, present), "new": _without(present, usual)} if before.schema else {"gone": {}, "new": {}}
     families = {family for columns in changed.values() for family in columns.values()}
@@ -142,7 +145,7 @@ def families_of_columns(schema: pa.Schema) -> dict[str, str]:
 
 
 def missing_families(dataset: pa.Table) -> frozenset[str]:
-    """The families none of whose columns has a value."""
+    """The families none of whose columns has a value in these rows; none where there is no row."""
     seen: dict[str, bool] = {}
     for name in dataset.column_names:
         family = _family_of(dataset.schema.field(name))

@@ -38,19 +38,38 @@ def table_hash(table: pa.Table) -> str:
     the hash only where pandas keeps the content: it takes null and NaN for one, and integers with nulls become floats.
     Raises `TypeError` for maps, unions and list views.
     """
-    digest = hashlib.sha256(str(table.num_rows).encode())
-    for field, column in zip(table.schema, table.columns, strict=True):
-        if (field.metadata or {}).items() >= VOLATILE.items():
-            continue
-        content = _Content()
-        try:
-            name = _type_name(field.type)
-            for chunk in column.chunks:
+    content = TableContent(table.schema)
+    content.add(table)
+    return content.hash()
+
+
+class TableContent:
+    """The content of a table that comes part by part, as `table_hash` knows it."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._rows = 0
+        self._columns: list[tuple[int, str, Any, _Content]] = []
+        for place, field in enumerate(schema):
+            if (field.metadata or {}).items() >= VOLATILE.items():
+                continue
+            try:
+                self._columns.append((place, field.name, _type_name(field.type), _Content()))
+            except TypeError as error:
+                raise TypeError(f"column {field.name!r}: {error}") from None
+
+    def add(self, part: pa.Table) -> None:
+        """The next rows."""
+        self._rows += part.num_rows
+        for place, _, _, content in self._columns:
+            for chunk in part.column(place).chunks:
                 content.add("", chunk)
-        except TypeError as error:
-            raise TypeError(f"column {field.name!r}: {error}") from None
-        digest.update(orjson.dumps([field.name, name, content.digests()]))
-    return digest.hexdigest()
+
+    def hash(self) -> str:
+        """The hash of all rows so far."""
+        digest = hashlib.sha256(str(self._rows).encode())
+        for _, name, type_, content in self._columns:
+            digest.update(orjson.dumps([name, type_, content.digests()]))
+        return digest.hexdigest()
 
 
 def plain_hash(content: Any) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import dataset
 
+from bid_assets.versions.hashing import TableContent
 from bid_assets.versions.manifest import Manifest
 from bid_assets.versions.store import VersionStore
 
 Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]] | None
 """Which columns to read: their names, or what gives the names for the schema of the stored table; None: all."""
+
+_ROW_GROUP = 1 << 17
 
 
 class WindowedTable:
@@ -59,6 +65,15 @@ class WindowedTable:
                 )
         return tables.to_table(columns=parts[-1].names)
 
+    def within(self, windows: Sequence[str]) -> WindowedTable:
+        """Some of the windows, with the columns of the newest of all where these have no version."""
+        heads = {manifest.partition: manifest for manifest in self.manifests}
+        return WindowedTable(self.store, self.asset, windows, heads, self._stored_schema)
+
+    @cached_property
+    def _stored_schema(self) -> pa.Schema | None:
+        return pq.read_schema(self.store.fetch(self.manifests[-1])) if self.manifests else self.schema
+
     def _chosen(self, schema: pa.Schema, columns: Columns) -> pa.Schema:
         """The fields asked for, in the order asked for."""
         if columns is None:
@@ -70,16 +85,45 @@ class WindowedTable:
         return pa.schema([schema.field(name) for name in columns])
 
 
+@dataclass(frozen=True)
+class TableFile:
+    """A table written part by part, since it may be larger than memory: where it lies, and what a manifest says of it."""
+
+    path: Path
+    schema: pa.Schema
+    num_rows: int
+    content_hash: str
+
+
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Parquet for numbers and vectors: zstd, byte-stream split instead of dictionaries for floats, dictionaries for text."""
-    leaves = [leaf for field in table.schema for leaf in _leaves(field.name, field.type)]
-    pq.write_table(
-        table,
+    with _writer(table.schema, path) as writer:
+        writer.write_table(table, row_group_size=_ROW_GROUP)
+
+
+def write_parts(parts: Iterable[pa.Table], path: Path) -> TableFile:
+    """Write at least one table, one after the other, as one. Raises `ValueError` where one has other columns than the first."""
+    parts = iter(parts)
+    first = next(parts)
+    content, rows = TableContent(first.schema), 0
+    with _writer(first.schema, path) as writer:
+        for part in chain([first], parts):
+            if not part.schema.equals(first.schema):
+                raise ValueError(f"the parts of one table have different columns ({_difference(part.schema, first.schema)})")
+            content.add(part)
+            writer.write_table(part, row_group_size=_ROW_GROUP)
+            rows += part.num_rows
+    return TableFile(path, first.schema, rows, content.hash())
+
+
+def _writer(schema: pa.Schema, path: Path) -> pq.ParquetWriter:
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+    return pq.ParquetWriter(
         path,
+        schema,
         compression="zstd",
         use_byte_stream_split=[name for name, kind in leaves if pa.types.is_floating(kind)],
         use_dictionary=[name for name, kind in leaves if not pa.types.is_primitive(kind)],
-        row_group_size=1 << 17,
     )
 
 

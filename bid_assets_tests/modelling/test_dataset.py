@@ -9,7 +9,19 @@ import pyarrow.compute as pc
 import pytest
 
 from bid_assets.features.base import Feature
-from bid_assets.modelling.dataset import BID_COLUMNS, FAMILY_OF, KEY_COLUMNS, assemble, facts, feature_columns
+from bid_assets.modelling import dataset as dataset_module
+from bid_assets.modelling.dataset import (
+    BID_COLUMNS,
+    FAMILY_OF,
+    KEY_COLUMNS,
+    assemble,
+    by_windows,
+    facts,
+    feature_columns,
+    labelled_bids,
+    submitted_between,
+    with_features,
+)
 from bid_assets.modelling.split import SPLITS, LabelRules
 from bid_assets.versions.hashing import table_hash
 from bid_assets.windows import Cadence
@@ -133,3 +145,24 @@ def test_a_dataset_needs_few_columns_of_the_bids_and_one_family_at_a_time(a_mark
     assembled = assemble(bids, a_market.outcomes, features, cutoff=CUTOFF, holdout_share=0.2, cadence=Cadence.WEEKLY)
     assert assembled.equals(dataset)
     assert facts(bids, assembled) == facts(a_market.bids, dataset)
+
+
+def test_runs_of_windows_joined_one_by_one_are_the_dataset_joined_at_once(
+    a_market: Market, dataset: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_module, "ROWS_AT_ONCE", 100)
+    rows = labelled_bids(a_market.bids, a_market.outcomes, cutoff=CUTOFF, holdout_share=0.2, cadence=Cadence.WEEKLY)
+    windows = [f"{START + timedelta(weeks=week):%Y-%m-%d}" for week in range(30)]
+    starts = a_market.bids.select(["id", "submitted_at"])
+    parts = []
+    for run, some in by_windows(rows, windows, Cadence.WEEKLY):
+        span = (Cadence.WEEKLY.window(run[0]).start, Cadence.WEEKLY.window(run[-1]).end)
+        theirs = submitted_between(starts, *span)["id"]
+        of_run = (
+            (each, table.filter(pc.is_in(table["bid_id"], value_set=theirs)) if each.key == "bid_id" else table)
+            for each, table in a_market.features
+        )
+        parts.append(with_features(some, of_run))
+    assert len(parts) > 5
+    assert all(100 <= part.num_rows < 300 for part in parts[:-1])
+    assert pa.concat_tables(parts).combine_chunks().equals(dataset)

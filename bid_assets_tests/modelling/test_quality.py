@@ -54,14 +54,14 @@ def test_a_family_of_nulls_and_nans_alone_is_missing() -> None:
 
 
 def test_a_family_that_lost_all_values_stops_the_dataset() -> None:
-    verdict = no_family_all_missing(EMPTY_ONE, Before(schema=COLUMNS))
+    verdict = no_family_all_missing(missing_families(EMPTY_ONE), Before(schema=COLUMNS))
     assert (verdict.passed, verdict.stops) == (False, True)
     assert "one" in verdict.finding
 
 
 @pytest.mark.parametrize("before", [Before(), Before(schema=COLUMNS, missing_families=frozenset(["one"]))])
 def test_a_family_that_never_had_values_is_told_and_does_not_stop(before: Before) -> None:
-    verdict = no_family_all_missing(EMPTY_ONE, before)
+    verdict = no_family_all_missing(missing_families(EMPTY_ONE), before)
     assert (verdict.passed, verdict.stops) == (False, False)
 
 
@@ -85,13 +85,13 @@ def test_the_first_label_rate_has_nothing_to_be_compared_with() -> None:
 
 
 def test_the_same_columns_pass_in_any_order() -> None:
-    assert schema_as_before(FULL, Before(schema=COLUMNS[::-1])).passed
-    assert schema_as_before(FULL, Before()).passed
+    assert schema_as_before(FULL.schema, Before(schema=COLUMNS[::-1])).passed
+    assert schema_as_before(FULL.schema, Before()).passed
 
 
 def test_a_changed_schema_stops_and_names_the_columns() -> None:
     verdict = schema_as_before(
-        FULL, Before(schema=[COLUMNS[0], {"name": "b", "type": "string"}, {"name": "c", "type": "double"}])
+        FULL.schema, Before(schema=[COLUMNS[0], {"name": "b", "type": "string"}, {"name": "c", "type": "double"}])
     )
     assert (verdict.passed, verdict.stops) == (False, True)
     assert "gone: b (string), c (double); new: b (double)" in verdict.finding
@@ -101,18 +101,18 @@ BEFORE_B_CHANGED = Before(schema=[COLUMNS[0], {"name": "b", "type": "string"}], 
 
 
 def test_a_changed_schema_of_a_family_whose_change_is_declared_passes_and_is_told() -> None:
-    verdict = schema_as_before(FULL, replace(BEFORE_B_CHANGED, declared={"two": "two has code version 2, not 1"}))
+    verdict = schema_as_before(FULL.schema, replace(BEFORE_B_CHANGED, declared={"two": "two has code version 2, not 1"}))
     assert verdict.passed
     assert verdict.finding == "as declared (two has code version 2, not 1): gone: b (string); new: b (double)"
 
 
 def test_another_family_is_not_excused_by_it() -> None:
-    verdict = schema_as_before(FULL, replace(BEFORE_B_CHANGED, declared={"one": "one has code version 2, not 1"}))
+    verdict = schema_as_before(FULL.schema, replace(BEFORE_B_CHANGED, declared={"one": "one has code version 2, not 1"}))
     assert not verdict.passed
     assert verdict.finding == "gone: b (string); new: b (double)"
 
 
 def test_columns_of_new_families_and_of_those_that_are_none_any_more_are_declared_with_them() -> None:
     before = Before(schema=[COLUMNS[0], {"name": "c", "type": "double"}], families={"a": "one", "c": "three"})
-    assert schema_as_before(FULL, replace(before, declared={"two": "two is a new family", "three": "no more"})).passed
-    assert not schema_as_before(FULL, replace(before, declared={"two": "two is a new family"})).passed
+    assert schema_as_before(FULL.schema, replace(before, declared={"two": "two is a new family", "three": "no more"})).passed
+    assert not schema_as_before(FULL.schema, replace(before, declared={"two": "two is a new family"})).passed

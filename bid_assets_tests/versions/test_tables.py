@@ -10,7 +10,7 @@ import pytest
 from bid_assets.versions.hashing import table_hash
 from bid_assets.versions.manifest import Draft, Manifest
 from bid_assets.versions.store import CorruptVersion, VersionStore
-from bid_assets.versions.tables import WindowedTable, write_parquet
+from bid_assets.versions.tables import WindowedTable, write_parquet, write_parts
 
 WINDOWS = [f"2026-{month:02}-01" for month in range(1, 13)]
 SCHEMA = pa.schema([("bid_id", pa.string()), ("n", pa.int64())])
@@ -117,3 +117,22 @@ def test_missing_vectors_and_field_metadata_survive_a_file(tmp_path: Path) -> No
     back = pq.read_table(tmp_path / "t.parquet")
     assert back.equals(table)
     assert back.schema.field("v").metadata == schema.field("v").metadata
+
+
+def test_a_table_written_part_by_part_is_the_table_written_at_once(tmp_path: Path) -> None:
+    parts = [rows(window) for window in WINDOWS]
+    whole = pa.concat_tables(parts)
+    found = write_parts(parts, tmp_path / "t.parquet")
+    assert pq.read_table(tmp_path / "t.parquet").equals(whole)
+    assert (found.schema, found.num_rows, found.content_hash) == (SCHEMA, 1200, table_hash(whole))
+    with pytest.raises(ValueError, match=r"the parts of one table have different columns \(extra: null\)"):
+        write_parts([rows(WINDOWS[0]), rows(WINDOWS[1]).append_column("extra", pa.nulls(100))], tmp_path / "u.parquet")
+
+
+def test_some_of_the_windows_have_the_columns_of_all(store: VersionStore) -> None:
+    for window in WINDOWS[:2]:
+        write(store, window, rows(window))
+    table = window_table(store)
+    assert table.within(WINDOWS[1:3]).read().equals(rows(WINDOWS[1]))
+    assert table.within(WINDOWS[1:3]).missing == (WINDOWS[2],)
+    assert table.within(WINDOWS[5:]).read().equals(SCHEMA.empty_table())
