@@ -14,7 +14,7 @@ from bid_assets.features.point_in_time import microseconds
 from bid_assets.modelling import calibration, linear, metrics, preprocess, rating, thresholds, words
 from bid_assets.modelling.blend import Components, ForwardBlock, Weights, blend_weights, forward_blocks, recency
 from bid_assets.modelling.boosting import Learner, best_rounds, column_weights
-from bid_assets.modelling.dataset import columns_with_texts, feature_columns, labels, of_split
+from bid_assets.modelling.dataset import KEY_COLUMNS, columns_with_texts, feature_columns, labels, of_split
 from bid_assets.modelling.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
@@ -38,10 +38,9 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     """
     dataset = dataset.select(columns_read(dataset.schema, parameters))
     refuse_untrainable(dataset, parameters)
-    rows = of_split(dataset, "train")
-    material = _Material.of(rows, feature_columns(rows), parameters)
+    material = _Material.of(of_split(dataset, "train"), feature_columns(dataset), parameters)
     success = material.success
-    submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
+    submitted, known = (microseconds(material.rows[name]) for name in ("submitted_at", "outcome_timestamp"))
     blocks = forward_blocks(submitted, known, success, parameters)
     if not blocks:
         raise NotTrainable("the older part of the training bids has one kind of outcome only: nothing to tell apart")
@@ -73,8 +72,7 @@ def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     Immature bids stay out: of them mostly the successes are known. Rounds, weights of the blend, calibration and threshold are the
     judged model's, which it carries as `judged`.
     """
-    rows = of_split(dataset, "train", "embargo", "holdout")
-    material = _Material.of(rows, feature_columns(rows), model.parameters)
+    material = _Material.of(of_split(dataset, "train", "embargo", "holdout"), feature_columns(dataset), model.parameters)
     weights = Weights(model.linear_weight, model.training["words_weight"])
     twin = material.model(_Selection(model.training["rounds"], weights), model.encoder_fingerprint)
     facts = {**model.training, "refitted_rows": len(material.success)}
@@ -125,8 +123,10 @@ class _Material:
     """Rows and all that is learnt from: what trees and history see, and texts."""
 
     rows: pa.Table
+    """Keys and texts: what trees and history see of them is in the matrix."""
     success: Labels
     texts: list[str]
+    history_columns: list[str]
     encodings: tuple[preprocess.Encoding, ...]
     matrix: preprocess.Matrix
     ratings: rating.RatingHistory | None
@@ -145,8 +145,8 @@ class _Material:
             raise NotTrainable("the dataset has no feature column" + (" but texts" if texts else ""))
         rated = RATING not in parameters.excluded
         matrix = preprocess.encode(rows, encodings, spare=int(rated))
-        success = labels(rows)
-        material = cls(rows, success, texts, encodings, matrix, None, parameters)
+        history, kept = linear.history_columns(rows), rows.select([*KEY_COLUMNS, *texts])
+        material = cls(kept, labels(rows), texts, history, encodings, matrix, None, parameters)
         return material.with_ratings() if rated else material
 
     def with_ratings(self) -> _Material:
@@ -219,7 +219,7 @@ class _Material:
     @cached_property
     def history(self) -> list[int]:
         """Where in the matrix the profile's history stands, its rating too."""
-        columns = {*linear.history_columns(self.rows), preprocess.Rating.column}
+        columns = {*self.history_columns, preprocess.Rating.column}
         sources = [encoding.column for encoding in self.encodings for _ in encoding.names]
         return [number for number, source in enumerate(sources) if source in columns]
 
