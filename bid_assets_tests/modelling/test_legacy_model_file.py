@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,12 @@ import joblib
 import numpy as np
 import pytest
 
+from bid_assets.api import Store
+from bid_assets.modelling.blend import Weights
 from bid_assets.modelling.model_file import ModelFormatError, content_hash, former_content_hashes, from_plain, load, to_plain
+from bid_assets.versions.manifest import Draft
+from bid_assets.versions.store import VersionStore
+from bid_assets.versions.verification import check
 from bid_assets_tests.modelling.fixed_model import OLD_MODEL, fixed_model, record, rows
 
 WITHOUT_THE_OLD_MODULES = f"""
@@ -55,20 +61,26 @@ def test_the_hash_in_its_manifest_can_still_be_checked_and_survives_a_conversion
     assert former_content_hashes(from_plain(to_plain(model))) == former_content_hashes(model)
 
 
+def test_a_version_of_format_7_in_a_store_verifies_and_is_loaded(tmp_path: Path) -> None:
+    store = VersionStore(str(tmp_path))
+    draft = Draft("trained_model", "2026-01-05", "joblib", record()["content_hash_of_format_7"])
+    store.write(draft, lambda path: shutil.copyfile(OLD_MODEL, path) and None)
+    assert check(store) == []
+    np.testing.assert_array_equal(Store(tmp_path).load_model("newest").predict(rows()), record()["probabilities"])
+
+
 def test_it_is_read_where_the_old_modules_are_no_more() -> None:
     child = subprocess.run([sys.executable, "-c", WITHOUT_THE_OLD_MODULES], capture_output=True, text=True, check=False)
     assert child.stdout.strip() == content_hash(load(OLD_MODEL)), child.stderr
 
 
-def test_a_model_of_an_earlier_format_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_an_earlier_format_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bid_assets.modelling.legacy_model_file.FORMAT", 70)
     with pytest.raises(ModelFormatError, match=r"earlier version of the code \(format 7.*`bid-assets run`"):
         load(OLD_MODEL)
 
 
 def test_a_model_with_a_class_that_format_7_did_not_have_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    from bid_assets.modelling.blend import Weights
-
     joblib.dump({"format": 6, "weights": Weights(0.1, 0.2)}, tmp_path / "model.joblib", compress=3)
     with pytest.raises(ModelFormatError, match=r"another version .*blend\.Weights.*`bid-assets run`"):
         load(tmp_path / "model.joblib")
