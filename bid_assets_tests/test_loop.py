@@ -13,19 +13,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import httpx
+import psutil
 import pytest
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster_graphql import DagsterGraphQLClient
 
 from bid_assets.automation.jobs import CLOSING, RETRAINING
-from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG, Kind
+from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG, Kind, LoopRun
 from bid_assets.liveness import code_is_loaded
 from bid_assets.versions.deployments import active_model
 from bid_assets.versions.lineage import LineageNode, upstream
@@ -60,14 +61,39 @@ def inputs_of(node: LineageNode) -> set[str]:
     return {node.ref.version}.union(*(inputs_of(child) for child in node.inputs))
 
 
+@dataclass
+class FirstTurn:
+    """What was before the first new outcomes, and how long each part of the loop's answer to them took."""
+
+    runs: list[LoopRun]
+    answering_model: str
+    service: psutil.Process | None
+    seconds: dict[str, float]
+
+
+def answering_model(loop: Loop) -> str:
+    """The version of the model that answers the same request as ever."""
+    [(profile, job)] = loop.sql(
+        f"select profile_id, job_id from bids where amount > 0 and submitted_at < '{loop.end}' order by submitted_at desc limit 1"
+    )
+    url = f"http://127.0.0.1:{loop.service_port}/predict"
+    return str(httpx.post(url, json={"profile_id": profile, "job_id": job, "amount": 100}).json()["model_version"])
+
+
+@pytest.fixture(scope="module")
+def first_turn(loop: Loop) -> FirstTurn:
+    runs, model, service = loop.runs(), answering_model(loop), loop.child("bid-assets", "serve")
+    seconds = dict(zip(bench_loop.PARTS, bench_loop.one_turn(loop, 1), strict=True))
+    decided_again(loop, runs)
+    return FirstTurn(runs, model, service, seconds)
+
+
 @pytest.mark.usefixtures("nothing_lost")
-def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -> None:
-    before, window = loop.runs(), loop.window(0)
-    begin, bids = time.monotonic(), loop.decide(5, loop.end + HOUR)
-    eventually(lambda: loop.head(DECIDING[-1], window), what="a deployment decision and its card")
+def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop, first_turn: FirstTurn) -> None:
+    window = loop.window(0)
     if os.getloadavg()[0] < (os.cpu_count() or 1):  # on a machine that others keep busy, seconds say nothing
-        assert time.monotonic() - begin < 60
-    [refresh], [retraining] = new_runs(loop, before, Kind.REFRESH), new_runs(loop, before, Kind.RETRAINING)
+        assert first_turn.seconds["all"] < 60
+    [refresh], [retraining] = (new_runs(loop, first_turn.runs, kind) for kind in (Kind.REFRESH, Kind.RETRAINING))
     assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
     assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]
     model, outcomes = loop.head("trained_model", window), loop.head("raw_bid_outcomes", window)
@@ -75,29 +101,27 @@ def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop) -
     assert outcomes is not None
     assert outcomes.rows == 5
     assert outcomes.version in inputs_of(upstream(loop.store, model))
-    assert set(bids) <= set(loop.labels(window))
+    bids = {bid for (bid,) in loop.sql("select bid_id from bid_outcomes where id like 'late-%'")}
+    assert len(bids) == 5
+    assert bids <= set(loop.labels(window))
     for asset in DECIDING:
         assert len(loop.store.versions(asset, window)) == 1, asset
 
 
-@pytest.mark.usefixtures("nothing_lost")
-def test_the_same_request_is_answered_by_the_retrained_model_without_a_restart(loop: Loop) -> None:
-    [(profile, job)] = loop.sql("select profile_id, job_id from bids where amount > 0 order by submitted_at desc limit 1")
-
-    def asked() -> str:
-        answer = httpx.post(
-            f"http://127.0.0.1:{loop.service_port}/predict", json={"profile_id": profile, "job_id": job, "amount": 100}
-        )
-        return str(answer.json()["model_version"])
-
-    before, model, service = loop.runs(), asked(), loop.child("bid-assets", "serve")
-    loop.decide(6, loop.end + 2 * HOUR)
-    decided_again(loop, before)
+def test_the_same_request_is_answered_by_the_retrained_model_without_a_restart(loop: Loop, first_turn: FirstTurn) -> None:
     active = active_model(loop.store)
     assert active is not None
-    assert active.model.version != model
-    eventually(lambda: asked() == active.model.version, what="an answer of the new model")
-    assert loop.child("bid-assets", "serve") == service
+    assert active.model.version != first_turn.answering_model
+    eventually(lambda: answering_model(loop) == active.model.version, what="an answer of the new model")
+    assert loop.child("bid-assets", "serve") == first_turn.service
+
+
+def test_the_benchmarks_of_the_loop_measure_a_turn_and_the_ticks(
+    loop: Loop, first_turn: FirstTurn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert first_turn.seconds["all"] > first_turn.seconds["raw tables and features"] > 0
+    monkeypatch.setattr(daily_year, "TICKS", 1)
+    assert all(seconds > 0 for _, seconds in daily_year.ticks(loop))
 
 
 @pytest.mark.usefixtures("nothing_lost")
@@ -111,33 +135,44 @@ def test_outcomes_in_four_windows_at_once_are_one_refresh_and_one_retraining(loo
     assert retraining.first == loop.window(3)
 
 
-@pytest.mark.usefixtures("nothing_lost")
-def test_a_back_dated_correction_flips_a_label_in_the_next_dataset(loop: Loop) -> None:
-    before, window = loop.runs(), loop.window(3)
-    labels = loop.labels(window)
-    [(bid, was, when)] = loop.sql(
+@dataclass
+class Amendment:
+    """A back-dated correction of one bid's outcome and a deletion of another's, and labels before and after the loop's turn."""
+
+    corrected: str
+    outcome: bool
+    deleted: str
+    before: dict[str, bool]
+    after: dict[str, bool]
+
+
+@pytest.fixture(scope="module")
+def amendment(loop: Loop) -> Amendment:
+    runs, window = loop.runs(), loop.window(3)
+    before = loop.labels(window)
+    [(bid, outcome, at)] = loop.sql(
         "select bid_id, is_success, outcome_timestamp from bid_outcomes where id not like 'correction%' and outcome_timestamp < "
         f"'{loop.end.isoformat()}' and bid_id in (select id from bids where submitted_at > '{(loop.end - WEEK).isoformat()}') "
         "and bid_id not in (select bid_id from bid_outcomes group by bid_id having count(*) > 1) order by id limit 1"
     )
-    later = when + timedelta(minutes=1)
-    loop.sql(
-        f"insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) values ('fix', '{bid}', {not was}, '{later}')"
+    [(deleted,)] = loop.sql(  # one transaction
+        "insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) "
+        f"values ('fix', '{bid}', {not outcome}, '{at + timedelta(minutes=1)}'); "
+        "delete from bid_outcomes where id = (select min(id) from bid_outcomes where id like 'late-%') returning bid_id"
     )
-    decided_again(loop, before)
-    after = loop.labels(window)
-    assert {key: (labels.get(key), value) for key, value in after.items() if labels.get(key) != value} == {bid: (was, not was)}
+    decided_again(loop, runs)
+    return Amendment(bid, outcome, deleted, before, loop.labels(window))
 
 
 @pytest.mark.usefixtures("nothing_lost")
-def test_a_deleted_outcome_leaves_the_next_dataset(loop: Loop) -> None:
-    before, window = loop.runs(), loop.window(3)
-    labels = loop.labels(window)
-    [(bid,)] = loop.sql(
-        "delete from bid_outcomes where id = (select min(id) from bid_outcomes where id like 'late-%') returning bid_id"
-    )
-    decided_again(loop, before)
-    assert set(labels) - set(loop.labels(window)) == {bid}
+def test_a_back_dated_correction_flips_a_label_in_the_next_dataset(amendment: Amendment) -> None:
+    flipped = {bid for bid, label in amendment.after.items() if amendment.before.get(bid) != label}
+    assert flipped == {amendment.corrected}
+    assert amendment.before[amendment.corrected] == amendment.outcome
+
+
+def test_a_deleted_outcome_leaves_the_next_dataset(amendment: Amendment) -> None:
+    assert set(amendment.before) - set(amendment.after) == {amendment.deleted}
 
 
 @pytest.mark.usefixtures("nothing_lost")
@@ -179,19 +214,9 @@ def test_a_refresh_that_fails_is_made_good(loop: Loop) -> None:
 
 
 @pytest.mark.usefixtures("nothing_lost")
-def test_the_benchmarks_of_the_loop_measure_a_turn_and_the_ticks(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = dict(zip(bench_loop.PARTS, bench_loop.one_turn(loop, 24 * 21 + 9), strict=True))
-    assert parts["all"] > parts["raw tables and features"] > 0
-    monkeypatch.setattr(daily_year, "TICKS", 1)
-    assert all(seconds > 0 for _, seconds in daily_year.ticks(loop))
-
-
-@pytest.mark.usefixtures("nothing_lost")
 def test_postgresql_may_die_under_it(loop: Loop) -> None:
     before = loop.runs()
     pid = int((loop.settings.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
-    import psutil
-
     psutil.Process(pid).kill()
     eventually(lambda: loop.decide(2, loop.end + 3 * WEEK + 4 * HOUR), what="a server to write to")
     decided_again(loop, before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ import httpx
 import pytest
 
 from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets_tests.benchmarks import ablation
 from bid_assets_tests.benchmarks.serving import contenders
-from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import Platform, small_platform
 
 pytestmark = pytest.mark.slow
@@ -41,13 +40,14 @@ def test_every_benchmark_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_benchmark_finishes_and_prints_its_table(name: str, static_encoder: Path) -> None:
-    """In a process of its own, as a person starts it."""
+def test_a_benchmark_finishes_and_prints_its_table(
+    name: str, static_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: Dagster and what trains models are imported once for all of them."""
     arguments, words = TINY[name]
-    command = [sys.executable, "-m", f"bid_assets_tests.benchmarks.{name}", *arguments.split()]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    assert words in done.stdout
+    monkeypatch.setattr(sys, "argv", [name, *arguments.split()])
+    importlib.import_module(f"bid_assets_tests.benchmarks.{name}").main()
+    assert words in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -64,13 +64,14 @@ def test_the_service_answers_what_the_benchmark_of_serving_asks(platform: Platfo
     assert statuses == [200] * 7
 
 
-def test_the_ablation_prints_its_row(platform: Platform) -> None:
+def test_the_ablation_prints_its_row(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     cutoff, end = (platform.first_run["windows"][number] for number in (-2, -1))
     arguments = ["--cutoffs", cutoff, "--end", end, "--old", "0", "--only", "defaults"]
-    command = [sys.executable, "-m", "bid_assets_tests.benchmarks.ablation", *arguments]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    assert "defaults" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["ablation", *arguments])
+    ablation.main()
+    assert "defaults" in capsys.readouterr().out
 
 
 def test_what_needs_wrk_still_loads() -> None:
