@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bid_assets.versions.deployments import active_model
-from bid_assets.versions.manifest import InputRef, Manifest
-from bid_assets.versions.store import VersionNotFound, VersionStore
-from bid_assets.versions.tables import WindowedTable
-from bid_assets.versions.version_ids import resolve
+from bid_assets.deployments.events import active_model
+from bid_assets.version_store.manifest import InputRef, Manifest
+from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.version_ids import resolve
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from bid_assets.windows import MONDAY, Cadence
+from bid_assets.common.windows import MONDAY, Cadence
 
 DEFAULT_HOME = Path(".bid_assets")
 HOME_SETTINGS = "settings.env"

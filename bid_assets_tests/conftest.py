@@ -18,7 +18,7 @@ import hypothesis
 import psycopg2
 import pytest
 
-from bid_assets.app_db.embedded import EmbeddedServer, server
+from bid_assets.embedded_postgres.server import EmbeddedServer, shared_server
 from bid_assets.settings import Settings, get_settings
 
 CHECKOUT = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ WAITING = (
     "test_ui",
     "test_up",
     "test_smoke",
-    "test_approval",
+    "test_commands",
     "test_io_managers",
 )
 """Modules that wait for minutes. They come first, so that other workers compute meanwhile and none is left over at the end."""
@@ -89,7 +89,7 @@ def usual_umask() -> None:
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
     """The run's server: workers share it as any processes do."""
-    running = server(pytestconfig.stash[SHARED] / "postgres", durable=False)
+    running = shared_server(pytestconfig.stash[SHARED] / "postgres", durable=False)
     yield running
     running.release()
 
@@ -143,7 +143,7 @@ def seal(postgres: EmbeddedServer, *names: str) -> None:
 @pytest.fixture(scope="session")
 def dagster_template(postgres: EmbeddedServer) -> str:
     """The name of a database with Dagster's tables, made by whichever worker is first: to copy it takes a fifth of making them."""
-    from bid_assets.instance import open_instance
+    from bid_assets.orchestration.instance import open_instance
 
     name, folder = "dagster_template", postgres.folder.parent / "dagster"
     with one_worker_at_a_time(postgres.folder.parent / "dagster.lock"):
@@ -214,7 +214,7 @@ def static_encoder() -> Path:
 
     One worker distils it (two minutes) while others wait: two at a time would take longer than a test may.
     """
-    from bid_assets.features.model_files import distilled
+    from bid_assets.features.embeddings.model_files import distilled
 
     folder = CHECKOUT / ".bid_assets" / "tests"
     folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +225,7 @@ def static_encoder() -> Path:
 @pytest.fixture
 def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """A real instance, on PostgreSQL, with the checkout's `dagster.yaml`."""
-    from bid_assets.instance import open_instance
+    from bid_assets.orchestration.instance import open_instance
 
     with open_instance() as instance:
         yield instance

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from bid_assets import liveness, supervisor
-from bid_assets.cli import main
+from bid_assets.cli import main, supervisor
+from bid_assets.orchestration import liveness
 
 supervisor.FIRST_PROBE_SECONDS, supervisor.PROBE_SECONDS = 0.2, 0.5
 supervisor.PROBE_DEADLINE, supervisor.FIRST_ANSWER_PATIENCE = 6.0, 90.0

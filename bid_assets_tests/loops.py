@@ -21,12 +21,12 @@ import psycopg2
 from sqlalchemy.exc import OperationalError
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.automation.run_history import Kind, LoopRun, latest
-from bid_assets.instance import open_instance
+from bid_assets.common.windows import Cadence, utc_now
+from bid_assets.orchestration.instance import open_instance
+from bid_assets.orchestration.run_history import Kind, LoopRun, latest
 from bid_assets.settings import Settings, get_settings
-from bid_assets.versions.manifest import Manifest
-from bid_assets.versions.store import VersionStore
-from bid_assets.windows import Cadence, utc_now
+from bid_assets.version_store.manifest import Manifest
+from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.conftest import CHECKOUT, SMALL_MARKET
 from bid_assets_tests.platforms import call, call_json
 

@@ -14,16 +14,16 @@ import psycopg2
 import pyarrow as pa
 from click.testing import CliRunner, Result
 
-from bid_assets.app_db.embedded import EmbeddedServer
 from bid_assets.cli import main
-from bid_assets.definitions import build_defs
-from bid_assets.instance import open_instance
-from bid_assets.runs import RunOutcome, materialise
+from bid_assets.deployments.events import active_model
+from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.orchestration.definitions import build_defs
+from bid_assets.orchestration.in_process_runs import RunOutcome, materialise
+from bid_assets.orchestration.instance import open_instance
 from bid_assets.settings import Settings
-from bid_assets.versions.deployments import active_model
-from bid_assets.versions.manifest import InputRef, Manifest
-from bid_assets.versions.store import VersionStore
-from bid_assets.versions.tables import WindowedTable
+from bid_assets.version_store.manifest import InputRef, Manifest
+from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.conftest import copied_databases, fresh_databases, one_worker_at_a_time, seal, settings_for
 
 WEEKS, LOOKBACK = 8, 6

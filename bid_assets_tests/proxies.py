@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets_tests.children import ending_with_parent
 from bid_assets_tests.loops import eventually, free_port
 

@@ -18,12 +18,12 @@ import psycopg2
 from sqlalchemy.exc import OperationalError
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.reader import open_snapshot
-from bid_assets.automation.noticing import differences, recorded_fingerprints
-from bid_assets.automation.planning import plan_refreshes, read_windows
-from bid_assets.automation.run_history import REFRESHING, RETRAINING, failures_in_a_row, finished, unresolved_failures
-from bid_assets.automation.state import gather
-from bid_assets.first_window import windows_with_data, with_first_window
+from bid_assets.app_db.snapshot_reader import open_snapshot
+from bid_assets.orchestration.first_window import windows_with_data, with_first_window
+from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
+from bid_assets.orchestration.refresh.planning import plan_refreshes, read_windows
+from bid_assets.orchestration.retraining.state import gather
+from bid_assets.orchestration.run_history import REFRESHING, RETRAINING, failures_in_a_row, finished, unresolved_failures
 from bid_assets_tests.loops import PATIENCE, Loop, eventually
 
 EVERY = 6.0

@@ -25,11 +25,11 @@ import pytest
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster_graphql import DagsterGraphQLClient
 
-from bid_assets.automation.jobs import CLOSING, RETRAINING
-from bid_assets.automation.run_history import ATTEMPT_TAG, REASON_TAG, Kind, LoopRun
-from bid_assets.liveness import code_is_loaded
-from bid_assets.versions.deployments import active_model
-from bid_assets.versions.lineage import LineageNode, upstream
+from bid_assets.deployments.events import active_model
+from bid_assets.orchestration.jobs import CLOSING, RETRAINING
+from bid_assets.orchestration.liveness import code_is_loaded
+from bid_assets.orchestration.run_history import ATTEMPT_TAG, REASON_TAG, Kind, LoopRun
+from bid_assets.version_store.lineage import LineageNode, upstream
 from bid_assets_tests.benchmarks import bench_loop, daily_year
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
 from bid_assets_tests.platforms import DECIDING, FAMILIES, RAW, call, call_json
@@ -264,7 +264,7 @@ def test_nothing_new_makes_no_run_and_no_version(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("bid_assets.web_server",), ("code-server", "start"), ("dagster-daemon",), ("bid-assets", "serve")]
+    "words", [("bid_assets.orchestration.web_server",), ("code-server", "start"), ("dagster-daemon",), ("bid-assets", "serve")]
 )
 def test_a_part_that_is_killed_comes_back(loop: Loop, words: tuple[str, ...]) -> None:
     before = loop.child(*words)

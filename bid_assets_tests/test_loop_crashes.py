@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bid_assets.automation.run_history import Kind
+from bid_assets.orchestration.run_history import Kind
 from bid_assets_tests.loops import HOUR, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -18,15 +18,15 @@ import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.assets import dataset as dataset_assets
-from bid_assets.assets.quality import QUALITY_CHECKS, declared_changes, rejected_rows
 from bid_assets.cli import main
-from bid_assets.instance import open_instance
+from bid_assets.common.windows import Cadence, as_utc, utc_now
+from bid_assets.deployments.events import active_model
+from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.orchestration.assets import dataset as dataset_assets
+from bid_assets.orchestration.assets.data_checks import QUALITY_CHECKS, declared_changes, rejected_rows
+from bid_assets.orchestration.instance import open_instance
 from bid_assets.settings import get_settings
-from bid_assets.versions.deployments import active_model
-from bid_assets.versions.tables import WindowedTable
-from bid_assets.windows import Cadence, as_utc, utc_now
+from bid_assets.version_store.parquet import WindowedTable
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import (
     DECIDING,
@@ -399,8 +399,8 @@ def test_a_dataset_that_fails_a_check_is_not_written_unless_somebody_accepts_it(
 
 
 FEWER_FAMILIES = """
-from bid_assets.features import families
-families.FAMILY_MODULES = families.FAMILY_MODULES[:-1]
+from bid_assets.features import registry
+registry.FAMILY_MODULES = registry.FAMILY_MODULES[:-1]
 from bid_assets.cli import main
 main(["run", "--json", "--accept", "label_rate_as_before"])  # a test before this one has turned labels round
 """

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import bid_assets
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.versions.deployments import active_model
+from bid_assets.deployments.events import active_model
+from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import Platform, small_platform
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bid_assets.commands.database import TRUTH_FOLDER
-from bid_assets.commands.settings import settings_markdown
-from bid_assets.marketplace.truth import TRUTH_FILE
+from bid_assets.cli.database import TRUTH_FOLDER
+from bid_assets.cli.settings import settings_markdown
 from bid_assets.settings import Settings, SettingsError, get_settings, keep_in_home, sources_of_values
+from bid_assets.simulation.truth import TRUTH_FILE
 from bid_assets_tests.app_db.database import standard_tables
 from bid_assets_tests.platforms import call
 

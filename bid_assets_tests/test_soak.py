@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bid_assets.versions.deployments import active_model
+from bid_assets.deployments.events import active_model
 from bid_assets_tests.benchmarks.soak import measure
 from bid_assets_tests.loops import Loop, loop_in
 from bid_assets_tests.soaking import Disturbance, nothing_left_undone

@@ -25,7 +25,7 @@ from bid_assets.app_db.connections import (
     patient,
     without_password,
 )
-from bid_assets.app_db.watchdog import Deadline, connected_since, duplicate, open_sockets, shut
+from bid_assets.app_db.socket_deadlines import Deadline, connected_since, duplicate, open_sockets, shut
 
 DRIVER_ERRORS = (adbc.Error, OSError)
 """The driver's, when a statement begins; Arrow's, when rows have begun to come."""

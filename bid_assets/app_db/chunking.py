@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.windows import MONDAY, TimeRange
+from bid_assets.common.windows import MONDAY, TimeRange
 
 
 class Part(NamedTuple):

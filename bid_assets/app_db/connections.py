@@ -4,7 +4,7 @@
   PgBouncer refuses or ignores, but set: for the session where it is ours alone, for each transaction through a pooler, which lends
   the session to others.
   `arrow_connections.py` does the same for ADBC, which takes longer to load.
-- A connection that is silent for longer than its deadline is shut down (`watchdog.py`).
+- A connection that is silent for longer than its deadline is shut down (`socket_deadlines.py`).
 - No message holds a password.
 
 What is asked over the connections is their users' business; which database is meant is in `database.py`.
@@ -23,7 +23,7 @@ import psycopg2
 import psycopg2.extensions
 
 from bid_assets.app_db.contract import ContractError
-from bid_assets.app_db.watchdog import Deadline, duplicate
+from bid_assets.app_db.socket_deadlines import Deadline, duplicate
 
 if TYPE_CHECKING:
     import sqlalchemy

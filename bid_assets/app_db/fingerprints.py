@@ -2,7 +2,7 @@
 
 For comparing all of the database with what the store has read: finds edits, deletions, and rows dated back. The hashes are
 sums over rows, so no order matters; they cover the contract's columns that are there. New rows are followed, at a much
-smaller cost, by `arrivals.py`.
+smaller cost, by `new_rows.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, VOLATILE_COLUMNS
-from bid_assets.app_db.extent import Extent, extent_of
 from bid_assets.app_db.introspection import Column, Columns, contract_columns
-from bid_assets.app_db.queries import Queries, RowSource, displaced_rejection, is_valid, outside
-from bid_assets.app_db.values import USABLE_TIMES, literal, within
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.app_db.sql import Queries, RowSource, displaced_rejection, is_valid, outside
+from bid_assets.app_db.sql_values import USABLE_TIMES, literal, within
+from bid_assets.app_db.time_extent import Extent, extent_of
+from bid_assets.common.windows import Cadence, TimeRange
 
 Fingerprints = dict[str, dict[str, list[Any]]]
 """Window -> table -> [rows, hash]. Rejected rows are a table of their own, `rejected_<table>`: no feature is made of them."""

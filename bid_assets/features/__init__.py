@@ -1,4 +1,4 @@
-"""Feature families: pure functions, raw tables in, feature tables out. No Dagster here.
+"""Features of bids, point in time: raw tables in, feature tables out (concept: `docs/concepts/time.md`). No Dagster here.
 
-A family is added by one module with a `FAMILY` and its name in `families.py`; nothing else changes.
+`family` says what a feature family is, `registry` lists them. A family is added by one module in `families/` and one line in `registry`.
 """

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bid_assets.model_card.charts import Axes, Series, bars, fitted, histogram, line_chart
-from bid_assets.versions.manifest import Manifest
+from bid_assets.version_store.manifest import Manifest
 
 FIGURES = {
     "roc_auc": "ROC AUC",

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bid_assets.modelling import linear, preprocess
-from bid_assets.modelling.calibration import NOT_CALIBRATED, Calibration
-from bid_assets.modelling.encode_rows import Row, RowEncoder
-from bid_assets.modelling.linear import Line
+from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
+from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED, Calibration
+from bid_assets.modelling.estimators.history_logistic_regression import Line
+from bid_assets.modelling.estimators.numpy_trees import FEW, PlainTrees
+from bid_assets.modelling.estimators.row_encoder import Row, RowEncoder
 from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.trees import FEW, PlainTrees
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -38,7 +38,7 @@ PROBABILITY_OF_NOTHING = "probability_of_nothing"
 class BidSuccessModel:
     """Scores bids: features in, probability of success out."""
 
-    encodings: tuple[preprocess.Encoding, ...]
+    encodings: tuple[column_encoders.Encoding, ...]
     """Those that the trees see, then those of texts."""
     trees: bytes
     """The booster in XGBoost's UBJSON."""
@@ -65,7 +65,7 @@ class BidSuccessModel:
     @property
     def texts(self) -> frozenset[str]:
         """The columns of words and embeddings that it reads, or its twin."""
-        own = frozenset(each.column for each in self.encodings if isinstance(each, preprocess.TextScore))
+        own = frozenset(each.column for each in self.encodings if isinstance(each, column_encoders.TextScore))
         return own if self.judged is None else own | self.judged.texts
 
     @property
@@ -75,9 +75,9 @@ class BidSuccessModel:
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Probability of success of each row, shape (rows,). Raises `WrongColumns` for a table that does not fit."""
-        return self.probability_of(preprocess.encode(table, self.encodings))
+        return self.probability_of(column_encoders.encode(table, self.encodings))
 
-    def probability_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
+    def probability_of(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
         """The same of rows that are encoded already, shape (rows, len(feature_names))."""
         return self.calibration.probability(self._log_odds_of(matrix))
 
@@ -85,15 +85,15 @@ class BidSuccessModel:
         """What it says of a bid of which nothing is known: a canned prediction, to be the same wherever it is loaded."""
         return float(self.probability_of(self.matrix_of([{}]))[0])
 
-    def matrix_of(self, rows: Sequence[Row]) -> preprocess.Matrix:
+    def matrix_of(self, rows: Sequence[Row]) -> column_encoders.Matrix:
         """Rows that are plain values by column name, encoded. Raises `WrongColumns`, which names the column."""
         return self._row_encoder(rows)
 
     def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """What the model says before it is calibrated, shape (rows,)."""
-        return self._log_odds_of(preprocess.encode(table, self.encodings))
+        return self._log_odds_of(column_encoders.encode(table, self.encodings))
 
-    def _log_odds_of(self, matrix: preprocess.Matrix) -> npt.NDArray[np.float64]:
+    def _log_odds_of(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
             return np.empty(0)
         numbers, texts = matrix[:, : self.numbers], matrix[:, self.numbers :]
@@ -102,8 +102,8 @@ class BidSuccessModel:
         else:
             log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
-            log_odds = linear.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
-        return np.asarray(log_odds + preprocess.added_by_texts(texts), dtype=np.float64)
+            log_odds = history_logistic_regression.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
+        return np.asarray(log_odds + column_encoders.added_by_texts(texts), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
         """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
@@ -113,7 +113,7 @@ class BidSuccessModel:
         """
         import xgboost as xgb
 
-        matrix = preprocess.encode(table, self.encodings)
+        matrix = column_encoders.encode(table, self.encodings)
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
@@ -122,7 +122,7 @@ class BidSuccessModel:
         if self.linear is not None:
             terms = np.zeros_like(parts)
             terms[:, self.linear.columns], terms[:, -1] = self.linear.terms(matrix), self.linear.base
-            parts = linear.blended(parts, terms, self.linear_weight)
+            parts = history_logistic_regression.blended(parts, terms, self.linear_weight)
         parts[:, self.numbers : -1] = np.nan_to_num(matrix[:, self.numbers :])
         parts *= self.calibration.slope
         parts[:, -1] += self.calibration.intercept
@@ -151,12 +151,12 @@ class BidSuccessModel:
     @cached_property
     def reads_embeddings(self) -> bool:
         """Whether a text has to be encoded for this model to score it."""
-        return preprocess.reads_embeddings(self.encodings)
+        return column_encoders.reads_embeddings(self.encodings)
 
     @cached_property
     def numbers(self) -> int:
         """So many columns of the matrix trees and history see; after them comes what the texts add."""
-        return sum(len(each.names) for each in self.encodings if not isinstance(each, preprocess.TextScore))
+        return sum(len(each.names) for each in self.encodings if not isinstance(each, column_encoders.TextScore))
 
     @cached_property
     def _booster(self) -> xgb.Booster:

@@ -25,14 +25,14 @@ import pyarrow as pa
 from joblib.numpy_pickle import NumpyUnpickler
 
 from bid_assets.modelling import legacy_model_file
-from bid_assets.modelling.calibration import Calibration
-from bid_assets.modelling.linear import Line
+from bid_assets.modelling.estimators.calibration import Calibration
+from bid_assets.modelling.estimators.column_encoders import EmbeddingScore, NamedNumbers, Numbers, Rating, Vocabulary, WordScore
+from bid_assets.modelling.estimators.history_logistic_regression import Line
+from bid_assets.modelling.estimators.numpy_trees import PlainTrees
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.plain_types import type_from_plain, type_to_plain
-from bid_assets.modelling.preprocess import EmbeddingScore, NamedNumbers, Numbers, Rating, Vocabulary, WordScore
-from bid_assets.modelling.trees import PlainTrees
-from bid_assets.versions.hashing import plain_hash
+from bid_assets.version_store.content_hash import plain_hash
 
 FORMAT = 8
 """Of a model file. A change of what a file consists of takes the next number: a file of another number is refused."""

@@ -1,5 +1,5 @@
-"""The prediction service: features online, scoring, swapping, logging, HTTP. No Dagster here: it serves without it.
+"""The prediction service: features online, models, explanations, HTTP. No Dagster and no training library here.
 
-`requests` and `online` make features as training does; `scorer` is a verified model; `follower` swaps models as the deployment
-history says; `prediction_log` remembers; `service` puts these together; `guard`, `keys`, `schemas` and `app` are the HTTP around.
+`bid_requests` and `online_features` make features as training does; `models/` loads and swaps models as the deployment history says;
+`prediction_service` puts these together; `middleware/`, `routes`, `schemas` and `app` are the HTTP around.
 """

@@ -14,20 +14,20 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from bid_assets.private_state import keep_private
-from bid_assets.serving import problems
-from bid_assets.serving.access_log import JsonLog
+from bid_assets.common.private_state import keep_private
+from bid_assets.serving import errors
 from bid_assets.serving.api_docs import DESCRIPTION_PATHS, new_app
-from bid_assets.serving.guard import Guard, Limits
-from bid_assets.serving.keys import ADMIN, KEYS_REQUIRED, PREDICT, KeyRing
-from bid_assets.serving.metrics import Metrics
+from bid_assets.serving.micro_batching import Together
+from bid_assets.serving.middleware.access_log import JsonLog
+from bid_assets.serving.middleware.api_keys import ADMIN, KEYS_REQUIRED, PREDICT, KeyRing
+from bid_assets.serving.middleware.prometheus import Metrics
+from bid_assets.serving.middleware.request_guard import Guard, Limits
+from bid_assets.serving.prediction_service import PredictionService
 from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, predictions, router
-from bid_assets.serving.service import PredictionService
-from bid_assets.serving.together import Together
 from bid_assets.settings import Settings, get_settings
 
 THREADS = 2
-"""What one worker does beside its event loop, each on a connection of its own: single bids together (`together.py`), and one batch or
+"""What one worker does beside its event loop, each on a connection of its own: single bids together (`micro_batching.py`), and one batch or
 explanation. The work holds the interpreter's lock: more threads answer fewer requests."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that waits for the lock waits: a tenth of Python's own, which is longer than a prediction takes."""
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
                 log.close()
 
     app = new_app(title="bid_assets", version=version("bid-assets"), description=DESCRIPTION, lifespan=living)
-    problems.install(app)
+    errors.install(app)
     app.router.routes[:0] = [*predictions.routes, *router.routes]  # include_router would match every request twice
     app.add_middleware(
         Guard,

@@ -1,7 +1,7 @@
 """Connections of the service: how long one may take before and after a request, and how many there are.
 
 uvicorn waits for ever for the headers of a request, for a caller who does not read the answer, and for what is left of a body that
-nobody wants. While a request is being answered, the guard's deadline counts (`guard.py`).
+nobody wants. While a request is being answered, the guard's deadline counts (`request_guard.py`).
 """
 
 from __future__ import annotations

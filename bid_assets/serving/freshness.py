@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bid_assets.app_db.lookup import Found
-from bid_assets.serving.requests import BidToBe
-from bid_assets.windows import moment_of
+from bid_assets.app_db.point_lookup import Found
+from bid_assets.common.windows import moment_of
+from bid_assets.serving.bid_requests import BidToBe
 
 TERMS = ("budget", "duration_weeks", "is_fixed_price")
 """Features that the bid's settings state."""

@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime
 
 from bid_assets.app_db.connections import DATABASE_ERRORS
-from bid_assets.app_db.lookup import Lookup
+from bid_assets.app_db.point_lookup import Lookup
 
 log = logging.getLogger(__name__)
 

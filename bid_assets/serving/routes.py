@@ -16,11 +16,11 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from bid_assets.serving import schemas
-from bid_assets.serving.model_facts import model_facts
-from bid_assets.serving.online import OnlineBatch
-from bid_assets.serving.problems import Refused, invalid_batch, invalid_body
-from bid_assets.serving.service import Answer, PredictionService
-from bid_assets.serving.together import Together
+from bid_assets.serving.errors import Refused, invalid_batch, invalid_body
+from bid_assets.serving.micro_batching import Together
+from bid_assets.serving.models.model_info import model_facts
+from bid_assets.serving.online_features import OnlineBatch
+from bid_assets.serving.prediction_service import Answer, PredictionService
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from bid_assets.serving.requests import BidToBe, JobText, ReadyFeatures, parse_time
-from bid_assets.windows import as_utc
+from bid_assets.common.windows import as_utc
+from bid_assets.serving.bid_requests import BidToBe, JobText, ReadyFeatures, parse_time
 
 MOST_BIDS = 5_000
 """Bids in one batch."""

@@ -12,9 +12,9 @@ import pyarrow as pa
 from psycopg2 import sql
 
 from bid_assets.app_db.connections import engine
-from bid_assets.app_db.reader import Snapshot, open_snapshot
-from bid_assets.app_db.tables import create_tables
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.app_db.schema import create_tables
+from bid_assets.app_db.snapshot_reader import Snapshot, open_snapshot
+from bid_assets.common.windows import Cadence, TimeRange
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.chunking import Covered, cut
 from bid_assets.app_db.contract import TIME
-from bid_assets.windows import TimeRange
+from bid_assets.common.windows import TimeRange
 from bid_assets_tests.app_db.database import MONDAY
 
 HOUR = timedelta(hours=1)

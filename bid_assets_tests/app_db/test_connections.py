@@ -12,9 +12,9 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.connections import DatabaseUnreachable, connect, engine, snapshot
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.app_db.lookup import Lookup
-from bid_assets.prediction_db.connection import Connection as PredictionConnection
+from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.prediction_log.connection import Connection as PredictionConnection
 from bid_assets_tests.app_db.database import MONDAY, bid, execute, insert, outcome, read, snapshot_of, standard_tables
 from bid_assets_tests.conftest import administer
 from bid_assets_tests.proxies import Proxy, proxy_to

@@ -7,8 +7,8 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.fingerprints import Fingerprints, changed, window_fingerprints
-from bid_assets.app_db.reader import open_snapshot
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.app_db.snapshot_reader import open_snapshot
+from bid_assets.common.windows import Cadence, TimeRange
 from bid_assets_tests.app_db.database import ALL, MONDAY, WEEK, bid, execute, insert, outcome, standard_tables
 
 W1, W2, W3 = (Cadence.WEEKLY.key(MONDAY + week * WEEK) for week in range(3))

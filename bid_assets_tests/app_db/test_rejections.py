@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.windows import TimeRange
+from bid_assets.common.windows import TimeRange
 from bid_assets_tests.app_db.database import (
     ALL,
     MONDAY,

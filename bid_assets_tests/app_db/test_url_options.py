@@ -15,11 +15,11 @@ import pytest
 from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachable, connect, engine, parameters_of, snapshot
 from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.app_db.importer import import_directory
-from bid_assets.app_db.lookup import Lookup
-from bid_assets.marketplace.write import MarketInUse, hold_market
+from bid_assets.app_db.importing.importer import import_directory
+from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.settings import Settings
+from bid_assets.simulation.write import MarketInUse, hold_market
 from bid_assets_tests.app_db.database import MONDAY, execute, rows, snapshot_of
 from bid_assets_tests.proxies import pgbouncer
 

@@ -21,15 +21,15 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.assets.dataset import label_rules
-from bid_assets.assets.model import training_parameters
-from bid_assets.commands.backtest import read_history
-from bid_assets.commands.console import console
-from bid_assets.features.families import families
-from bid_assets.lookback import lookback_before
-from bid_assets.modelling.backtest import backtest
+from bid_assets.cli.backtest import read_history
+from bid_assets.cli.output import console
+from bid_assets.features.registry import families
+from bid_assets.modelling.backtesting.cutoff import backtest
+from bid_assets.orchestration.assets.dataset import label_rules
+from bid_assets.orchestration.assets.model import training_parameters
+from bid_assets.orchestration.lookback import lookback_before
 from bid_assets.settings import Settings, get_settings
-from bid_assets.versions.metadata import open_store
+from bid_assets.version_store.store_metadata import open_store
 
 FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error")
 

@@ -22,9 +22,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.features.embedding_cache import EmbeddingCache, Vectors
-from bid_assets.features.encoder import CachedEncoder, make_encoder
-from bid_assets.features.model_files import DEFAULT, distilled, quiet, transformer_folder
+from bid_assets.features.embeddings.cache import EmbeddingCache, Vectors
+from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
+from bid_assets.features.embeddings.model_files import DEFAULT, distilled, quiet, transformer_folder
 from bid_assets_tests.conftest import CHECKOUT
 
 WORDS = [

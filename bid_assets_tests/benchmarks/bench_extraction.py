@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bid_assets.windows import Cadence
+from bid_assets.common.windows import Cadence
 
 PROFILES = 5_000
 BIDS_PER_JOB = 10
@@ -67,7 +67,7 @@ LEFT JOIN bid_outcomes o ON o.bid_id = b.id
 def fill(url: str, bids: int) -> None:
     """Make the tables and `bids` bids; vacuumed, as a database is that has been up for some minutes."""
     from bid_assets.app_db.connections import engine
-    from bid_assets.app_db.tables import create_tables
+    from bid_assets.app_db.schema import create_tables
 
     database = engine(url)
     create_tables(database)
@@ -80,7 +80,7 @@ def fill(url: str, bids: int) -> None:
 def by_stream(url: str) -> dict[str, int]:
     """Every stream of the whole history, consumed and forgotten."""
     from bid_assets.app_db.contract import STREAMS
-    from bid_assets.app_db.reader import open_snapshot
+    from bid_assets.app_db.snapshot_reader import open_snapshot
 
     with open_snapshot(url, cadence=Cadence.WEEKLY) as snapshot:
         span = snapshot.extent()
@@ -90,7 +90,7 @@ def by_stream(url: str) -> dict[str, int]:
 
 def as_tables(url: str) -> dict[str, int]:
     """Every stream of the whole history, kept as Arrow tables."""
-    from bid_assets.app_db.reader import open_snapshot
+    from bid_assets.app_db.snapshot_reader import open_snapshot
 
     with open_snapshot(url, cadence=Cadence.WEEKLY) as snapshot:
         span = snapshot.extent()
@@ -133,11 +133,11 @@ def in_child(way: str, url: str) -> dict[str, object]:
 
 def compare(bids: int, repeats: int) -> None:
     """Fill, measure, print."""
-    from bid_assets.app_db.embedded import server
+    from bid_assets.embedded_postgres.server import shared_server
 
     with tempfile.TemporaryDirectory(prefix="bench_extraction-") as folder:
         Path(folder).chmod(0o755)  # the server's user must be able to enter
-        postgres = server(Path(folder) / "postgres", durable=False)
+        postgres = shared_server(Path(folder) / "postgres", durable=False)
         url = postgres.url("bench")
         print(f"filling {bids:,} bids ...", flush=True)
         fill(url, bids)

@@ -26,8 +26,8 @@ import psycopg2
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.features.history import DAYS, FAMILY
-from bid_assets.windows import TimeRange
+from bid_assets.common.windows import TimeRange
+from bid_assets.features.families.profile_history import DAYS, FAMILY
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SPAN = TimeRange(START, START + timedelta(days=730))
@@ -244,7 +244,7 @@ def timed(way: Callable[[dict[str, pa.Table]], pa.Table], tables: dict[str, pa.T
 
 def compare(bids: int, repeats: int, sample: int) -> None:
     """Measure every way, check it, print the table."""
-    from bid_assets.app_db.embedded import server
+    from bid_assets.embedded_postgres.server import shared_server
 
     tables = make_rows(bids)
     print(f"{bids:,} bids, {tables['raw_bid_outcomes'].num_rows:,} outcomes, {len(COLUMNS)} columns", flush=True)
@@ -261,7 +261,7 @@ def compare(bids: int, repeats: int, sample: int) -> None:
         _report(title, seconds, base, note)
     with tempfile.TemporaryDirectory(prefix="bench_history-") as folder:
         Path(folder).chmod(0o755)  # the server's user must be able to enter
-        postgres = server(Path(folder) / "postgres", durable=False)
+        postgres = shared_server(Path(folder) / "postgres", durable=False)
         url = postgres.url("bench")
         fill_postgres(url, tables)
         rows = np.random.default_rng(1).choice(bids, min(sample, bids), replace=False)

@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.app_db.embedded import server
-from bid_assets.features.model_files import distilled
+from bid_assets.embedded_postgres.server import shared_server
+from bid_assets.features.embeddings.model_files import distilled
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
 from bid_assets_tests.platforms import call
 
@@ -27,7 +27,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from bid_assets.cli import main
-from bid_assets.progress import listening
+from bid_assets.common.progress import listening
 
 start, first = time.monotonic(), []
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder.chmod(0o755)
         (folder / "home").mkdir()
         (folder / "home" / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
-        postgres = server(folder / "postgres", durable=False)
+        postgres = shared_server(folder / "postgres", durable=False)
         with fresh_databases(postgres) as new, settings_for(folder, new(), new()):
             call("marketplace", "create", "--weeks", str(options.weeks), "--bids", str(options.bids))
             for run in ("the first run", "again, with nothing new"):

@@ -18,9 +18,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.automation.run_history import Kind, LoopRun
-from bid_assets.features.model_files import distilled
-from bid_assets.liveness import code_is_loaded
+from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.orchestration.liveness import code_is_loaded
+from bid_assets.orchestration.run_history import Kind, LoopRun
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import Loop, eventually, loop_in
 

@@ -20,12 +20,12 @@ import psycopg2
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.app_db.arrivals import Cursor, look
 from bid_assets.app_db.connections import engine, snapshot
-from bid_assets.app_db.embedded import server
 from bid_assets.app_db.fingerprints import window_fingerprints
-from bid_assets.app_db.tables import create_tables
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.app_db.new_rows import Cursor, look
+from bid_assets.app_db.schema import create_tables
+from bid_assets.common.windows import Cadence, TimeRange
+from bid_assets.embedded_postgres.server import shared_server
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 OVERLAP = timedelta(hours=1)
@@ -103,7 +103,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         Path(name).chmod(0o755)
-        postgres = server(Path(name) / "postgres", durable=False)
+        postgres = shared_server(Path(name) / "postgres", durable=False)
         for outcomes in parser.parse_args().outcomes:
             figures = measured(postgres.url(f"outcomes_{outcomes}"), outcomes)
             table.add_row(f"{outcomes:,}", *(f"{figure:,.1f}" for figure in figures))

@@ -24,8 +24,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.app_db.embedded import EmbeddedServer, server
-from bid_assets.serving.prediction_log import Prediction, PredictionLog
+from bid_assets.embedded_postgres.server import EmbeddedServer, shared_server
+from bid_assets.prediction_log.writer import Prediction, PredictionLog
 from bid_assets.settings import Settings
 
 A_SECOND = 4000
@@ -78,7 +78,7 @@ def main() -> None:
     made = predictions(int(options.seconds * A_SECOND))
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)
-    pg = server(folder / "postgres")
+    pg = shared_server(folder / "postgres")
     settings = Settings(home=folder, prediction_db_url=pg.url("predictions"), prediction_log_max_rows=10**6)
     table = Table(
         "", "answers/s", "answer us p50", "p99", "p99.9", "max", "add us p50", "p99", "us of the server each", "written"

@@ -14,8 +14,8 @@ from dataclasses import fields
 import numpy as np
 from rich.table import Table
 
-from bid_assets.commands.console import console
-from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
+from bid_assets.cli.output import console
+from bid_assets.modelling.promotion.champion_challenger import PromotionRules, compare, promotion_rules
 from bid_assets.settings import Settings
 from bid_assets_tests.modelling.scorers import Scorer, sample, scorer, scorer_of_auc
 

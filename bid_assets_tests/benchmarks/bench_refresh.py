@@ -24,15 +24,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bid_assets.app_db.connections import engine
-from bid_assets.app_db.embedded import server
-from bid_assets.automation.run_history import REFRESHED
-from bid_assets.definitions import build_defs
-from bid_assets.features.encoder import make_encoder
-from bid_assets.features.model_files import distilled
-from bid_assets.instance import open_instance
-from bid_assets.runs import materialise
+from bid_assets.embedded_postgres.server import shared_server
+from bid_assets.features.embeddings.encoder import make_encoder
+from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.orchestration.definitions import build_defs
+from bid_assets.orchestration.in_process_runs import materialise
+from bid_assets.orchestration.instance import open_instance
+from bid_assets.orchestration.run_history import REFRESHED
 from bid_assets.settings import Settings
-from bid_assets.versions.store import VersionStore
+from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
 from bid_assets_tests.platforms import call, execute
 
@@ -125,7 +125,7 @@ def main() -> None:
             folder.chmod(0o755)
             (folder / "home").mkdir()
             (folder / "home" / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
-            postgres = server(folder / "postgres", durable=False)
+            postgres = shared_server(folder / "postgres", durable=False)
             with fresh_databases(postgres) as new, settings_for(folder, new(), new()) as settings:
                 call("marketplace", "create", "--weeks", str(count), "--bids", str(count * options.bids_a_week))
                 call("run", "--cutoff-windows", "last")

@@ -21,19 +21,19 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES
-from bid_assets.assets.dataset import label_rules
-from bid_assets.assets.model import training_parameters
-from bid_assets.commands.console import console
-from bid_assets.features.families import families
-from bid_assets.lookback import ENOUGH_LABELLED_BIDS, ENOUGH_OF_RARER_CLASS, LEAST_WINDOWS
-from bid_assets.marketplace.options import MarketplaceOptions
-from bid_assets.marketplace.simulate import simulate
-from bid_assets.modelling.comparison import PromotionRules, compare, promotion_rules
-from bid_assets.modelling.dataset import assemble
+from bid_assets.cli.output import console
+from bid_assets.common.windows import Cadence, TimeRange
+from bid_assets.features.registry import families
+from bid_assets.modelling.dataset.assemble import assemble
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.train import train
+from bid_assets.modelling.promotion.champion_challenger import PromotionRules, compare, promotion_rules
+from bid_assets.modelling.training import train
+from bid_assets.orchestration.assets.dataset import label_rules
+from bid_assets.orchestration.assets.model import training_parameters
+from bid_assets.orchestration.lookback import ENOUGH_LABELLED_BIDS, ENOUGH_OF_RARER_CLASS, LEAST_WINDOWS
 from bid_assets.settings import Settings
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.simulation.options import MarketplaceOptions
+from bid_assets.simulation.simulate import simulate
 from bid_assets_tests.benchmarks.raw_tables import raw_tables
 
 BEFORE, AFTER, TEST = 26, 18, 6

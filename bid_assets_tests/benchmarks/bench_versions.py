@@ -19,11 +19,11 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.versions.hashing import table_hash
-from bid_assets.versions.lineage import downstream, upstream
-from bid_assets.versions.manifest import Manifest
-from bid_assets.versions.store import VersionStore
-from bid_assets_tests.versions.drafts import write_text
+from bid_assets.version_store.content_hash import table_hash
+from bid_assets.version_store.lineage import downstream, upstream
+from bid_assets.version_store.manifest import Manifest
+from bid_assets.version_store.store import VersionStore
+from bid_assets_tests.version_store.drafts import write_text
 
 WINDOWS = [f"{date(2020, 1, 6) + timedelta(weeks=index)}" for index in range(240)]
 RAW = ("bids", "jobs", "profiles", "outcomes")

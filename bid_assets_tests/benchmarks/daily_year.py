@@ -24,10 +24,10 @@ from playwright.sync_api import Page, expect
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.definitions import build_defs
-from bid_assets.features.model_files import distilled
-from bid_assets.liveness import code_is_loaded
-from bid_assets.windows import TimeRange
+from bid_assets.common.windows import TimeRange
+from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.orchestration.definitions import build_defs
+from bid_assets.orchestration.liveness import code_is_loaded
 from bid_assets_tests.benchmarks.bench_loop import PARTS, one_turn
 from bid_assets_tests.browser.chromium import chromium, new_page
 from bid_assets_tests.browser.pages import open_graph

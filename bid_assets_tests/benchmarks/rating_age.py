@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bid_assets.assets.model import training_parameters
-from bid_assets.features.point_in_time import microseconds
-from bid_assets.modelling import metrics
-from bid_assets.modelling.dataset import labels
-from bid_assets.modelling.train import RATING, train
+from bid_assets.features.interval_counts import microseconds
+from bid_assets.modelling.dataset.assemble import labels
+from bid_assets.modelling.evaluation import metrics
+from bid_assets.modelling.training import RATING, train
+from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.bench_models.comparison import rows_of
 from bid_assets_tests.benchmarks.bench_models.data_sets import data_sets

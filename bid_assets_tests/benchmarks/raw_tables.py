@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXTS
 from bid_assets.app_db.json_columns import text_lists
-from bid_assets.windows import Cadence
+from bid_assets.common.windows import Cadence
 
 
 def raw_tables(bids: pa.Table, outcomes: pa.Table, jobs: pa.Table, profiles: pa.Table) -> dict[str, pa.Table]:

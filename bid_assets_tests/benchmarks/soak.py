@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.features.model_files import distilled
+from bid_assets.features.embeddings.model_files import distilled
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import Loop, loop_in
 from bid_assets_tests.soaking import Disturbance, nothing_left_undone, soak

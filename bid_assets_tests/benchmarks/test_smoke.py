@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets_tests.benchmarks import ablation
 from bid_assets_tests.benchmarks.serving import contenders
 from bid_assets_tests.platforms import Platform, small_platform

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from bid_assets.app_db.embedded import EmbeddedServer
+from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets_tests.browser.chromium import chromium, chromium_path, new_page
 from bid_assets_tests.browser.site import Site, site_over
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from bid_assets.app_db.embedded import server
-from bid_assets.features.model_files import distilled
+from bid_assets.embedded_postgres.server import shared_server
+from bid_assets.features.embeddings.model_files import distilled
 from bid_assets_tests.browser.chromium import chromium, new_page
 from bid_assets_tests.browser.pages import metadata, open_graph, open_tick, tick
 from bid_assets_tests.browser.site import Site, site_over
@@ -24,7 +24,7 @@ def main() -> None:
     """A small platform of its own, and one picture after the other."""
     folder = Path(tempfile.mkdtemp(prefix="bid_assets_screenshots-"))
     folder.chmod(0o755)  # the database's user must be able to enter it
-    postgres = server(folder / "postgres", durable=False)
+    postgres = shared_server(folder / "postgres", durable=False)
     try:
         with site_over(postgres, folder, distilled(CHECKOUT / ".bid_assets" / "tests")) as site, chromium() as browser:
             report(site, browser)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.liveness import code_is_loaded
+from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.orchestration.liveness import code_is_loaded
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import free_port
 from bid_assets_tests.platforms import Platform, execute, small_platform

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from bid_assets.assets.common import OWNERS
+from bid_assets.orchestration.assets.common import OWNERS
 from bid_assets_tests.browser.pages import boxes_in_groups, launch, metadata, open_graph, open_tick, section, tick
 from bid_assets_tests.browser.site import Site
 from bid_assets_tests.platforms import DECIDING, EMBEDDINGS, FAMILIES, RAW

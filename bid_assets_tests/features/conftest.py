@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bid_assets.features.encoder import CachedEncoder, make_encoder
+from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 
 WORDS = [
     "[PAD]",

@@ -9,7 +9,7 @@ import pytest
 
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.train import train
+from bid_assets.modelling.training import train
 from bid_assets_tests.modelling.market import Market, market
 
 QUICK = TrainingParameters(learning_rate=0.1, max_rounds=100, early_stopping_rounds=10, embeddings_in_model=True)

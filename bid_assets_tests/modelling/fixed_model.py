@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_info
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
 from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.train import train
+from bid_assets.modelling.training import train
 
 DATA = Path(__file__).parent / "data"
 RECORD = DATA / "fixed_model.json"

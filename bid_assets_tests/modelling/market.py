@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.features.base import VECTOR, Feature, FeatureFamily
-from bid_assets.modelling.dataset import assemble
-from bid_assets.windows import Cadence
+from bid_assets.common.windows import Cadence
+from bid_assets.features.family import VECTOR, Feature, FeatureFamily
+from bid_assets.modelling.dataset.assemble import assemble
 from bid_assets_tests.features.tables import START, bids_table, outcomes_table
 
 DIMENSION = 12

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from bid_assets.modelling.intervals import Floats
-from bid_assets.modelling.metrics import Labels
-from bid_assets.modelling.slices import Values
+from bid_assets.modelling.evaluation.bootstrap import Floats
+from bid_assets.modelling.evaluation.metrics import Labels
+from bid_assets.modelling.evaluation.slices import Values
 
 
 @dataclass(frozen=True)

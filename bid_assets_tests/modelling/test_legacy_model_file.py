@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from bid_assets.api import Store
-from bid_assets.modelling.blend import Weights
+from bid_assets.modelling.estimators.blend import Weights
 from bid_assets.modelling.model_file import ModelFormatError, content_hash, former_content_hashes, from_plain, load, to_plain
-from bid_assets.versions.manifest import Draft
-from bid_assets.versions.store import VersionStore
-from bid_assets.versions.verification import check
+from bid_assets.version_store.manifest import Draft
+from bid_assets.version_store.store import VersionStore
+from bid_assets.version_store.verification import check
 from bid_assets_tests.modelling.fixed_model import OLD_MODEL, fixed_model, record, rows
 
 WITHOUT_THE_OLD_MODULES = f"""
 import sys
 from pathlib import Path
 from bid_assets.modelling.model_file import read
-from bid_assets.versions.hashing import plain_hash
+from bid_assets.version_store.content_hash import plain_hash
 for name in ("calibration", "linear", "model", "parameters", "preprocess", "trees"):
     sys.modules["bid_assets.modelling." + name] = None
 print(plain_hash(read(Path({str(OLD_MODEL)!r}))["model"]))

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bid_assets.modelling.calibration import NOT_CALIBRATED
-from bid_assets.modelling.dataset import feature_columns
+from bid_assets.modelling.dataset.assemble import feature_columns
+from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED
+from bid_assets.modelling.estimators.column_encoders import WrongColumns
 from bid_assets.modelling.model import BASE, BidSuccessModel
 from bid_assets.modelling.model_file import content_hash, to_plain
-from bid_assets.modelling.preprocess import WrongColumns
-from bid_assets.modelling.train import train
-from bid_assets.versions.hashing import plain_hash
+from bid_assets.modelling.training import train
+from bid_assets.version_store.content_hash import plain_hash
 from bid_assets_tests.modelling.conftest import QUICK
 
 CHILD = """
 from bid_assets.modelling.model_file import content_hash
-from bid_assets.modelling.train import train
+from bid_assets.modelling.training import train
 from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import market
 dataset = market().dataset()

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pytest
 from joblib.numpy_pickle import NumpyUnpickler
 
-from bid_assets.features.base import NAMED_NUMBERS, VECTOR, WORDS
-from bid_assets.modelling.calibration import Calibration
+from bid_assets.features.family import NAMED_NUMBERS, VECTOR, WORDS
+from bid_assets.modelling.estimators.calibration import Calibration
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import PARTS, ModelFormatError, content_hash, from_plain, load, save, to_plain
 from bid_assets.modelling.plain_types import type_from_plain, type_to_plain

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from bid_assets.modelling.evaluate import evaluate
+from bid_assets.modelling.evaluation.report import evaluate
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
-from bid_assets.modelling.train import train
+from bid_assets.modelling.training import train
 from bid_assets_tests.modelling.conftest import QUICK
 
 

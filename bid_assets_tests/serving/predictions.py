@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db.database import prediction_db_url
-from bid_assets.prediction_db.reader import open_predictions
-from bid_assets.serving.prediction_log import Prediction, PredictionLog
+from bid_assets.common.windows import TimeRange
+from bid_assets.prediction_log.reader import open_predictions
+from bid_assets.prediction_log.writer import Prediction, PredictionLog
 from bid_assets.settings import Settings, get_settings
-from bid_assets.windows import TimeRange
 
 NAMES = ["amount", "bids_90d", "weekend"]
 EVER = TimeRange(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.features.families import families
-from bid_assets.serving.requests import BidToBe
-from bid_assets.versions.tables import WindowedTable
+from bid_assets.features.registry import families
+from bid_assets.serving.bid_requests import BidToBe
+from bid_assets.version_store.parquet import WindowedTable
 from bid_assets_tests.platforms import Platform
 
 

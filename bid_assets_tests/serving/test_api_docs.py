@@ -10,7 +10,7 @@ import pytest
 
 from bid_assets.serving.api_docs import DESCRIPTION_PATHS
 from bid_assets.serving.app import create_app
-from bid_assets.serving.keys import create_key
+from bid_assets.serving.middleware.api_keys import create_key
 from bid_assets.settings import Settings
 from bid_assets_tests.serving.http import served
 

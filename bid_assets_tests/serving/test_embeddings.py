@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bid_assets.features.model_files import STATIC_DIMENSION
+from bid_assets.deployments.events import Action, Event, history, record
+from bid_assets.features.embeddings.model_files import STATIC_DIMENSION
+from bid_assets.modelling.estimators.column_encoders import EmbeddingScore
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING
 from bid_assets.modelling.model_file import content_hash, save
-from bid_assets.modelling.preprocess import EmbeddingScore
-from bid_assets.serving.metrics import Metrics
+from bid_assets.serving.middleware.prometheus import Metrics
+from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.prediction_service import PredictionService
 from bid_assets.serving.schemas import BidIn
-from bid_assets.serving.scorer import Scorer
-from bid_assets.serving.service import PredictionService
-from bid_assets.versions.deployments import Action, Event, history, record
-from bid_assets.versions.manifest import Draft, InputRef
+from bid_assets.version_store.manifest import Draft, InputRef
 from bid_assets_tests.platforms import Platform, call
 from bid_assets_tests.serving.servers import bids_of
 
@@ -92,7 +92,7 @@ def test_texts_are_encoded_as_soon_as_a_canary_reads_them(platform: Platform, fi
 def test_a_model_that_reads_embeddings_of_another_encoder_or_of_none_here_is_refused(
     platform: Platform, first: InputRef, reader: InputRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bid_assets.serving.online.CachedEncoder.fingerprint", ANOTHER)
+    monkeypatch.setattr("bid_assets.serving.online_features.CachedEncoder.fingerprint", ANOTHER)
     for settings, why in (
         ({}, "reads texts by the encoder"),
         ({"encoder": "/nowhere/model"}, "names the folder /nowhere/model"),

@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from bid_assets.app_db.embedded import EmbeddedServer
-from bid_assets.serving.keys import create_key
+from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.serving.middleware.api_keys import create_key
 from bid_assets_tests.platforms import small_platform
 from bid_assets_tests.serving.servers import Server, serving
 

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.database import prediction_db_url
-from bid_assets.serving.keys import create_key, marker_of
+from bid_assets.serving.middleware.api_keys import create_key, marker_of
 from bid_assets_tests.loops import eventually
 from bid_assets_tests.platforms import Platform, call
 from bid_assets_tests.serving.servers import Server, bids_of, serving

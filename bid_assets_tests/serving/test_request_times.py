@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.app_db.contract import TEXT, TIME
-from bid_assets.app_db.import_columns import parsed
-from bid_assets.serving.requests import parse_time
+from bid_assets.app_db.importing.parsing import parsed
+from bid_assets.serving.bid_requests import parse_time
 
 DATES = st.builds("{:%Y-%m-%d}".format, st.dates(date(1700, 1, 1))) | st.sampled_from(["20240531", "2024-02-30"])
 TIMES = st.sampled_from(["12", "12:05", "1205", "12:05:59", "120559", "12:60", "24:00", "23:59:60", "12:05:59,5"])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.app_db.connections import engine
-from bid_assets.app_db.tables import create_tables
+from bid_assets.app_db.schema import create_tables
 from bid_assets.settings import Settings
 from bid_assets_tests.conftest import CHECKOUT, settings_for
 from bid_assets_tests.serving.predictions import remembered, some, write

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bid_assets.features.base import Encoder
-from bid_assets.features.encoder import make_encoder
-from bid_assets.modelling.train import NotTrainable
+from bid_assets.features.embeddings.encoder import make_encoder
+from bid_assets.features.family import Encoder
+from bid_assets.modelling.training import NotTrainable
 from bid_assets.settings import Settings, get_settings
-from bid_assets.versions.code import current_code_version
+from bid_assets.version_store.code_version import current_code_version
 from bid_assets_tests.benchmarks.bench_models.comparison import CutoffResult, result_at
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, data_sets
 from bid_assets_tests.benchmarks.bench_models.page import Run, page

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.assets.dataset import label_rules
-from bid_assets.assets.model import training_parameters
-from bid_assets.features.base import FeatureFamily
-from bid_assets.lookback import ENOUGH_LABELLED_BIDS
-from bid_assets.modelling import metrics
-from bid_assets.modelling.backtest import TrainTestRows, train_test_rows
-from bid_assets.modelling.comparison import compare
-from bid_assets.modelling.dataset import labels
-from bid_assets.modelling.train import train
+from bid_assets.features.family import FeatureFamily
+from bid_assets.modelling.backtesting.cutoff import TrainTestRows, train_test_rows
+from bid_assets.modelling.dataset.assemble import labels
+from bid_assets.modelling.evaluation import metrics
+from bid_assets.modelling.promotion.champion_challenger import compare
+from bid_assets.modelling.training import train
+from bid_assets.orchestration.assets.dataset import label_rules
+from bid_assets.orchestration.assets.model import training_parameters
+from bid_assets.orchestration.lookback import ENOUGH_LABELLED_BIDS
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, Period
 from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess, peer_rows
@@ -106,7 +106,7 @@ def rows_of(
 def lookback_of(data: DataSet, period: Period, settings: Settings) -> timedelta:
     """As set; by `auto` everything, since no data set here has as many outcomes as `auto` goes back for.
 
-    Raises `ValueError` for one that has: `bid_assets.lookback` counts in a store, which there is none of here.
+    Raises `ValueError` for one that has: `bid_assets.orchestration.lookback` counts in a store, which there is none of here.
     """
     if settings.lookback_windows != "auto":
         return settings.lookback_windows * settings.cadence.length

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, TEXTS
-from bid_assets.features.base import Encoder, FeatureFamily
-from bid_assets.features.families import families
-from bid_assets.marketplace.options import MarketplaceOptions
-from bid_assets.marketplace.simulate import simulate
-from bid_assets.windows import Cadence, TimeRange
+from bid_assets.common.windows import Cadence, TimeRange
+from bid_assets.features.family import Encoder, FeatureFamily
+from bid_assets.features.registry import families
+from bid_assets.simulation.options import MarketplaceOptions
+from bid_assets.simulation.simulate import simulate
 from bid_assets_tests.benchmarks.raw_tables import raw_tables
 
 MARKET_END = datetime(2026, 9, 7, tzinfo=UTC)

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.decomposition import PCA
 
-from bid_assets.modelling import preprocess
-from bid_assets.modelling.backtest import TrainTestRows
-from bid_assets.modelling.metrics import Probabilities
+from bid_assets.modelling.backtesting.cutoff import TrainTestRows
+from bid_assets.modelling.estimators import column_encoders
+from bid_assets.modelling.evaluation.metrics import Probabilities
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet
 
@@ -75,12 +75,12 @@ class PeerProcess:
 
 def peer_rows(data: DataSet, rows: TrainTestRows, model: BidSuccessModel) -> tuple[pa.Table, pa.Table]:
     """Train and test rows for the peers: ids, the bid's text, the numbers that our trees see (but the rating), embeddings reduced."""
-    kinds = (preprocess.Numbers, preprocess.NamedNumbers, preprocess.Vocabulary)
+    kinds = (column_encoders.Numbers, column_encoders.NamedNumbers, column_encoders.Vocabulary)
     encodings = [encoding for encoding in model.encodings if isinstance(encoding, kinds)]
     names = [f"feature:{name}" for encoding in encodings for name in encoding.names]
     tables = []
     for dataset in (rows.train, rows.test):
-        matrix = preprocess.encode(dataset, encodings)
+        matrix = column_encoders.encode(dataset, encodings)
         columns = {**_ids_and_text(data, dataset), **dict(zip(names, matrix.T, strict=True))}
         tables.append(pa.table(columns))
     tables[0] = tables[0].append_column("success", rows.train["target_is_success"])

@@ -26,7 +26,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.features.encoder import CachedEncoder, make_encoder
+from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.serving import contenders, open_loop, wrk
 from bid_assets_tests.benchmarks.serving.contenders import Bodies

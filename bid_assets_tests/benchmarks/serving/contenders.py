@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from bid_assets.app_db.embedded import server as embedded_server
-from bid_assets.features.model_files import distilled
-from bid_assets.modelling.preprocess import PROFILE
-from bid_assets.serving.keys import create_key
-from bid_assets.serving.online import OnlineFeatures
+from bid_assets.deployments.events import active_model
+from bid_assets.embedded_postgres.server import shared_server as embedded_server
+from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.modelling.estimators.column_encoders import PROFILE
+from bid_assets.serving.middleware.api_keys import create_key
+from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.online_features import OnlineFeatures
 from bid_assets.serving.schemas import BidIn
-from bid_assets.serving.scorer import Scorer
 from bid_assets.settings import Settings
-from bid_assets.versions.deployments import active_model
-from bid_assets.versions.store import VersionStore
-from bid_assets.versions.tables import WindowedTable
+from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.benchmarks.serving import BOOSTER, NAMES
 from bid_assets_tests.conftest import CHECKOUT, settings_for
 from bid_assets_tests.loops import free_port

@@ -1,0 +1,253 @@
+"""`import_directory`: files named after the tables into the application's database, wholly or not at all.
+
+First everything is read, parsed and checked, and every problem is collected with its file and line; then, in one transaction,
+rows are staged and checked by the database itself, and only then written. How files are read is in `files.py`, how values
+are parsed in `parsing.py`, how rows are staged in `staging.py` and written in `upsert.py`. Rows that can be stored but make no sense (an outcome before its bid) are imported: the
+reader sets such rows aside wherever they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bid_assets.app_db import contract
+from bid_assets.app_db.connections import REQUIRED, SILENCE_SECONDS, connect, explaining, setting
+from bid_assets.app_db.contract import ContractError
+from bid_assets.app_db.importing.batches import Problem, UnreadableFile
+from bid_assets.app_db.importing.files import SourceFile, find_files, rows_with_nul
+from bid_assets.app_db.importing.parsing import blank, noun, parsed, shown, unreadable
+from bid_assets.app_db.importing.staging import Progress, Stage
+from bid_assets.app_db.importing.upsert import Written, merge
+from bid_assets.app_db.introspection import Columns, columns_of, contract_columns
+
+_SHOWN_PROBLEMS = 10
+_REFERENCES = {"bids": ("profile_id", "profiles", "profile"), "bid_outcomes": ("bid_id", "bids", "bid")}
+
+
+def _columns(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Column -> the type that it is imported as; lists are kept as JSON text."""
+    return {
+        field.name: contract.TEXT if field.type == contract.TEXTS else field.type for field in schema if field.name != "window"
+    }
+
+
+TABLES = {
+    "profiles": _columns(contract.RAW_PROFILES),
+    "jobs": _columns(contract.RAW_JOBS),
+    "bids": _columns(contract.RAW_BIDS),
+    "bid_outcomes": _columns(contract.RAW_BID_OUTCOMES),
+}
+
+
+class ImportRefused(Exception):
+    """Nothing was written. `problems` holds the first ones, `total` their number."""
+
+    def __init__(self, problems: Sequence[Problem], total: int) -> None:
+        self.problems = list(problems)
+        self.total = total
+        more = f"\n... and {total - len(problems):,} more" if total > len(problems) else ""
+        count = "1 problem" if total == 1 else f"{total:,} problems"
+        super().__init__(f"{count}, nothing was imported:\n" + "\n".join(map(str, problems)) + more)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did, by table, the columns that it did not know, by file, and files that look like a table's but are not."""
+
+    written: dict[str, Written]
+    ignored_columns: dict[str, list[str]]
+    not_read: list[str]
+
+    def summary(self) -> str:
+        """A line per table, per file with unknown columns and per file that was not read."""
+        lines = [
+            f"{table}: {done.inserted:,} inserted, {done.updated:,} updated, {done.unchanged:,} unchanged"
+            for table, done in self.written.items()
+        ]
+        lines += [f"{file}: ignored {', '.join(names)}" for file, names in self.ignored_columns.items()]
+        lines += [f"{name}: not read" for name in self.not_read]
+        return "\n".join(lines)
+
+
+@dataclass
+class _Loaded:
+    """A file's parsed columns, the names of those that are none of ours, and what is wrong with it: (row, reason)."""
+
+    file: SourceFile
+    rows: pa.Table
+    ignored: list[str]
+    faults: list[tuple[int, str]]
+
+
+def import_directory(
+    url: str, directory: Path, progress: Progress | None = None, *, silence: float = SILENCE_SECONDS
+) -> ImportReport:
+    """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (CSV or Parquet), as many as are in `directory`.
+
+    Rows are new, changed or unchanged by their id; only the columns that a file has are compared and written. Tables that
+    do not exist are created. Raises `ImportRefused` for a bad file, before anything is written.
+    """
+    try:
+        selection = find_files(directory, list(TABLES))
+    except UnreadableFile as error:
+        raise ImportRefused(error.problems, len(error.problems)) from None
+    loaded = _load_all(selection.files)
+    _refuse_if_faulty(loaded)
+    with closing(connect(url, silence=silence)) as connection, explaining(url):
+        connection.autocommit = False
+        with connection, connection.cursor() as cursor:  # one transaction
+            cursor.execute(setting({**connection.options, **REQUIRED}, local=True))
+            written, ignored = _write(cursor, loaded, progress or (lambda *_: None))
+            names = [_qualified_name(cursor, table) for table in written]
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for name in names:  # so that the next reading is planned on what is there now
+                cursor.execute(f"VACUUM ANALYZE {name}")
+    return ImportReport(written, ignored, selection.not_read)
+
+
+def _load_all(files: Sequence[SourceFile]) -> list[_Loaded]:
+    """Every file, parsed; files that cannot be read at all are refused together."""
+    loaded, problems = [], []
+    for file in files:
+        try:
+            loaded.append(_load(file))
+        except UnreadableFile as error:
+            problems += error.problems
+    if problems:
+        raise ImportRefused(problems[:_SHOWN_PROBLEMS], len(problems))
+    return loaded
+
+
+def _load(file: SourceFile) -> _Loaded:
+    known = TABLES[file.table]
+    present = file.columns
+    twice = [name for name in known if present.count(name) > 1]
+    header = f"; there are: {', '.join(present)}"[:200] if present else ""
+    missing = [name for name in contract.REQUIRED_COLUMNS[file.table] if name not in present]
+    flaws = [f"column {name} occurs twice" for name in twice] + [f"column {name} is missing{header}" for name in missing]
+    if flaws:
+        raise UnreadableFile([file.header_problem(flaw) for flaw in flaws])
+    names = [name for name in known if name in present]
+    batches, faults, start = [pa.schema([(name, known[name]) for name in names]).empty_table()], [], 0
+    for raw in file.batches(names):
+        values = pa.table({name: parsed(raw[name], known[name]) for name in names})
+        found = (fault for name in names for fault in _faults(file.table, name, raw[name], values[name]))
+        faults += [(start + row, reason) for row, reason in found]
+        batches.append(values)
+        start += values.num_rows
+    rows = pa.concat_tables(batches)
+    faults += [(row, f"duplicate id {shown(rows['id'], row)}") for row in _repeated(rows["id"])]
+    return _Loaded(file, rows, [name for name in present if name not in known], faults)
+
+
+def _faults(table: str, name: str, raw: pa.ChunkedArray, values: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
+    """What is wrong with one column: values that cannot be read, that may not be empty, that cannot be stored."""
+    bad = unreadable(raw, values)
+    yield from ((row, f"{name} {shown(raw, row)} is not {noun(raw.type, values.type)}") for row in bad)
+    is_text = values.type == contract.TEXT
+    if name in contract.REQUIRED_COLUMNS[table]:
+        empty = blank(values) if is_text else np.flatnonzero(values.is_null()).tolist()
+        yield from ((row, f"{name} is empty") for row in sorted(set(empty) - set(bad)))
+    if is_text:
+        yield from ((row, f"{name} holds a NUL character") for row in rows_with_nul(values))
+
+
+def _repeated(ids: pa.ChunkedArray) -> list[int]:
+    """The rows whose id has occurred in a row before."""
+    codes = ids.combine_chunks().dictionary_encode().indices.drop_null().to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    rows = np.flatnonzero(ids.is_valid())
+    return np.delete(rows, first).tolist()
+
+
+def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
+    """Raises `ImportRefused` with the first faults of each file, in the order of its lines."""
+    total = sum(len(one.faults) for one in loaded)
+    if not total:
+        return
+    problems: list[Problem] = []
+    for one in loaded:
+        first = sorted(one.faults, key=itemgetter(0))[: _SHOWN_PROBLEMS - len(problems)]
+        problems += [one.file.problem_at(row, reason) for row, reason in first]
+    raise ImportRefused(problems, total)
+
+
+def _write(cursor: Any, loaded: Sequence[_Loaded], progress: Progress) -> tuple[dict[str, Written], dict[str, list[str]]]:
+    """Stage, check and merge all files: what became of each table's rows, and which columns were not written, by file."""
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    columns = _ensured_tables(cursor)
+    stages, ignored = {}, {}
+    for one in loaded:
+        types = columns[one.file.table]
+        stored = [name for name in one.rows.column_names if name in types and not types[name].is_generated]
+        if others := one.ignored + [name for name in one.rows.column_names if name not in stored]:
+            ignored[one.file.path.name] = others
+        stage = stages[one.file.table] = Stage(one.file.table, one.rows.select(stored), types)
+        one.faults += stage.fill(cursor, progress)
+    for one in loaded:
+        one.faults += _faults_among_rows(cursor, stages, one, columns)
+    _refuse_if_faulty(loaded)
+    written = {}
+    for one in loaded:
+        result = merge(cursor, stages[one.file.table])
+        if isinstance(result, Written):
+            written[one.file.table] = result
+        else:
+            one.faults += [(row, f"the database refuses it: {message}") for row, message in result]
+            _refuse_if_faulty([one])
+    for stage in stages.values():
+        stage.drop(cursor)
+    return written, ignored
+
+
+def _ensured_tables(cursor: Any) -> Mapping[str, Columns]:
+    """The tables' columns, after those tables have been created that are not there; `ContractError` where they do not fit."""
+    missing = [table for table in TABLES if not columns_of(cursor, table)]
+    if missing:
+        from bid_assets.app_db.schema import creation
+
+        _require_schema(cursor)
+        cursor.execute("; ".join(creation(missing)))
+    return contract_columns(cursor)
+
+
+def _require_schema(cursor: Any) -> None:
+    """`ContractError` where the schema that the URL means is not there: PostgreSQL would take the next of the search path."""
+    cursor.execute("SELECT current_setting('search_path'), current_schema(), current_user")
+    path, current, user = cursor.fetchone()
+    named = next((name.strip() for name in path.split(",") if name.strip() != '"$user"'), "")
+    cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (named,))
+    if current is None or (not cursor.fetchone()[0] and current != user):
+        raise ContractError(f"no tables were made: there is no schema {named or 'in the search path'}; CREATE SCHEMA it first")
+
+
+def _qualified_name(cursor: Any, table: str) -> str:
+    """The table with its schema, for a session that has another search path."""
+    cursor.execute(
+        "SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.oid = to_regclass(%s)",
+        (table,),
+    )
+    return str(cursor.fetchone()[0])
+
+
+def _faults_among_rows(
+    cursor: Any, stages: Mapping[str, Stage], one: _Loaded, columns: Mapping[str, Columns]
+) -> Iterator[tuple[int, str]]:
+    """Rows that are one id in the database, and those that name a profile or bid which neither it nor the files have."""
+    stage = stages[one.file.table]
+    for row, first in stage.equal_ids(cursor).items():
+        yield row, f"id {shown(one.rows['id'], row)} is one id in the database with {shown(one.rows['id'], first)} before it"
+    if one.file.table in _REFERENCES:
+        column, table, kind = _REFERENCES[one.file.table]
+        for row in stage.unknown_references(cursor, column, table, columns[table], table in stages):
+            yield row, f"{column} {shown(one.rows[column], row)}: there is no such {kind}"

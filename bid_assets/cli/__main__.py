@@ -1,0 +1,5 @@
+"""`python -m bid_assets.cli`."""
+
+from bid_assets.cli import main
+
+main()

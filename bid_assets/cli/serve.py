@@ -1,0 +1,54 @@
+"""`bid-assets serve`: the prediction service behind uvicorn, in one process or several."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+
+from bid_assets.app_db.database import app_db_url
+from bid_assets.cli.listening import refuse_taken, stopping_on_signals
+from bid_assets.serving.announcement import announced
+from bid_assets.serving.middleware.api_keys import KEYS_REQUIRED, KeyRing, refuse_open_door
+from bid_assets.settings import get_settings
+
+GRACE_SECONDS = 10
+"""How long requests may go on after SIGTERM."""
+FIGURES = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client lets several processes keep what they count."""
+
+
+def serve(host: str, port: int, workers: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that are under way are answered, and the prediction log is written."""
+    import uvicorn
+
+    from bid_assets.serving.connections import BoundedConnection
+
+    settings = get_settings()
+    refuse_taken(host, port)
+    ring = KeyRing(settings.resolved_api_keys)
+    refuse_open_door(host, ring)
+    if ring.on:
+        os.environ[KEYS_REQUIRED] = "1"
+    app_db_url(settings)  # so that errors of the database are read here, once, and not in every worker
+    # uvicorn raises the signal again that has ended it; taken as Ctrl-C, all that is open is closed before the process ends
+    with (
+        stopping_on_signals(),
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="bid_assets-") as figures,
+        announced(settings.home, host, port),
+    ):
+        if workers > 1:
+            os.environ[FIGURES] = figures
+        uvicorn.run(
+            "bid_assets.serving.app:from_environment",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            http=BoundedConnection,
+            ws="none",
+            access_log=False,
+            log_level="info",
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )

@@ -1,0 +1,1 @@
+"""Texts to vectors: the encoders, their files, and the cache of what has been encoded."""

@@ -1,0 +1,141 @@
+"""What turns texts into vectors: a sentence-transformers model, or a static one. Neither remembers anything (`encoder.py` does).
+
+Vectors are float32 of length 1. Nothing heavy is imported, and no weights are read, before the first text is encoded.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+
+from bid_assets.features.embeddings.cache import Vectors
+from bid_assets.features.embeddings.model_files import declared_dimension, fingerprint, quiet
+
+CODE_VERSION = "1"
+"""To be raised when this code gives other vectors for the same model and text."""
+
+BATCH = 32
+BFLOAT16_PROCESSORS = {"amx_bf16", "avx512_bf16"}
+"""Flags of processors that multiply bfloat16 natively, which is when it is faster than float32."""
+
+
+class TextModel(Protocol):
+    """What turns texts into vectors, without a memory of its own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides about the vectors."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+
+    def vectors(self, texts: list[str]) -> Vectors:
+        """One vector of length 1 per text, shape (texts, dimension); zeros for a text that has no tokens."""
+
+
+class StaticModel:
+    """The mean of token vectors, as sentence-transformers' `StaticEmbedding` computes it, without torch."""
+
+    def __init__(self, folder: Path, memory: Path) -> None:
+        self.folder = folder
+        self._memory = memory
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the distilled files."""
+        return fingerprint(self.folder, f"static, normalised, code {CODE_VERSION}", self._memory)
+
+    @cached_property
+    def dimension(self) -> int:
+        """Of the token vectors; read from the head of the file."""
+        from safetensors import safe_open
+
+        with safe_open(str(self.folder / "model.safetensors"), framework="numpy") as file:
+            return int(file.get_slice("embedding.weight").get_shape()[1])
+
+    def vectors(self, texts: list[str]) -> Vectors:
+        """Token vectors, averaged per text."""
+        tokens = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        means = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(tokens):
+            if text.ids:
+                means[row] = self._weights[text.ids].mean(axis=0)
+        return _normalised(means)
+
+    @cached_property
+    def _weights(self) -> Vectors:
+        """The token vectors, mapped into memory: all processes of a machine share one copy."""
+        file = self.folder / "model.safetensors"
+        with file.open("rb") as opened:  # the format: length of the head, the head as JSON, the numbers
+            length = int.from_bytes(opened.read(8), "little")
+            tensor = orjson.loads(opened.read(length))["embedding.weight"]
+        assert tensor["dtype"] == "F32"
+        mapped = np.memmap(file, "<f4", "r", offset=8 + length + tensor["data_offsets"][0], shape=tuple(tensor["shape"]))
+        return mapped.view(np.ndarray)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        return tokenizer
+
+
+class TransformerModel:
+    """A sentence-transformers model, on a GPU where there is one.
+
+    It computes in bfloat16 where the processor does so natively, otherwise in float32. That belongs to the fingerprint, so
+    the processor alone decides: asking for a GPU would take torch. A vector may differ in its last bits with the batch that
+    its text was in, for batches are padded to their longest text.
+    """
+
+    def __init__(self, folder: Path, memory: Path) -> None:
+        self.folder = folder
+        self._memory = memory
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the model's files, which say the maximal length too, and of the precision."""
+        return fingerprint(self.folder, f"transformer, normalised, {self._precision}, code {CODE_VERSION}", self._memory)
+
+    @cached_property
+    def dimension(self) -> int:
+        """From the configuration files; where these do not say it, from the loaded model."""
+        return declared_dimension(self.folder) or int(self._model.get_embedding_dimension())
+
+    def vectors(self, texts: list[str]) -> Vectors:
+        """Encode in batches of similar length (sentence-transformers sorts what it is given)."""
+        encoded = self._model.encode(texts, batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False)
+        return _normalised(encoded.float().cpu().numpy())
+
+    @cached_property
+    def _precision(self) -> str:
+        return "bfloat16" if BFLOAT16_PROCESSORS & processor_flags() else "float32"
+
+    @cached_property
+    def _model(self) -> Any:
+        with quiet():
+            import torch
+            from sentence_transformers import SentenceTransformer
+
+            return SentenceTransformer(str(self.folder)).to(getattr(torch, self._precision))
+
+
+def processor_flags() -> set[str]:
+    """What the processor can do, in Linux' words; nothing where the system does not tell (then float32 is used)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def _normalised(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)

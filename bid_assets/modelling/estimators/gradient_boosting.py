@@ -1,0 +1,109 @@
+"""The trees: XGBoost on one matrix. How many rounds, and what joins the trees, is decided in `train`.
+
+Imports XGBoost: import this module only where a model is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+
+from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
+from bid_assets.modelling.evaluation.metrics import Labels
+from bid_assets.modelling.parameters import TrainingParameters
+
+SINGLE_THREAD_CELLS = 5_000_000
+"""Below this size of the matrix (rows x features) one thread does it all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Boosted:
+    """A booster, and its log loss on validation rows after each round, if it had any."""
+
+    booster: xgb.Booster
+    losses: history_logistic_regression.Vector = field(default_factory=lambda: np.empty(0))
+
+    def log_odds(self, matrix: column_encoders.Matrix, rounds: int = 0) -> history_logistic_regression.Vector:
+        """What it gives to rows after so many rounds (0: all of them), shape (rows,)."""
+        last = min(rounds, self.booster.num_boosted_rounds())
+        trees = self.booster.inplace_predict(matrix, iteration_range=(0, last), predict_type="margin", missing=np.nan)
+        return np.asarray(trees, dtype=np.float64)
+
+    def saved(self) -> bytes:
+        """As UBJSON."""
+        return bytes(self.booster.save_raw("ubj"))
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """XGBoost on one matrix, with one set of parameters."""
+
+    matrix: column_encoders.Matrix
+    success: Labels
+    feature_weights: column_encoders.Matrix
+    parameters: TrainingParameters
+
+    def validated(self, fitted: Labels, matrix: column_encoders.Matrix, success: Labels) -> Boosted:
+        """The booster of the `fitted` rows, and its log loss on other rows, round by round, until it has long been rising."""
+        learning = self._data(self.matrix[fitted], self.success[fitted])
+        losses: dict[str, dict[str, list[float]]] = {}
+        booster = xgb.train(
+            self._settings(),
+            learning,
+            num_boost_round=self.parameters.max_rounds,
+            evals=[(self._data(matrix, success, ref=learning), "validation")],
+            early_stopping_rounds=self.parameters.early_stopping_rounds,
+            evals_result=losses,
+            verbose_eval=False,
+        )
+        return Boosted(booster, np.array(losses["validation"]["logloss"]))
+
+    def fitted_to_all(self, rounds: int) -> Boosted:
+        """The booster of all rows after `rounds`."""
+        everything = self._data(self.matrix, self.success)
+        return Boosted(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False))
+
+    @property
+    def _threads(self) -> int:
+        """One for little data, else all (0): more are slower there, and much slower on a busy machine. Results do not differ."""
+        return 1 if self.matrix.size < SINGLE_THREAD_CELLS else 0
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "tree_method": "hist",
+            "eta": self.parameters.learning_rate,
+            "max_depth": self.parameters.max_depth,
+            "min_child_weight": self.parameters.min_child_weight,
+            "subsample": self.parameters.subsample,
+            "colsample_bytree": self.parameters.colsample_bytree,
+            "lambda": self.parameters.l2,
+            "seed": self.parameters.seed,
+            "nthread": self._threads,
+            "verbosity": 0,
+        }
+
+    def _data(self, matrix: column_encoders.Matrix, success: Labels, ref: xgb.DMatrix | None = None) -> xgb.QuantileDMatrix:
+        return xgb.QuantileDMatrix(
+            matrix, success, feature_weights=self.feature_weights, missing=np.nan, nthread=self._threads, ref=ref
+        )
+
+
+def best_rounds(validated: Sequence[Boosted], weights: history_logistic_regression.Vector) -> int:
+    """The number of rounds of least log loss on the weighted mean of all validations; where one has ended, its last loss counts."""
+    longest = max(len(each.losses) for each in validated)
+    losses = [np.pad(each.losses, (0, longest - len(each.losses)), mode="edge") for each in validated]
+    return int(np.average(losses, axis=0, weights=weights).argmin()) + 1
+
+
+def column_weights(encodings: Sequence[column_encoders.Encoding]) -> column_encoders.Matrix:
+    """How often a feature is offered to a tree: each column of the dataset alike, however many numbers it has become.
+
+    Otherwise two embeddings of 16 components each would crowd out the profile's history.
+    """
+    return np.array([1 / len(encoding.names) for encoding in encodings for _ in encoding.names], dtype=np.float32)

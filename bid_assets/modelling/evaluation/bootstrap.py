@@ -1,0 +1,172 @@
+"""How sure a figure is: 95 % intervals by a bootstrap over profiles. NumPy and SciPy; the figures themselves are in `metrics`.
+
+The bids of one profile are not independent, so whole profiles are drawn with replacement (cluster bootstrap: Field, Welsh:
+Bootstrapping clustered data, JRSS B 69, 2007). Every figure is computed from how often each profile is drawn and from what its bids
+add up to: sums for log loss and the like; for ranking, its successes and failures at each probability, ties handled as in `metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from bid_assets.modelling.evaluation.metrics import CALIBRATION_BINS, Labels, Probabilities, log_losses
+
+FIGURES = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
+RESAMPLES = 1000
+LEVEL = 0.95
+
+Floats = npt.NDArray[np.float64]
+Interval = list[float]
+"""Lower and upper end."""
+
+GROUPS = 20_000
+"""Of more probabilities, neighbors count as one in the ranking figures of resamples: an interval's ends move by less than .0001."""
+_CELLS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Resamples of the profiles behind some rows: how often each profile is drawn, and so how much each row weighs."""
+
+    profile: npt.NDArray[np.int64]
+    """Of each row, as a number from 0."""
+    profiles: int
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    @classmethod
+    def of(cls, profile_ids: npt.NDArray[np.object_], resamples: int = RESAMPLES, seed: int = 0) -> Draws:
+        """Draws for rows with these profiles."""
+        names, number = np.unique(profile_ids.astype(str), return_inverse=True)
+        return cls(number.astype(np.int64), len(names), resamples, seed)
+
+    def counts(self) -> Iterator[Floats]:
+        """How often each profile is drawn, in chunks of shape (some resamples, profiles); the same for equal seeds."""
+        random = np.random.default_rng(self.seed)
+        chunk = max(1, _CELLS_AT_ONCE // max(min(len(self.profile), GROUPS), self.profiles, 1))
+        even = np.full(self.profiles, 1 / self.profiles)
+        for begin in range(0, self.resamples, chunk):
+            yield random.multinomial(self.profiles, even, size=min(chunk, self.resamples - begin)).astype(np.float64)
+
+    def sums(self, values: Floats) -> Floats:
+        """Values of rows, shape (rows, columns), added up within each profile: shape (profiles, columns)."""
+        return np.stack([np.bincount(self.profile, column, self.profiles) for column in values.T], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Rows with what happened and what was said of them; gives every figure for any weights of the profiles."""
+
+    success: Labels
+    probability: Probabilities
+    draws: Draws
+    weights: Floats | float = 1.0
+    """Of each row, beside that of its profile."""
+
+    def figures(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float = 1.0) -> dict[str, Floats]:
+        """`FIGURES` and the success rate for each row of `counts` (resamples, profiles); NaN where they cannot be computed.
+
+        `failures_weigh`: how much failures weigh in each resample, shape (resamples,).
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {
+                **self._additive(counts, failures_weigh),
+                **self._ranking(counts, rarer_is_success, failures_weigh),
+            }
+
+    def _additive(self, counts: Floats, failures_weigh: Floats | float) -> dict[str, Floats]:
+        of_success, of_failure = self._sums
+        successes, failures = (counts @ of_success).T, (counts @ of_failure).T * failures_weigh
+        rows, log_loss, squared_error, *surplus = successes + failures
+        return {
+            "success_rate": successes[0] / rows,
+            "log_loss": log_loss / rows,
+            "brier": squared_error / rows,
+            "calibration_error": np.abs(surplus).sum(axis=0) / rows,
+        }
+
+    def _ranking(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float) -> dict[str, Floats]:
+        good, bad = (np.asarray(group.T @ counts.T) for group in self._groups)
+        bad = bad * failures_weigh
+        good_below, bad_below = np.cumsum(good, axis=0), np.cumsum(bad, axis=0)
+        goods, bads = good_below[-1], bad_below[-1]
+        of_success = _average_precision(good, goods - good_below + good, bads - bad_below + bad)
+        found = {
+            "roc_auc": (good * (bad_below - bad / 2)).sum(axis=0) / (goods * bads),
+            "average_precision": of_success,
+            "average_precision_rarer": of_success if rarer_is_success else _average_precision(bad, bad_below, good_below),
+        }
+        return {name: np.where(goods * bads == 0, np.nan, values) for name, values in found.items()}
+
+    @cached_property
+    def _groups(self) -> tuple[sp.csr_array, sp.csr_array]:
+        """Of each profile the weight of its successes, and of its failures, at each probability, ascending."""
+        distinct, group = np.unique(self.probability, return_inverse=True)
+        groups = min(len(distinct), GROUPS)
+        group = group * groups // max(len(distinct), 1)
+        weights, shape = np.broadcast_to(self.weights, len(group)), (self.draws.profiles, groups)
+        return tuple(
+            sp.csr_array((weights[kind], (self.draws.profile[kind], group[kind])), shape=shape)
+            for kind in (self.success, ~self.success)
+        )
+
+    @cached_property
+    def _sums(self) -> tuple[Floats, Floats]:
+        """By profile, of successes and of failures: rows, log loss, squared error, then in each calibration bin what is said above
+        what happened."""
+        edges = np.unique(np.quantile(self.probability, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
+        bins = np.eye(len(edges) + 1)[np.searchsorted(edges, self.probability, side="right")]
+        surplus = self.probability - self.success
+        columns = [np.ones(len(surplus)), log_losses(self.success, self.probability), np.square(surplus), *(bins.T * surplus)]
+        weighted = np.stack(columns, axis=1) * np.reshape(self.weights, (-1, 1))
+        return self.draws.sums(weighted * self.success[:, None]), self.draws.sums(weighted * ~self.success[:, None])
+
+
+def intervals(
+    success: Labels,
+    probability: Probabilities,
+    profile_ids: npt.NDArray[np.object_],
+    rarer_is_success: bool,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval | None]:
+    """The 95 % interval of each of `FIGURES`; None where rows of at least two profiles, or both classes, are lacking.
+
+    Percentiles of the resampled figures; for the calibration error, which resampling makes larger by as much as chance has
+    made it too large already, the basic interval, which corrects both (Davison, Hinkley: Bootstrap Methods, 1997, 5.2).
+    """
+    draws = Draws.of(profile_ids, resamples, seed)
+    if draws.profiles < 2:
+        return dict.fromkeys(FIGURES)
+    scored = Scored(success, probability, draws)
+    parts = [scored.figures(counts, rarer_is_success) for counts in draws.counts()]
+    found = {name: percentiles(np.concatenate([part[name] for part in parts])) for name in FIGURES}
+    once = scored.figures(np.ones((1, draws.profiles)), rarer_is_success)
+    error, bounds = once["calibration_error"][0], found["calibration_error"]
+    if bounds is not None:
+        found["calibration_error"] = [max(0.0, 2 * float(error) - bound) for bound in reversed(bounds)]
+    return found
+
+
+def percentiles(values: Floats, level: float = LEVEL) -> Interval | None:
+    """The middle `level` of the values that are there; None where fewer than half are."""
+    there = values[np.isfinite(values)]
+    if 2 * len(there) < len(values) or not len(there):
+        return None
+    low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
+
+
+def _average_precision(wanted: Floats, wanted_found: Floats, others_found: Floats) -> Floats:
+    """Precision at each score, weighted by the wanted rows that have it; all of shape (scores, resamples)."""
+    precision = np.divide(
+        wanted_found, wanted_found + others_found, out=np.zeros_like(wanted), where=wanted_found + others_found > 0
+    )
+    return np.asarray((wanted * precision).sum(axis=0) / wanted.sum(axis=0), dtype=np.float64)

@@ -1,0 +1,174 @@
+"""A model judged on the holdout of its dataset, beside baselines: base rate, the profile's own rate, logistic regression.
+
+Imports scikit-learn: import this module only where a model is judged. The figures themselves are in `metrics`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.modelling.dataset.assemble import labels, of_split
+from bid_assets.modelling.dataset.splits import SPLITS
+from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
+from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED
+from bid_assets.modelling.evaluation import metrics
+from bid_assets.modelling.evaluation.bootstrap import intervals
+from bid_assets.modelling.evaluation.explanations import spread
+from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
+from bid_assets.modelling.evaluation.performance_forecast import outlook
+from bid_assets.modelling.evaluation.slices import slices
+from bid_assets.modelling.model import BidSuccessModel
+
+PRIOR_OUTCOMES = 5.0
+"""A profile's own success rate counts as if it had so many more outcomes, at the base rate."""
+
+SHAP_FEATURES = 20
+SHOWN_WORDS = 12
+
+_SUCCESSES, _KNOWN = "successes_90d", "known_outcomes_90d"
+
+
+def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
+    """The metrics report on the dataset's holdout, JSON-able: a figure that cannot be computed is null, and `note` says why.
+
+    Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
+    same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `intervals` (95 %),
+    `outlook` (what to expect on the bids to come, or null), `slices`, `refitted_rows` (where the model that is served has learned from the holdout too, from how many bids: then all
+    figures are of its twin that has not), `note`.
+    """
+    refitted_rows = model.training.get("refitted_rows")
+    model = model.judged or model
+    train, holdout = (of_split(dataset, name) for name in ("train", "holdout"))
+    success, known = labels(holdout), labels(train)
+    rarer_is_success = metrics.success_is_rarer(known)
+    log_odds = model.log_odds(holdout)
+    probability = model.calibration.probability(log_odds)
+
+    def judged(found: tuple[Probabilities, float] | None) -> dict[str, Any] | None:
+        return None if found is None else metrics.all_metrics(success, *found, rarer_is_success)
+
+    return {
+        "rows": {name: pc.sum(pc.equal(dataset["split"], name)).as_py() or 0 for name in SPLITS},
+        "rarer_class": "success" if rarer_is_success else "failure",
+        "train_label_rate": float(known.mean()) if len(known) else None,
+        "holdout_label_rate": float(success.mean()) if len(success) else None,
+        "holdout_from": _moment(pc.min(holdout["submitted_at"])),
+        "holdout_until": _moment(pc.max(holdout["submitted_at"])),
+        "model_metrics": {
+            **metrics.all_metrics(success, probability, model.threshold, rarer_is_success),
+            "threshold_aim": model.parameters.threshold_aim,
+        },
+        "baselines": {
+            "base_rate": judged((np.full(len(success), known.mean()), 0.5) if len(known) else None),
+            "profile_success_rate": judged(profile_rate_baseline(train, holdout, rarer_is_success)),
+            "history_logistic_regression": judged(history_baseline(train, holdout, rarer_is_success)),
+        },
+        "curves": {
+            "roc": metrics.roc_points(success, probability),
+            "precision_recall": metrics.precision_recall_points(success, probability),
+            "calibration": metrics.calibration_bins(success, probability),
+            "calibration_before": metrics.calibration_bins(success, NOT_CALIBRATED.probability(log_odds)),
+            "scores": metrics.score_histogram(success, probability),
+        },
+        "shap": shap_summary(model, holdout),
+        "words": word_summary(model),
+        "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
+        "outlook": outlook(dataset, probability, rarer_is_success),
+        "slices": slices(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
+        "refitted_rows": refitted_rows,
+        "note": _note(success),
+    }
+
+
+def profile_rate_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool) -> tuple[Probabilities, float] | None:
+    """The profile's own success rate of the 90 days before, drawn to the base rate where it has few outcomes; its threshold.
+
+    None where the dataset has no such history, or `train` fewer than two classes.
+    """
+    known = labels(train)
+    if len(np.unique(known)) < 2 or not {_SUCCESSES, _KNOWN} <= set(train.column_names):
+        return None
+
+    def rate(rows: pa.Table) -> Probabilities:
+        won, decided = (np.asarray(rows[name].fill_null(0), dtype=np.float64) for name in (_SUCCESSES, _KNOWN))
+        return np.asarray((won + PRIOR_OUTCOMES * known.mean()) / (decided + PRIOR_OUTCOMES), dtype=np.float64)
+
+    return rate(holdout), metrics.best_f1_threshold(known, rate(train), rarer_is_success)
+
+
+def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool) -> tuple[Probabilities, float] | None:
+    """Probabilities of a logistic regression on the profile's history alone, and its threshold, both learnt from `train`.
+
+    None where the dataset has no history features, or `train` fewer than two classes.
+    """
+    columns, known = history_logistic_regression.history_columns(train), labels(train)
+    if not columns or len(np.unique(known)) < 2:
+        return None
+    encodings = column_encoders.fit(train, columns, vocabulary_size=0)
+    matrix = column_encoders.encode(train, encodings)
+    regression = history_logistic_regression.fit(matrix, known, range(matrix.shape[1]))
+    threshold = metrics.best_f1_threshold(
+        known, history_logistic_regression.probability(regression.log_odds(matrix)), rarer_is_success
+    )
+    return history_logistic_regression.probability(regression.log_odds(column_encoders.encode(holdout, encodings))), threshold
+
+
+def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]:
+    """The features with the largest mean |SHAP| (log-odds) on at most `SHAP_ROWS` of the rows, and which way each one works.
+
+    `direction`: correlation of the feature's value with what it adds; None where it has no two values.
+    """
+    taken = rows.take(pa.array(spread(rows.num_rows)))
+    names, contributions = model.contributions(taken)
+    if not len(contributions):
+        return []
+    matrix, shap = column_encoders.encode(taken, model.encodings), contributions[:, :-1]
+    mean_abs = np.abs(shap).mean(axis=0, dtype=np.float64)
+    order = np.argsort(-mean_abs, kind="stable")[:SHAP_FEATURES]
+    return [
+        {"feature": names[n], "mean_abs": float(mean_abs[n]), "direction": _correlation(matrix[:, n], shap[:, n])}
+        for n in order
+        if mean_abs[n] > 0
+    ]
+
+
+def word_summary(model: BidSuccessModel) -> list[dict[str, Any]]:
+    """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest first."""
+    told = []
+    for score in model.encodings:
+        if isinstance(score, column_encoders.WordScore):
+            order = np.argsort(-score.weight, kind="stable")
+            raising, lowering = order[:SHOWN_WORDS], order[::-1][:SHOWN_WORDS]
+            told.append(
+                {
+                    "document": score.column,
+                    "raising": [score.words[n] for n in raising if score.weight[n] > 0],
+                    "lowering": [score.words[n] for n in lowering if score.weight[n] < 0],
+                }
+            )
+    return told
+
+
+def _correlation(values: column_encoders.Matrix, added: column_encoders.Matrix) -> float | None:
+    there = ~np.isnan(values)
+    values, added = values[there].astype(np.float64), added[there].astype(np.float64)
+    if len(values) < 2 or not values.std() or not added.std():
+        return None
+    return float(np.corrcoef(values, added)[0, 1])
+
+
+def _moment(found: pa.Scalar) -> str | None:
+    return found.as_py().isoformat() if found.is_valid else None
+
+
+def _note(success: Labels) -> str | None:
+    if not len(success):
+        return "the holdout is empty: no figure can be computed"
+    if len(np.unique(success)) < 2:
+        only = "successes" if success[0] else "failures"
+        return f"the holdout holds {only} only: ROC AUC and average precision need both classes"
+    return None

@@ -1,0 +1,175 @@
+"""Champion against challenger: both on the same holdout bids, and the rules by which the challenger is promoted. Pure.
+
+The comparison is paired: each resample of the profiles gives both models the same bids, so what makes a bid hard for both
+does not count. A difference is challenger minus champion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bid_assets.modelling.evaluation.bootstrap import LEVEL, RESAMPLES, Draws, Floats, Scored, percentiles
+from bid_assets.modelling.evaluation.metrics import Labels, Probabilities, log_losses
+from bid_assets.modelling.evaluation.slices import Values, size
+from bid_assets.modelling.promotion.acceptance_rules import rule
+
+COMPARED = ("log_loss", "roc_auc", "calibration_error", "brier", "average_precision", "average_precision_rarer")
+_MORE_IS_BETTER = ("roc_auc", "average_precision", "average_precision_rarer")
+
+
+@dataclass(frozen=True)
+class PromotionRules:
+    """When a challenger takes the champion's place. How the defaults do: docs/evaluation.md, `bench_promotion`."""
+
+    required_improvement: float
+    """Of log loss, nats, for a challenger that learned from the same dataset as the champion or from an older one."""
+    required_confidence: float
+    """Share of resamples in which such a challenger must have the lower log loss."""
+    fresher_tolerance: float
+    """How much worse in log loss a challenger may be that has learned from newer outcomes."""
+    max_roc_auc_loss: float
+    """How much ROC AUC any challenger may lose."""
+    max_slice_harm: float
+    """How much worse in log loss any slice may become, beyond doubt."""
+
+
+def compare(
+    success: Labels,
+    champion: Probabilities,
+    challenger: Probabilities,
+    profile_ids: Values,
+    slices: Mapping[str, Values] | None = None,
+    *,
+    rarer_is_success: bool = True,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Both models' figures on the same rows, JSON-able: `rows`, `profiles`, `figures`, `slices`.
+
+    Each of `figures` (`COMPARED`): `champion`, `challenger`, `difference`, its 95 % `interval`, and `better_in`, the share of
+    resamples in which the challenger is better. Each slice: its size, the `difference` in log loss and its `standard_error`.
+    What cannot be computed is None.
+    """
+    draws = Draws.of(profile_ids, resamples, seed)
+    old, new = Scored(success, champion, draws), Scored(success, challenger, draws)
+    once = np.ones((1, draws.profiles))
+
+    def both(counts: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        return old.figures(counts, rarer_is_success), new.figures(counts, rarer_is_success)
+
+    measured = [both(once)] if len(success) else []
+    drawn = [both(counts) for counts in draws.counts()] if draws.profiles > 1 else []
+    return {
+        "rows": len(success),
+        "profiles": draws.profiles,
+        "figures": {name: _compared(name, measured, drawn) for name in COMPARED},
+        "slices": _slices(success, champion, challenger, profile_ids, draws, slices or {}),
+    }
+
+
+def promotion_rules(comparison: Mapping[str, Any], rules: PromotionRules, *, fresher: bool) -> list[dict[str, Any]]:
+    """Every rule on a comparison, with its figure, its limit and whether it is kept. A figure that is None keeps no rule.
+
+    A slice harms if it is worse by more than the limit and its difference is no chance: significant at 5 % over all slices
+    together (Bonferroni), slices too small left out.
+    """
+    loss, ranking = comparison["figures"]["log_loss"], comparison["figures"]["roc_auc"]
+    if fresher:
+        first = [
+            rule(
+                "log loss above the active model's, which learned from older outcomes, by at most",
+                loss["difference"],
+                rules.fresher_tolerance,
+                at_least=False,
+            )
+        ]
+    else:
+        gain = None if loss["difference"] is None else -loss["difference"]
+        first = [
+            rule("log loss below the active model's by at least", gain, rules.required_improvement, at_least=True),
+            rule(
+                "share of resamples with a lower log loss than the active model at least",
+                loss["better_in"],
+                rules.required_confidence,
+                at_least=True,
+            ),
+        ]
+    lost = None if ranking["difference"] is None else -ranking["difference"]
+    return [
+        *first,
+        rule("ROC AUC below the active model's by at most", lost, rules.max_roc_auc_loss, at_least=False),
+        _slice_rule(comparison["slices"], rules.max_slice_harm),
+    ]
+
+
+def _compared(
+    name: str,
+    measured: list[tuple[dict[str, Floats], dict[str, Floats]]],
+    drawn: list[tuple[dict[str, Floats], dict[str, Floats]]],
+) -> dict[str, Any]:
+    old, new = (float(measured[0][side][name][0]) if measured else np.nan for side in (0, 1))
+    differences = np.concatenate([new[name] - old[name] for old, new in drawn]) if drawn else np.empty(0)
+    there = differences[np.isfinite(differences)]
+    better = there > 0 if name in _MORE_IS_BETTER else there < 0
+    known = np.isfinite(new - old)
+    return {
+        "champion": old if np.isfinite(old) else None,
+        "challenger": new if np.isfinite(new) else None,
+        "difference": new - old if known else None,
+        "interval": percentiles(differences) if known else None,
+        "better_in": float((better + (there == 0) / 2).mean()) if known and len(there) else None,
+    }
+
+
+def _slices(
+    success: Labels,
+    champion: Probabilities,
+    challenger: Probabilities,
+    profile_ids: Values,
+    draws: Draws,
+    slices: Mapping[str, Values],
+) -> list[dict[str, Any]]:
+    """The difference in log loss within each slice, with the standard error that the resamples give it."""
+    chosen = [(name, str(value), values == value) for name, values in slices.items() for value in np.unique(values.astype(str))]
+    if not chosen or draws.profiles < 2:
+        return []
+    worse = log_losses(success, challenger) - log_losses(success, champion)
+    inside = np.stack([mask for _, _, mask in chosen], axis=1).astype(np.float64)
+    added, rows = draws.sums(inside * worse[:, None]), draws.sums(inside)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = np.concatenate([(counts @ added) / (counts @ rows) for counts in draws.counts()])
+    return [
+        {
+            "slice": name,
+            "value": value,
+            **size(success[mask], profile_ids[mask]),
+            "difference": float(worse[mask].mean()),
+            "standard_error": _spread(drawn[:, number]),
+        }
+        for number, (name, value, mask) in enumerate(chosen)
+    ]
+
+
+def _spread(values: npt.NDArray[np.float64]) -> float | None:
+    there = values[np.isfinite(values)]
+    return float(there.std()) if 2 * len(there) >= len(values) else None
+
+
+def _slice_rule(slices: list[dict[str, Any]], limit: float) -> dict[str, Any]:
+    large = [part for part in slices if not part["too_small"] and part["standard_error"] is not None]
+    doubt = NormalDist().inv_cdf(1 - (1 - LEVEL) / max(len(large), 1))
+    certain = [part for part in large if part["difference"] > doubt * part["standard_error"]]
+    worst = max(certain, key=lambda part: part["difference"], default=None)
+    found = rule(
+        "log loss of a slice above the active model's, beyond doubt, by at most",
+        0.0 if worst is None else worst["difference"],
+        limit,
+        at_least=False,
+    )
+    return found if worst is None else found | {"slice": f"{worst['slice']}: {worst['value']}"}

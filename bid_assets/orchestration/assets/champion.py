@@ -1,0 +1,106 @@
+"""The active model beside a new one: load it, and compare both on the holdout bids that it has not learned from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bid_assets.modelling.dataset.assemble import columns_with_texts, labels, of_split
+from bid_assets.modelling.estimators.column_encoders import WrongColumns
+from bid_assets.modelling.evaluation.metrics import success_is_rarer
+from bid_assets.modelling.evaluation.slices import columns
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.model_file import ModelFormatError, load
+from bid_assets.modelling.promotion.champion_challenger import compare
+from bid_assets.version_store.manifest import InputRef, Manifest
+from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+
+_LEARNED_FROM = ["train"]
+_REFITTED_FROM = [*_LEARNED_FROM, "embargo", "holdout"]
+
+
+class NotComparable(Exception):
+    """The active model cannot score the bids of this dataset; the message says why."""
+
+
+def compared_with_champion(
+    store: VersionStore, champion: InputRef, challenger: BidSuccessModel, dataset: WindowedTable
+) -> dict[str, Any]:
+    """`comparison.compare` of the two on the dataset's holdout, and on which of its bids.
+
+    Further keys: `champion` (version), `champion_window`, `champion_dataset` (version), `left_out` (holdout bids that the
+    champion has learned from), `fresher` (whether the challenger has learned from another dataset, of no earlier cutoff),
+    `note`. Raises `NotComparable`.
+    """
+    manifest, model = _load(store, champion)
+    learned = next((ref for ref in manifest.inputs if ref.asset == "training_dataset"), None)
+    if learned is None:
+        raise NotComparable(f"{champion.version} does not say which dataset it learned from")
+    [own] = dataset.manifests
+    _same_encoder(model, own)
+    rows = dataset.read(lambda schema: columns_with_texts(schema, model.texts | challenger.texts))
+    holdout = of_split(rows, "holdout")
+    unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned, model))))
+    train = of_split(rows, "train")
+    try:
+        scores = model.predict(unseen)
+    except WrongColumns as error:
+        raise NotComparable(f"{champion.version} cannot score this dataset: {error}") from None
+    compared = compare(
+        labels(unseen),
+        scores,
+        (challenger.judged or challenger).predict(unseen),
+        unseen["profile_id"].to_numpy(),
+        columns(unseen, pc.unique(train["profile_id"])),
+        rarer_is_success=success_is_rarer(labels(train)),
+    )
+    left_out = holdout.num_rows - unseen.num_rows
+    return {
+        **compared,
+        "champion": champion.version,
+        "champion_window": champion.partition,
+        "champion_dataset": learned.version,
+        "left_out": left_out,
+        "fresher": own.version != learned.version and _cutoff(own) >= _cutoff(_manifest(store, learned)),
+        "note": f"both were scored on {unseen.num_rows} holdout bids"
+        + (f"; {left_out} more were left out, since the active model has learned from them" if left_out else ""),
+    }
+
+
+def _load(store: VersionStore, champion: InputRef) -> tuple[Manifest, BidSuccessModel]:
+    try:
+        manifest = store.manifest(champion.asset, champion.partition, champion.version)
+        return manifest, load(store.fetch(manifest))
+    except (VersionNotFound, CorruptVersion) as error:
+        raise NotComparable(f"the active model is damaged or gone: {error}") from None
+    except ModelFormatError as error:
+        raise NotComparable(f"{champion.version} cannot be loaded: {error}") from None
+
+
+def _same_encoder(model: BidSuccessModel, dataset: Manifest) -> None:
+    theirs, ours = model.encoder_fingerprint, dataset.info.get("encoder_fingerprint")
+    if theirs is not None and ours is not None and theirs != ours:
+        raise NotComparable(f"the active model reads texts by another encoder ({theirs}) than this dataset has ({ours})")
+
+
+def _seen_bids(store: VersionStore, learned: InputRef, model: BidSuccessModel) -> pa.Array:
+    """The bids that the champion was trained on."""
+    manifest = _manifest(store, learned)
+    rows = WindowedTable(store, learned.asset, [learned.partition], {learned.partition: manifest}).read(["bid_id", "split"])
+    return rows.filter(
+        pc.is_in(rows["split"], value_set=pa.array(_REFITTED_FROM if model.judged is not None else _LEARNED_FROM))
+    )["bid_id"].combine_chunks()
+
+
+def _manifest(store: VersionStore, ref: InputRef) -> Manifest:
+    try:
+        return store.manifest(ref.asset, ref.partition, ref.version)
+    except (VersionNotFound, CorruptVersion) as error:
+        raise NotComparable(f"what the active model learned from is damaged or gone: {error}") from None
+
+
+def _cutoff(dataset: Manifest) -> str:
+    return dataset.cutoff.isoformat() if dataset.cutoff is not None else ""

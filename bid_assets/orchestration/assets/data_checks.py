@@ -1,0 +1,173 @@
+"""The data-quality checks of the dataset as Dagster sees them. What they judge is in `modelling/dataset/data_checks.py`.
+
+A dataset is judged before it is written: one that fails never becomes what readers get, and what was active stays active.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bid_assets.app_db.contract import UNDATED_REASON
+from bid_assets.features.registry import families
+from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
+from bid_assets.orchestration.metadata import rounded
+from bid_assets.settings import Settings
+from bid_assets.version_store.content_hash import json_hash
+from bid_assets.version_store.manifest import Manifest
+from bid_assets.version_store.parquet import TableFile, WindowedTable
+from bid_assets.version_store.store import VersionStore
+
+QUALITY_CHECKS = {
+    "rejected_rows_within_limit": "Not too many rows of the look-back break the contract.",
+    "no_family_all_missing": "No feature family has lost all of its values.",
+    "label_rate_as_before": "The odds of success are near those of the datasets before.",
+    "schema_as_before": "Columns and types are those of the dataset before.",
+}
+"""Name -> description. A failure of one stops the dataset before its HEAD moves."""
+
+DATASET_CODE_VERSION = "4"
+"""To be raised when the columns of a dataset change that are of no family, or what they mean."""
+
+MISSING_FAMILIES_KEY = "families_without_values"
+QUALITY_BASIS_KEY = "quality_basis"
+"""Fact of a dataset: its `quality_basis`."""
+QUALITY_SETTINGS = ["max_rejected_share", "max_label_odds_ratio", "min_labelled_bids"]
+_COMPARED = 8
+
+
+def quality_checks() -> list[dg.AssetCheckSpec]:
+    """The specs of all checks."""
+    return [
+        dg.AssetCheckSpec(name, asset="training_dataset", description=description, blocking=True)
+        for name, description in QUALITY_CHECKS.items()
+    ]
+
+
+def judge(
+    store: VersionStore,
+    dataset: TableFile,
+    missing: Collection[str],
+    bids: WindowedTable,
+    label_rate: float | None,
+    settings: Settings,
+    encoder_fingerprint: str | None,
+) -> list[Any]:
+    """The verdicts on a dataset that is no version yet; `missing`: the families that have no value in it."""
+    from bid_assets.modelling.dataset import data_checks
+
+    before = _before(store, settings, encoder_fingerprint)
+    rejected, valid = rejected_rows(store, bids.windows), _rows(store, ["raw_bids", "raw_bid_outcomes"], bids.windows)
+    enough = dataset.num_rows >= settings.min_labelled_bids
+    return [
+        data_checks.rejected_rows_within_limit(rejected, valid, settings.max_rejected_share),
+        data_checks.no_family_all_missing(missing, before),
+        data_checks.label_rate_as_before(label_rate if enough else None, before, settings.max_label_odds_ratio),
+        data_checks.schema_as_before(dataset.schema, before),
+    ]
+
+
+def quality_basis(store: VersionStore, settings: Settings, windows: Sequence[str]) -> str:
+    """A hash of what the checks look at that is no input of the dataset: their limits, and the rejected rows of `windows`."""
+    rejected = {key: head.content_hash for key, head in store.heads("rejected_rows", windows).items()}
+    return json_hash([settings.model_dump(mode="json", include=set(QUALITY_SETTINGS)), rejected])
+
+
+def check_results(verdicts: Sequence[Any], accepted: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+    """The verdicts for the checks' pages, with what to do where one failed."""
+    try:
+        refuse_unknown_checks(accepted)
+    except ValueError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+    for verdict in verdicts:
+        accept = (
+            f"If it is as it should be, accept it once: `{accept_command([verdict.check])}`, or materialise training_dataset with the "
+            f'config `accept: ["{verdict.check}"]`.'
+        )
+        stops = verdict.stops and verdict.check not in accepted
+        yield dg.AssetCheckResult(
+            check_name=verdict.check,
+            passed=verdict.passed,
+            severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
+            description=verdict.finding if verdict.passed else f"{verdict.finding}. {verdict.advice} {accept}",
+            metadata={name: rounded(value) if isinstance(value, float) else value for name, value in verdict.figures.items()},
+        )
+
+
+def refuse_blocked(verdicts: Sequence[Any], accepted: Sequence[str]) -> None:
+    """Raise `dagster.Failure` where a check that stops has failed and nobody has accepted that."""
+    failed = [verdict for verdict in verdicts if not verdict.passed and verdict.stops and verdict.check not in accepted]
+    if failed:
+        told = "; ".join(f"{verdict.check}: {verdict.finding}" for verdict in failed)
+        command = accept_command([verdict.check for verdict in failed])
+        raise dg.Failure(
+            description=f"the dataset was not written, and what is active stays active. {told}. The check's page says what to do; if "
+            f"it is as it should be: `{command}`",
+            allow_retries=False,
+        )
+
+
+def refuse_unknown_checks(names: Sequence[str]) -> None:
+    """Raise `ValueError` where a name is no check's."""
+    if unknown := sorted(set(names) - set(QUALITY_CHECKS)):
+        raise ValueError(f"accept names no check: {', '.join(unknown)}; the checks are {', '.join(QUALITY_CHECKS)}")
+
+
+def accept_command(checks: Sequence[str]) -> str:
+    """The command by which a person accepts what these checks have found."""
+    return " ".join(["bid-assets run", *(f"--accept {check}" for check in checks)])
+
+
+def _before(store: VersionStore, settings: Settings, encoder_fingerprint: str | None) -> Any:
+    """What the newest datasets say of themselves; small ones have no say in the label rate."""
+    from bid_assets.modelling.dataset.data_checks import Before, families_of_columns
+
+    heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
+    newest = sorted(heads, key=lambda head: head.created_at, reverse=True)
+    rates = [head.info["label_rate"] for head in newest if (head.rows or 0) >= settings.min_labelled_bids]
+    if not newest:
+        return Before()
+    missing = frozenset(newest[0].info.get(MISSING_FAMILIES_KEY, ()))
+    columns = families_of_columns(pq.read_schema(store.fetch(newest[0])))
+    return Before(
+        newest[0].schema or (), columns, declared_changes(store, newest[0], encoder_fingerprint), rates[:_COMPARED], missing
+    )
+
+
+def declared_changes(store: VersionStore, dataset: Manifest, encoder_fingerprint: str | None) -> dict[str, str]:
+    """Family -> what code or settings have changed of it since `dataset` was made; under "" what concerns no family."""
+    newest_inputs = {ref.asset: ref for ref in sorted(dataset.inputs, key=lambda ref: ref.partition)}
+    code = {ref.asset: manifest.code.asset for ref, manifest in store.manifests(newest_inputs.values()).items()}
+    now = {family.name: family for family in families()}
+    changes = {name: f"{name} is a new family" for name in now if name not in newest_inputs}
+    changes |= {name: f"{name} is a family no more" for name in newest_inputs if name not in now and name not in RAW_ASSETS}
+    for name, family in now.items():
+        if name in code and code[name] != family.code_version:
+            changes[name] = f"{name} has code version {family.code_version}, not {code[name]}"
+        elif name in newest_inputs and family.needs_encoder and dataset.info.get("encoder_fingerprint") != encoder_fingerprint:
+            changes[name] = f"{name} are of another encoder"
+    if dataset.code.asset != DATASET_CODE_VERSION:
+        changes[""] = f"training_dataset has code version {DATASET_CODE_VERSION}, not {dataset.code.asset}"
+    return changes
+
+
+def rejected_rows(store: VersionStore, windows: Sequence[str]) -> dict[str, int]:
+    """Rejected rows by window, without those that lie there only because they have no time."""
+    found = dict.fromkeys(windows, 0)
+    for key, head in store.heads("rejected_rows", windows).items():
+        if head.rows:
+            reasons = pq.read_table(store.fetch(head), columns=["reason"], partitioning=None)["reason"]
+            undated = pc.match_substring_regex(reasons, UNDATED_REASON)
+            found[key] = head.rows - (pc.sum(undated).as_py() or 0)
+    return found
+
+
+def _rows(store: VersionStore, assets: Sequence[str], windows: Sequence[str]) -> dict[str, int]:
+    """Rows by window, of several assets together."""
+    found = dict.fromkeys(windows, 0)
+    for asset in assets:
+        for key, head in store.heads(asset, windows).items():
+            found[key] += head.rows or 0
+    return found

@@ -1,0 +1,199 @@
+"""The decision about a window's model: rejected, active, or awaiting a person's approval. What people say comes in by config."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from bid_assets.deployments import commands
+from bid_assets.deployments.events import Action, ActiveModel, History, State, history
+from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
+from bid_assets.orchestration.input_tracking import loaded_versions
+from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
+from bid_assets.orchestration.partitions import windows
+from bid_assets.settings import Settings
+from bid_assets.version_store.manifest import InputRef
+from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.store import CorruptVersion, VersionStore
+
+FLOORS = ["min_roc_auc", "max_calibration_error", "min_log_loss_gain"]
+PROMOTION = ["required_improvement", "required_confidence", "fresher_tolerance", "max_roc_auc_loss", "max_slice_harm"]
+DECISION_SETTINGS = [*FLOORS, *PROMOTION, "approval"]
+
+CODE_VERSION = "2"
+
+
+class DeploymentConfig(dg.Config):
+    """What a person may say when they materialise `deployment` in the UI; the same as on the command line.
+
+    Empty texts, not None: the launchpad shows what has a value.
+    """
+
+    approve: str = Field(
+        "", description="Version (or short id) of a trained_model that awaits approval, to become the active one."
+    )
+    reject: str = Field("", description="Version (or short id) of a trained_model that awaits approval, to be rejected.")
+    override: bool = Field(False, description="With `approve`: activate it though it was rejected.")
+    by: str = Field("", description="Who says so; needed to approve or reject.")
+    reason: str = Field("", description="Why; needed to approve or reject.")
+
+
+def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
+    """`deployment`, one decision per window."""
+
+    @dg.asset(
+        description="Whether this window's model is activated, rule by rule, and the history of what was active.",
+        group_name="serving",
+        owners=OWNERS,
+        kinds={"json"},
+        code_version=CODE_VERSION,
+        pool=RETRAINING_POOL,
+        ins={"training_dataset": dg.AssetIn(dagster_type=WINDOWED)},
+        partitions_def=windows(settings),
+        io_manager_key="decision_io_manager",
+        required_resource_keys={"store"},
+        metadata={SETTINGS_KEY: DECISION_SETTINGS},
+    )
+    def deployment(
+        context: dg.AssetExecutionContext,
+        config: DeploymentConfig,
+        training_dataset: WindowedTable,
+        trained_model: Any,  # loaded so that a model whose file fails its checksum cannot be activated
+        metrics_report: dict[str, Any],
+    ) -> dg.Output[dict[str, Any]]:
+        store = context.resources.store
+        listen_to_a_person(store, config)
+        inputs = {name: loaded_versions(context, name)[-1] for name in ("training_dataset", "trained_model", "metrics_report")}
+        decision = standing_decision(store, inputs.values(), settings) or decide(
+            store, inputs["trained_model"], trained_model, training_dataset, metrics_report, settings
+        )
+        return dg.Output(
+            decision,
+            metadata={
+                "activated": decision["outcome"] == State.ACTIVE,
+                "outcome": decision["outcome"],
+                "reason": decision["reason"],
+                "rules": dg.MetadataValue.table([_row(rule) for rule in decision["rules"]]),
+            },
+        )
+
+    return deployment
+
+
+def listen_to_a_person(store: VersionStore, config: DeploymentConfig) -> None:
+    """Approve or reject what the config names. Raises `dg.Failure` for half a sentence, and as `approval` does."""
+    if not config.approve and not config.reject:
+        return
+    if config.approve and config.reject:
+        raise dg.Failure("the config says both `approve` and `reject`; say one of them", allow_retries=False)
+    if not config.by or not config.reason:
+        raise dg.Failure("the config must say `by` (who) and `reason` (why): both are kept in the history", allow_retries=False)
+    try:
+        if config.approve:
+            commands.approve(store, config.approve, config.by, config.reason, override=config.override)
+        else:
+            commands.reject(store, config.reject, config.by, config.reason)
+    except commands.REFUSALS as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def standing_decision(store: VersionStore, inputs: Iterable[InputRef], settings: Settings) -> dict[str, Any] | None:
+    """The decision that was taken on just this before: a model is decided about once, whatever was activated since."""
+    model = next(ref for ref in inputs if ref.asset == "trained_model")
+    head = store.head("deployment", model.partition)
+    if head is None or head.code.asset != CODE_VERSION:
+        return None
+    same_inputs = {ref.content_hash for ref in head.inputs} == {ref.content_hash for ref in inputs}
+    if not same_inputs or head.settings != settings.model_dump(mode="json", include=set(DECISION_SETTINGS)):
+        return None
+    try:
+        decision: dict[str, Any] = json.loads(store.fetch(head).read_bytes())
+    except CorruptVersion:
+        return None  # it is made again, and restores the file
+    return decision if decision["model"] == asdict(model) else None
+
+
+def decide(
+    store: VersionStore, ref: InputRef, model: Any, dataset: WindowedTable, report: dict[str, Any], settings: Settings
+) -> dict[str, Any]:
+    """The decision about `model`: is it good enough, is it no worse than the active one, and has nobody said otherwise.
+
+    JSON-able: `model`, `outcome` (a `State`), `reason`, `rules`, `comparison` with the active model (None where there is none).
+    """
+    from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
+
+    seen = history(store)
+    comparison, promotion = _against(store, seen.traffic.active, ref, model, dataset, settings)
+    rules = [
+        *floors(report, Thresholds(**settings.model_dump(include=set(FLOORS)))),
+        _no_later_window(seen.traffic.active, ref),
+        _nobody_has_taken_it_back(seen, ref),
+        *promotion,
+    ]
+    passed, reason = verdict(rules, report)
+    if not passed:
+        outcome = State.REJECTED
+    elif settings.approval == "manual":
+        outcome = State.AWAITING
+        reason += f"; approve it with `bid-assets approve {ref.version} --reason ...`, or here with the config `approve`"
+    else:
+        outcome = State.ACTIVE
+    return {"model": asdict(ref), "outcome": outcome.value, "reason": reason, "rules": rules, "comparison": comparison}
+
+
+def _against(
+    store: VersionStore, active: ActiveModel | None, ref: InputRef, model: Any, dataset: WindowedTable, settings: Settings
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The comparison with the active model, and the rules on it; neither where there is no other model to compare with."""
+    if active is None or active.model == ref:
+        return None, []
+    from bid_assets.modelling.promotion.champion_challenger import PromotionRules, promotion_rules
+    from bid_assets.orchestration.assets.champion import NotComparable, compared_with_champion
+
+    try:
+        compared = compared_with_champion(store, active.model, model, dataset)
+    except NotComparable as why:
+        return {"champion": active.model.version, "not_comparable": str(why)}, []
+    rules = PromotionRules(**settings.model_dump(include=set(PROMOTION)))
+    return compared, promotion_rules(compared, rules, fresher=compared["fresher"])
+
+
+def _no_later_window(active: ActiveModel | None, ref: InputRef) -> dict[str, Any]:
+    later = active.model.partition if active is not None and active.model.partition > ref.partition else None
+    return {
+        "rule": "no model of a later window is active",
+        "figure": later,
+        "limit": ref.partition,
+        "passed": later is None,
+        **({} if later is None else {"otherwise": f"the active model learned from a later window, {later}"}),
+    }
+
+
+def _nobody_has_taken_it_back(seen: History, ref: InputRef) -> dict[str, Any]:
+    """People's word stands: a model that they have replaced or rejected does not come back by itself."""
+    said = [event for event in seen.of(ref) if event.action is Action.REJECTED and event.decision is None]
+    gone = seen.state(ref) is State.RETIRED
+    if gone:
+        otherwise = "it was active before and has been replaced; `bid-assets rollback --to` brings it back"
+    else:
+        otherwise = f"{said[-1].by} has rejected it: {said[-1].reason}" if said else ""
+    return {
+        "rule": "nobody has taken it back",
+        "figure": None,
+        "limit": None,
+        "passed": not otherwise,
+        **({"otherwise": otherwise} if otherwise else {}),
+    }
+
+
+def _row(rule: dict[str, Any]) -> dg.TableRecord:
+    """A rule as a row of text; the rule on slices names the slice."""
+    text = rule["rule"] + (f" ({rule['slice']})" if "slice" in rule else "")
+    return dg.TableRecord({"rule": text, **{name: _short(rule[name]) for name in ("figure", "limit", "passed")}})
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

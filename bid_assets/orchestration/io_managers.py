@@ -1,0 +1,429 @@
+"""Dagster's face of the version store: every output becomes a version, every input a pinned one.
+
+One format-agnostic base writes manifests, remembers what a step has loaded and tells Dagster about it; the subclasses
+know one file format each. What a version is and how it is kept safe is the business of `versions/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dagster as dg
+import orjson
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from bid_assets.common.arrow import split_by_window
+from bid_assets.common.progress import report
+from bid_assets.orchestration import metadata
+from bid_assets.orchestration.input_tracking import LoadedInput, loaded_by, noted_by
+from bid_assets.orchestration.partitions import LOOKBACK_KEY, keys_of_input, lookback_of, resolved_lookback
+from bid_assets.settings import Settings
+from bid_assets.version_store.code_version import current_code_version
+from bid_assets.version_store.content_hash import json_hash, table_hash
+from bid_assets.version_store.manifest import Draft, InputRef, Manifest
+from bid_assets.version_store.parquet import TableFile, WindowedTable, write_parquet
+from bid_assets.version_store.store import VersionStore, Written
+from bid_assets.version_store.store_metadata import remember_cadence
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SETTINGS_KEY = "bid_assets/settings"
+"""Metadata key of an asset: the names of the settings that its content depends on."""
+
+IDENTITY_KEY = "bid_assets/identity"
+"""Metadata key of an asset: the names of noted facts (`step_inputs.note_windows`) with which a version is another one."""
+
+TIME_COLUMN_KEY = "partition_expr"
+"""Metadata key of an asset: the column that says which window a row belongs to (as in Dagster's database IO managers)."""
+
+
+_SHOWN_EVENTS = 20
+"""So many of the newest events of the deployment history are shown with a decision."""
+
+WRITERS = 8
+"""Windows of a range run written at once: making files durable is waiting, not computing."""
+
+WINDOWED = dg.PythonObjectDagsterType(WindowedTable, name="WindowedTable")
+"""For inputs that are pinned when the step starts and read when asked; Dagster wants one type object per name."""
+
+
+class MissingVersions(dg.Failure):
+    """An asset was asked to load windows that nobody has made yet."""
+
+    def __init__(self, asset: str, missing: Sequence[str]) -> None:
+        first, last = missing[0], missing[-1]
+        super().__init__(
+            description=f"{asset} has no version for {len(missing)} window(s) that this step looks back over "
+            f"({first}{f' to {last}' if last != first else ''}). Make them with `bid-assets run --from {first} --to {last}`, "
+            f"or materialise {asset} for these windows in the UI.",
+            metadata={"asset": asset, "missing_windows": list(missing)},
+            allow_retries=False,
+        )
+
+
+class VersionedIOManager(dg.IOManager, ABC):
+    """Writes one version per window and loads pinned versions; a subclass knows the file format.
+
+    In a range run one output covers many windows: `parts` cuts it, and each window gets its own version whose manifest
+    names just the inputs which that window looks at.
+    """
+
+    extension: str
+
+    def __init__(self, store: VersionStore, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+
+    @abstractmethod
+    def content_hash(self, value: Any) -> str:
+        """The hash of the logical content of `value`."""
+
+    def former_content_hashes(self, value: Any) -> tuple[str, ...]:
+        """The hashes of the same content by the rules of earlier releases, which older manifests have. Here: there are none."""
+        return ()
+
+    @abstractmethod
+    def write_file(self, value: Any, path: Path) -> None:
+        """Write `value` to a new local file."""
+
+    @abstractmethod
+    def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
+        """The value of these windows, as the type annotation of the input asks for it."""
+
+    def parts(self, context: dg.OutputContext, keys: Sequence[str], value: Any) -> Iterator[tuple[str, Any]]:
+        """The windows of an output, each with its value. Here: a value belongs to exactly one window."""
+        if len(keys) != 1:
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key.to_user_string()} gives one value for {len(keys)} windows; run them one by one"
+            )
+        yield keys[0], value
+
+    def table_of(self, value: Any) -> pa.Table | TableFile | None:
+        """The Arrow table whose rows and schema the manifest describes; None where the value is no table."""
+        return None
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Write one version per window, and show them in Dagster."""
+        keys = list(context.asset_partition_keys)
+        asset = asset_name(context.asset_key)
+        remember_cadence(self.store, self.settings.cadence)
+        content_hashes = []
+        writes = in_order(lambda part: self._write(context, asset, *part), self.parts(context, keys, obj), WRITERS)
+        for done, written in enumerate(writes, start=1):
+            content_hashes.append(written.manifest.content_hash)
+            self._show(context, written.manifest, created=written.created, of=keys)
+            report(asset, done, len(keys))
+        data_version = content_hashes[0] if len(content_hashes) == 1 else json_hash(content_hashes)
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
+
+    def _write(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Written:
+        draft = self._draft(context, asset, key, value)
+        written = self.store.write(draft, lambda path: self.write_file(value, path))
+        self.after_write(context, value, written.manifest)
+        return written
+
+    def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
+        """What else must happen once the version is there; for subclasses."""
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Pin the heads of the windows asked for, remember them for the manifest, and read them."""
+        mapped, definition = list(context.asset_partition_keys), context.definition_metadata
+        if definition.get(LOOKBACK_KEY) == "auto":  # Dagster has mapped all that it can
+            definition = resolved_lookback(self.settings, self.store, mapped[-1], definition)
+            mapped = mapped[-lookback_of(definition) :]
+        keys = keys_of_input(self.settings, mapped, definition)
+        heads = self.store.heads(asset_name(context.asset_key), keys)
+        loaded_by(context.step_context).add(LoadedInput(heads[key].ref, definition) for key in keys if key in heads)
+        return self.read(context, keys, heads)
+
+    def _draft(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Draft:
+        table = self.table_of(value)
+        facts = metadata.plain_facts(context.output_metadata)
+        cutoff = facts.pop("cutoff", None)
+        spec = context.asset_spec
+        return Draft(
+            asset=asset,
+            partition=key,
+            extension=self.extension,
+            content_hash=self.content_hash(value),
+            former_content_hashes=self.former_content_hashes(value),
+            inputs=loaded_by(context.step_context).in_sight(self.settings.cadence, key),
+            code=current_code_version(spec.code_version),
+            run_id=context.run_id,
+            rows=None if table is None else table.num_rows,
+            schema=None if table is None else tuple({"name": f.name, "type": str(f.type)} for f in table.schema),
+            settings={**self._settings_that_mattered(context), **self._identity_of(context, key)},
+            cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
+            info={**facts, **noted_by(context.step_context, key)},
+        )
+
+    def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
+        names = context.definition_metadata.get(SETTINGS_KEY, ())
+        assert isinstance(names, list | tuple)
+        config = context.step_context.op_config
+        return {
+            **self.settings.model_dump(mode="json", include=set(names)),
+            **({"config": orjson.loads(orjson.dumps(config))} if config else {}),
+        }
+
+    def _identity_of(self, context: dg.OutputContext, key: str) -> dict[str, Any]:
+        names = context.definition_metadata.get(IDENTITY_KEY, ())
+        assert isinstance(names, list | tuple)
+        facts = noted_by(context.step_context, key)
+        return {name: facts[name] for name in names if name in facts}
+
+    def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, of: Sequence[str]) -> None:
+        """Columns with the last window only: Dagster shows those of the newest event, and they are most of what one costs."""
+        last = manifest.partition == of[-1]
+        values = {
+            **metadata.shown_figures(context.output_metadata),
+            **metadata.metadata_of(manifest, self.store.file_url(manifest), created=created, columns=last),
+        }
+        noted = noted_by(context.step_context, manifest.partition)
+        if (reasons := noted.get(metadata.UNREADABLE_VALUES)) is not None:  # also where the version is an older one
+            values |= metadata.readability_metadata([reasons])
+        if len(of) == 1:
+            context.add_output_metadata(values)
+        else:
+            context.step_context.add_asset_metadata(values, context.asset_key, partition_key=manifest.partition)
+
+
+class ParquetIOManager(VersionedIOManager):
+    """Tables: Arrow tables, streams of record batches in order of windows, files of tables written part by part, or pandas frames.
+
+    An input annotated `pa.Table` or `pd.DataFrame` is read whole and must be complete; one annotated `WindowedTable` is
+    pinned now and read when asked, with the columns asked for; one that looks back says itself which windows are missing.
+    """
+
+    extension = "parquet"
+
+    def parts(self, context: dg.OutputContext, keys: Sequence[str], value: Any) -> Iterator[tuple[str, pa.Table]]:
+        """Cut the rows by the asset's time column; without one, the table belongs to the one window of the run."""
+        column = context.definition_metadata.get(TIME_COLUMN_KEY)
+        if column is None:
+            yield from super().parts(context, keys, value if isinstance(value, TableFile) else as_table(value))
+            return
+        assert isinstance(column, str)
+        yield from split_by_window(value if is_stream(value) else as_table(value), column, keys, self.settings.cadence)
+
+    def table_of(self, value: Any) -> pa.Table | TableFile:
+        """The value is the table."""
+        return value if isinstance(value, TableFile) else as_table(value)
+
+    def content_hash(self, value: Any) -> str:
+        """Of the table's logical content."""
+        return value.content_hash if isinstance(value, TableFile) else table_hash(as_table(value))
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """As Parquet."""
+        if isinstance(value, TableFile):
+            shutil.copyfile(value.path, path)
+        else:
+            write_parquet(as_table(value), path)
+
+    def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
+        """A table of all windows, or a `WindowedTable`."""
+        asset = asset_name(context.asset_key)
+        windowed = WindowedTable(self.store, asset, keys, heads)
+        as_windowed = context.dagster_type.typing_type is WindowedTable
+        if windowed.missing and not (as_windowed and LOOKBACK_KEY in context.definition_metadata):
+            raise MissingVersions(asset, windowed.missing)
+        if as_windowed:
+            return windowed
+        table = windowed.read()
+        return table.to_pandas() if context.dagster_type.typing_type is pd.DataFrame else table
+
+
+class SingleWindowIOManager(VersionedIOManager, ABC):
+    """Formats whose values belong to one window each."""
+
+    def read(self, context: dg.InputContext, keys: Sequence[str], heads: Mapping[str, Manifest]) -> Any:
+        """The verified file of the one window."""
+        missing = [key for key in keys if key not in heads]
+        if missing:
+            raise MissingVersions(asset_name(context.asset_key), missing)
+        if len(keys) != 1:
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key.to_user_string()} can be loaded for one window at a time, not for {len(keys)}"
+            )
+        return self.read_file(self.store.fetch(heads[keys[0]]))
+
+    @abstractmethod
+    def read_file(self, path: Path) -> Any:
+        """The value of a file whose checksum has been verified."""
+
+
+class JoblibIOManager(SingleWindowIOManager):
+    """Models, as joblib files of plain content; see `modelling.model_file`."""
+
+    extension = "joblib"
+
+    def content_hash(self, value: Any) -> str:
+        """Of what was learned."""
+        from bid_assets.modelling import model_file
+
+        return model_file.content_hash(value)
+
+    def former_content_hashes(self, value: Any) -> tuple[str, ...]:
+        """By the rule of format 7."""
+        from bid_assets.modelling import model_file
+
+        return model_file.former_content_hashes(value)
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """As a model file."""
+        from bid_assets.modelling import model_file
+
+        model_file.save(value, path)
+
+    def read_file(self, path: Path) -> Any:
+        """The model. The store has verified the checksum before."""
+        from bid_assets.modelling import model_file
+
+        return model_file.load(path)
+
+
+class JsonIOManager(SingleWindowIOManager):
+    """Dictionaries, as canonical JSON."""
+
+    extension = "json"
+
+    def content_hash(self, value: Any) -> str:
+        """Of the canonical JSON."""
+        return json_hash(value)
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """Indented, keys in order."""
+        path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+    def read_file(self, path: Path) -> Any:
+        """The dictionary."""
+        return orjson.loads(path.read_bytes())
+
+
+class DecisionIOManager(JsonIOManager):
+    """Deployment decisions: JSON, and the event of the deployment history that each one is.
+
+    The decision is written first, so that the history never names a decision that does not exist.
+    """
+
+    def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
+        """Without the run's config: what a person says in it is an event of the history, no property of the decision."""
+        settings = super()._settings_that_mattered(context)
+        settings.pop("config", None)
+        return settings
+
+    def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
+        """Let the decision be history, and show what has become of the model."""
+        from bid_assets.deployments.events import State, history, record_decision
+
+        model = InputRef(**value["model"])
+        record_decision(
+            self.store, model, State(value["outcome"]), value["reason"], manifest.ref, by=f"bid_assets, run {context.run_id}"
+        )
+        now = history(self.store)
+        context.add_output_metadata(
+            {
+                "state": now.state(model).value,
+                "active_model": now.traffic.active.model.version if now.traffic.active is not None else "none",
+                "deployments": dg.MetadataValue.table(
+                    [dg.TableRecord(event.in_words()) for event in now.events[-_SHOWN_EVENTS:]]
+                ),
+            }
+        )
+
+
+class CsvIOManager(SingleWindowIOManager):
+    """Small tables that people open elsewhere."""
+
+    extension = "csv"
+
+    def table_of(self, value: Any) -> pa.Table:
+        """The value is the table."""
+        return as_table(value)
+
+    def content_hash(self, value: Any) -> str:
+        """Of the table's logical content."""
+        return table_hash(as_table(value))
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """With a header."""
+        csv.write_csv(as_table(value), path)
+
+    def read_file(self, path: Path) -> pa.Table:
+        """Types as the CSV reader infers them."""
+        return csv.read_csv(path)
+
+
+class HtmlIOManager(SingleWindowIOManager):
+    """Pages for people."""
+
+    extension = "html"
+
+    def content_hash(self, value: Any) -> str:
+        """Of the text."""
+        return json_hash(value)
+
+    def write_file(self, value: Any, path: Path) -> None:
+        """As UTF-8."""
+        path.write_text(value, encoding="utf-8")
+
+    def read_file(self, path: Path) -> str:
+        """The text."""
+        return path.read_text(encoding="utf-8")
+
+
+def io_managers(store: VersionStore, settings: Settings) -> dict[str, VersionedIOManager]:
+    """The IO managers by resource key."""
+    return {
+        "parquet_io_manager": ParquetIOManager(store, settings),
+        "joblib_io_manager": JoblibIOManager(store, settings),
+        "json_io_manager": JsonIOManager(store, settings),
+        "decision_io_manager": DecisionIOManager(store, settings),
+        "csv_io_manager": CsvIOManager(store, settings),
+        "html_io_manager": HtmlIOManager(store, settings),
+    }
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """`work` done on `items` by a few threads, results in order; no more items are taken than are being worked on."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def asset_name(key: dg.AssetKey) -> str:
+    """The asset's name in the store."""
+    return "__".join(key.path)
+
+
+def is_stream(value: object) -> bool:
+    """Whether the value gives its rows batch by batch."""
+    return isinstance(value, pa.RecordBatchReader)
+
+
+def as_table(value: Any) -> pa.Table:
+    """The value as an Arrow table; a pandas frame loses its index."""
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pd.DataFrame):
+        return pa.Table.from_pandas(value, preserve_index=False)
+    raise TypeError(f"expected an Arrow table or a pandas frame, got {type(value).__name__}")

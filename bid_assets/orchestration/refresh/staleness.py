@@ -1,0 +1,98 @@
+"""Which feature windows were made from other versions than those that are there now. From manifests alone, no Dagster.
+
+A window is current if its manifest names just the inputs, by content, that it would be given now, and the same code and
+settings. That is what a dataset asks of its inputs, and what `bid-assets run` asks before it makes anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bid_assets.common.windows import Cadence, TimeRange
+from bid_assets.features.family import FeatureFamily
+from bid_assets.orchestration.partitions import first_key_of, windows_for_days
+from bid_assets.settings import Settings
+from bid_assets.version_store.manifest import Manifest
+from bid_assets.version_store.store import VersionStore
+
+Heads = Mapping[str, Mapping[str, Manifest]]
+"""Asset -> window -> the version that readers get."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a family reads, and over how many windows."""
+
+    family: FeatureFamily
+    cadence: Cadence
+
+    @property
+    def windows(self) -> int:
+        """How many windows it looks at, its own included."""
+        return windows_for_days(self.cadence, self.family.lookback_days)
+
+    def made_from_present(self, manifest: Manifest, heads: Heads) -> bool:
+        """Whether `manifest` was made from the content that `heads` have now."""
+        first = first_key_of(self.cadence, manifest.partition, self.windows)
+        keys = self.cadence.keys(TimeRange(self.cadence.window(first).start, self.cadence.window(manifest.partition).end))
+        present = {
+            (asset, key, heads[asset][key].content_hash) for asset in self.family.reads for key in keys if key in heads[asset]
+        }
+        return present == {(ref.asset, ref.partition, ref.content_hash) for ref in manifest.inputs}
+
+
+def raw_heads(store: VersionStore, settings: Settings, families: Iterable[FeatureFamily], keys: Iterable[str]) -> Heads:
+    """The heads of all raw tables that the families look at for the windows `keys`."""
+    keys, families = list(keys), list(families)
+    longest = max(windows_for_days(settings.cadence, family.lookback_days) for family in families)
+    first = first_key_of(settings.cadence, min(keys), longest)
+    start = max(settings.cadence.window(first).start, settings.first_moment)
+    wanted = settings.cadence.keys(TimeRange(start, settings.cadence.window(max(keys)).end))
+    return {asset: store.heads(asset, wanted) for asset in sorted({name for family in families for name in family.reads})}
+
+
+def damaged_windows(
+    store: VersionStore, assets: Iterable[str], keys: Iterable[str] | None = None, *, checksums: bool = False
+) -> set[str]:
+    """The windows (of `keys`, or of all) in which one of the assets has a HEAD and no intact version; see `intact_heads`."""
+    damaged: set[str] = set()
+    for asset in assets:
+        made = set(store.partitions(asset))
+        made = made if keys is None else made.intersection(keys)
+        damaged |= made - intact_heads(store, asset, sorted(made), checksums=checksums).keys()
+    return damaged
+
+
+def intact_heads(store: VersionStore, asset: str, keys: Iterable[str], *, checksums: bool = False) -> dict[str, Manifest]:
+    """The heads whose file is there and has its size; with `checksums`, every byte of it is compared."""
+    heads = store.heads(asset, keys)
+    damaged = {manifest.partition for manifest in store.damaged(heads.values(), checksums=checksums)}
+    return {key: manifest for key, manifest in heads.items() if key not in damaged}
+
+
+def stale_windows(
+    store: VersionStore,
+    settings: Settings,
+    families: Iterable[FeatureFamily],
+    keys: Iterable[str],
+    *,
+    checksums: bool = False,
+) -> dict[str, list[str]]:
+    """Family -> those of the windows `keys` that are absent, damaged or no longer current; families without any are left out."""
+    keys, families = list(keys), list(families)
+    heads = raw_heads(store, settings, families, keys)
+    found = {}
+    for family in families:
+        made = intact_heads(store, family.name, keys, checksums=checksums)
+        inputs = Inputs(family, settings.cadence)
+        stale = [key for key in keys if key not in made or not _current(made[key], inputs, heads, settings)]
+        if stale:
+            found[family.name] = stale
+    return found
+
+
+def _current(manifest: Manifest, inputs: Inputs, heads: Heads, settings: Settings) -> bool:
+    family = inputs.family
+    same_settings = not family.needs_encoder or manifest.settings.get("encoder") == settings.encoder
+    return manifest.code.asset == family.code_version and same_settings and inputs.made_from_present(manifest, heads)

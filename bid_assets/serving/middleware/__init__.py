@@ -1,0 +1,1 @@
+"""What is around every request: API keys, limits, access log, Prometheus metrics."""

@@ -1,0 +1,1 @@
+"""The models that serve: watched for, loaded and verified, described."""

@@ -1,0 +1,98 @@
+"""A store as it looked to one version: its inputs are pinned, and what is written is only compared. For rebuilding and repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bid_assets.version_store.manifest import Draft, Manifest
+from bid_assets.version_store.store import VersionNotFound, VersionStore, Written, manifest_of
+from bid_assets.version_store.store_metadata import METADATA
+from bid_assets.version_store.verification import Finding, time_of
+
+
+class PinnedStore(VersionStore):
+    """Reads exactly the inputs of `manifest`, whatever the heads are now; keeps the drafts of what would be written."""
+
+    def __init__(self, url: str, manifest: Manifest) -> None:
+        super().__init__(url)
+        self.rebuilt = manifest
+        self.drafts: list[Draft] = []
+
+    def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
+        """The pinned versions; windows that the version did not use are absent. Raises `VersionNotFound`."""
+        pinned = {ref.partition: ref for ref in self.rebuilt.inputs if ref.asset == asset}
+        wanted = [pinned[partition] for partition in partitions if partition in pinned]
+        found = self.manifests(wanted)
+        gone = [ref.version for ref in wanted if ref not in found]
+        if gone:
+            raise VersionNotFound(
+                f"{self.rebuilt.version} was made from versions that the store has no more: {', '.join(gone)}"
+            )
+        return {ref.partition: manifest for ref, manifest in found.items()}
+
+    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
+        """Nothing is written; the draft is kept so that its content hash can be compared."""
+        if (draft.asset, draft.partition) == (self.rebuilt.asset, self.rebuilt.partition):
+            self.drafts.append(draft)
+        return Written(self.rebuilt, created=False)
+
+    def move_pointer(self, name: str, value: dict[str, Any]) -> None:
+        """A rebuild decides nothing."""
+
+    def append(self, log: str, number: int, entry: dict[str, Any]) -> bool:
+        """Nor does anything happen by it."""
+        return True
+
+    def read_pointer(self, name: str) -> dict[str, Any] | None:
+        """What holds for ever; other pointers have moved since: whoever reads them must go by the log."""
+        return super().read_pointer(name) if name == METADATA else None
+
+    def entries(self, log: str, after: int = 0) -> dict[int, dict[str, Any] | None]:
+        """What had happened before the version was made."""
+        then = self.rebuilt.created_at
+        entries = super().entries(log, after).items()
+        return {number: entry for number, entry in entries if entry and datetime.fromisoformat(entry["at"]) < then}
+
+
+class RestoringStore(PinnedStore):
+    """A pinned store that puts the version back in its place if it comes out with the same content.
+
+    Where the manifest is lost, the inputs are those that HEADs name now. `replaceable`: other content becomes a new version.
+    """
+
+    def __init__(self, url: str, lost: Finding, *, replaceable: bool) -> None:
+        super().__init__(url, lost.manifest or _manifest_by_name(lost))
+        self.lost = lost
+        self.replaceable = replaceable
+        self.restored: Written | None = None
+
+    def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
+        """The pinned versions, or those of now."""
+        return super().heads(asset, partitions) if self.lost.manifest is not None else self.present.heads(asset, partitions)
+
+    @property
+    def present(self) -> VersionStore:
+        """The store without anything pinned."""
+        return VersionStore(self.url)
+
+    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
+        """Restore the version, or make a new one; other assets' drafts go nowhere."""
+        written = super().write(draft, write_file)
+        if (draft.asset, draft.partition) != (self.rebuilt.asset, self.rebuilt.partition):
+            return written
+        if draft.has_content(self.lost.content_hash):
+            manifest = self.lost.manifest or manifest_of(draft, self.rebuilt.version, self.rebuilt.created_at)
+            self.restored = Written(self.restore(manifest, write_file), created=False)
+        elif self.replaceable:
+            self.restored = self.present.write(draft, write_file)
+        return self.restored or written
+
+
+def _manifest_by_name(lost: Finding) -> Manifest:
+    """The little that is known of a version without a manifest."""
+    assert lost.version is not None
+    asset, partition, version = lost.version
+    return manifest_of(Draft(asset, partition, "", lost.content_hash or ""), version, time_of(lost.version))

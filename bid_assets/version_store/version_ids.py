@@ -1,0 +1,72 @@
+"""Short ids of versions, and the version that a person means by one: the one place where commands resolve what they are given.
+
+A version is `<asset>_<YYYYMMDD>_<HHMMSS>_<hash8>`; its short id is the shortest end of it that no other version of the asset has,
+mostly the hash. Names only: no manifest is read here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from bid_assets.version_store.store import VersionNotFound, VersionStore
+
+FEWEST_CHARACTERS = 4
+"""A shorter text is no id, even where only one version has it today."""
+SHOWN = 5
+
+
+class AmbiguousVersionError(VersionNotFound):
+    """More than one version is called so; the message names them."""
+
+
+def short_ids(versions: Iterable[str]) -> dict[str, str]:
+    """Version -> its short id among these versions of one asset; the whole version where nothing shorter is its alone."""
+    names = list(dict.fromkeys(versions))
+    ends = Counter(end for name in names for end in set(_ends(name)))
+    return {name: next((end for end in _ends(name) if ends[end] == 1), name) for name in names}
+
+
+def matching(versions: Sequence[str], text: str) -> list[str]:
+    """The versions of one asset that `text` may stand for: the version itself, else those that end with it, else those that
+    begin with it, the asset's name left out or not, or whose hash does."""
+    names = list(dict.fromkeys(versions))
+    if text in names:
+        return [text]
+    if len(text) < FEWEST_CHARACTERS:
+        return []
+    rules: list[Callable[[str], bool]] = [
+        lambda name: text in _ends(name),
+        lambda name: name.endswith(text),
+        lambda name: name.startswith(text) or any(end.startswith(text) for end in _ends(name)),
+    ]
+    return next((found for rule in rules if (found := [name for name in names if rule(name)])), [])
+
+
+def resolve(store: VersionStore, asset: str, text: str, partition: str | None = None) -> tuple[str, str]:
+    """Window and full name of the version that `text` (a version, a short id, or the beginning or end of one) stands for.
+
+    Raises `VersionNotFound`, and `AmbiguousVersionError` where several versions, or windows, have it.
+    """
+    named = store.version_names(asset, partition)
+    found = set(matching([version for _, version in named], text))
+    places = [place for place in named if place[1] in found]
+    where = f" of window {partition}" if partition else ""
+    if not places:
+        newest = ", ".join(version for _, version in sorted(named, key=lambda place: place[1])[-SHOWN:])
+        raise VersionNotFound(
+            f"the store has no {asset} {text}{where}; "
+            + (f"the newest are {newest}" if newest else "it has none at all")
+            + f" (`bid-assets versions {asset}` lists them)"
+        )
+    if len(places) > 1:
+        listed = ", ".join(f"{version} of window {window}" for window, version in places[:SHOWN])
+        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+        raise AmbiguousVersionError(f"{text} may be any of {len(places)} versions{where}: {listed}{more}; give more of it")
+    return places[0]
+
+
+def _ends(version: str) -> list[str]:
+    """The ends of a version that begin after an underscore, the shortest first: hash, time and hash, date and time and hash."""
+    parts = version.rsplit("_", 3)
+    return ["_".join(parts[start:]) for start in range(len(parts) - 1, 0, -1)]

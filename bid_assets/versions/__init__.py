@@ -1,1 +1,0 @@
-"""The version store: immutable versions, manifests, heads, lineage. No Dagster here."""

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from bid_assets.modelling.dataset.assemble import labels
+from bid_assets.modelling.evaluation.explanations import feature_importances
+from bid_assets.modelling.evaluation.plots import calibration_png, importances_png, roc_png
+from bid_assets.modelling.evaluation.report import evaluate, profile_rate_baseline
+from bid_assets.modelling.model import BidSuccessModel
+from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
+from bid_assets_tests.modelling.test_training import relabelled
+
+LENIENT = Thresholds(min_roc_auc=0.6, max_calibration_error=0.2, min_log_loss_gain=0.0)
+
+
+@pytest.fixture(scope="module")
+def report(model: BidSuccessModel, dataset: pa.Table) -> dict:
+    return evaluate(model, dataset)
+
+
+def test_a_report_is_json_without_nan(report: dict) -> None:
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_figures_are_of_the_holdout_and_counted(report: dict, dataset: pa.Table) -> None:
+    holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
+    figures = report["model_metrics"]
+    assert figures["rows"] == holdout.num_rows == sum(figures["confusion_matrix"].values())
+    assert figures["successes"] == pc.sum(holdout["target_is_success"]).as_py()
+
+
+def test_the_model_is_better_than_history_alone_and_that_is_better_than_the_base_rate(report: dict) -> None:
+    base, history, model = (
+        *(report["baselines"][name] for name in ("base_rate", "history_logistic_regression")),
+        report["model_metrics"],
+    )
+    assert base["roc_auc"] == 0.5
+    assert 0.5 < history["roc_auc"] < model["roc_auc"]
+    assert model["log_loss"] < history["log_loss"] < base["log_loss"]
+
+
+def test_a_dataset_without_history_has_no_history_baseline(dataset: pa.Table, model: BidSuccessModel) -> None:
+    stripped = pa.table({name: dataset[name] for name in dataset.column_names})  # without the fields' family
+    assert evaluate(model, stripped)["baselines"]["history_logistic_regression"] is None
+
+
+def test_a_holdout_of_one_class_gives_nulls_and_a_reason(model: BidSuccessModel, dataset: pa.Table) -> None:
+    report = evaluate(model, relabelled(dataset, "holdout", success=True))
+    assert report["model_metrics"]["roc_auc"] is None
+    assert report["model_metrics"]["log_loss"] is not None
+    assert report["note"] == "the holdout holds successes only: ROC AUC and average precision need both classes"
+
+
+def test_an_empty_holdout_gives_nulls_a_reason_and_no_activation(model: BidSuccessModel, dataset: pa.Table) -> None:
+    report = evaluate(model, dataset.filter(pc.equal(dataset["split"], "train")))
+    assert report["model_metrics"]["brier"] is None
+    passed, reason = verdict(floors(report, LENIENT), report)
+    assert not passed
+    assert "not computable" in reason
+    assert "the holdout is empty" in reason
+
+
+def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None:
+    rules = floors(report, LENIENT)
+    assert verdict(rules, report) == (True, f"all 3 rules passed on {report['model_metrics']['rows']} holdout bids")
+    assert [set(rule) for rule in rules] == [{"rule", "figure", "limit", "passed"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "reason"),
+    [
+        (Thresholds(0.99, 0.2, 0.0), "ROC AUC at least 0.99, but it is 0."),
+        (Thresholds(0.6, 0.0, 0.0), "calibration error at most 0, but it is 0."),
+        (Thresholds(0.6, 0.2, 5.0), "log loss below the base rate's by at least 5, but it is 0."),
+    ],
+)
+def test_the_gate_says_which_rule_failed_and_by_what(report: dict, thresholds: Thresholds, reason: str) -> None:
+    rules = floors(report, thresholds)
+    passed, said = verdict(rules, report)
+    assert not passed
+    assert said.startswith(reason)
+    assert [rule["passed"] for rule in rules].count(False) == 1
+
+
+def test_importances_name_feature_and_source_and_come_in_order(model: BidSuccessModel, dataset: pa.Table) -> None:
+    table = feature_importances(model, dataset)
+    assert sorted(table["feature"].to_pylist()) == sorted(model.feature_names)
+    assert (np.diff(table["mean_abs_shap"].to_numpy()) <= 0).all()
+    assert table["source_column"][0].as_py() in ("rate", "text")
+    sources = dict(zip(table["feature"].to_pylist(), table["source_column"].to_pylist(), strict=True))
+    assert sources["level=expert"] == "level"
+    assert pc.sum(table["weight"]).as_py() > 0
+
+
+def test_pictures_are_small_pngs(report: dict, model: BidSuccessModel, dataset: pa.Table) -> None:
+    for png in (roc_png(report), calibration_png(report), importances_png(feature_importances(model, dataset))):
+        assert png.startswith(b"\x89PNG")
+        assert len(png) < 30_000
+
+
+def test_pictures_of_a_report_without_figures_say_so_instead_of_failing(model: BidSuccessModel, dataset: pa.Table) -> None:
+    empty = evaluate(model, dataset.filter(pc.equal(dataset["split"], "train")))
+    assert roc_png(empty) != roc_png({**empty, "note": "something else"})
+    assert calibration_png(empty).startswith(b"\x89PNG")
+
+
+def test_a_profile_s_own_rate_is_drawn_to_the_base_rate_where_it_has_few_outcomes(dataset: pa.Table) -> None:
+    train, holdout = (dataset.filter(pc.equal(dataset["split"], name)) for name in ("train", "holdout"))
+    assert profile_rate_baseline(train, holdout, False) is None, "this dataset has no such columns"
+    won, decided = [0, 0, 10, None], [0, 2, 10, None]
+    rows = (
+        holdout.slice(0, 4).append_column("successes_90d", pa.array(won)).append_column("known_outcomes_90d", pa.array(decided))
+    )
+    zeros = pa.array([0] * train.num_rows)
+    learned = train.append_column("successes_90d", zeros).append_column("known_outcomes_90d", zeros)
+    found = profile_rate_baseline(learned, rows, False)
+    assert found is not None
+    base = labels(train).mean()
+    assert found[0] == pytest.approx([base, 5 * base / 7, (10 + 5 * base) / 15, base])
+
+
+def test_the_shap_summary_says_which_way_a_feature_works(report: dict) -> None:
+    shap = {each["feature"]: each for each in report["shap"]}
+    assert shap["rate"]["direction"] > 0.5
+    assert [each["mean_abs"] for each in report["shap"]] == sorted((each["mean_abs"] for each in report["shap"]), reverse=True)
+
+
+def test_the_histogram_counts_every_bid_of_the_holdout(report: dict) -> None:
+    scores = report["curves"]["scores"]
+    assert sum(scores["successes"]) == report["model_metrics"]["successes"]
+    assert sum(scores["failures"]) == report["model_metrics"]["failures"]
+
+
+def test_rows_of_every_split_are_counted(report: dict, dataset: pa.Table) -> None:
+    assert sum(report["rows"].values()) == dataset.num_rows

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bid_assets.cli.supervisor import UNANSWERED_LIMIT
+from bid_assets.embedded_postgres import server
+from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.orchestration.upkeep import Upkeep, keep_postgres
+
+Reports = list[tuple[str, str]]
+
+
+def until(done: threading.Event) -> None:
+    assert done.wait(10)
+
+
+def test_a_task_that_fails_is_repeated_and_reported_once_until_something_else_is_wrong() -> None:
+    reports: Reports = []
+    problems = iter(["no disk", "no disk", "", "no disk", "no memory"])
+    done = threading.Event()
+
+    def task() -> None:
+        problem = next(problems, None)
+        if problem is None:
+            done.set()
+        elif problem:
+            raise OSError(problem)
+
+    with Upkeep(lambda *report: reports.append(report)) as upkeep:
+        upkeep.every(0.01, "a task", task)
+        until(done)
+    assert [line.rpartition(": ")[2] for _, line in reports] == ["no disk", "no disk", "no memory"]
+
+
+def test_a_task_that_hangs_holds_up_no_other() -> None:
+    done, never = threading.Event(), threading.Event()
+    with Upkeep(lambda *_: None) as upkeep:
+        upkeep.every(0.01, "hanging", lambda: never.wait(30) and None)
+        upkeep.every(0.01, "another", done.set)
+        until(done)
+        never.set()
+
+
+@pytest.fixture
+def postgres() -> Iterator[EmbeddedServer]:
+    """A server of its own, in a folder that its user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder.chmod(0o755)
+    used = EmbeddedServer(folder / "postgres", durable=False)
+    yield used
+    used.release()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def postmaster(server: EmbeddedServer) -> psutil.Process:
+    return psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
+
+
+def test_a_server_that_is_gone_is_started_and_one_that_hangs_is_restarted(
+    postgres: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 2)
+    reports: Reports = []
+    keep = keep_postgres(postgres, lambda *report: reports.append(report))
+    gone = postmaster(postgres)
+    gone.kill()
+    gone.wait(10)
+    keep()
+    assert postgres.answers()
+    hanging = postmaster(postgres)
+    hanging.suspend()
+    for _ in range(UNANSWERED_LIMIT):
+        keep()
+    assert reports == [("PostgreSQL", "has left 3 questions in a row unanswered; it is restarted")]
+    assert postgres.answers()
+    assert postmaster(postgres) != hanging
