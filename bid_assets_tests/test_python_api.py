@@ -1,4 +1,4 @@
-"""The Python API, on a real store: docs/python_api.md runs as it is written."""
+"""The Python API, on a real store: docs/reference/python_api.md runs as it is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import Platform, small_platform
 
-PAGE = CHECKOUT / "docs" / "python_api.md"
+PAGE = CHECKOUT / "docs" / "reference" / "python_api.md"
 
 
 @pytest.fixture(scope="module")

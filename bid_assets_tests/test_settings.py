@@ -32,7 +32,7 @@ def test_what_cannot_be_used_is_named_as_the_variable_that_it_is(monkeypatch: py
 
 
 def test_the_page_of_settings_is_what_the_command_prints() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "settings.md").read_text()
     assert page.endswith(settings_markdown() + "\n")
 
 

@@ -504,7 +504,7 @@ def status(as_json: bool) -> None:
 
 
 @main.command(epilog=example("bid-assets settings"))
-@click.option("--markdown", is_flag=True, help="As the table in docs/settings.md.")
+@click.option("--markdown", is_flag=True, help="As the table in docs/reference/settings.md.")
 def settings(markdown: bool) -> None:
     """Every setting, with its default, its value here, and its meaning."""
     from bid_assets.cli.settings import show_settings

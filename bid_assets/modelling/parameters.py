@@ -1,6 +1,6 @@
 """What can be said about a training run: hyperparameters and what counts as enough data. No learning library here.
 
-How the defaults were found is in docs/architecture.md ("Training"): by backtests at earlier cutoffs, never on the data that
+How the defaults were found is in docs/concepts/model.md: by backtests at earlier cutoffs, never on the data that
 the published figures are about.
 """
 

@@ -19,9 +19,12 @@ END = Cadence.WEEKLY.floor(utc_now()).date() - timedelta(weeks=WEEKS_TO_PLAY)
 START = END - timedelta(weeks=26)
 DAY = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 WEEKS_AGO = re.compile(r"\$\(date -d '(\d+) weeks ago' \+%F\)")
-MEASURED = "evaluation.md"
-"""Its commands are those that were measured, on data with these days."""
-DOCUMENTS = [CHECKOUT / "README.md", *sorted(set((CHECKOUT / "docs").glob("*.md")) - {CHECKOUT / "docs" / MEASURED})]
+MEASURED = ("results", "research-log", "adr")
+"""Folders whose commands are those that were measured, on data with these days."""
+DOCUMENTS = [
+    CHECKOUT / "README.md",
+    *(page for page in sorted((CHECKOUT / "docs").rglob("*.md")) if page.relative_to(CHECKOUT / "docs").parts[0] not in MEASURED),
+]
 
 
 def examples(command: click.Command) -> Iterator[str]:

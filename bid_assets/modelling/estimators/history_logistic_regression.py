@@ -1,7 +1,7 @@
 """The history component of the model: a small logistic regression on the profile's history, scored by plain numpy.
 
 Trees cut a slope into steps, and need many bids for each; a line needs few. Numbers are compressed first (logarithm of 1 +
-number): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/evaluation.md. Where something else than history decides, it would only
+number): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/research-log/. Where something else than history decides, it would only
 dilute the trees: `blend` decides how much it counts.
 
 Scores are summed in one fixed order, never through BLAS: a row scores the same alone as among others.

@@ -2,7 +2,7 @@
 
 Each document (a column of words) is weighed by TF-IDF and brought to length 1; an embedding has length 1 by itself. One regression
 with a penalty on the squares of its weights reads them all. What it says is *added* to the log-odds of the rest, times a weight that
-forward blocks choose (`blend`), 0 where it does not help. Figures are in docs/evaluation.md. Imports scikit-learn: import it only where a model is trained.
+forward blocks choose (`blend`), 0 where it does not help. Figures are in docs/research-log/. Imports scikit-learn: import it only where a model is trained.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _MORE_IS_BETTER = ("roc_auc", "average_precision", "average_precision_rarer")
 
 @dataclass(frozen=True)
 class PromotionRules:
-    """When a challenger takes the champion's place. How the defaults do: docs/evaluation.md, `bench_promotion`."""
+    """When a challenger takes the champion's place. How the defaults do: docs/research-log/, `bench_promotion`."""
 
     required_improvement: float
     """Of log loss, nats, for a challenger that learned from the same dataset as the champion or from an older one."""
