@@ -23,7 +23,11 @@ MEASURED = ("results", "research-log", "adr")
 """Folders whose commands are those that were measured, on data with these days."""
 DOCUMENTS = [
     CHECKOUT / "README.md",
-    *(page for page in sorted((CHECKOUT / "docs").rglob("*.md")) if page.relative_to(CHECKOUT / "docs").parts[0] not in MEASURED),
+    *(
+        page
+        for page in sorted((CHECKOUT / "docs").rglob("*.md"))
+        if page.relative_to(CHECKOUT / "docs").parts[0] not in MEASURED
+    ),
 ]
 
 

@@ -29,7 +29,9 @@ def settings(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Settin
 
 
 def block(language: str) -> str:
-    [found] = re.findall(rf"```{language}\n(WITH matched.*?)```", (CHECKOUT / "docs" / "concepts" / "serving.md").read_text(), re.DOTALL)
+    [found] = re.findall(
+        rf"```{language}\n(WITH matched.*?)```", (CHECKOUT / "docs" / "concepts" / "serving.md").read_text(), re.DOTALL
+    )
     return str(found)
 
 
