@@ -29,7 +29,7 @@ lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml
+	DAGSTER_HOME=$(CURDIR) $(BIN)/dg check defs
 
 pytest: $(INSTALLED)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
