@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hmac
-import ipaddress
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any
 
 import orjson
 
+from bid_assets.common.network import is_loopback
 from bid_assets.common.windows import utc_now
 
 log = logging.getLogger(__name__)
@@ -122,14 +122,6 @@ def refuse_open_door(host: str, ring: KeyRing) -> None:
         f"refusing to listen on {host}: there are no API keys in {ring.path}, so anybody who reaches this address could ask. "
         "Make a key with `bid-assets keys create NAME --scope predict`, or listen on 127.0.0.1"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address. Of names only `localhost` counts: others may change their mind."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def create_key(path: Path, name: str, scopes: Sequence[str]) -> str:
