@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from bid_assets.cli.output import console, notes, print_json
-from bid_assets.serving.middleware.api_keys import create_key, marker_of, read_keys, revoke_key
+from bid_assets.serving.middleware.api_keys import create_key, marker_path, read_keys, revoke_key
 from bid_assets.settings import get_settings
 
 
@@ -41,6 +41,6 @@ def revoke(name: str) -> None:
         console.print(
             "It was the last key: from now on every request is refused but /health, /ready and /docs. Make another with "
             f"`bid-assets keys create NAME --scope predict`; or, to ask for no key any more (on this machine only), stop the "
-            f"services and delete {path} and {marker_of(path)}.",
+            f"services and delete {path} and {marker_path(path)}.",
             soft_wrap=True,
         )

@@ -9,7 +9,7 @@ from contextlib import suppress
 from bid_assets.app_db.database import app_db_url
 from bid_assets.cli.listening import refuse_taken, stopping_on_signals
 from bid_assets.serving.announcement import announced
-from bid_assets.serving.middleware.api_keys import KEYS_REQUIRED, KeyRing, refuse_open_door
+from bid_assets.serving.middleware.api_keys import KEYS_REQUIRED, ApiKeyStore, require_keys_off_loopback
 from bid_assets.settings import get_settings
 
 GRACE_SECONDS = 10
@@ -26,9 +26,9 @@ def serve(host: str, port: int, workers: int) -> None:
 
     settings = get_settings()
     refuse_taken(host, port)
-    ring = KeyRing(settings.resolved_api_keys)
-    refuse_open_door(host, ring)
-    if ring.on:
+    key_store = ApiKeyStore(settings.resolved_api_keys)
+    require_keys_off_loopback(host, key_store)
+    if key_store.enabled:
         os.environ[KEYS_REQUIRED] = "1"
     app_db_url(settings)  # so that errors of the database are read here, once, and not in every worker
     # uvicorn raises the signal again that has ended it; taken as Ctrl-C, all that is open is closed before the process ends

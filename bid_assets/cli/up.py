@@ -34,7 +34,7 @@ from bid_assets.orchestration.liveness import (
 )
 from bid_assets.orchestration.ui_guard import refuse_unguarded
 from bid_assets.orchestration.upkeep import Upkeep, fail_orphaned_runs, keep_postgres
-from bid_assets.serving.middleware.api_keys import KeyRing, refuse_open_door
+from bid_assets.serving.middleware.api_keys import ApiKeyStore, require_keys_off_loopback
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.store_metadata import open_store
 
@@ -51,7 +51,7 @@ def up(host: str, port: int, service_host: str, service_port: int) -> int:
     settings = get_settings()
     with the_only_loop(settings):
         refuse_unguarded(host, settings.ui_host_names)
-        refuse_open_door(service_host, KeyRing(settings.resolved_api_keys))
+        require_keys_off_loopback(service_host, ApiKeyStore(settings.resolved_api_keys))
         refuse_taken(host, port)
         refuse_taken(service_host, service_port, "--service-port")
         return turn(settings, host, port, service_host, service_port)

@@ -19,7 +19,7 @@ from bid_assets.serving import errors
 from bid_assets.serving.api_docs import DESCRIPTION_PATHS, new_app
 from bid_assets.serving.micro_batching import Together
 from bid_assets.serving.middleware.access_log import JsonLog
-from bid_assets.serving.middleware.api_keys import ADMIN, KEYS_REQUIRED, PREDICT, KeyRing
+from bid_assets.serving.middleware.api_keys import ADMIN, KEYS_REQUIRED, PREDICT, ApiKeyStore
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.serving.middleware.request_guard import Guard, Limits
 from bid_assets.serving.prediction_service import PredictionService
@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Guard,
         scopes=_scopes(),
-        ring=KeyRing(settings.resolved_api_keys, required=KEYS_REQUIRED in os.environ),
+        key_store=ApiKeyStore(settings.resolved_api_keys, required=KEYS_REQUIRED in os.environ),
         limits=Limits.of(settings),
         log=log,
         metrics=metrics,

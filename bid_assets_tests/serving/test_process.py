@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.database import prediction_db_url
-from bid_assets.serving.middleware.api_keys import create_key, marker_of
+from bid_assets.serving.middleware.api_keys import create_key, marker_path
 from bid_assets_tests.loops import eventually
 from bid_assets_tests.platforms import Platform, call
 from bid_assets_tests.serving.servers import Server, bids_of, serving
@@ -69,7 +69,7 @@ def test_a_worker_that_is_started_anew_without_the_keys_lets_nobody_in(platform:
     try:
         with serving(platform, "--workers", "2") as server:
             path.unlink()
-            marker_of(path).unlink()
+            marker_path(path).unlink()
             before = workers_of(server)
             for worker in before:
                 worker.kill()
@@ -78,7 +78,7 @@ def test_a_worker_that_is_started_anew_without_the_keys_lets_nobody_in(platform:
             assert seen == [401] * 10
     finally:
         path.unlink(missing_ok=True)
-        marker_of(path).unlink(missing_ok=True)
+        marker_path(path).unlink(missing_ok=True)
 
 
 def workers_of(server: Server) -> list[psutil.Process]:

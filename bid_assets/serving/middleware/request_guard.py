@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bid_assets.serving.middleware.access_log import REQUEST_ID, Answered, JsonLog
-from bid_assets.serving.middleware.api_keys import KeyRing
+from bid_assets.serving.middleware.api_keys import ApiKeyStore
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.settings import Settings
 
@@ -61,7 +61,7 @@ class Guard:
         app: ASGIApp,
         *,
         scopes: Mapping[str, str | None],
-        ring: KeyRing,
+        key_store: ApiKeyStore,
         limits: Limits,
         log: JsonLog,
         metrics: Metrics,
@@ -71,7 +71,7 @@ class Guard:
         The app never sees another path: whatever its router might make of it (a line break at the end, say) needs no scope
         to be known.
         """
-        self._app, self._scopes, self._ring, self._limits = app, dict(scopes), ring, limits
+        self._app, self._scopes, self._key_store, self._limits = app, dict(scopes), key_store, limits
         self._log, self._metrics = log, metrics
         self._buckets = None if limits.rate is None else _Buckets(limits.rate)
 
@@ -106,15 +106,15 @@ class Guard:
         return None
 
     def _without_right(self, exchange: _Exchange, needed: str) -> _Refusal | None:
-        ring = self._ring
-        ring.look()
+        key_store = self._key_store
+        key_store.reload_if_changed()
         caller = ""
-        if ring.on:
-            key = None if exchange.token is None else ring.key_of(exchange.token)
+        if key_store.enabled:
+            key = None if exchange.token is None else key_store.authenticate(exchange.token)
             if key is None:
                 return _NO_KEY if exchange.token is None else _NOT_VALID
             exchange.key = key.name
-            if needed and not key.may(needed):
+            if needed and not key.has_scope(needed):
                 return _Refusal(403, "forbidden", f"the key {key.name} lacks the scope {needed}", {"scope": needed})
             caller = key.id
         if self._buckets is not None and (wait := self._buckets.wait(caller)):

@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from bid_assets.serving.middleware.access_log import JsonLog
-from bid_assets.serving.middleware.api_keys import KeyRing, create_key, revoke_key
+from bid_assets.serving.middleware.api_keys import ApiKeyStore, create_key, revoke_key
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.serving.middleware.request_guard import Guard, Limits
 from bid_assets_tests.serving.http import served
@@ -90,7 +90,7 @@ def door(path: Path, limits: Limits = GENEROUS) -> Iterator[Door]:
     written = io.BytesIO()
     log, metrics = JsonLog(written), Metrics()
     app = application()
-    app.add_middleware(Guard, scopes=SCOPES, ring=KeyRing(path), limits=limits, log=log, metrics=metrics)
+    app.add_middleware(Guard, scopes=SCOPES, key_store=ApiKeyStore(path), limits=limits, log=log, metrics=metrics)
     before, level = logging.getLogger().handlers[:], logging.getLogger().level
     log.install()
     try:
@@ -345,7 +345,7 @@ def test_the_guard_costs_some_ten_microseconds(tmp_path: Path) -> None:
     guard = Guard(
         app,  # type: ignore[arg-type]
         scopes=SCOPES,
-        ring=KeyRing(tmp_path / "api_keys.json"),
+        key_store=ApiKeyStore(tmp_path / "api_keys.json"),
         limits=Limits(1000, 5, 1e9),
         log=log,
         metrics=Metrics(),
