@@ -21,7 +21,7 @@ from bid_assets.serving.micro_batching import Together
 from bid_assets.serving.middleware.access_log import JsonLog
 from bid_assets.serving.middleware.api_keys import ADMIN, KEYS_REQUIRED, PREDICT, ApiKeyStore
 from bid_assets.serving.middleware.prometheus import Metrics
-from bid_assets.serving.middleware.request_guard import Guard, Limits
+from bid_assets.serving.middleware.request_guard import RequestLimits, RequestMiddleware
 from bid_assets.serving.prediction_service import PredictionService
 from bid_assets.serving.routes import ADMIN_PATHS, OPEN_PATHS, predictions, router
 from bid_assets.settings import Settings, get_settings
@@ -60,10 +60,10 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.router.routes[:0] = [*predictions.routes, *router.routes]  # include_router would match every request twice
     app.add_middleware(
-        Guard,
+        RequestMiddleware,
         scopes=_scopes(),
         key_store=ApiKeyStore(settings.resolved_api_keys, required=KEYS_REQUIRED in os.environ),
-        limits=Limits.of(settings),
+        limits=RequestLimits.from_settings(settings),
         log=log,
         metrics=metrics,
     )

@@ -1,1 +1,1 @@
-"""What is around every request: API keys, limits, access log, Prometheus metrics."""
+"""ASGI middleware around every request: authentication (`api_keys`), rate limit, size and time limits, access log, metrics."""

@@ -1,7 +1,7 @@
-"""API keys of the service: a file of hashes with scopes, the commands that change it, and the store that authenticates requests.
+"""API keys of the service: a file of hashes with scopes, what changes it, and the store that authenticates requests.
 
 A key looks like `ba_<id>_<secret>`. Its secret is 256 random bits, which nobody can guess however fast the hash is that they
-try it with: plain SHA-256 is right here, and costs a request a microsecond. (Slow hashes are for passwords, which people choose.)
+try it with: plain SHA-256 is right here, and costs a request a microsecond. Slow hashes are for passwords, which people choose.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def require_keys_off_loopback(host: str, key_store: ApiKeyStore) -> None:
     if key_store.keys or is_loopback(host):
         return
     raise ApiKeyError(
-        f"refusing to listen on {host}: there are no API keys in {key_store.path}, so anybody who reaches this address could send "
-        "requests. Make a key with `bid-assets keys create NAME --scope predict`, or listen on 127.0.0.1"
+        f"refusing to listen on {host}: there are no API keys in {key_store.path}, so anybody who reaches this address could "
+        "send requests. Make a key with `bid-assets keys create NAME --scope predict`, or listen on 127.0.0.1"
     )
 
 

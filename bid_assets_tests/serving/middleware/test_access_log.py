@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.serving.middleware import access_log
-from bid_assets.serving.middleware.access_log import REQUEST_ID, Answered, JsonLog
+from bid_assets.serving.middleware.access_log import REQUEST_ID, JsonLog, RequestLogEntry
 
 
-def answered(path: str = "/predict", key: str | None = "bidder") -> Answered:
-    return Answered(1_764_000_000.25, "r1", "POST", path, 200, 0.00123456, key, "v1", "127.0.0.1")
+def entry(path: str = "/predict", key: str | None = "bidder") -> RequestLogEntry:
+    return RequestLogEntry(1_764_000_000.25, "r1", "POST", path, 200, 0.00123456, key, "v1", "127.0.0.1")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def log(stream: io.BytesIO) -> Iterator[JsonLog]:
 
 
 def test_a_request_is_one_line(log: JsonLog, stream: io.BytesIO) -> None:
-    log.request(answered())
+    log.log_request(entry())
     log.close()
     assert orjson.loads(stream.getvalue()) == {
         "time": "2025-11-24T16:00:00.250000Z",
@@ -57,7 +57,7 @@ def test_a_request_is_one_line(log: JsonLog, stream: io.BytesIO) -> None:
 
 
 def test_lines_are_there_within_a_moment_without_anybody_asking(log: JsonLog, stream: io.BytesIO) -> None:
-    log.request(answered())
+    log.log_request(entry())
     time.sleep(access_log.FLUSH_SECONDS * 3)
     assert stream.getvalue().endswith(b"}\n")
 
@@ -93,15 +93,15 @@ def test_what_pythons_logging_is_told_becomes_a_line_with_the_request_it_belongs
 def test_law_whatever_a_path_holds_it_is_one_line_of_json(path: str) -> None:
     stream = io.BytesIO()
     log = JsonLog(stream)
-    log.request(answered(path))
-    log.request(answered("\ud800" + path))  # half of a surrogate pair, which JSON cannot hold
+    log.log_request(entry(path))
+    log.log_request(entry("\ud800" + path))  # half of a surrogate pair, which JSON cannot hold
     log.close()
     assert [orjson.loads(line)["request_id"].strip("'") for line in stream.getvalue().splitlines()] == ["r1", "r1"]
 
 
 def test_a_key_is_blotted_out_wherever_it_stands(log: JsonLog, stream: io.BytesIO) -> None:
     token = "ba_0123abcd_" + "5e" * 32
-    log.request(answered(f"/{token}/x"))
+    log.log_request(entry(f"/{token}/x"))
     log.install()
     logging.getLogger("here").error("%s and %s", token, token.upper().replace("BA_", "ba_"))
     log.close()
@@ -111,21 +111,21 @@ def test_a_key_is_blotted_out_wherever_it_stands(log: JsonLog, stream: io.BytesI
 
 def test_lines_after_the_end_are_still_written(log: JsonLog, stream: io.BytesIO) -> None:
     log.close()
-    log.request(answered())
+    log.log_request(entry())
     assert stream.getvalue().count(b"\n") == 1
 
 
 def test_a_stream_that_nobody_reads_holds_up_no_request_and_what_is_dropped_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(access_log, "MOST_WAITING", 3000)
+    monkeypatch.setattr(access_log, "MAX_QUEUED", 3000)
     reading, writing = os.pipe()
     with open(writing, "wb") as stream, open(reading, "rb") as reader:  # noqa: PTH123 - descriptors
         log = JsonLog(stream)
         started = time.monotonic()
         for _ in range(3):
             for _ in range(3000):
-                log.request(answered())
+                log.log_request(entry())
             time.sleep(access_log.FLUSH_SECONDS * 1.5)
         assert time.monotonic() - started < 3
         lines = []
@@ -133,18 +133,18 @@ def test_a_stream_that_nobody_reads_holds_up_no_request_and_what_is_dropped_is_c
             lines.append(orjson.loads(reader.readline()))
         assert lines[-1]["dropped"] > 0
         os.set_blocking(reading, False)
-        while reader.read(1 << 16) or log._waiting:
+        while reader.read(1 << 16) or log._queue:
             time.sleep(0.01)
         log.close()
 
 
 def test_a_request_costs_its_caller_a_microsecond_or_two(log: JsonLog) -> None:
-    record = answered()
+    record = entry()
 
     def each() -> float:
         started = time.perf_counter()
         for _ in range(1000):
-            log.request(record)
+            log.log_request(record)
         return (time.perf_counter() - started) / 1000
 
     assert min(each() for _ in range(10)) < 10e-6
@@ -153,7 +153,8 @@ def test_a_request_costs_its_caller_a_microsecond_or_two(log: JsonLog) -> None:
 def test_by_default_lines_go_to_stderr() -> None:
     import subprocess
 
-    code = "from bid_assets.serving.middleware.access_log import JsonLog; import logging; l = JsonLog(); l.install(); logging.info('hi'); l.close()"
+    imports = "import logging; from bid_assets.serving.middleware.access_log import JsonLog"
+    code = f"{imports}; log = JsonLog(); log.install(); logging.info('hi'); log.close()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b""
     assert orjson.loads(done.stderr)["message"] == "hi"
