@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from bid_assets.app_db.database import app_db_url
 from bid_assets.common.windows import Cadence, utc_now
 from bid_assets.orchestration.instance import open_instance
-from bid_assets.orchestration.run_history import Kind, LoopRun, latest
+from bid_assets.orchestration.run_history import Kind, LoopRun, latest_runs
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
@@ -166,7 +166,7 @@ class Loop:
 
     def runs(self, *kinds: Kind) -> list[LoopRun]:
         """Newest first."""
-        return latest(self.instance, kinds or tuple(Kind), 100)
+        return latest_runs(self.instance, kinds or tuple(Kind), 100)
 
     def quiet(self) -> bool:
         """Whether nothing is in flight."""

@@ -38,7 +38,7 @@ FAMILIES = (
 )
 EMBEDDINGS = ("job_description_embeddings", "bid_text_embeddings")
 RAW = ("raw_bids", "raw_jobs", "raw_profiles", "raw_bid_outcomes", "rejected_rows")
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
+RETRAINING_ASSETS = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
 
 @dataclass

@@ -23,7 +23,13 @@ from bid_assets.orchestration.first_window import windows_with_data, with_first_
 from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import plan_refreshes, read_windows
 from bid_assets.orchestration.retraining.state import gather
-from bid_assets.orchestration.run_history import REFRESHING, RETRAINING, failures_in_a_row, finished, unresolved_failures
+from bid_assets.orchestration.run_history import (
+    REFRESH_KINDS,
+    RETRAINING_KINDS,
+    failures_in_a_row,
+    finished_runs,
+    unresolved_failures,
+)
 from bid_assets_tests.loops import PATIENCE, Loop, eventually
 
 EVERY = 6.0
@@ -118,8 +124,8 @@ def left_undone(loop: Loop) -> list[str]:
     state = gather(loop.instance, loop.store, loop.settings)
     refreshes = plan_refreshes(settings, loop.store, {}, check=read_windows(loop.store))
     failed = [
-        *unresolved_failures(finished(loop.instance, REFRESHING)),
-        *failures_in_a_row(finished(loop.instance, RETRAINING)),
+        *unresolved_failures(finished_runs(loop.instance, REFRESH_KINDS)),
+        *failures_in_a_row(finished_runs(loop.instance, RETRAINING_KINDS)),
     ]
     counts = loop.outcomes_in_the_store(), loop.outcomes_in_the_database()
     undone = {

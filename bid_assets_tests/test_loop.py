@@ -26,13 +26,13 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster_graphql import DagsterGraphQLClient
 
 from bid_assets.deployments.events import active_model
-from bid_assets.orchestration.jobs import CLOSING, RETRAINING
+from bid_assets.orchestration.jobs import CLOSE_WINDOW_JOB, RETRAIN_JOB
 from bid_assets.orchestration.liveness import code_is_loaded
 from bid_assets.orchestration.run_history import ATTEMPT_TAG, REASON_TAG, Kind, LoopRun
 from bid_assets.version_store.lineage import LineageNode, upstream
 from bid_assets_tests.benchmarks import bench_loop, daily_year
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
-from bid_assets_tests.platforms import DECIDING, FAMILIES, RAW, call, call_json
+from bid_assets_tests.platforms import FAMILIES, RAW, RETRAINING_ASSETS, call, call_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -104,7 +104,7 @@ def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop, f
     bids = {bid for (bid,) in loop.sql("select bid_id from bid_outcomes where id like 'late-%'")}
     assert len(bids) == 5
     assert bids <= set(loop.labels(window))
-    for asset in DECIDING:
+    for asset in RETRAINING_ASSETS:
         assert len(loop.store.versions(asset, window)) == 1, asset
 
 
@@ -230,14 +230,14 @@ def test_a_window_is_closed_with_a_retraining_of_its_own_and_never_two_of_them_r
     web = DagsterGraphQLClient("127.0.0.1", port_number=loop.port)
     asked = [
         web.submit_job_execution(job, tags={PARTITION_NAME_TAG: window, ATTEMPT_TAG: "1", REASON_TAG: "a test"})
-        for job in (CLOSING, RETRAINING)
+        for job in (CLOSE_WINDOW_JOB, RETRAIN_JOB)
     ]
     eventually(lambda: len(new_runs(loop, before, Kind.CLOSING)) == 1 and loop.quiet(), what="both runs")
     records = [loop.instance.get_run_record_by_id(run_id) for run_id in asked]
     assert [record and record.dagster_run.status for record in records] == [dg.DagsterRunStatus.SUCCESS] * 2
     [first, second] = sorted((record.start_time or 0, record.end_time or 0) for record in records if record)
     assert first[1] <= second[0]
-    for asset in (*RAW, *FAMILIES, *DECIDING):
+    for asset in (*RAW, *FAMILIES, *RETRAINING_ASSETS):
         events = loop.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[window]), limit=2
         ).records

@@ -29,11 +29,11 @@ from bid_assets.settings import get_settings
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import (
-    DECIDING,
     EMBEDDINGS,
     FAMILIES,
     LOOKBACK,
     RAW,
+    RETRAINING_ASSETS,
     WEEKS,
     Platform,
     call,
@@ -58,7 +58,7 @@ def test_every_asset_has_a_version_of_every_window_that_was_run(platform: Platfo
     assert len(windows) == WEEKS
     for asset in (*RAW, *FAMILIES, *EMBEDDINGS):
         assert set(windows) <= set(platform.store.partitions(asset)), asset
-    for asset in DECIDING:
+    for asset in RETRAINING_ASSETS:
         assert platform.store.partitions(asset) == [windows[-1]], asset
 
 
@@ -152,7 +152,7 @@ def test_the_lineage_of_the_model_reaches_raw_windows_and_the_commit(platform: P
 
 def test_a_raw_window_leads_downstream_to_the_model(platform: Platform) -> None:
     below = call_json("lineage", "raw_bids", "--partition", platform.window, "--downstream")
-    assert {*FAMILIES, *DECIDING} <= {manifest["asset"] for manifest in below}
+    assert {*FAMILIES, *RETRAINING_ASSETS} <= {manifest["asset"] for manifest in below}
 
 
 def test_a_profile_and_a_bid_lead_to_the_datasets_and_models_that_contain_them(platform: Platform) -> None:

@@ -29,7 +29,7 @@ from bid_assets.orchestration.refresh.planning import featured_windows, lookback
 from bid_assets.orchestration.refresh.run_ranges import changed_windows
 from bid_assets.orchestration.refresh.staleness import damaged_windows
 from bid_assets.orchestration.retraining.current_decision import decision_is_current
-from bid_assets.orchestration.run_history import DECIDING, KIND_TAG, REASON_TAG, Kind, assets_of
+from bid_assets.orchestration.run_history import KIND_TAG, REASON_TAG, RETRAINING_ASSETS, Kind, assets_of
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.caching import CachingStore
 from bid_assets.version_store.store import VersionStore
@@ -189,7 +189,7 @@ def execute(
             progress.decisions[key] = None
         else:
             tags = _tags(Kind.RETRAINING)
-            progress.decisions[key] = materialise(definitions, instance, DECIDING, [key], config=config, tags=tags)
+            progress.decisions[key] = materialise(definitions, instance, RETRAINING_ASSETS, [key], config=config, tags=tags)
         report("dataset to deployment", done, len(plan.cutoffs))
     return progress
 
@@ -210,7 +210,7 @@ def _choose(keys: Sequence[str], cutoff_windows: str) -> list[str]:
 
 def _decision_of(store: VersionStore, key: str, outcome: RunOutcome | None) -> dict[str, Any]:
     """What came of a window, from the store; without an `outcome` what stands, since nothing has changed."""
-    made = {name: head for name in DECIDING if (head := store.head(name, key)) is not None}
+    made = {name: head for name in RETRAINING_ASSETS if (head := store.head(name, key)) is not None}
     decision: Mapping[str, Any] = made["deployment"].info if "deployment" in made else {}
     ended = outcome is None or (outcome.succeeded and "trained_model" not in outcome.observations)
     problems = [] if outcome is None else [*outcome.failures, *outcome.observations.values()]

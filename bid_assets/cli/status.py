@@ -21,12 +21,12 @@ from bid_assets.orchestration.retraining.policy import Decision, Rules, State, d
 from bid_assets.orchestration.retraining.state import gather
 from bid_assets.orchestration.run_history import (
     REASON_TAG,
-    REFRESHING,
+    REFRESH_KINDS,
     Kind,
     failure_message,
-    finished,
-    following_cursor,
-    latest,
+    finished_runs,
+    latest_runs,
+    new_outcomes_cursor,
     unresolved_failures,
 )
 from bid_assets.serving.announcement import running_services
@@ -93,7 +93,7 @@ def _newest_model(store: VersionStore) -> dict[str, Any] | None:
 
 def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionStore, state: State) -> dict[str, Any]:
     """Outcomes that no dataset holds yet, as the policy counts them; and the windows in which there are unread rows."""
-    cursor = following_cursor(instance)
+    cursor = new_outcomes_cursor(instance)
     unread = follow(settings, store, cursor).touched if cursor is not None else {}
     return {
         "waiting": state.unseen_outcomes,
@@ -113,7 +113,7 @@ def _failed_refreshes(instance: dg.DagsterInstance, settings: Settings) -> list[
             "slow": run.attempt >= settings.max_attempts,
             "message": failure_message(instance, run.run_id),
         }
-        for run in unresolved_failures(finished(instance, REFRESHING))
+        for run in unresolved_failures(finished_runs(instance, REFRESH_KINDS))
     ]
 
 
@@ -127,7 +127,7 @@ def _runs(instance: dg.DagsterInstance) -> list[dict[str, Any]]:
             "created_at": run.created_at,
             "reason": run.tags.get(REASON_TAG),
         }
-        for run in latest(instance, list(Kind), _SHOWN)
+        for run in latest_runs(instance, list(Kind), _SHOWN)
     ]
 
 

@@ -11,13 +11,26 @@ import dagster as dg
 from bid_assets.orchestration.assets.predictions import RAW_PREDICTIONS
 from bid_assets.orchestration.in_process_runs import partition_tags
 from bid_assets.orchestration.refresh.run_ranges import Refresh
-from bid_assets.orchestration.run_history import ATTEMPT_TAG, DECIDING, KIND_TAG, REASON_TAG, REFRESHED, Kind, assets_of
+from bid_assets.orchestration.run_history import (
+    ATTEMPT_TAG,
+    KIND_TAG,
+    REASON_TAG,
+    REFRESH_ASSETS,
+    RETRAINING_ASSETS,
+    Kind,
+    assets_of,
+)
 from bid_assets.settings import Settings
 
 # `close_window` has assets of both policies; it is only ever started for one window, where policies say nothing.
 warnings.filterwarnings("ignore", message=r"Asset job \S+ materializes assets with varying BackfillPolicies")
 
-REFRESH, RETRAINING, CLOSING, PREDICTIONS = "refresh_windows", "retrain", "close_window", "read_predictions"
+REFRESH_JOB, RETRAIN_JOB, CLOSE_WINDOW_JOB, READ_PREDICTIONS_JOB = (
+    "refresh_windows",
+    "retrain",
+    "close_window",
+    "read_predictions",
+)
 
 
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
@@ -32,16 +45,16 @@ def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         )
 
     return [
-        job(REFRESH, Kind.REFRESH, list(REFRESHED), "Raw tables and features of the windows whose rows have changed."),
-        job(RETRAINING, Kind.RETRAINING, list(DECIDING), "Dataset, model, report and decision of the newest window."),
+        job(REFRESH_JOB, Kind.REFRESH, list(REFRESH_ASSETS), "Raw tables and features of the windows whose rows have changed."),
+        job(RETRAIN_JOB, Kind.RETRAINING, list(RETRAINING_ASSETS), "Dataset, model, report and decision of the newest window."),
         job(
-            CLOSING,
+            CLOSE_WINDOW_JOB,
             Kind.CLOSING,
-            [*REFRESHED, *DECIDING],
+            [*REFRESH_ASSETS, *RETRAINING_ASSETS],
             "A window that has ended: its final versions, and a retraining.",
         ),
         dg.define_asset_job(
-            PREDICTIONS,
+            READ_PREDICTIONS_JOB,
             selection=dg.AssetSelection.assets(RAW_PREDICTIONS),
             description="What the service has predicted; not a part of the loop.",
         ),

@@ -25,7 +25,7 @@ REASON_TAG = "bid_assets/reason"
 ATTEMPT_TAG = "bid_assets/attempt"
 OUTCOMES_TAG = "bid_assets/new_outcomes"
 
-FOLLOWER = "new_outcomes_sensor"
+NEW_OUTCOMES_SENSOR = "new_outcomes_sensor"
 
 _LATEST = 50
 
@@ -39,11 +39,11 @@ class Kind(StrEnum):
     """Both, for a window that has just ended."""
 
 
-REFRESHED = (*RAW_ASSETS, *(family.name for family in families()))
-DECIDING = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
+REFRESH_ASSETS = (*RAW_ASSETS, *(family.name for family in families()))
+RETRAINING_ASSETS = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
-REFRESHING = (Kind.REFRESH, Kind.CLOSING)
-RETRAINING = (Kind.RETRAINING, Kind.CLOSING)
+REFRESH_KINDS = (Kind.REFRESH, Kind.CLOSING)
+RETRAINING_KINDS = (Kind.RETRAINING, Kind.CLOSING)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LoopRun:
         return int(self.tags.get(ATTEMPT_TAG, "1"))
 
     @property
-    def begun(self) -> bool:
+    def is_executing(self) -> bool:
         """Whether its steps are running: from then on it may be moving heads."""
         return self.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
@@ -78,9 +78,9 @@ class LoopRun:
     @property
     def refresh(self) -> Refresh:
         """What it does to windows of raw tables and features; a job as a whole does it to all families."""
-        assets = self.assets or frozenset(REFRESHED)
+        assets = self.assets or frozenset(REFRESH_ASSETS)
         reads_raw = not assets.isdisjoint(RAW_ASSETS)
-        return Refresh(self.first, self.last, assets - frozenset(RAW_ASSETS) - frozenset(DECIDING), reads_raw)
+        return Refresh(self.first, self.last, assets - frozenset(RAW_ASSETS) - frozenset(RETRAINING_ASSETS), reads_raw)
 
 
 def assets_of(refresh: Refresh) -> tuple[str, ...]:
@@ -90,12 +90,12 @@ def assets_of(refresh: Refresh) -> tuple[str, ...]:
 
 def refreshes_in_flight(instance: dg.DagsterInstance) -> list[LoopRun]:
     """The runs that are making raw tables or features, or wait to, whoever started them."""
-    return _in_flight(instance, REFRESHING, REFRESHED)
+    return _in_flight(instance, REFRESH_KINDS, REFRESH_ASSETS)
 
 
 def retrainings_in_flight(instance: dg.DagsterInstance) -> list[LoopRun]:
     """The runs that are on their way from a dataset to a decision, or wait to start."""
-    return _in_flight(instance, RETRAINING, DECIDING)
+    return _in_flight(instance, RETRAINING_KINDS, RETRAINING_ASSETS)
 
 
 def _in_flight(instance: dg.DagsterInstance, kinds: Iterable[Kind], assets: Iterable[str]) -> list[LoopRun]:
@@ -104,20 +104,20 @@ def _in_flight(instance: dg.DagsterInstance, kinds: Iterable[Kind], assets: Iter
     return [run for run in runs if run.kind in kinds or run.assets & assets]
 
 
-def finished(instance: dg.DagsterInstance, kinds: Iterable[Kind]) -> list[LoopRun]:
+def finished_runs(instance: dg.DagsterInstance, kinds: Iterable[Kind]) -> list[LoopRun]:
     """The latest runs of these kinds that have ended, newest first."""
-    return [run for run in latest(instance, kinds, _LATEST) if run.ended_at is not None]
+    return [run for run in latest_runs(instance, kinds, _LATEST) if run.ended_at is not None]
 
 
-def latest(instance: dg.DagsterInstance, kinds: Iterable[Kind], count: int) -> list[LoopRun]:
+def latest_runs(instance: dg.DagsterInstance, kinds: Iterable[Kind], count: int) -> list[LoopRun]:
     """The newest runs of these kinds, whether or not they have ended."""
     return _runs(instance, dg.RunsFilter(tags={KIND_TAG: [kind.value for kind in kinds]}), count)
 
 
-def following_cursor(instance: dg.DagsterInstance) -> str | None:
+def new_outcomes_cursor(instance: dg.DagsterInstance) -> str | None:
     """Where `new_outcomes_sensor` stands; None where no daemon has asked it yet."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        if state.name == FOLLOWER and state.instigator_data is not None:
+        if state.name == NEW_OUTCOMES_SENSOR and state.instigator_data is not None:
             return getattr(state.instigator_data, "cursor", None)
     return None
 
@@ -172,8 +172,8 @@ def failure_message(instance: dg.DagsterInstance, run_id: str) -> str:
     return "no reason was recorded"
 
 
-def _runs(instance: dg.DagsterInstance, wanted: dg.RunsFilter, count: int = _LATEST) -> list[LoopRun]:
-    return [_loop_run(record) for record in instance.get_run_records(wanted, limit=count)]
+def _runs(instance: dg.DagsterInstance, runs_filter: dg.RunsFilter, count: int = _LATEST) -> list[LoopRun]:
+    return [_loop_run(record) for record in instance.get_run_records(runs_filter, limit=count)]
 
 
 def _loop_run(record: dg.RunRecord) -> LoopRun:
@@ -185,7 +185,7 @@ def _loop_run(record: dg.RunRecord) -> LoopRun:
         kind=Kind(kind) if kind in set(Kind) else None,
         status=run.status,
         created_at=record.create_timestamp.astimezone(UTC),
-        ended_at=_ended(record),
+        ended_at=_end_time(record),
         first=run.tags.get(ASSET_PARTITION_RANGE_START_TAG, only),
         last=run.tags.get(ASSET_PARTITION_RANGE_END_TAG, only),
         assets=frozenset(key.to_user_string() for key in run.asset_selection or ()),
@@ -193,7 +193,7 @@ def _loop_run(record: dg.RunRecord) -> LoopRun:
     )
 
 
-def _ended(record: dg.RunRecord) -> datetime | None:
+def _end_time(record: dg.RunRecord) -> datetime | None:
     if not record.dagster_run.is_finished:
         return None
     return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)

@@ -11,7 +11,7 @@ from bid_assets.app_db.database import prediction_db_url
 from bid_assets.common.windows import Cadence, TimeRange, as_utc
 from bid_assets.orchestration.assets.predictions import RAW_PREDICTIONS
 from bid_assets.orchestration.in_process_runs import partition_tags
-from bid_assets.orchestration.jobs import CLOSING, PREDICTIONS, REFRESH, PlannedRefresh, run_request
+from bid_assets.orchestration.jobs import CLOSE_WINDOW_JOB, READ_PREDICTIONS_JOB, REFRESH_JOB, PlannedRefresh, run_request
 from bid_assets.orchestration.lookback import dataset_lookback
 from bid_assets.orchestration.refresh.planning import plan_refreshes
 from bid_assets.orchestration.run_history import ATTEMPT_TAG, REASON_TAG
@@ -31,7 +31,7 @@ def schedules(settings: Settings, store: VersionStore) -> list[dg.ScheduleDefini
 
 def _nightly(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
     @dg.schedule(
-        job_name=REFRESH,
+        job_name=REFRESH_JOB,
         cron_schedule=NIGHTLY,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
@@ -53,7 +53,7 @@ def _nightly(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
 
 def _closing(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
     @dg.schedule(
-        job_name=CLOSING,
+        job_name=CLOSE_WINDOW_JOB,
         cron_schedule=CLOSE[settings.cadence],
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
@@ -73,7 +73,7 @@ def _closing(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
 
 def _predictions(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
     @dg.schedule(
-        job_name=PREDICTIONS,
+        job_name=READ_PREDICTIONS_JOB,
         cron_schedule=NIGHTLY_PREDICTIONS,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

@@ -14,7 +14,7 @@ import dagster as dg
 from bid_assets.app_db.contract import ContractError
 from bid_assets.common.windows import utc_now
 from bid_assets.orchestration.first_window import with_first_window
-from bid_assets.orchestration.jobs import REFRESH, RETRAINING, PlannedRefresh, run_request
+from bid_assets.orchestration.jobs import REFRESH_JOB, RETRAIN_JOB, PlannedRefresh, run_request
 from bid_assets.orchestration.refresh.planning import (
     lookback_windows,
     plan_refreshes,
@@ -26,13 +26,13 @@ from bid_assets.orchestration.retraining.policy import Rules, decide, in_words, 
 from bid_assets.orchestration.retraining.state import gather
 from bid_assets.orchestration.run_history import (
     ATTEMPT_TAG,
-    FOLLOWER,
+    NEW_OUTCOMES_SENSOR,
     OUTCOMES_TAG,
     REASON_TAG,
-    REFRESHING,
+    REFRESH_KINDS,
     LoopRun,
-    finished,
-    following_cursor,
+    finished_runs,
+    new_outcomes_cursor,
     refreshes_in_flight,
     repetitions,
     unresolved_failures,
@@ -54,8 +54,8 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
     stale_check = _StaleCheck(settings, store)
 
     @dg.sensor(
-        name=FOLLOWER,
-        job_name=REFRESH,
+        name=NEW_OUTCOMES_SENSOR,
+        job_name=REFRESH_JOB,
         minimum_interval_seconds=settings.sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows bid_outcomes and bids; asks for the windows whose rows are new, for features that look back at them, "
@@ -67,7 +67,7 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
         if running := refreshes_in_flight(context.instance):
             reason = f"refresh run {running[0].run_id[:8]} is in flight; what lands meanwhile is noticed after it"
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
-        ended = finished(context.instance, REFRESHING)
+        ended = finished_runs(context.instance, REFRESH_KINDS)
         failures = unresolved_failures(ended, _first_key(settings, store))
         stale, waiting = stale_check.planned(ended, failures)
         if stale:
@@ -89,7 +89,7 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
 
 def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefinition:
     @dg.sensor(
-        job_name=REFRESH,
+        job_name=REFRESH_JOB,
         minimum_interval_seconds=max(5, round(60 * settings.reconciliation_interval_minutes)),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Compares every window with what the store has read of it, and all features with the raw versions of now: finds "
@@ -100,13 +100,13 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
 
         before = refreshes_in_flight(context.instance)  # one of them may end while everything is being compared
         try:
-            noticed = reconcile(settings, store, following_cursor(context.instance))
+            noticed = reconcile(settings, store, new_outcomes_cursor(context.instance))
         except ContractError as error:
             return _unreadable(context, error)
         for remark in noticed.remarks:
             context.log.warning(remark)
         running = [*before, *refreshes_in_flight(context.instance)]
-        failures = unresolved_failures(finished(context.instance, REFRESHING), _first_key(settings, store))
+        failures = unresolved_failures(finished_runs(context.instance, REFRESH_KINDS), _first_key(settings, store))
         # what these read is not asked for beside them; if they read it before it changed, the next comparison finds it
         elsewhere = {
             key for run in (*running, *failures) if run.refresh.reads_raw for key in run.refresh.keys(settings.cadence)
@@ -122,7 +122,7 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
 
 def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefinition:
     @dg.sensor(
-        job_name=RETRAINING,
+        job_name=RETRAIN_JOB,
         minimum_interval_seconds=settings.sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks the retraining policy whether a new model is due, and says what it answered.",

@@ -30,7 +30,7 @@ from bid_assets.features.embeddings.model_files import distilled
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.in_process_runs import materialise
 from bid_assets.orchestration.instance import open_instance
-from bid_assets.orchestration.run_history import REFRESHED
+from bid_assets.orchestration.run_history import REFRESH_ASSETS
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
@@ -61,7 +61,7 @@ def refresh(settings: Settings) -> float:
                 f"'bench-{number}', b.id, true, '{inside.isoformat()}' from bids b where b.amount > 0 "
                 "and not exists (select from bid_outcomes o where o.bid_id = b.id) order by b.submitted_at desc limit 1",
             )
-            seconds.append(timed(lambda: materialise(definitions, instance, REFRESHED, [window])))
+            seconds.append(timed(lambda: materialise(definitions, instance, REFRESH_ASSETS, [window])))
     return min(seconds[1:])
 
 

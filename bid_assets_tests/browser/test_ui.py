@@ -10,15 +10,15 @@ from playwright.sync_api import Page, expect
 from bid_assets.orchestration.assets.common import OWNERS
 from bid_assets_tests.browser.pages import boxes_in_groups, launch, metadata, open_graph, open_tick, section, tick
 from bid_assets_tests.browser.site import Site
-from bid_assets_tests.platforms import DECIDING, EMBEDDINGS, FAMILIES, RAW
+from bid_assets_tests.platforms import EMBEDDINGS, FAMILIES, RAW, RETRAINING_ASSETS
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 GROUPS = {
     "raw": (*RAW, "raw_predictions"),
     "features": (*FAMILIES, *EMBEDDINGS),
-    "training": (*DECIDING[:-2], "hyperparameter_search"),
-    "serving": DECIDING[-2:],
+    "training": (*RETRAINING_ASSETS[:-2], "hyperparameter_search"),
+    "serving": RETRAINING_ASSETS[-2:],
 }
 KINDS = {"raw_bids": "Postgres", "profile_features": "Parquet", "trained_model": "XGBoost", "metrics_report": "json"}
 

@@ -11,12 +11,12 @@ from bid_assets.orchestration.run_history import (
     ATTEMPT_TAG,
     KIND_TAG,
     REASON_TAG,
-    RETRAINING,
+    RETRAINING_KINDS,
     Kind,
     failure_message,
     failures_in_a_row,
-    finished,
-    latest,
+    finished_runs,
+    latest_runs,
     refreshes_in_flight,
     retrainings_in_flight,
     unresolved_failures,
@@ -68,7 +68,7 @@ def test_runs_in_flight_are_known_by_their_kind_or_by_their_assets(dagster_insta
 def test_a_run_that_is_only_queued_has_not_begun(dagster_instance: dg.DagsterInstance) -> None:
     for outcome in ("queued", "running"):
         run_of(dagster_instance, Kind.REFRESH, outcome)
-    assert [run.begun for run in refreshes_in_flight(dagster_instance)] == [True, False]
+    assert [run.is_executing for run in refreshes_in_flight(dagster_instance)] == [True, False]
 
 
 def test_closing_a_window_is_both_a_refresh_and_a_retraining(dagster_instance: dg.DagsterInstance) -> None:
@@ -83,20 +83,20 @@ def test_failures_are_counted_since_the_last_success(dagster_instance: dg.Dagste
     first = run_of(dagster_instance, Kind.RETRAINING, "failed")
     run_of(dagster_instance, Kind.RETRAINING, "canceled")
     second = run_of(dagster_instance, Kind.CLOSING, "failed")
-    failed = failures_in_a_row(finished(dagster_instance, RETRAINING))
+    failed = failures_in_a_row(finished_runs(dagster_instance, RETRAINING_KINDS))
     assert [run.run_id for run in failed] == [second, first]
 
 
 def test_what_people_start_by_hand_is_not_tried_again(dagster_instance: dg.DagsterInstance) -> None:
     run_of(dagster_instance, Kind.REFRESH, "failed", attempt=None)
-    assert unresolved_failures(finished(dagster_instance, REFRESH)) == []
+    assert unresolved_failures(finished_runs(dagster_instance, REFRESH)) == []
 
 
 def test_a_failed_refresh_is_made_good_by_a_later_one_that_covers_it(dagster_instance: dg.DagsterInstance) -> None:
     both = (*RAW_ASSETS, HISTORY)
     run_of(dagster_instance, Kind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=both)
     run_of(dagster_instance, Kind.REFRESH, "succeeded", "2026-11-02", "2026-11-16", assets=both)
-    assert unresolved_failures(finished(dagster_instance, REFRESH)) == []
+    assert unresolved_failures(finished_runs(dagster_instance, REFRESH)) == []
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_later_refresh_of_less_does_not_make_it_good(
 ) -> None:
     failed = run_of(dagster_instance, Kind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=(*RAW_ASSETS, HISTORY))
     run_of(dagster_instance, Kind.REFRESH, "succeeded", *keys, assets=assets)
-    assert [run.run_id for run in unresolved_failures(finished(dagster_instance, REFRESH))] == [failed]
+    assert [run.run_id for run in unresolved_failures(finished_runs(dagster_instance, REFRESH))] == [failed]
 
 
 def test_a_second_attempt_that_fails_stands_for_the_first(dagster_instance: dg.DagsterInstance) -> None:
     run_of(dagster_instance, Kind.REFRESH, "failed")
     run_of(dagster_instance, Kind.REFRESH, "failed", attempt=2)
-    [run] = unresolved_failures(finished(dagster_instance, REFRESH))
+    [run] = unresolved_failures(finished_runs(dagster_instance, REFRESH))
     assert run.attempt == 2
 
 
@@ -126,7 +126,7 @@ def test_the_reason_of_a_failure_is_one_line(dagster_instance: dg.DagsterInstanc
 def test_the_latest_runs_come_with_windows_and_reason(dagster_instance: dg.DagsterInstance) -> None:
     run_of(dagster_instance, Kind.REFRESH, "succeeded", "2026-11-02", "2026-11-16")
     newest = run_of(dagster_instance, Kind.RETRAINING, "running")
-    found = latest(dagster_instance, list(Kind), 10)
+    found = latest_runs(dagster_instance, list(Kind), 10)
     assert found[0].run_id == newest
     assert [(run.first, run.last) for run in found] == [("2026-11-16", "2026-11-16"), ("2026-11-02", "2026-11-16")]
     assert REASON_TAG not in found[0].tags

@@ -13,7 +13,7 @@ from bid_assets.app_db.snapshot_reader import open_snapshot
 from bid_assets.common.windows import TimeRange, utc_now
 from bid_assets.orchestration.assets.raw_tables import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.orchestration.in_process_runs import partition_tags
-from bid_assets.orchestration.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, REFRESHED, Kind
+from bid_assets.orchestration.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, REFRESH_ASSETS, Kind
 from bid_assets.orchestration.sensors import sensors
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import CodeVersion, Draft
@@ -109,7 +109,7 @@ def test_a_new_outcome_asks_for_its_window_with_raw_tables_and_all_features(
     assert answer.run_requests is not None
     [request] = answer.run_requests
     assert request.partition_key == settings.cadence.key(LAST)
-    assert {key.to_user_string() for key in request.asset_selection or ()} == {*REFRESHED}
+    assert {key.to_user_string() for key in request.asset_selection or ()} == {*REFRESH_ASSETS}
     assert request.tags[ATTEMPT_TAG] == "1"
 
 

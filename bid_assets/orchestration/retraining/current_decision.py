@@ -23,7 +23,7 @@ from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.input_tracking import earlier_windows
 from bid_assets.orchestration.io_managers import SETTINGS_KEY
 from bid_assets.orchestration.refresh.planning import lookback_windows
-from bid_assets.orchestration.run_history import DECIDING
+from bid_assets.orchestration.run_history import RETRAINING_ASSETS
 from bid_assets.settings import Settings
 from bid_assets.version_store.code_version import library_versions
 from bid_assets.version_store.manifest import InputRef, Manifest
@@ -35,8 +35,8 @@ def decision_is_current(
     definitions: dg.Definitions, settings: Settings, store: VersionStore, key: str, accept: Sequence[str] = ()
 ) -> bool:
     """Whether a run from dataset to model card of the window `key`, with `accept` in its config, would make nothing new."""
-    heads = {asset: head for asset in DECIDING if (head := store.head(asset, key)) is not None}
-    if len(heads) < len(DECIDING):
+    heads = {asset: head for asset in RETRAINING_ASSETS if (head := store.head(asset, key)) is not None}
+    if len(heads) < len(RETRAINING_ASSETS):
         return False
     windows = sorted(lookback_windows(settings, store, key))
     dataset = heads["training_dataset"]
@@ -91,7 +91,7 @@ def _same_inputs(
 
 def _identity(ref: InputRef) -> InputRef:
     """Raw tables and features count by content, as everywhere; what belongs to a decision names the others by version."""
-    return ref if ref.asset in DECIDING else replace(ref, version="")
+    return ref if ref.asset in RETRAINING_ASSETS else replace(ref, version="")
 
 
 def _same_rows_known(settings: Settings, store: VersionStore, dataset: Manifest, windows: Sequence[str]) -> bool:

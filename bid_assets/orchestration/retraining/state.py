@@ -20,11 +20,11 @@ from bid_assets.orchestration.refresh.planning import newest_window
 from bid_assets.orchestration.retraining.policy import FailedAttempt, Flag, State
 from bid_assets.orchestration.run_history import (
     OUTCOMES_TAG,
-    RETRAINING,
+    RETRAINING_KINDS,
     LoopRun,
     failure_message,
     failures_in_a_row,
-    finished,
+    finished_runs,
     refreshes_in_flight,
     retrainings_in_flight,
 )
@@ -35,7 +35,7 @@ from bid_assets.version_store.store import CorruptVersion, VersionNotFound, Vers
 
 def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings) -> State:
     """The state at this moment."""
-    ended = finished(instance, RETRAINING)
+    ended = finished_runs(instance, RETRAINING_KINDS)
     active = active_model(store)
     learned_from = _dataset_of(store, active.model) if active is not None else None
     newest = _newest(store, "training_dataset")
@@ -55,7 +55,7 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
         blocked_by=_blocked_by(instance, failed[0]) if failed else None,
         undecided_dataset=newest.version if newest is not None and not _decided(store, newest, ended) else None,
         retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
-        refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.begun),
+        refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.is_executing),
         flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
         outdated_model=_outdated_model(store),
     )
