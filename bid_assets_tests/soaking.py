@@ -22,7 +22,7 @@ from bid_assets.app_db.snapshot_reader import open_snapshot
 from bid_assets.orchestration.first_window import windows_with_data, with_first_window
 from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import plan_refreshes, read_windows
-from bid_assets.orchestration.retraining.state import gather
+from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets.orchestration.run_history import (
     REFRESH_KINDS,
     RETRAINING_KINDS,
@@ -121,7 +121,7 @@ def left_undone(loop: Loop) -> list[str]:
     if changed := changed_windows(loop):
         return [f"rows not read: {changed}"]
     settings = with_first_window(loop.settings, loop.store)
-    state = gather(loop.instance, loop.store, loop.settings)
+    state = gather_state(loop.instance, loop.store, loop.settings)
     refreshes = plan_refreshes(settings, loop.store, {}, check=read_windows(loop.store))
     failed = [
         *unresolved_failures(finished_runs(loop.instance, REFRESH_KINDS)),
@@ -130,7 +130,7 @@ def left_undone(loop: Loop) -> list[str]:
     counts = loop.outcomes_in_the_store(), loop.outcomes_in_the_database()
     undone = {
         "no active model": state.active_model is None,
-        f"{state.unseen_outcomes} outcomes in no dataset": state.unseen_outcomes > 0,
+        f"{state.outcomes_since_last_dataset} outcomes in no dataset": state.outcomes_since_last_dataset > 0,
         f"stale or absent features: {refreshes}": bool(refreshes),
         f"failed: {[(run.run_id, run.kind, run.first, run.last) for run in failed]}": bool(failed),
         "outcomes: {} in the store, {} in the database".format(*counts): counts[0] != counts[1],

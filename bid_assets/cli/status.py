@@ -13,12 +13,11 @@ from bid_assets.cli.output import console, print_json
 from bid_assets.cli.running_loop import difference_in_words, settings_of_loop
 from bid_assets.common.windows import utc_now
 from bid_assets.deployments.commands import MODEL
-from bid_assets.deployments.events import State as ModelState
-from bid_assets.deployments.events import active_model, history
+from bid_assets.deployments.events import State, active_model, history
 from bid_assets.orchestration.instance import open_instance
 from bid_assets.orchestration.refresh.change_detection import follow
-from bid_assets.orchestration.retraining.policy import Decision, Rules, State, decide, in_words
-from bid_assets.orchestration.retraining.state import gather
+from bid_assets.orchestration.retraining.policy import Decision, RetrainingRules, RetrainingState, decide, in_words
+from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets.orchestration.run_history import (
     REASON_TAG,
     REFRESH_KINDS,
@@ -42,14 +41,14 @@ def status(*, as_json: bool) -> None:
     settings, differences = settings_of_loop(get_settings())
     store = open_store(settings)
     with open_instance() as instance:
-        state = gather(instance, store, settings)
+        state = gather_state(instance, store, settings)
         told = {
             "settings_that_differ": [asdict(difference) for difference in differences],
             "active": _active(store),
             "newest_model": _newest_model(store),
             "services": [asdict(service) for service in running_services(settings.home)],
             "outcomes": _outcomes(instance, settings, store, state),
-            "policy": asdict(decide(state, Rules.of(settings))),
+            "policy": asdict(decide(state, RetrainingRules.of(settings))),
             "failed_refreshes": _failed_refreshes(instance, settings),
             "runs": _runs(instance),
         }
@@ -61,7 +60,7 @@ def status(*, as_json: bool) -> None:
             console.print(
                 f"[yellow]The running loop has other settings[/yellow], which count here: {escape(listed)}", soft_wrap=True
             )
-        _say(told, decide(state, Rules.of(settings)))
+        _say(told, decide(state, RetrainingRules.of(settings)))
 
 
 def _active(store: VersionStore) -> dict[str, Any] | None:
@@ -91,12 +90,12 @@ def _newest_model(store: VersionStore) -> dict[str, Any] | None:
     }
 
 
-def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionStore, state: State) -> dict[str, Any]:
+def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionStore, state: RetrainingState) -> dict[str, Any]:
     """Outcomes that no dataset holds yet, as the policy counts them; and the windows in which there are unread rows."""
     cursor = new_outcomes_cursor(instance)
     unread = follow(settings, store, cursor).touched if cursor is not None else {}
     return {
-        "waiting": state.unseen_outcomes,
+        "waiting": state.outcomes_since_last_dataset,
         "unread_windows": {table: sorted(keys) for table, keys in unread.items()},
         "followed": cursor is not None,
     }
@@ -170,8 +169,8 @@ def _say_models(active: dict[str, Any] | None, newest: dict[str, Any] | None) ->
             f"trained on {active['dataset']}",
             soft_wrap=True,
         )
-    if newest is not None and newest["state"] != ModelState.ACTIVE:
-        rejected = newest["state"] == ModelState.REJECTED
+    if newest is not None and newest["state"] != State.ACTIVE:
+        rejected = newest["state"] == State.REJECTED
         console.print(
             f"Newest model: [bold]{newest['model']}[/bold] of window {newest['window']}, "
             f"[{'red' if rejected else 'yellow'}]{newest['state']}[/]"

@@ -22,8 +22,8 @@ from bid_assets.orchestration.refresh.planning import (
     stale_features,
     windows_in_reach,
 )
-from bid_assets.orchestration.retraining.policy import Rules, decide, in_words, pause_after
-from bid_assets.orchestration.retraining.state import gather
+from bid_assets.orchestration.retraining.policy import RetrainingRules, decide, in_words, pause_after
+from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets.orchestration.run_history import (
     ATTEMPT_TAG,
     NEW_OUTCOMES_SENSOR,
@@ -128,8 +128,10 @@ def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefi
         description="Asks the retraining policy whether a new model is due, and says what it answered.",
     )
     def retraining_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        state = gather(context.instance, store, settings)
-        decision = decide(state, Rules.of(settings))  # its reason is the cursor as well: the list of ticks shows cursors only
+        state = gather_state(context.instance, store, settings)
+        decision = decide(
+            state, RetrainingRules.of(settings)
+        )  # its reason is the cursor as well: the list of ticks shows cursors only
         if decision.slow:
             context.log.error(decision.reason)
         if decision.action == "wait" or state.window is None:
@@ -139,7 +141,11 @@ def _retraining_sensor(settings: Settings, store: VersionStore) -> dg.SensorDefi
             reason = f"{decision.reason}; but first {_stale_in_words(stale)}"
             return dg.SensorResult(skip_reason=reason, cursor=reason)
         context.log.info(decision.reason)
-        tags = {REASON_TAG: decision.reason, ATTEMPT_TAG: str(decision.attempt), OUTCOMES_TAG: str(state.new_outcomes)}
+        tags = {
+            REASON_TAG: decision.reason,
+            ATTEMPT_TAG: str(decision.attempt),
+            OUTCOMES_TAG: str(state.outcomes_since_active_model),
+        }
         since = state.last_attempt_at.isoformat() if state.last_attempt_at else "never"
         request = dg.RunRequest(
             run_key=f"{state.window} after {since}, attempt {decision.attempt}", partition_key=state.window, tags=tags
@@ -231,7 +237,7 @@ def _pause_left(settings: Settings, runs: Sequence[LoopRun], attempts: int | Non
     """How long, in words, until what these runs (newest first) did not achieve is due again; None: it is due."""
     if not runs or runs[0].ended_at is None:
         return None
-    rules = Rules.of(settings)
+    rules = RetrainingRules.of(settings)
     left = runs[0].ended_at + pause_after(attempts or len(runs), rules) - utc_now()
     return in_words(left) if left.total_seconds() > 0 else None
 

@@ -1,6 +1,6 @@
 """Whether to retrain now: a pure function of the state, which says what to do and why, in words.
 
-Nothing here asks a clock, a database or Dagster; `state.py` gathers what is judged here, `sensors.py` acts on it.
+Nothing here asks a clock, a database or Dagster: `state.py` gathers the state, `sensors.py` acts on the decision.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCKED_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Rules:
+class RetrainingRules:
     """When a retraining is due; see the settings of the same names."""
 
     min_new_outcomes: int
@@ -29,7 +29,7 @@ class Rules:
     max_attempts: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings) -> RetrainingRules:
         """The rules that the settings say."""
         return cls(
             min_new_outcomes=settings.retrain_min_new_outcomes,
@@ -43,30 +43,30 @@ class Rules:
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """A retraining that failed: when it ended, what it said, the outcomes waiting when it began."""
+    """A retraining that failed: when it ended, its error message, and the new outcomes when it began."""
 
     run_id: str
     ended_at: datetime
     message: str
-    new_outcomes: int
+    outcomes_since_active_model: int
 
 
 @dataclass(frozen=True)
-class Flag:
-    """A wish for a retraining, raised by monitoring or a person."""
+class RetrainingRequest:
+    """A request for a retraining, by monitoring or a person."""
 
     name: str
     reason: str
-    raised_at: datetime
+    requested_at: datetime
 
 
 @dataclass(frozen=True)
-class State:
+class RetrainingState:
     """All that the decision depends on.
 
-    `new_outcomes` count from the active model's dataset, `unseen_outcomes` from the newest dataset of all: a challenger that
-    was not activated has learned from its outcomes too, and training it again would give the same model. `failures` are
-    those since the last success, newest first; `blocked_by` says which data-quality check stopped the newest of them.
+    `outcomes_since_active_model` counts from the active model's dataset, `outcomes_since_last_dataset` from the newest dataset of
+    all: a challenger that was not activated has learned from its outcomes too, and training it again would give the same model.
+    `failures` are those since the last success, newest first; `blocked_by`: the data-quality check that stopped the newest of them.
     """
 
     now: datetime
@@ -75,8 +75,8 @@ class State:
     active_model: str | None = None
     dataset_made_at: datetime | None = None
     """Of the active model."""
-    new_outcomes: int = 0
-    unseen_outcomes: int = 0
+    outcomes_since_active_model: int = 0
+    outcomes_since_last_dataset: int = 0
     last_attempt_at: datetime | None = None
     """When the newest finished attempt ended, however it ended."""
     failures: tuple[FailedAttempt, ...] = ()
@@ -87,7 +87,7 @@ class State:
     """Run ids, queued or running."""
     refreshing_runs: tuple[str, ...] = ()
     """Run ids, running only: where rows land all the time one is always queued, and a retraining would wait for ever."""
-    flags: tuple[Flag, ...] = ()
+    requests: tuple[RetrainingRequest, ...] = ()
     outdated_model: str | None = None
     """The newest model, if a version of the code has made it that makes other models now: the service may not be able to load it."""
 
@@ -102,7 +102,7 @@ class Decision:
     slow: bool = False
 
 
-def decide(state: State, rules: Rules) -> Decision:
+def decide(state: RetrainingState, rules: RetrainingRules) -> Decision:
     """The decision for this state. Every path gives its reason."""
     if state.window is None:
         return _wait("nothing has been read from the application's database yet")
@@ -116,42 +116,46 @@ def decide(state: State, rules: Rules) -> Decision:
         return Decision("retrain", f"the run that made {state.undecided_dataset} ended before the decision about a model")
     if state.outdated_model and (state.last_attempt_at is None or state.now - state.last_attempt_at >= rules.min_interval):
         return Decision("retrain", f"the newest model, {state.outdated_model}, was made by another version of the code")
-    if state.unseen_outcomes == 0:
+    if state.outcomes_since_last_dataset == 0:
         return _wait(
             "no outcome is new since the last dataset" + ("" if state.active_model else ", and no model is active yet")
         )
-    if flags := [flag for flag in state.flags if state.last_attempt_at is None or flag.raised_at > state.last_attempt_at]:
-        return Decision("retrain", "; ".join(f"{flag.name}: {flag.reason}" for flag in flags))
+    last_attempt = state.last_attempt_at
+    if pending := [request for request in state.requests if last_attempt is None or request.requested_at > last_attempt]:
+        return Decision("retrain", "; ".join(f"{request.name}: {request.reason}" for request in pending))
     return _by_outcomes_and_age(state, rules)
 
 
-def _by_outcomes_and_age(state: State, rules: Rules) -> Decision:
-    seen = f"{state.unseen_outcomes:,} new outcomes since the last dataset"
-    if state.active_model and state.new_outcomes != state.unseen_outcomes:
-        seen += f" ({state.new_outcomes:,} since the active model's)"
+def _by_outcomes_and_age(state: RetrainingState, rules: RetrainingRules) -> Decision:
+    outcomes = f"{state.outcomes_since_last_dataset:,} new outcomes since the last dataset"
+    if state.active_model and state.outcomes_since_active_model != state.outcomes_since_last_dataset:
+        outcomes += f" ({state.outcomes_since_active_model:,} since the active model's)"
     age = None if state.dataset_made_at is None else state.now - state.dataset_made_at
-    enough, old = state.unseen_outcomes >= rules.min_new_outcomes, age is not None and age >= rules.max_age
+    enough, old = state.outcomes_since_last_dataset >= rules.min_new_outcomes, age is not None and age >= rules.max_age
     if not enough and not old:
-        told = "no model is active yet" if age is None else f"the active model's dataset is {in_words(age)} old"
+        model_age = "no model is active yet" if age is None else f"the active model's dataset is {in_words(age)} old"
         limit = f"of at least {rules.min_new_outcomes:,}"
-        return _wait(f"{seen}, {limit}; {told}" + ("" if age is None else f", of at most {in_words(rules.max_age)}"))
-    rested = None if state.last_attempt_at is None else state.now - state.last_attempt_at
-    if rested is not None and rested < rules.min_interval:
-        left = in_words(rules.min_interval - rested)
-        return _wait(f"{seen}, but the last retraining ended {in_words(rested)} ago; the next may start in {left}")
+        return _wait(f"{outcomes}, {limit}; {model_age}" + ("" if age is None else f", of at most {in_words(rules.max_age)}"))
+    since_last_attempt = None if state.last_attempt_at is None else state.now - state.last_attempt_at
+    if since_last_attempt is not None and since_last_attempt < rules.min_interval:
+        left = in_words(rules.min_interval - since_last_attempt)
+        return _wait(
+            f"{outcomes}, but the last retraining ended {in_words(since_last_attempt)} ago; the next may start in {left}"
+        )
     if enough:
-        return Decision("retrain", f"{seen}, at least {rules.min_new_outcomes:,} were asked for")
-    return Decision("retrain", f"the active model's dataset is {in_words(age or rules.max_age)} old, and there are {seen}")
+        return Decision("retrain", f"{outcomes}, at least {rules.min_new_outcomes:,} were asked for")
+    return Decision("retrain", f"the active model's dataset is {in_words(age or rules.max_age)} old, and there are {outcomes}")
 
 
-def _after_failure(state: State, rules: Rules) -> Decision:
+def _after_failure(state: RetrainingState, rules: RetrainingRules) -> Decision:
     failed, last = len(state.failures), state.failures[0]
     if state.blocked_by is not None and not rules.retry_blocked:
-        news, left = state.new_outcomes - last.new_outcomes, last.ended_at + BLOCKED_PAUSE - state.now
-        if news < rules.min_new_outcomes and left > timedelta(0):
+        since_failure = state.outcomes_since_active_model - last.outcomes_since_active_model
+        left = last.ended_at + BLOCKED_PAUSE - state.now
+        if since_failure < rules.min_new_outcomes and left > timedelta(0):
             return _wait(
                 f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. It is tried again once "
-                f"{rules.min_new_outcomes:,} more outcomes are there ({max(news, 0):,} so far), at the latest in {in_words(left)}"
+                f"{rules.min_new_outcomes:,} more outcomes are there ({max(since_failure, 0):,} so far), at the latest in {in_words(left)}"
             )
         return Decision("retrain", f"attempt {failed + 1}, after: {last.message}", failed + 1)
     slow = failed >= rules.max_attempts
@@ -168,7 +172,7 @@ def _after_failure(state: State, rules: Rules) -> Decision:
     return Decision("retrain", f"attempt {failed + 1}, after: {last.message}", failed + 1, slow=slow)
 
 
-def pause_after(failures: int, rules: Rules) -> timedelta:
+def pause_after(failures: int, rules: RetrainingRules) -> timedelta:
     """How long to wait after so many failures in a row: the first pause, then twice as long each time, at most `SLOW_PAUSE`."""
     longest = max(SLOW_PAUSE, rules.first_pause)
     if failures >= rules.max_attempts:

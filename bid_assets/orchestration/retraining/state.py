@@ -1,4 +1,4 @@
-"""Gathers the state that the retraining policy judges: from the store what is there, from Dagster what runs and ran."""
+"""The state that the retraining policy decides on: from the store which versions there are, from Dagster which runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bid_assets.orchestration.assets.model import MODEL_CODE_VERSION
 from bid_assets.orchestration.lookback import dataset_lookback
 from bid_assets.orchestration.partitions import first_key_of
 from bid_assets.orchestration.refresh.planning import newest_window
-from bid_assets.orchestration.retraining.policy import FailedAttempt, Flag, State
+from bid_assets.orchestration.retraining.policy import FailedAttempt, RetrainingRequest, RetrainingState
 from bid_assets.orchestration.run_history import (
     OUTCOMES_TAG,
     RETRAINING_KINDS,
@@ -33,7 +33,7 @@ from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
 
 
-def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings) -> State:
+def gather_state(instance: dg.DagsterInstance, store: VersionStore, settings: Settings) -> RetrainingState:
     """The state at this moment."""
     ended = finished_runs(instance, RETRAINING_KINDS)
     active = active_model(store)
@@ -41,13 +41,13 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
     newest = _newest(store, "training_dataset")
     window = newest_window(store)
     failed = failures_in_a_row(ended)
-    return State(
+    return RetrainingState(
         now=utc_now(),
         window=window,
         active_model=active.model.version if active is not None else None,
         dataset_made_at=learned_from.created_at if learned_from is not None else None,
-        new_outcomes=new_outcomes(store, settings, window, learned_from),
-        unseen_outcomes=new_outcomes(store, settings, window, newest),
+        outcomes_since_active_model=outcomes_since(store, settings, window, learned_from),
+        outcomes_since_last_dataset=outcomes_since(store, settings, window, newest),
         last_attempt_at=max(
             (at for at in [_ended(ended), newest.created_at if newest else None] if at is not None), default=None
         ),
@@ -56,7 +56,7 @@ def gather(instance: dg.DagsterInstance, store: VersionStore, settings: Settings
         undecided_dataset=newest.version if newest is not None and not _decided(store, newest, ended) else None,
         retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
         refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.is_executing),
-        flags=tuple(Flag(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
+        requests=tuple(RetrainingRequest(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
         outdated_model=_outdated_model(store),
     )
 
@@ -68,7 +68,7 @@ def _outdated_model(store: VersionStore) -> str | None:
     return newest.version if newest is not None and outdated else None
 
 
-def new_outcomes(store: VersionStore, settings: Settings, window: str | None, dataset: Manifest | None) -> int:
+def outcomes_since(store: VersionStore, settings: Settings, window: str | None, dataset: Manifest | None) -> int:
     """How many outcomes in the look-back of `window` are new, changed or gone since `dataset` was made; None: since ever."""
     if window is None:
         return 0

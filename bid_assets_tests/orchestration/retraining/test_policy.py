@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.orchestration.retraining.policy import FailedAttempt, Flag, Rules, State, decide, in_words, pause_after
+from bid_assets.orchestration.retraining.policy import (
+    FailedAttempt,
+    RetrainingRequest,
+    RetrainingRules,
+    RetrainingState,
+    decide,
+    in_words,
+    pause_after,
+)
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-RULES = Rules(
+RULES = RetrainingRules(
     min_new_outcomes=50,
     min_interval=timedelta(hours=1),
     max_age=timedelta(days=7),
@@ -18,7 +26,7 @@ RULES = Rules(
     first_pause=timedelta(minutes=1),
     max_attempts=3,
 )
-QUIET = State(
+QUIET = RetrainingState(
     now=NOW,
     window="2026-11-23",
     active_model="trained_model_1",
@@ -27,13 +35,15 @@ QUIET = State(
 )
 
 
-def failures(count: int, minutes_ago: float = 0.5, new_outcomes: int = 60) -> tuple[FailedAttempt, ...]:
+def failures(count: int, minutes_ago: float = 0.5, outcomes_since_active_model: int = 60) -> tuple[FailedAttempt, ...]:
     ended = NOW - timedelta(minutes=minutes_ago)
-    return tuple(FailedAttempt(f"run{n}-x", ended - timedelta(hours=n), "no memory", new_outcomes) for n in range(count))
+    return tuple(
+        FailedAttempt(f"run{n}-x", ended - timedelta(hours=n), "no memory", outcomes_since_active_model) for n in range(count)
+    )
 
 
 def test_it_waits_while_nothing_was_read() -> None:
-    decision = decide(State(now=NOW), RULES)
+    decision = decide(RetrainingState(now=NOW), RULES)
     assert (decision.action, decision.reason) == ("wait", "nothing has been read from the application's database yet")
 
 
@@ -51,31 +61,35 @@ def test_a_model_of_another_version_of_the_code_makes_it_retrain_without_any_new
 
 
 def test_enough_new_outcomes_make_it_retrain_and_the_reason_counts_them() -> None:
-    decision = decide(replace(QUIET, new_outcomes=50, unseen_outcomes=50), RULES)
+    decision = decide(replace(QUIET, outcomes_since_active_model=50, outcomes_since_last_dataset=50), RULES)
     assert (decision.action, decision.attempt) == ("retrain", 1)
     assert "50 new outcomes" in decision.reason
 
 
 def test_too_few_new_outcomes_make_it_wait_and_the_reason_says_how_many_are_wanted() -> None:
-    decision = decide(replace(QUIET, new_outcomes=49, unseen_outcomes=49), RULES)
+    decision = decide(replace(QUIET, outcomes_since_active_model=49, outcomes_since_last_dataset=49), RULES)
     assert decision.action == "wait"
     assert "49 new outcomes since the last dataset, of at least 50" in decision.reason
 
 
 def test_what_a_rejected_challenger_has_learned_from_is_not_new_again() -> None:
-    decision = decide(replace(QUIET, new_outcomes=500, unseen_outcomes=3), RULES)
+    decision = decide(replace(QUIET, outcomes_since_active_model=500, outcomes_since_last_dataset=3), RULES)
     assert decision.action == "wait"
     assert "(500 since the active model's)" in decision.reason
 
 
 def test_the_first_model_waits_for_enough_outcomes_too() -> None:
-    nothing_yet = State(now=NOW, window="2026-11-23", new_outcomes=30, unseen_outcomes=30)
+    nothing_yet = RetrainingState(now=NOW, window="2026-11-23", outcomes_since_active_model=30, outcomes_since_last_dataset=30)
     assert "no model is active yet" in decide(nothing_yet, RULES).reason
-    assert decide(replace(nothing_yet, new_outcomes=60, unseen_outcomes=60), RULES).action == "retrain"
+    assert (
+        decide(replace(nothing_yet, outcomes_since_active_model=60, outcomes_since_last_dataset=60), RULES).action == "retrain"
+    )
 
 
 def test_it_does_not_retrain_sooner_than_the_minimum_interval() -> None:
-    state = replace(QUIET, new_outcomes=500, unseen_outcomes=500, last_attempt_at=NOW - timedelta(minutes=59))
+    state = replace(
+        QUIET, outcomes_since_active_model=500, outcomes_since_last_dataset=500, last_attempt_at=NOW - timedelta(minutes=59)
+    )
     decision = decide(state, RULES)
     assert decision.action == "wait"
     assert "may start in 60 seconds" in decision.reason
@@ -83,7 +97,9 @@ def test_it_does_not_retrain_sooner_than_the_minimum_interval() -> None:
 
 
 def test_an_old_dataset_and_one_new_outcome_make_it_retrain() -> None:
-    state = replace(QUIET, dataset_made_at=NOW - timedelta(days=7), new_outcomes=1, unseen_outcomes=1)
+    state = replace(
+        QUIET, dataset_made_at=NOW - timedelta(days=7), outcomes_since_active_model=1, outcomes_since_last_dataset=1
+    )
     decision = decide(state, RULES)
     assert decision.action == "retrain"
     assert "7 days old" in decision.reason
@@ -91,21 +107,24 @@ def test_an_old_dataset_and_one_new_outcome_make_it_retrain() -> None:
 
 @pytest.mark.parametrize("runs", ["retraining_runs", "refreshing_runs"])
 def test_it_waits_for_a_run_in_flight_and_names_it(runs: str) -> None:
-    state = replace(QUIET, new_outcomes=500, unseen_outcomes=500, **{runs: ("abc-def",)})
+    state = replace(QUIET, outcomes_since_active_model=500, outcomes_since_last_dataset=500, **{runs: ("abc-def",)})
     decision = decide(state, RULES)
     assert decision.action == "wait"
     assert "run abc is in flight" in decision.reason
 
 
 def test_a_flag_makes_it_retrain_with_one_new_outcome() -> None:
-    flag = Flag("drift", "amounts have doubled", NOW - timedelta(hours=1))
-    decision = decide(replace(QUIET, new_outcomes=1, unseen_outcomes=1, flags=(flag,)), RULES)
+    request = RetrainingRequest("drift", "amounts have doubled", NOW - timedelta(hours=1))
+    decision = decide(replace(QUIET, outcomes_since_active_model=1, outcomes_since_last_dataset=1, requests=(request,)), RULES)
     assert (decision.action, decision.reason) == ("retrain", "drift: amounts have doubled")
 
 
 def test_a_flag_raised_before_the_last_retraining_has_been_answered() -> None:
-    flag = Flag("drift", "amounts have doubled", NOW - timedelta(days=3))
-    assert decide(replace(QUIET, new_outcomes=1, unseen_outcomes=1, flags=(flag,)), RULES).action == "wait"
+    request = RetrainingRequest("drift", "amounts have doubled", NOW - timedelta(days=3))
+    assert (
+        decide(replace(QUIET, outcomes_since_active_model=1, outcomes_since_last_dataset=1, requests=(request,)), RULES).action
+        == "wait"
+    )
 
 
 def test_a_dataset_without_a_decision_makes_it_retrain_though_no_outcome_is_new() -> None:
@@ -137,11 +156,13 @@ def test_after_many_failures_it_tries_once_an_hour_for_ever_and_says_so() -> Non
 
 
 def test_a_blocked_dataset_is_tried_again_only_when_enough_new_outcomes_are_there() -> None:
-    blocked = replace(QUIET, failures=failures(1, minutes_ago=600), blocked_by="label_rate_as_before", new_outcomes=100)
+    blocked = replace(
+        QUIET, failures=failures(1, minutes_ago=600), blocked_by="label_rate_as_before", outcomes_since_active_model=100
+    )
     decision = decide(blocked, RULES)
     assert decision.action == "wait"
     assert "label_rate_as_before" in decision.reason
-    assert decide(replace(blocked, new_outcomes=110), RULES).action == "retrain"
+    assert decide(replace(blocked, outcomes_since_active_model=110), RULES).action == "retrain"
     assert decide(blocked, replace(RULES, retry_blocked=True)).action == "retrain"
 
 
@@ -172,13 +193,13 @@ def test_lengths_of_time_are_told_as_a_person_would(span: timedelta, words: str)
 
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
 states = st.builds(
-    State,
+    RetrainingState,
     now=moments,
     window=st.none() | st.just("2026-11-23"),
     active_model=st.none() | st.just("m"),
     dataset_made_at=st.none() | moments,
-    new_outcomes=st.integers(0, 10_000),
-    unseen_outcomes=st.integers(0, 10_000),
+    outcomes_since_active_model=st.integers(0, 10_000),
+    outcomes_since_last_dataset=st.integers(0, 10_000),
     last_attempt_at=st.none() | moments,
     failures=st.integers(0, 6).map(lambda count: failures(count)),
     blocked_by=st.none() | st.just("schema_as_before"),
@@ -189,7 +210,7 @@ states = st.builds(
 
 
 @given(states)
-def test_it_always_gives_a_reason_and_never_two_retrainings_at_once(state: State) -> None:
+def test_it_always_gives_a_reason_and_never_two_retrainings_at_once(state: RetrainingState) -> None:
     decision = decide(state, RULES)
     assert decision.reason
     if state.retraining_runs or state.refreshing_runs or state.window is None:
@@ -197,7 +218,11 @@ def test_it_always_gives_a_reason_and_never_two_retrainings_at_once(state: State
 
 
 @given(states, st.integers(0, 1000))
-def test_more_new_outcomes_never_turn_a_retraining_into_waiting(state: State, more: int) -> None:
+def test_more_new_outcomes_never_turn_a_retraining_into_waiting(state: RetrainingState, more: int) -> None:
     if decide(state, RULES).action == "retrain":
-        richer = replace(state, new_outcomes=state.new_outcomes + more, unseen_outcomes=state.unseen_outcomes + more)
+        richer = replace(
+            state,
+            outcomes_since_active_model=state.outcomes_since_active_model + more,
+            outcomes_since_last_dataset=state.outcomes_since_last_dataset + more,
+        )
         assert decide(richer, RULES).action == "retrain"

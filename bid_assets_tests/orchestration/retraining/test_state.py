@@ -1,11 +1,11 @@
-"""The state that the retraining policy judges, gathered from a real store and instance."""
+"""The state that the retraining policy decides on, gathered from a real store and instance."""
 
 from __future__ import annotations
 
 import dagster as dg
 import pytest
 
-from bid_assets.orchestration.retraining.state import gather
+from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets.orchestration.run_history import Kind
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import CodeVersion, Draft, InputRef, Manifest
@@ -31,11 +31,11 @@ def test_a_dataset_whose_run_ended_before_the_decision_is_undecided(
 ) -> None:
     dataset = write(store, "training_dataset", NEWER)
     model = write(store, "trained_model", NEWER, dataset)
-    assert gather(dagster_instance, store, settings).undecided_dataset == dataset.version
+    assert gather_state(dagster_instance, store, settings).undecided_dataset == dataset.version
     run_of(dagster_instance, Kind.RETRAINING, "failed", NEWER, attempt=None)
-    assert gather(dagster_instance, store, settings).undecided_dataset == dataset.version
+    assert gather_state(dagster_instance, store, settings).undecided_dataset == dataset.version
     write(store, "deployment", NEWER, model)
-    assert gather(dagster_instance, store, settings).undecided_dataset is None
+    assert gather_state(dagster_instance, store, settings).undecided_dataset is None
 
 
 @pytest.mark.parametrize("outcome", ["succeeded", "canceled"])
@@ -44,7 +44,7 @@ def test_a_run_that_ended_well_without_a_model_or_was_canceled_by_a_person_is_no
 ) -> None:
     write(store, "training_dataset", NEWER)
     run_of(dagster_instance, Kind.RETRAINING, outcome, NEWER)
-    assert gather(dagster_instance, store, settings).undecided_dataset is None
+    assert gather_state(dagster_instance, store, settings).undecided_dataset is None
 
 
 def test_outcomes_are_new_since_the_dataset_of_the_newest_window_though_an_older_window_had_one_made_later(
@@ -53,4 +53,4 @@ def test_outcomes_are_new_since_the_dataset_of_the_newest_window_though_an_older
     read = [write(store, "raw_bid_outcomes", key) for key in (OLDER, NEWER)]
     write(store, "training_dataset", NEWER, *read)
     write(store, "training_dataset", OLDER, read[0])
-    assert gather(dagster_instance, store, settings).unseen_outcomes == 0
+    assert gather_state(dagster_instance, store, settings).outcomes_since_last_dataset == 0
