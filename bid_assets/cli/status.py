@@ -15,7 +15,7 @@ from bid_assets.common.windows import utc_now
 from bid_assets.deployments.commands import MODEL
 from bid_assets.deployments.events import State, active_model, history
 from bid_assets.orchestration.instance import open_instance
-from bid_assets.orchestration.refresh.change_detection import follow
+from bid_assets.orchestration.refresh.change_detection import detect_new_rows
 from bid_assets.orchestration.retraining.policy import Decision, RetrainingRules, RetrainingState, decide, in_words
 from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets.orchestration.run_history import (
@@ -93,7 +93,7 @@ def _newest_model(store: VersionStore) -> dict[str, Any] | None:
 def _outcomes(instance: dg.DagsterInstance, settings: Settings, store: VersionStore, state: RetrainingState) -> dict[str, Any]:
     """Outcomes that no dataset holds yet, as the policy counts them; and the windows in which there are unread rows."""
     cursor = new_outcomes_cursor(instance)
-    unread = follow(settings, store, cursor).touched if cursor is not None else {}
+    unread = detect_new_rows(settings, store, cursor).windows if cursor is not None else {}
     return {
         "waiting": state.outcomes_since_last_dataset,
         "unread_windows": {table: sorted(keys) for table, keys in unread.items()},

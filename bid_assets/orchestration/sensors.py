@@ -1,6 +1,6 @@
-"""The sensors: new rows become refreshed windows, refreshed windows become a retraining. Each says on its tick what it saw.
+"""The sensors: new rows become refreshed windows, refreshed windows become a retraining. Each tick gives its reason.
 
-At most one refresh of the sensor's own is in flight: what lands meanwhile is seen by the next tick, together. So a hundred
+At most one refresh of the sensor is in flight: rows that arrive meanwhile are handled by the next tick, together. So a hundred
 thousand outcomes at once are one run, and the cursor moves only with the request that its rows have caused. What comes after a
 run (features that look back at what it has read anew, what it failed to do) is planned from the store and the run history.
 """
@@ -62,27 +62,27 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
         "and again for what failed.",
     )
     def new_outcomes_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from bid_assets.orchestration.refresh.change_detection import follow
+        from bid_assets.orchestration.refresh.change_detection import detect_new_rows
 
         if running := refreshes_in_flight(context.instance):
-            reason = f"refresh run {running[0].run_id[:8]} is in flight; what lands meanwhile is noticed after it"
+            reason = f"refresh run {running[0].run_id[:8]} is in flight; new rows are looked for after it"
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         ended = finished_runs(context.instance, REFRESH_KINDS)
         failures = unresolved_failures(ended, _first_key(settings, store))
-        stale, waiting = stale_check.planned(ended, failures)
+        stale, waiting = stale_check.due_refreshes(ended, failures)
         if stale:
             return _result(context, settings, stale, context.cursor or "", waiting)
         try:
-            noticed = follow(settings, store, context.cursor)
+            changes = detect_new_rows(settings, store, context.cursor)
         except ContractError as error:
-            return _unreadable(context, error)
-        for remark in noticed.remarks:
-            context.log.warning(remark)
+            return _skip_on_contract_error(context, error)
+        for warning in changes.warnings:
+            context.log.warning(warning)
         retries, pauses = _retries(settings, store, failures)
-        new = _planned(settings, store, noticed.touched)
+        new = _refreshes_of_changes(settings, store, changes.windows)
         planned = new + [each for each in retries if not any(other.refresh.covers(each.refresh) for other in new)]
         skip_reason = "; ".join([*waiting, *pauses]) or "no bid and no outcome is new"
-        return _result(context, settings, planned, noticed.cursor, [skip_reason])
+        return _result(context, settings, planned, changes.cursor, [skip_reason])
 
     return new_outcomes_sensor
 
@@ -100,20 +100,18 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
 
         before = refreshes_in_flight(context.instance)  # one of them may end while everything is being compared
         try:
-            noticed = reconcile(settings, store, new_outcomes_cursor(context.instance))
+            changes = reconcile(settings, store, new_outcomes_cursor(context.instance))
         except ContractError as error:
-            return _unreadable(context, error)
-        for remark in noticed.remarks:
-            context.log.warning(remark)
+            return _skip_on_contract_error(context, error)
+        for warning in changes.warnings:
+            context.log.warning(warning)
         running = [*before, *refreshes_in_flight(context.instance)]
         failures = unresolved_failures(finished_runs(context.instance, REFRESH_KINDS), _first_key(settings, store))
         # what these read is not asked for beside them; if they read it before it changed, the next comparison finds it
-        elsewhere = {
-            key for run in (*running, *failures) if run.refresh.reads_raw for key in run.refresh.keys(settings.cadence)
-        }
-        touched = {table: keys - elsewhere for table, keys in noticed.touched.items() if keys - elsewhere}
-        planned = _planned(settings, store, touched)
-        if not noticed.touched and not running and not failures:
+        covered = {key for run in (*running, *failures) if run.refresh.reads_raw for key in run.refresh.keys(settings.cadence)}
+        changed = {table: keys - covered for table, keys in changes.windows.items() if keys - covered}
+        planned = _refreshes_of_changes(settings, store, changed)
+        if not changes.windows and not running and not failures:
             planned = _stale_refreshes(settings, store, read_windows(store))
         return _result(context, settings, planned, "", ["every window is as the store has read it"])
 
@@ -167,7 +165,7 @@ class _StaleCheck:
         self._clean_until: str | None = None
         """The newest refresh (run id) after which nothing was stale; empty: there was none."""
 
-    def planned(self, ended: Sequence[LoopRun], failures: Sequence[LoopRun]) -> tuple[list[PlannedRefresh], list[str]]:
+    def due_refreshes(self, ended: Sequence[LoopRun], failures: Sequence[LoopRun]) -> tuple[list[PlannedRefresh], list[str]]:
         """The refreshes that are due, and words about those that were in vain and are paused. `ended`: newest first."""
         newest = ended[0].run_id if ended else ""
         if newest == self._clean_until:
@@ -195,17 +193,17 @@ class _StaleCheck:
         return windows_in_reach(self._settings, [run.refresh for run in since]) & read_windows(self._store)
 
 
-def _unreadable(context: dg.SensorEvaluationContext, error: ContractError) -> dg.SensorResult:
+def _skip_on_contract_error(context: dg.SensorEvaluationContext, error: ContractError) -> dg.SensorResult:
     """The cursor stays: once the tables fit the contract, everything is seen."""
     context.log.error(str(error))
     return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
 
 
-def _planned(settings: Settings, store: VersionStore, touched: dict[str, set[str]]) -> list[PlannedRefresh]:
-    if not touched:
+def _refreshes_of_changes(settings: Settings, store: VersionStore, changed: dict[str, set[str]]) -> list[PlannedRefresh]:
+    if not changed:
         return []
-    reason = "; ".join(f"{table} changed in {_windows_in_words(keys)}" for table, keys in sorted(touched.items()))
-    return [PlannedRefresh(refresh, reason) for refresh in plan_refreshes(settings, store, touched)]
+    reason = "; ".join(f"{table} changed in {_windows_in_words(keys)}" for table, keys in sorted(changed.items()))
+    return [PlannedRefresh(refresh, reason) for refresh in plan_refreshes(settings, store, changed)]
 
 
 def _stale_refreshes(settings: Settings, store: VersionStore, check: set[str]) -> list[PlannedRefresh]:
@@ -247,11 +245,11 @@ def _result(
     settings: Settings,
     planned: Sequence[PlannedRefresh],
     cursor: str,
-    otherwise: Sequence[str],
+    skip_reasons: Sequence[str],
 ) -> dg.SensorResult:
     """Run requests for what is planned, or why there are none."""
     if not planned:
-        return dg.SensorResult(skip_reason="; ".join(otherwise), cursor=cursor)
+        return dg.SensorResult(skip_reason="; ".join(skip_reasons), cursor=cursor)
     for each in planned:
         context.log.info(f"{each.refresh.first} to {each.refresh.last}: {each.reason}")
     return dg.SensorResult(run_requests=[run_request(settings, each) for each in planned], cursor=cursor)

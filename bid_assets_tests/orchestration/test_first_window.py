@@ -12,7 +12,7 @@ from bid_assets.cli.run import wanted_range
 from bid_assets.common.windows import Cadence, utc_now
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.first_window import learn_first_window, oldest_known_window, with_first_window
-from bid_assets.orchestration.refresh.change_detection import Noticed, follow, reconcile
+from bid_assets.orchestration.refresh.change_detection import DetectedChanges, detect_new_rows, reconcile
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import Draft
 from bid_assets.version_store.store import VersionStore
@@ -42,8 +42,8 @@ def first_partition(settings: Settings, store: VersionStore) -> str | None:
     return node.partitions_def.get_first_partition_key()
 
 
-def windows_of(noticed: Noticed) -> set[str]:
-    return set().union(*noticed.touched.values())
+def windows_of(changes: DetectedChanges) -> set[str]:
+    return set().union(*changes.windows.values())
 
 
 def test_a_run_begins_where_the_data_begin_however_long_ago(settings: Settings, store: VersionStore, url: str) -> None:
@@ -70,8 +70,8 @@ def test_the_setting_fixes_it_and_what_is_older_is_counted(settings: Settings, s
     _, span, outside = wanted_range(fixed, store, None, None)
     assert (span.start, span.end) == (datetime(2020, 1, 6, tzinfo=UTC), OPEN + timedelta(weeks=1))
     assert {(count.table, count.before, count.after) for count in outside} == {("bids", 1, 1), ("bid_outcomes", 1, 0)}
-    [remark] = reconcile(fixed, store, None).remarks
-    assert remark.startswith(
+    [warning] = reconcile(fixed, store, None).warnings
+    assert warning.startswith(
         "rows left out: 1 of bids and 1 of bid_outcomes before the first window 2020-01-06 (BID_ASSETS_START)"
     )
     assert first_partition(fixed, store) == "2020-01-06"
@@ -81,24 +81,24 @@ def test_a_rejected_row_with_an_odd_date_moves_nothing_and_is_counted(
     settings: Settings, store: VersionStore, url: str
 ) -> None:
     insert(url, "bids", [bid("b1", RECENT), bid("b0", DAWN, profile_id="nobody")])
-    noticed = follow(settings, store, None)
-    assert windows_of(noticed) == {Cadence.WEEKLY.key(RECENT)}
-    assert "1 of bids before the first window" in noticed.remarks[0]
+    changes = detect_new_rows(settings, store, None)
+    assert windows_of(changes) == {Cadence.WEEKLY.key(RECENT)}
+    assert "1 of bids before the first window" in changes.warnings[0]
     assert oldest_known_window(settings, store) == RECENT
     # nor does it where the setting would have room for it
-    assert reconcile(Settings(start="1998-01-05"), store, None).touched == noticed.touched
+    assert reconcile(Settings(start="1998-01-05"), store, None).windows == changes.windows
 
 
 def test_older_bids_wait_for_definitions_that_know_their_window_and_are_then_asked_for(
     settings: Settings, store: VersionStore, url: str
 ) -> None:
     insert(url, "bids", [bid("b1", RECENT)])
-    follow(settings, store, None)
+    detect_new_rows(settings, store, None)
     of_code_server = with_first_window(settings, store)
     insert(url, "bids", [bid("b0", DAWN)])
     before = reconcile(of_code_server, store, None)
     assert windows_of(before) == {Cadence.WEEKLY.key(RECENT)}
-    assert "the first window is now 1998-01-05" in before.remarks[0]
+    assert "the first window is now 1998-01-05" in before.warnings[0]
     loaded_again = with_first_window(settings, store)
     assert windows_of(reconcile(loaded_again, store, before.cursor)) == {"1998-01-05", Cadence.WEEKLY.key(RECENT)}
 

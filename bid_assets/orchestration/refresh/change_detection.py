@@ -1,4 +1,4 @@
-"""What has changed in the application's database, as windows by table: by following new rows, and by comparing every window.
+"""Change detection: which windows of which tables have changed, by polling new rows, and by comparing every window.
 
 The queries are in `app_db/new_rows.py` and `app_db/fingerprints.py`; what the store has seen is in the raw versions' manifests.
 """
@@ -25,53 +25,53 @@ from bid_assets.orchestration.refresh.staleness import damaged_windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 
-Touched = dict[str, set[str]]
+ChangedWindows = dict[str, set[str]]
 """Table of the application -> windows whose rows changed."""
 
 
 @dataclass(frozen=True)
-class Noticed:
-    """Windows that changed, the cursor to go on from, and what a person should know."""
+class DetectedChanges:
+    """The windows that changed, the cursor of the next poll, and warnings for a person."""
 
-    touched: Touched
+    windows: ChangedWindows
     cursor: str
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def follow(settings: Settings, store: VersionStore, cursor: str | None) -> Noticed:
-    """New rows since `cursor`; without one, everything that the store has not seen."""
+def detect_new_rows(settings: Settings, store: VersionStore, cursor: str | None) -> DetectedChanges:
+    """The windows with rows that are new since `cursor`; without one, all windows that the store has not read as they are."""
     overlap = timedelta(minutes=settings.noticing_overlap_minutes)
-    with _snapshot(settings) as asking:
-        known = Cursor.from_json(cursor) if cursor else None
-        arrivals = look(asking, known, settings.cadence, overlap, utc_now())
-        settings = _with_first_window(settings, store, asking)
-        if known is not None:
-            usable = _usable(settings, arrivals.touched)
-            remarks = _left_out(settings, store, asking) if usable != arrivals.touched else ()
-            return Noticed(usable, arrivals.cursor.to_json(), remarks)
+    with _snapshot(settings) as db_cursor:
+        since = Cursor.from_json(cursor) if cursor else None
+        arrivals = look(db_cursor, since, settings.cadence, overlap, utc_now())
+        settings = _with_first_window(settings, store, db_cursor)
+        if since is not None:
+            existing = _existing_windows(settings, arrivals.touched)
+            warnings = _rows_outside_warnings(settings, store, db_cursor) if existing != arrivals.touched else ()
+            return DetectedChanges(existing, arrivals.cursor.to_json(), warnings)
         advice = [
-            f"{statement} would let new rows be noticed without reading whole tables" for statement in missing_indexes(asking)
+            f"{statement} would let new rows be found without reading whole tables" for statement in missing_indexes(db_cursor)
         ]
-        present = window_fingerprints(asking, settings.cadence, windows_with_data(settings))
-        remarks = _left_out(settings, store, asking)
-    touched = _usable(settings, differences(recorded_fingerprints(store), present))
-    return Noticed(touched, arrivals.cursor.to_json(), (*remarks, *advice))
+        present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
+        warnings = _rows_outside_warnings(settings, store, db_cursor)
+    changes = _existing_windows(settings, differences(recorded_fingerprints(store), present))
+    return DetectedChanges(changes, arrivals.cursor.to_json(), (*warnings, *advice))
 
 
-def reconcile(settings: Settings, store: VersionStore, following: str | None) -> Noticed:
-    """Every window whose rows are not those that the store has read.
+def reconcile(settings: Settings, store: VersionStore, polling_cursor: str | None) -> DetectedChanges:
+    """Compare all windows: those whose rows are not the ones that the store has read.
 
-    Left out is what `follow` is about to see from where it stands, at its cursor `following`.
+    Without those that `detect_new_rows` is about to report from its own cursor, `polling_cursor`.
     """
     recorded = recorded_fingerprints(store)
-    with _snapshot(settings) as asking:
-        settings = _with_first_window(settings, store, asking)
-        present = window_fingerprints(asking, settings.cadence, windows_with_data(settings))
-        remarks = _left_out(settings, store, asking)
-    coming = follow(settings, store, following).touched if following else {}
-    changes = _usable(settings, differences(recorded, present))
-    unseen = {table: keys - coming.get(table, set()) for table, keys in changes.items()}
-    return Noticed({table: keys for table, keys in unseen.items() if keys}, "", remarks)
+    with _snapshot(settings) as db_cursor:
+        settings = _with_first_window(settings, store, db_cursor)
+        present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
+        warnings = _rows_outside_warnings(settings, store, db_cursor)
+    polled = detect_new_rows(settings, store, polling_cursor).windows if polling_cursor else {}
+    changes = _existing_windows(settings, differences(recorded, present))
+    unpolled = {table: keys - polled.get(table, set()) for table, keys in changes.items()}
+    return DetectedChanges({table: keys for table, keys in unpolled.items() if keys}, "", warnings)
 
 
 def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
@@ -85,47 +85,47 @@ def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
     return recorded | {key: {"bids": "damaged"} for key in damaged_windows(store, RAW_ASSETS)}
 
 
-def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> Touched:
+def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> ChangedWindows:
     """Table -> windows whose rows are not those of the record. A window that was never read counts for every table that has rows in it."""
-    touched: Touched = {}
+    changes: ChangedWindows = {}
     for key in changed(recorded, present):
         before, now = recorded.get(key, {}), present.get(key, {})
         for table in {*before, *now}:
             if changed(
                 {key: {table: before[table]} if table in before else {}}, {key: {table: now[table]} if table in now else {}}
             ):
-                touched.setdefault(table, set()).add(key)
-    return touched
+                changes.setdefault(table, set()).add(key)
+    return changes
 
 
-def _with_first_window(settings: Settings, store: VersionStore, asking: Any) -> Settings:
+def _with_first_window(settings: Settings, store: VersionStore, db_cursor: Any) -> Settings:
     """The settings with the first window as the database has it now."""
-    oldest = oldest_valid_bid(asking, Queries(contract_columns(asking), settings.cadence))
+    oldest = oldest_valid_bid(db_cursor, Queries(contract_columns(db_cursor), settings.cadence))
     return learn_first_window(settings, store, oldest)
 
 
-def _left_out(settings: Settings, store: VersionStore, asking: Any) -> tuple[str, ...]:
-    """What lies outside of all windows, in words."""
-    cadence, bounds, remarks = settings.cadence, windows_with_data(settings), []
+def _rows_outside_warnings(settings: Settings, store: VersionStore, db_cursor: Any) -> tuple[str, ...]:
+    """Warnings about rows that lie outside of all windows."""
+    cadence, bounds, warnings = settings.cadence, windows_with_data(settings), []
     first, last = cadence.key(bounds.start), cadence.key(utc_now())
     oldest = oldest_known_window(settings, store)
     if settings.start is None and oldest is not None and oldest < bounds.start:
-        remarks.append(
+        warnings.append(
             f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as soon as "
             "the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, Reload)"
         )
     else:
-        outside = rows_outside(asking, Queries(contract_columns(asking), cadence), bounds)
+        outside = rows_outside(db_cursor, Queries(contract_columns(db_cursor), cadence), bounds)
         if outside:
-            remarks.append(left_out(outside, first, last, start_is_set=settings.start is not None))
-    return tuple(remarks)
+            warnings.append(left_out(outside, first, last, start_is_set=settings.start is not None))
+    return tuple(warnings)
 
 
-def _usable(settings: Settings, touched: Mapping[str, set[str]]) -> Touched:
+def _existing_windows(settings: Settings, changes: Mapping[str, set[str]]) -> ChangedWindows:
     """The windows that are ours: from the oldest with data to the open one."""
     first, last = settings.cadence.key(settings.oldest_window), settings.cadence.key(utc_now())
-    usable = {table: {key for key in keys if first <= key <= last} for table, keys in touched.items()}
-    return {table: keys for table, keys in usable.items() if keys}
+    existing = {table: {key for key in keys if first <= key <= last} for table, keys in changes.items()}
+    return {table: keys for table, keys in existing.items() if keys}
 
 
 def _snapshot(settings: Settings) -> AbstractContextManager[Any]:

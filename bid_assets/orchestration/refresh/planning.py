@@ -1,6 +1,6 @@
 """The one planner: what `bid-assets run`, the sensors and the schedules do next to bring raw tables and features up to date.
 
-Here the store is asked what it has; `refreshing.plan` decides, purely. The invariant that repeated stages reach: no window's
+Here the store is asked what it has; `run_ranges.plan_stage` decides, purely. The invariant that repeated stages reach: no window's
 features name a raw version that is no longer HEAD, and every window that a dataset looks back over has raw tables and features.
 """
 
@@ -14,7 +14,7 @@ from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.first_window import with_first_window
 from bid_assets.orchestration.lookback import dataset_lookback
 from bid_assets.orchestration.partitions import windows_for_days
-from bid_assets.orchestration.refresh.run_ranges import Refresh, changed_windows, plan, with_lookback
+from bid_assets.orchestration.refresh.run_ranges import Refresh, changed_windows, plan_stage, with_lookback
 from bid_assets.orchestration.refresh.staleness import stale_windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -37,7 +37,7 @@ def plan_refreshes(
     settings = with_first_window(settings, store)
     if required is None:
         required = dataset_windows(settings, store, changed_windows(changed))
-    return plan(
+    return plan_stage(
         changed,
         read_windows(store),
         families(),
@@ -100,10 +100,10 @@ def windows_in_reach(settings: Settings, refreshes: Iterable[Refresh]) -> set[st
     cadence = settings.cadence
     reach = max(windows_for_days(cadence, family.lookback_days) for family in families())
     end = cadence.floor(utc_now()) + cadence.length
-    sighted: set[str] = set()
+    windows: set[str] = set()
     for refresh in refreshes:
         start = cadence.window(refresh.first).start
         last = min(cadence.window(refresh.last).end + (reach - 1) * cadence.length, end)
         if start < last:
-            sighted.update(cadence.keys(TimeRange(start, last)))
-    return sighted
+            windows.update(cadence.keys(TimeRange(start, last)))
+    return windows

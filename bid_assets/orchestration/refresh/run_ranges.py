@@ -1,6 +1,6 @@
 """Which runs bring raw tables and features up to date. Pure: changes and what the store lacks in, few runs over ranges out.
 
-`planning.py` asks the store and calls `plan`; the command, the sensors and the schedules all go through it. A plan is one
+`planning.py` asks the store and calls `plan_stage`; the command, the sensors and the schedules all go through it. A plan is one
 stage: after its runs the store is asked again, so that what is made again follows from what has been read.
 """
 
@@ -40,7 +40,7 @@ class Refresh:
         return cadence.keys(TimeRange(cadence.window(self.first).start, cadence.window(self.last).end))
 
 
-def plan(
+def plan_stage(
     changed: Mapping[str, Iterable[str]],
     present: Iterable[str],
     families: Iterable[FeatureFamily],
@@ -61,15 +61,15 @@ def plan(
     raw windows are missing that features look back at, these are read first, and nothing else is done in this stage.
     """
     families = tuple(families)
-    touched = changed_windows(changed)
+    windows_changed = changed_windows(changed)
     stale = {name: set(keys) for name, keys in (stale or {}).items()}
     reach = max((windows_for_days(cadence, family.lookback_days) for family in families), default=1)
-    needed, known = touched.union(required, *stale.values()), set(present)
+    needed, known = windows_changed.union(required, *stale.values()), set(present)
     names = frozenset(family.name for family in families)
-    reads = _merged((Refresh(key, key, names) for key in touched), cadence)
-    unread = with_lookback(needed, reach, cadence, start) - known - touched
-    if unread or (len(reads) > 1 and not touched <= known):
-        return _merged((Refresh(key, key, frozenset()) for key in unread | touched), cadence)
+    reads = _merged((Refresh(key, key, names) for key in windows_changed), cadence)
+    unread = with_lookback(needed, reach, cadence, start) - known - windows_changed
+    if unread or (len(reads) > 1 and not windows_changed <= known):
+        return _merged((Refresh(key, key, frozenset()) for key in unread | windows_changed), cadence)
     if reads:
         return reads
     features = (Refresh(key, key, frozenset([name]), reads_raw=False) for name, keys in stale.items() for key in keys)
@@ -83,10 +83,10 @@ def changed_windows(changed: Mapping[str, Iterable[str]]) -> set[str]:
 
 def with_lookback(keys: Iterable[str], count: int, cadence: Cadence, start: str = "") -> set[str]:
     """`keys` and, for each, the windows before it, `count` with its own; none before `start`."""
-    sighted: set[str] = set()
+    windows: set[str] = set()
     for key in keys:
-        sighted.update(_offset_key(key, -back, cadence) for back in range(count))
-    return {key for key in sighted if key >= start}
+        windows.update(_offset_key(key, -back, cadence) for back in range(count))
+    return {key for key in windows if key >= start}
 
 
 def _offset_key(key: str, count: int, cadence: Cadence) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bid_assets.common.windows import MONDAY, Cadence
 from bid_assets.features.registry import families
-from bid_assets.orchestration.refresh.run_ranges import MAX_RUNS, Refresh, plan, with_lookback
+from bid_assets.orchestration.refresh.run_ranges import MAX_RUNS, Refresh, plan_stage, with_lookback
 
 WEEKS = [Cadence.WEEKLY.key(MONDAY + week * Cadence.WEEKLY.length) for week in range(2600, 2700)]
 ALL = frozenset(family.name for family in families())
@@ -19,7 +19,7 @@ REACH = 14
 def planned(
     changed: dict[str, list[str]], present: list[str] = WEEKS, stale: dict[str, list[str]] | None = None, **more: Any
 ) -> list[Refresh]:
-    return plan(changed, present, families(), Cadence.WEEKLY, stale=stale, start=WEEKS[0], **more)
+    return plan_stage(changed, present, families(), Cadence.WEEKLY, stale=stale, start=WEEKS[0], **more)
 
 
 def test_nothing_changed_and_nothing_stale_is_nothing_to_do() -> None:
