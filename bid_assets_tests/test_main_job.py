@@ -357,7 +357,7 @@ def test_times_in_the_json_of_a_run_carry_their_zone(platform: Platform) -> None
 def test_a_dataset_waits_for_features_made_from_the_raw_versions_of_now(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset_assets, "AGREEMENT_SECONDS", 0.0)
+    monkeypatch.setattr(dataset_assets, "CONSISTENCY_TIMEOUT_SECONDS", 0.0)
     before = platform.head("training_dataset")
     outcome_of_an_undecided_bid(platform, "between")
     assert make(platform, list(RAW), platform.window).succeeded
@@ -372,7 +372,7 @@ def test_a_dataset_waits_for_features_made_from_the_raw_versions_of_now(
     def refresh_while_it_waits(seconds: float) -> None:
         assert make(platform, [*FAMILIES, *EMBEDDINGS], platform.window).succeeded
 
-    monkeypatch.setattr(dataset_assets, "AGREEMENT_SECONDS", 600.0)
+    monkeypatch.setattr(dataset_assets, "CONSISTENCY_TIMEOUT_SECONDS", 600.0)
     monkeypatch.setattr(dataset_assets, "sleep", refresh_while_it_waits)
     assert make(platform, ["training_dataset"], platform.window).succeeded  # in the same step, without a retry
     after = platform.head("training_dataset")

@@ -20,11 +20,11 @@ rejected_rows_check = dg.AssetCheckSpec(
     name="rows_keep_the_contract",
     asset="rejected_rows",
     description="Every row that was read makes sense. Rows that do not are kept in rejected_rows and enter no feature; "
-    "correct them in the application's database and materialise the window again.",
+    "correct them in the application's database and materialize the window again.",
 )
 
 
-def rejected_rows_verdict(rejected: pa.Table) -> dg.AssetCheckResult:
+def rejected_rows_result(rejected: pa.Table) -> dg.AssetCheckResult:
     """Passes where nothing was set aside; otherwise warns, with the counts by table and kind of reason and some examples."""
     counts = rejected.group_by("table").aggregate([("table", "count")]).to_pylist()
     examples = [
@@ -54,7 +54,7 @@ def readable_values_check(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def readable_values_verdict(asset: str, windows: Iterable[Reasons]) -> dg.AssetCheckResult:
+def readable_values_result(asset: str, windows: Iterable[Reasons]) -> dg.AssetCheckResult:
     """Warns where too large a share of a column's values cannot be read; shows every column's share."""
     windows = list(windows)
     shares = {f"unreadable_share_{column.column}": column.share for column in by_column(windows)}

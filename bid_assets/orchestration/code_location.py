@@ -36,7 +36,7 @@ def follow_first_window(
         learn_first_window(settings, store, snapshot.oldest_valid_bid())
     loaded = with_first_window(settings, store).first_moment
 
-    def look() -> None:
+    def reload_if_moved() -> None:
         nonlocal loaded
         first = with_first_window(settings, store).first_moment
         if first == loaded:
@@ -45,4 +45,4 @@ def follow_first_window(
         loaded = first
         report("code server", f"has loaded its code again: the first window is now {settings.cadence.key(first)}")
 
-    return look
+    return reload_if_moved

@@ -1,6 +1,6 @@
-"""What a running step has loaded and noted, for the manifests of what it writes: written down as it happens.
+"""Input tracking: the versions that a running step has loaded, and the metadata it has recorded, for the manifests of its outputs.
 
-The IO managers remember what Dagster loads for a step; an asset may pin more. How manifests are made of it is in `io_managers`.
+The IO managers record what Dagster loads for a step; an asset may record more. How manifests are made of it is in `io_managers`.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ class LoadedInputs:
         """The versions of one asset, oldest window first."""
         return [ref for key in sorted(self._by_window) for _, ref in self._by_window[key] if ref.asset == asset]
 
-    def in_sight(self, cadence: Cadence, key: str) -> tuple[InputRef, ...]:
-        """The versions that the window `key` looks at, by asset and window."""
+    def within_lookback(self, cadence: Cadence, key: str) -> tuple[InputRef, ...]:
+        """The versions within the look-back of the window `key`, sorted by asset and window."""
         if not self._lookbacks:
             return ()
         firsts = {count: first_key_of(cadence, key, count) for count in self._lookbacks}
         span = TimeRange(cadence.window(min(firsts.values())).start, cadence.window(key).end)
-        sighted = {
+        refs = {
             ref for window in cadence.keys(span) for count, ref in self._by_window.get(window, ()) if firsts[count] <= window
         }
-        return tuple(sorted(sighted, key=lambda ref: (ref.asset, ref.partition)))
+        return tuple(sorted(refs, key=lambda ref: (ref.asset, ref.partition)))
 
 
 _loaded: WeakKeyDictionary[StepExecutionContext, LoadedInputs] = WeakKeyDictionary()
-_noted: WeakKeyDictionary[StepExecutionContext, Mapping[str, Mapping[str, Any]]] = WeakKeyDictionary()
+_window_metadata: WeakKeyDictionary[StepExecutionContext, Mapping[str, Mapping[str, Any]]] = WeakKeyDictionary()
 
 
 def loaded_by(step: StepExecutionContext) -> LoadedInputs:
@@ -75,14 +75,14 @@ def loaded_by(step: StepExecutionContext) -> LoadedInputs:
     return _loaded.setdefault(step, LoadedInputs())
 
 
-def noted_by(step: StepExecutionContext, window: str) -> Mapping[str, Any]:
-    """What a step has noted of a window."""
-    return _noted.get(step, {}).get(window, {})
+def recorded_window_metadata(step: StepExecutionContext, window: str) -> Mapping[str, Any]:
+    """What a step has recorded of a window with `record_window_metadata`."""
+    return _window_metadata.get(step, {}).get(window, {})
 
 
-def note_windows(context: dg.AssetExecutionContext, facts: Mapping[str, Mapping[str, Any]]) -> None:
+def record_window_metadata(context: dg.AssetExecutionContext, facts: Mapping[str, Mapping[str, Any]]) -> None:
     """Facts (JSON) for the manifests of this step, by window: a range run's metadata would repeat all of them for each."""
-    _noted[context.get_step_execution_context()] = facts
+    _window_metadata[context.get_step_execution_context()] = facts
 
 
 def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[InputRef]:
@@ -90,7 +90,7 @@ def loaded_versions(context: dg.AssetExecutionContext, asset: str) -> list[Input
     return loaded_by(context.get_step_execution_context()).of_asset(asset)
 
 
-def pin_again(
+def record_latest_inputs(
     context: dg.AssetExecutionContext, store: VersionStore, inputs: Mapping[str, WindowedTable]
 ) -> dict[str, WindowedTable]:
     """The same windows of the same assets as they are now, remembered as the step's inputs in the place of those before."""
@@ -104,15 +104,15 @@ def pin_again(
     return pinned
 
 
-def pin_earlier(
+def record_earlier_inputs(
     context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, asset: str, count: int
 ) -> list[Manifest]:
     """The versions of `asset` in up to `count` windows before this one, oldest first, remembered as inputs of the step."""
     keys = earlier_windows(settings, context.partition_key, count)
     heads = store.heads(asset, keys)
-    found = [heads[key] for key in keys if key in heads]
-    pin(context, settings, *found)
-    return found
+    manifests = [heads[key] for key in keys if key in heads]
+    record_inputs(context, settings, *manifests)
+    return manifests
 
 
 def earlier_windows(settings: Settings, key: str, count: int) -> list[str]:
@@ -122,7 +122,7 @@ def earlier_windows(settings: Settings, key: str, count: int) -> list[str]:
     return settings.cadence.keys(TimeRange(start, end)) if start < end else []
 
 
-def pin(context: dg.AssetExecutionContext, settings: Settings, *manifests: Manifest) -> None:
+def record_inputs(context: dg.AssetExecutionContext, settings: Settings, *manifests: Manifest) -> None:
     """Remember versions of this window or of earlier ones as inputs of the step that Dagster's graph does not name."""
     loaded = loaded_by(context.get_step_execution_context())
     for manifest in manifests:

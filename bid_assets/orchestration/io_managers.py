@@ -1,7 +1,7 @@
-"""Dagster's face of the version store: every output becomes a version, every input a pinned one.
+"""IO managers over the version store: every output becomes a version, every input a pinned one.
 
 One format-agnostic base writes manifests, remembers what a step has loaded and tells Dagster about it; the subclasses
-know one file format each. What a version is and how it is kept safe is the business of `versions/`.
+know one file format each. What a version is and how it is kept safe is the business of `version_store/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyarrow import csv
 from bid_assets.common.arrow import split_by_window
 from bid_assets.common.progress import report
 from bid_assets.orchestration import metadata
-from bid_assets.orchestration.input_tracking import LoadedInput, loaded_by, noted_by
+from bid_assets.orchestration.input_tracking import LoadedInput, loaded_by, recorded_window_metadata
 from bid_assets.orchestration.partitions import LOOKBACK_KEY, keys_of_input, lookback_of, resolved_lookback
 from bid_assets.settings import Settings
 from bid_assets.version_store.code_version import current_code_version
@@ -44,7 +44,7 @@ SETTINGS_KEY = "bid_assets/settings"
 """Metadata key of an asset: the names of the settings that its content depends on."""
 
 IDENTITY_KEY = "bid_assets/identity"
-"""Metadata key of an asset: the names of noted facts (`step_inputs.note_windows`) with which a version is another one."""
+"""Metadata key of an asset: names of facts (`input_tracking.record_window_metadata`) that belong to a version's identity."""
 
 TIME_COLUMN_KEY = "partition_expr"
 """Metadata key of an asset: the column that says which window a row belongs to (as in Dagster's database IO managers)."""
@@ -68,7 +68,7 @@ class MissingVersions(dg.Failure):
         super().__init__(
             description=f"{asset} has no version for {len(missing)} window(s) that this step looks back over "
             f"({first}{f' to {last}' if last != first else ''}). Make them with `bid-assets run --from {first} --to {last}`, "
-            f"or materialise {asset} for these windows in the UI.",
+            f"or materialize {asset} for these windows in the UI.",
             metadata={"asset": asset, "missing_windows": list(missing)},
             allow_retries=False,
         )
@@ -160,17 +160,17 @@ class VersionedIOManager(dg.IOManager, ABC):
             extension=self.extension,
             content_hash=self.content_hash(value),
             former_content_hashes=self.former_content_hashes(value),
-            inputs=loaded_by(context.step_context).in_sight(self.settings.cadence, key),
+            inputs=loaded_by(context.step_context).within_lookback(self.settings.cadence, key),
             code=current_code_version(spec.code_version),
             run_id=context.run_id,
             rows=None if table is None else table.num_rows,
             schema=None if table is None else tuple({"name": f.name, "type": str(f.type)} for f in table.schema),
-            settings={**self._settings_that_mattered(context), **self._identity_of(context, key)},
+            settings={**self._relevant_settings(context), **self._identity_of(context, key)},
             cutoff=None if cutoff is None else datetime.fromisoformat(cutoff),
-            info={**facts, **noted_by(context.step_context, key)},
+            info={**facts, **recorded_window_metadata(context.step_context, key)},
         )
 
-    def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
+    def _relevant_settings(self, context: dg.OutputContext) -> dict[str, Any]:
         names = context.definition_metadata.get(SETTINGS_KEY, ())
         assert isinstance(names, list | tuple)
         config = context.step_context.op_config
@@ -182,7 +182,7 @@ class VersionedIOManager(dg.IOManager, ABC):
     def _identity_of(self, context: dg.OutputContext, key: str) -> dict[str, Any]:
         names = context.definition_metadata.get(IDENTITY_KEY, ())
         assert isinstance(names, list | tuple)
-        facts = noted_by(context.step_context, key)
+        facts = recorded_window_metadata(context.step_context, key)
         return {name: facts[name] for name in names if name in facts}
 
     def _show(self, context: dg.OutputContext, manifest: Manifest, *, created: bool, of: Sequence[str]) -> None:
@@ -192,8 +192,8 @@ class VersionedIOManager(dg.IOManager, ABC):
             **metadata.shown_figures(context.output_metadata),
             **metadata.metadata_of(manifest, self.store.file_url(manifest), created=created, columns=last),
         }
-        noted = noted_by(context.step_context, manifest.partition)
-        if (reasons := noted.get(metadata.UNREADABLE_VALUES)) is not None:  # also where the version is an older one
+        recorded = recorded_window_metadata(context.step_context, manifest.partition)
+        if (reasons := recorded.get(metadata.UNREADABLE_VALUES)) is not None:  # also where the version is an older one
             values |= metadata.readability_metadata([reasons])
         if len(of) == 1:
             context.add_output_metadata(values)
@@ -320,9 +320,9 @@ class DecisionIOManager(JsonIOManager):
     The decision is written first, so that the history never names a decision that does not exist.
     """
 
-    def _settings_that_mattered(self, context: dg.OutputContext) -> dict[str, Any]:
+    def _relevant_settings(self, context: dg.OutputContext) -> dict[str, Any]:
         """Without the run's config: what a person says in it is an event of the history, no property of the decision."""
-        settings = super()._settings_that_mattered(context)
+        settings = super()._relevant_settings(context)
         settings.pop("config", None)
         return settings
 

@@ -1,6 +1,6 @@
-"""The data-quality checks of the dataset as Dagster sees them. What they judge is in `modelling/dataset/data_checks.py`.
+"""The data-quality checks of the dataset, as Dagster asset checks. Their rules are in `modelling/dataset/data_checks.py`.
 
-A dataset is judged before it is written: one that fails never becomes what readers get, and what was active stays active.
+A dataset is checked before it is written: one that fails never becomes what readers get, and what was active stays active.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -35,7 +35,7 @@ MISSING_FAMILIES_KEY = "families_without_values"
 QUALITY_BASIS_KEY = "quality_basis"
 """Fact of a dataset: its `quality_basis`."""
 QUALITY_SETTINGS = ["max_rejected_share", "max_label_odds_ratio", "min_labelled_bids"]
-_COMPARED = 8
+_COMPARED_DATASETS = 8
 
 
 def quality_checks() -> list[dg.AssetCheckSpec]:
@@ -46,7 +46,7 @@ def quality_checks() -> list[dg.AssetCheckSpec]:
     ]
 
 
-def judge(
+def run_data_checks(
     store: VersionStore,
     dataset: TableFile,
     missing: Collection[str],
@@ -55,10 +55,10 @@ def judge(
     settings: Settings,
     encoder_fingerprint: str | None,
 ) -> list[Any]:
-    """The verdicts on a dataset that is no version yet; `missing`: the families that have no value in it."""
+    """The results of all data checks on a dataset that is no version yet; `missing`: the families that have no value in it."""
     from bid_assets.modelling.dataset import data_checks
 
-    before = _before(store, settings, encoder_fingerprint)
+    before = _previous_datasets(store, settings, encoder_fingerprint)
     rejected, valid = rejected_rows(store, bids.windows), _rows(store, ["raw_bids", "raw_bid_outcomes"], bids.windows)
     enough = dataset.num_rows >= settings.min_labelled_bids
     return [
@@ -75,35 +75,35 @@ def quality_basis(store: VersionStore, settings: Settings, windows: Sequence[str
     return json_hash([settings.model_dump(mode="json", include=set(QUALITY_SETTINGS)), rejected])
 
 
-def check_results(verdicts: Sequence[Any], accepted: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
-    """The verdicts for the checks' pages, with what to do where one failed."""
+def asset_check_results(results: Sequence[Any], accepted: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+    """The results as Dagster's, with what to do where one failed."""
     try:
         refuse_unknown_checks(accepted)
     except ValueError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
-    for verdict in verdicts:
+    for result in results:
         accept = (
-            f"If it is as it should be, accept it once: `{accept_command([verdict.check])}`, or materialise training_dataset with the "
-            f'config `accept: ["{verdict.check}"]`.'
+            f"If it is as it should be, accept it once: `{accept_command([result.check])}`, or materialize training_dataset with the "
+            f'config `accept: ["{result.check}"]`.'
         )
-        stops = verdict.stops and verdict.check not in accepted
+        stops = result.stops and result.check not in accepted
         yield dg.AssetCheckResult(
-            check_name=verdict.check,
-            passed=verdict.passed,
+            check_name=result.check,
+            passed=result.passed,
             severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
-            description=verdict.finding if verdict.passed else f"{verdict.finding}. {verdict.advice} {accept}",
-            metadata={name: rounded(value) if isinstance(value, float) else value for name, value in verdict.figures.items()},
+            description=result.finding if result.passed else f"{result.finding}. {result.advice} {accept}",
+            metadata={name: rounded(value) if isinstance(value, float) else value for name, value in result.figures.items()},
         )
 
 
-def refuse_blocked(verdicts: Sequence[Any], accepted: Sequence[str]) -> None:
+def raise_if_blocked(results: Sequence[Any], accepted: Sequence[str]) -> None:
     """Raise `dagster.Failure` where a check that stops has failed and nobody has accepted that."""
-    failed = [verdict for verdict in verdicts if not verdict.passed and verdict.stops and verdict.check not in accepted]
+    failed = [result for result in results if not result.passed and result.stops and result.check not in accepted]
     if failed:
-        told = "; ".join(f"{verdict.check}: {verdict.finding}" for verdict in failed)
-        command = accept_command([verdict.check for verdict in failed])
+        findings = "; ".join(f"{result.check}: {result.finding}" for result in failed)
+        command = accept_command([result.check for result in failed])
         raise dg.Failure(
-            description=f"the dataset was not written, and what is active stays active. {told}. The check's page says what to do; if "
+            description=f"the dataset was not written, and what is active stays active. {findings}. The check's page says what to do; if "
             f"it is as it should be: `{command}`",
             allow_retries=False,
         )
@@ -120,8 +120,8 @@ def accept_command(checks: Sequence[str]) -> str:
     return " ".join(["bid-assets run", *(f"--accept {check}" for check in checks)])
 
 
-def _before(store: VersionStore, settings: Settings, encoder_fingerprint: str | None) -> Any:
-    """What the newest datasets say of themselves; small ones have no say in the label rate."""
+def _previous_datasets(store: VersionStore, settings: Settings, encoder_fingerprint: str | None) -> Any:
+    """The facts of the newest datasets that a new one is compared with; small ones do not count for the label rate."""
     from bid_assets.modelling.dataset.data_checks import Before, families_of_columns
 
     heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
@@ -132,7 +132,11 @@ def _before(store: VersionStore, settings: Settings, encoder_fingerprint: str | 
     missing = frozenset(newest[0].info.get(MISSING_FAMILIES_KEY, ()))
     columns = families_of_columns(pq.read_schema(store.fetch(newest[0])))
     return Before(
-        newest[0].schema or (), columns, declared_changes(store, newest[0], encoder_fingerprint), rates[:_COMPARED], missing
+        newest[0].schema or (),
+        columns,
+        declared_changes(store, newest[0], encoder_fingerprint),
+        rates[:_COMPARED_DATASETS],
+        missing,
     )
 
 
@@ -155,19 +159,19 @@ def declared_changes(store: VersionStore, dataset: Manifest, encoder_fingerprint
 
 def rejected_rows(store: VersionStore, windows: Sequence[str]) -> dict[str, int]:
     """Rejected rows by window, without those that lie there only because they have no time."""
-    found = dict.fromkeys(windows, 0)
+    counts = dict.fromkeys(windows, 0)
     for key, head in store.heads("rejected_rows", windows).items():
         if head.rows:
             reasons = pq.read_table(store.fetch(head), columns=["reason"], partitioning=None)["reason"]
             undated = pc.match_substring_regex(reasons, UNDATED_REASON)
-            found[key] = head.rows - (pc.sum(undated).as_py() or 0)
-    return found
+            counts[key] = head.rows - (pc.sum(undated).as_py() or 0)
+    return counts
 
 
 def _rows(store: VersionStore, assets: Sequence[str], windows: Sequence[str]) -> dict[str, int]:
     """Rows by window, of several assets together."""
-    found = dict.fromkeys(windows, 0)
+    counts = dict.fromkeys(windows, 0)
     for asset in assets:
         for key, head in store.heads(asset, windows).items():
-            found[key] += head.rows or 0
-    return found
+            counts[key] += head.rows or 0
+    return counts

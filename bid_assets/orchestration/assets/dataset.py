@@ -17,14 +17,14 @@ from bid_assets.orchestration.assets.data_checks import (
     DATASET_CODE_VERSION,
     MISSING_FAMILIES_KEY,
     QUALITY_BASIS_KEY,
-    check_results,
-    judge,
+    asset_check_results,
     quality_basis,
     quality_checks,
-    refuse_blocked,
+    raise_if_blocked,
     rejected_rows,
+    run_data_checks,
 )
-from bid_assets.orchestration.input_tracking import note_windows, pin_again
+from bid_assets.orchestration.input_tracking import record_latest_inputs, record_window_metadata
 from bid_assets.orchestration.io_managers import IDENTITY_KEY, SETTINGS_KEY, WINDOWED
 from bid_assets.orchestration.partitions import looking_back, windows
 from bid_assets.orchestration.refresh.staleness import Inputs, raw_heads
@@ -35,12 +35,12 @@ from bid_assets.version_store.store import VersionStore
 
 LABEL_SETTINGS = ["label_maturity_days", "train_on_mature_only", "undecided_as_failure_days"]
 
-AGREEMENT_SECONDS, AGREEMENT_PAUSE = 60.0, 5.0
-"""How long a dataset waits for a refresh beside it to come to its end, and after how many seconds each it looks again."""
+CONSISTENCY_TIMEOUT_SECONDS, CONSISTENCY_POLL_SECONDS = 60.0, 5.0
+"""How long a dataset waits for a refresh in flight to end, and the pause between two checks."""
 
 
 class DatasetConfig(dg.Config):
-    """What a run may say about its dataset."""
+    """Run config of `training_dataset`."""
 
     cutoff: str | None = Field(
         None, description="ISO time; only outcomes known before it are used. Unset: the window's end, or now while it is open."
@@ -55,7 +55,7 @@ class DatasetConfig(dg.Config):
 
 
 class MissingWindows(dg.Failure):
-    """The look-back has holes that nobody has allowed."""
+    """The look-back lacks windows that the run config does not allow to be missing."""
 
     def __init__(self, missing: dict[str, list[str]]) -> None:
         keys = sorted({key for windows in missing.values() for key in windows})
@@ -95,12 +95,12 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
 
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
-        inputs = await_agreement(context, store, settings, inputs)
-        over = inputs["raw_bids"].windows
-        noted: dict[str, Any] = {QUALITY_BASIS_KEY: quality_basis(store, settings, over)}
+        inputs = wait_for_consistent_inputs(context, store, settings, inputs)
+        lookback_windows = inputs["raw_bids"].windows
+        window_metadata: dict[str, Any] = {QUALITY_BASIS_KEY: quality_basis(store, settings, lookback_windows)}
         if settings.lookback_windows == "auto":  # the manifest has the number, by which the dataset can be made again
-            noted["lookback_windows"] = len(over)
-        note_windows(context, {context.partition_key: noted})
+            window_metadata["lookback_windows"] = len(lookback_windows)
+        record_window_metadata(context, {context.partition_key: window_metadata})
         bids, outcomes = inputs["raw_bids"].read(BID_COLUMNS), inputs["raw_bid_outcomes"].read()
         rows = labelled_bids(
             bids,
@@ -114,11 +114,11 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         encoder = one_encoder(inputs)
         with TemporaryDirectory(prefix="bid_assets-") as folder:
             dataset, missing = write_dataset(rows, inputs, settings.cadence, Path(folder) / "dataset.parquet")
-            verdicts = judge(
+            results = run_data_checks(
                 store, dataset, missing, inputs["raw_bids"], about["label_rate"], settings, encoder.get("encoder_fingerprint")
             )
-            yield from check_results(verdicts, config.accept)
-            refuse_blocked(verdicts, config.accept)
+            yield from asset_check_results(results, config.accept)
+            raise_if_blocked(results, config.accept)
             yield dg.Output(
                 dataset,
                 metadata={
@@ -156,7 +156,7 @@ def write_dataset(
 
 
 def label_rules(settings: Settings) -> Any:
-    """The settings that say what is made of the time that labels take, as `modelling.split.LabelRules`."""
+    """The settings that say what is made of the time that labels take, as `modelling.dataset.splits.LabelRules`."""
     from bid_assets.modelling.dataset.splits import LabelRules
 
     days, horizon = settings.label_maturity_days, settings.undecided_as_failure_days
@@ -175,18 +175,18 @@ def refuse_missing_windows(inputs: dict[str, WindowedTable], allowed: list[str])
         raise MissingWindows(missing)
 
 
-def await_agreement(
+def wait_for_consistent_inputs(
     context: dg.AssetExecutionContext, store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]
 ) -> dict[str, WindowedTable]:
     """The inputs, all features among them made from the raw versions that are pinned beside them.
 
     They were not if a refresh is moving heads just now; then everything is pinned anew, until they agree. Raises `dg.Failure`
-    where they do not within `AGREEMENT_SECONDS`.
+    where they do not within `CONSISTENCY_TIMEOUT_SECONDS`.
     """
     if isinstance(store, PinnedStore):
         return inputs  # a rebuild repeats what was
-    deadline = monotonic() + AGREEMENT_SECONDS
-    while stale := disagreeing(store, settings, inputs):
+    deadline = monotonic() + CONSISTENCY_TIMEOUT_SECONDS
+    while stale := inconsistent_windows(store, settings, inputs):
         first, last = min(min(keys) for keys in stale.values()), max(max(keys) for keys in stale.values())
         finding = (
             f"{', '.join(sorted(stale))} of {first} to {last} were made from other versions of the raw tables than those of now"
@@ -198,12 +198,12 @@ def await_agreement(
                 allow_retries=False,
             )
         context.log.info(f"{finding}; waiting for the refresh that is probably under way")
-        sleep(AGREEMENT_PAUSE)
-        inputs = pin_again(context, store, inputs)
+        sleep(CONSISTENCY_POLL_SECONDS)
+        inputs = record_latest_inputs(context, store, inputs)
     return inputs
 
 
-def disagreeing(store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:
+def inconsistent_windows(store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:
     """Family -> windows whose pinned features were not made from the pinned raw versions (or, of other raw tables, the present)."""
     keys = inputs["raw_bids"].windows
     pinned = {name: {manifest.partition: manifest for manifest in table.manifests} for name, table in inputs.items()}

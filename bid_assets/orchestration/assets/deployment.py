@@ -1,4 +1,4 @@
-"""The decision about a window's model: rejected, active, or awaiting a person's approval. What people say comes in by config."""
+"""The decision about a window's model: rejected, active, or awaiting a person's approval. Manual decisions come in by run config."""
 
 import json
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ CODE_VERSION = "2"
 
 
 class DeploymentConfig(dg.Config):
-    """What a person may say when they materialise `deployment` in the UI; the same as on the command line.
+    """Run config of `deployment`: a manual decision, the same as on the command line.
 
     Empty texts, not None: the launchpad shows what has a value.
     """
@@ -65,9 +65,9 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
         metrics_report: dict[str, Any],
     ) -> dg.Output[dict[str, Any]]:
         store = context.resources.store
-        listen_to_a_person(store, config)
+        apply_manual_decision(store, config)
         inputs = {name: loaded_versions(context, name)[-1] for name in ("training_dataset", "trained_model", "metrics_report")}
-        decision = standing_decision(store, inputs.values(), settings) or decide(
+        decision = existing_decision(store, inputs.values(), settings) or decide(
             store, inputs["trained_model"], trained_model, training_dataset, metrics_report, settings
         )
         return dg.Output(
@@ -83,8 +83,8 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
     return deployment
 
 
-def listen_to_a_person(store: VersionStore, config: DeploymentConfig) -> None:
-    """Approve or reject what the config names. Raises `dg.Failure` for half a sentence, and as `approval` does."""
+def apply_manual_decision(store: VersionStore, config: DeploymentConfig) -> None:
+    """Approve or reject what the config names. Raises `dg.Failure` where `by` or `reason` is missing, and for what `deployments.commands` refuses."""
     if not config.approve and not config.reject:
         return
     if config.approve and config.reject:
@@ -100,8 +100,8 @@ def listen_to_a_person(store: VersionStore, config: DeploymentConfig) -> None:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-def standing_decision(store: VersionStore, inputs: Iterable[InputRef], settings: Settings) -> dict[str, Any] | None:
-    """The decision that was taken on just this before: a model is decided about once, whatever was activated since."""
+def existing_decision(store: VersionStore, inputs: Iterable[InputRef], settings: Settings) -> dict[str, Any] | None:
+    """The decision on the same inputs and settings, if there is one: a model is decided about once, whatever was activated since."""
     model = next(ref for ref in inputs if ref.asset == "trained_model")
     head = store.head("deployment", model.partition)
     if head is None or head.code.asset != CODE_VERSION:
@@ -119,18 +119,18 @@ def standing_decision(store: VersionStore, inputs: Iterable[InputRef], settings:
 def decide(
     store: VersionStore, ref: InputRef, model: Any, dataset: WindowedTable, report: dict[str, Any], settings: Settings
 ) -> dict[str, Any]:
-    """The decision about `model`: is it good enough, is it no worse than the active one, and has nobody said otherwise.
+    """The decision about `model`: is it good enough, is it no worse than the active one, and has no person decided otherwise.
 
     JSON-able: `model`, `outcome` (a `State`), `reason`, `rules`, `comparison` with the active model (None where there is none).
     """
     from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
 
-    seen = history(store)
-    comparison, promotion = _against(store, seen.traffic.active, ref, model, dataset, settings)
+    deployments = history(store)
+    comparison, promotion = _compare_with_champion(store, deployments.traffic.active, ref, model, dataset, settings)
     rules = [
         *floors(report, Thresholds(**settings.model_dump(include=set(FLOORS)))),
-        _no_later_window(seen.traffic.active, ref),
-        _nobody_has_taken_it_back(seen, ref),
+        _no_later_window_rule(deployments.traffic.active, ref),
+        _not_manually_retired_rule(deployments, ref),
         *promotion,
     ]
     passed, reason = verdict(rules, report)
@@ -144,7 +144,7 @@ def decide(
     return {"model": asdict(ref), "outcome": outcome.value, "reason": reason, "rules": rules, "comparison": comparison}
 
 
-def _against(
+def _compare_with_champion(
     store: VersionStore, active: ActiveModel | None, ref: InputRef, model: Any, dataset: WindowedTable, settings: Settings
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """The comparison with the active model, and the rules on it; neither where there is no other model to compare with."""
@@ -161,7 +161,7 @@ def _against(
     return compared, promotion_rules(compared, rules, fresher=compared["fresher"])
 
 
-def _no_later_window(active: ActiveModel | None, ref: InputRef) -> dict[str, Any]:
+def _no_later_window_rule(active: ActiveModel | None, ref: InputRef) -> dict[str, Any]:
     later = active.model.partition if active is not None and active.model.partition > ref.partition else None
     return {
         "rule": "no model of a later window is active",
@@ -172,14 +172,14 @@ def _no_later_window(active: ActiveModel | None, ref: InputRef) -> dict[str, Any
     }
 
 
-def _nobody_has_taken_it_back(seen: History, ref: InputRef) -> dict[str, Any]:
-    """People's word stands: a model that they have replaced or rejected does not come back by itself."""
-    said = [event for event in seen.of(ref) if event.action is Action.REJECTED and event.decision is None]
-    gone = seen.state(ref) is State.RETIRED
-    if gone:
+def _not_manually_retired_rule(deployments: History, ref: InputRef) -> dict[str, Any]:
+    """A rule: a model that people have replaced or rejected is not activated again by itself."""
+    rejections = [event for event in deployments.of(ref) if event.action is Action.REJECTED and event.decision is None]
+    retired = deployments.state(ref) is State.RETIRED
+    if retired:
         otherwise = "it was active before and has been replaced; `bid-assets rollback --to` brings it back"
     else:
-        otherwise = f"{said[-1].by} has rejected it: {said[-1].reason}" if said else ""
+        otherwise = f"{rejections[-1].by} has rejected it: {rejections[-1].reason}" if rejections else ""
     return {
         "rule": "nobody has taken it back",
         "figure": None,

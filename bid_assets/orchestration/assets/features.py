@@ -14,9 +14,9 @@ from bid_assets.common.windows import Cadence, TimeRange, microseconds_since_epo
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.features.registry import families
-from bid_assets.orchestration.asset_checks import readable_values_check, readable_values_verdict
+from bid_assets.orchestration.asset_checks import readable_values_check, readable_values_result
 from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
-from bid_assets.orchestration.input_tracking import note_windows
+from bid_assets.orchestration.input_tracking import record_window_metadata
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY
 from bid_assets.orchestration.metadata import UNREADABLE_VALUES
 from bid_assets.orchestration.partitions import looking_back, windows, windows_for_days
@@ -59,10 +59,10 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
         alone = len(context.partition_keys) == 1  # in a range run they would be the whole range's, shown for each window
         counts = _readability(family, tables, span, settings.cadence, context.partition_keys)
-        note_windows(context, {key: {UNREADABLE_VALUES: reasons} for key, reasons in counts.items()})
+        record_window_metadata(context, {key: {UNREADABLE_VALUES: reasons} for key, reasons in counts.items()})
         yield dg.Output(features, metadata={**(family.remarks(tables, span) if alone else {}), **fingerprint})
         if counts:
-            yield readable_values_verdict(family.name, counts.values())
+            yield readable_values_result(family.name, counts.values())
 
     return compute
 

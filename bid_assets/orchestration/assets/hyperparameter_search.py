@@ -1,4 +1,4 @@
-"""An optional search for hyperparameters, made by hand: in no job of the loop and not part of `bid-assets run`."""
+"""An optional search for hyperparameters, started by hand: in no job of the loop and not part of `bid-assets run`."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -48,7 +48,7 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
         parameters = training_parameters(settings)
         dataset = loaded_versions(context, "training_dataset")[-1]
         journal = journal_of(settings, [dataset.content_hash, parameters.as_dict(), config.seed])
-        found = search(
+        result = search(
             training_dataset.read(lambda schema: columns_read(schema, parameters)),
             parameters,
             journal,
@@ -58,13 +58,13 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
             told=lambda done, of, best: context.log.info(f"trial {done} of {of}: best log loss {best:.5f}"),
         )
         return dg.Output(
-            found,
+            result,
             metadata={
-                "log_loss": found["value"],
-                "log_loss_of_the_default": found["default_value"],
-                "trials": len(found["trials"]),
-                "better_in": found["difference"]["better_in"],
-                "best": dg.MetadataValue.json(found["best"]),
+                "log_loss": result["value"],
+                "log_loss_of_the_default": result["default_value"],
+                "trials": len(result["trials"]),
+                "better_in": result["difference"]["better_in"],
+                "best": dg.MetadataValue.json(result["best"]),
             },
         )
 

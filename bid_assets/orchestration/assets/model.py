@@ -1,4 +1,4 @@
-"""The model of a window, and what it has learned to look at."""
+"""The assets `trained_model` and `feature_importances` of a window."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from pydantic import create_model
 
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.orchestration.input_tracking import loaded_versions, pin
+from bid_assets.orchestration.input_tracking import loaded_versions, record_inputs
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
@@ -42,20 +42,20 @@ def training_config(settings: Settings) -> type[dg.Config]:
     return create_model("TrainingConfig", __base__=dg.Config, **fields)
 
 
-def found_hyperparameters(context: dg.AssetExecutionContext, settings: Settings, version: str) -> dict[str, Any]:
+def searched_hyperparameters(context: dg.AssetExecutionContext, settings: Settings, version: str) -> dict[str, Any]:
     """The best setting of a search, which becomes an input of the step. Raises `dg.Failure` for one that does not fit."""
     store = context.resources.store
     try:
-        found = store.manifest("hyperparameter_search", *resolve(store, "hyperparameter_search", version))
+        search = store.manifest("hyperparameter_search", *resolve(store, "hyperparameter_search", version))
     except VersionNotFound as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    if found.partition > context.partition_key:
+    if search.partition > context.partition_key:
         raise dg.Failure(
-            f"{version} was found on window {found.partition}, which comes after {context.partition_key}: that would look ahead",
+            f"{version} was found on window {search.partition}, which comes after {context.partition_key}: that would look ahead",
             allow_retries=False,
         )
-    pin(context, settings, found)
-    best: dict[str, Any] = json.loads(store.fetch(found).read_bytes())["best"]
+    record_inputs(context, settings, search)
+    best: dict[str, Any] = json.loads(store.fetch(search).read_bytes())["best"]
     return best
 
 
@@ -86,16 +86,16 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         loaded = loaded_versions(context, "training_dataset")[-1]
         dataset = context.resources.store.manifest(loaded.asset, loaded.partition, loaded.version)
-        said = config.model_dump()  # type: ignore[attr-defined]
-        search = said.pop(SEARCH_KEY)
-        parameters = TrainingParameters(**said)
+        values = config.model_dump()  # type: ignore[attr-defined]
+        search = values.pop(SEARCH_KEY)
+        parameters = TrainingParameters(**values)
         if search is not None:
-            parameters = dataclasses.replace(parameters, **found_hyperparameters(context, settings, search))
+            parameters = dataclasses.replace(parameters, **searched_hyperparameters(context, settings, search))
         try:
             rows = training_dataset.read(lambda schema: columns_read(schema, parameters))
             model = train(rows, parameters, dataset.info.get("encoder_fingerprint"))
         except NotTrainable as reason:
-            yield from _no_model(context, str(reason))
+            yield from _observe_no_model(context, str(reason))
             return
         yield dg.Output(model, metadata=model.facts())
 
@@ -117,12 +117,12 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.texts))
         table = importances(trained_model, rows)
-        return dg.Output(table, metadata={"importances": picture(importances_png(table))})
+        return dg.Output(table, metadata={"importances": png_metadata(importances_png(table))})
 
     return [trained_model, feature_importances]
 
 
-def _no_model(context: dg.AssetExecutionContext, reason: str) -> Iterator[Any]:
+def _observe_no_model(context: dg.AssetExecutionContext, reason: str) -> Iterator[Any]:
     """Say on the asset's page why there is no model; whatever comes after it in this run is skipped, not failed."""
     context.log.warning(f"no model for {context.partition_key}: {reason}")
     yield dg.AssetObservation(
@@ -130,7 +130,7 @@ def _no_model(context: dg.AssetExecutionContext, reason: str) -> Iterator[Any]:
     )
 
 
-def picture(png: bytes) -> dg.MarkdownMetadataValue:
+def png_metadata(png: bytes) -> dg.MarkdownMetadataValue:
     """A small PNG as metadata; it is stored in the event log, so it must stay under 30 KB."""
     from base64 import b64encode
 

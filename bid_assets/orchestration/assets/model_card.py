@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.orchestration.input_tracking import loaded_versions, pin_earlier
+from bid_assets.orchestration.input_tracking import loaded_versions, record_earlier_inputs
 from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
 
@@ -38,10 +38,10 @@ def model_card_asset(settings: Settings) -> dg.AssetsDefinition:
         from bid_assets.model_card.page import Facts, markdown, page
 
         store = context.resources.store
-        ref = loaded_versions(context, "trained_model")[-1]
-        model = store.manifest(ref.asset, ref.partition, ref.version)
-        dataset = next(found for found in model.inputs if found.asset == "training_dataset")
-        earlier = pin_earlier(context, store, settings, "metrics_report", EARLIER_WINDOWS)
+        model_ref = loaded_versions(context, "trained_model")[-1]
+        model = store.manifest(model_ref.asset, model_ref.partition, model_ref.version)
+        dataset = next(ref for ref in model.inputs if ref.asset == "training_dataset")
+        earlier = record_earlier_inputs(context, store, settings, "metrics_report", EARLIER_WINDOWS)
         facts = Facts(
             model=model,
             dataset=store.manifest(dataset.asset, dataset.partition, dataset.version),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.database import prediction_db_url
 from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN
-from bid_assets.orchestration.input_tracking import note_windows
+from bid_assets.orchestration.input_tracking import record_window_metadata
 from bid_assets.orchestration.io_managers import TIME_COLUMN_KEY
 from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
@@ -49,20 +49,20 @@ def predictions_asset(settings: Settings) -> dg.AssetsDefinition:
         from bid_assets.prediction_log.schema import COLUMNS
 
         with open_predictions(prediction_db_url(settings)) as predictions:
-            log = _Log(settings, context.resources.store, predictions)
+            log = _PredictionWindows(settings, context.resources.store, predictions)
             keys = list(context.partition_keys)
-            note_windows(context, {key: {FEATURE_NAMES: log.feature_names(key)} for key in keys})
+            record_window_metadata(context, {key: {FEATURE_NAMES: log.feature_names(key)} for key in keys})
             metadata: dict[str, dg.RawMetadataValue] = {"watermark": dg.MetadataValue.json(log.watermark())}
-            if remark := log.remark():
-                context.log.warning(remark)
-                metadata["remark"] = remark
+            if warning := log.warning():
+                context.log.warning(warning)
+                metadata["remark"] = warning
             rows = (batch for key in keys for batch in log.rows(key))
             yield dg.Output(pa.RecordBatchReader.from_batches(COLUMNS, rows), metadata=metadata)
 
     return raw_predictions
 
 
-class _Log:
+class _PredictionWindows:
     """The predictions of the database, and those that have left it since they were read into the store."""
 
     def __init__(self, settings: Settings, store: VersionStore, predictions: "Predictions") -> None:
@@ -75,7 +75,7 @@ class _Log:
         """The predictions of a window, by time and id."""
         from bid_assets.prediction_log.schema import COLUMNS
 
-        if head := self._outlived(key):
+        if head := self._head_if_expired(key):
             stored = WindowedTable(self._store, RAW_PREDICTIONS, [key], {key: head}).read().cast(COLUMNS)
             left = stored if self._oldest is None else stored.filter(pc.less(stored["at"], pa.scalar(self._oldest)))
             yield from left.to_batches()
@@ -84,7 +84,7 @@ class _Log:
 
     def feature_names(self, key: str) -> dict[str, list[str]]:
         """The names of the features of each model that predicted in a window."""
-        head = self._outlived(key)
+        head = self._head_if_expired(key)
         before = head.info.get(FEATURE_NAMES, {}) if head else {}
         return {**before, **self._predictions.feature_names(self._cadence.window(key))}
 
@@ -92,13 +92,13 @@ class _Log:
         """The time of the newest prediction, as JSON can hold it."""
         return {"newest_at": self._newest.isoformat() if self._newest else None}
 
-    def remark(self) -> str | None:
+    def warning(self) -> str | None:
         """What a person should know who wonders about an empty window."""
         if not self._predictions.present:
             return "no service has remembered predictions in this database yet (BID_ASSETS_PREDICTION_DB_URL says which it is)"
         return None if self._oldest else "no prediction has been remembered yet, or all are older than the retention"
 
-    def _outlived(self, key: str) -> Manifest | None:
+    def _head_if_expired(self, key: str) -> Manifest | None:
         """The version of a window whose predictions the database may not have any more."""
         start: datetime = self._cadence.window(key).start
         return self._store.head(RAW_PREDICTIONS, key) if self._oldest is None or start < self._oldest else None

@@ -8,12 +8,12 @@ from bid_assets.app_db.database import app_db_url
 from bid_assets.common.windows import microseconds_since_epoch
 from bid_assets.orchestration.asset_checks import (
     readable_values_check,
-    readable_values_verdict,
+    readable_values_result,
     rejected_rows_check,
-    rejected_rows_verdict,
+    rejected_rows_result,
 )
 from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
-from bid_assets.orchestration.input_tracking import note_windows
+from bid_assets.orchestration.input_tracking import record_window_metadata
 from bid_assets.orchestration.io_managers import IDENTITY_KEY, TIME_COLUMN_KEY
 from bid_assets.orchestration.metadata import UNREADABLE_VALUES
 from bid_assets.orchestration.partitions import windows
@@ -69,25 +69,25 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
         span = run_span(context, settings.cadence)
         url, silence = app_db_url(settings), settings.db_silence_seconds
         with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows, silence=silence) as snapshot:
-            seen = snapshot.fingerprints(span)
+            fingerprints = snapshot.fingerprints(span)
             starts = {key: microseconds_since_epoch(settings.cadence.window(key).start) for key in context.partition_keys}
             watermark = {"watermark": dg.MetadataValue.json(snapshot.watermark())}
             for name in RAW_ASSETS:
-                counts = snapshot.readability(
-                    name
-                )  # of a window when its rows have been streamed, which is before it is written
+                counts = snapshot.readability(name)  # complete for a window once its rows have been streamed
                 facts = {
                     key: {UNREADABLE_VALUES: counts.of_window(start)} if name in _WITH_READABILITY else {}
                     for key, start in starts.items()
                 }
-                note_windows(context, {key: {FINGERPRINTS: seen.get(key, {}), **facts[key]} for key in starts})
+                record_window_metadata(
+                    context, {key: {FINGERPRINTS: fingerprints.get(key, {}), **facts[key]} for key in starts}
+                )
                 if name != "rejected_rows":
                     yield dg.Output(snapshot.stream(name, span), output_name=name, metadata=watermark)
                 if name in _WITH_READABILITY:
-                    yield readable_values_verdict(name, map(counts.of_window, starts.values()))
-            # last, since the reader need not look again at what those streams have seen to be valid
+                    yield readable_values_result(name, map(counts.of_window, starts.values()))
+            # last, since the reader need not look again at what those streams have shown to be valid
             rejected = snapshot.stream("rejected_rows", span).read_all()
             yield dg.Output(rejected, output_name="rejected_rows", metadata=watermark)
-            yield rejected_rows_verdict(rejected)
+            yield rejected_rows_result(rejected)
 
     return raw_tables

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.orchestration.assets.model import picture
+from bid_assets.orchestration.assets.model import png_metadata
 from bid_assets.orchestration.input_tracking import loaded_versions
 from bid_assets.orchestration.io_managers import WINDOWED
 from bid_assets.orchestration.partitions import windows
@@ -38,7 +38,7 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         report = evaluate(trained_model, rows)
         report["model"] = loaded_versions(context, "trained_model")[-1].version
         report["dataset"] = loaded_versions(context, "training_dataset")[-1].version
-        plots = {"roc_curve": picture(roc_png(report)), "calibration_curve": picture(calibration_png(report))}
+        plots = {"roc_curve": png_metadata(roc_png(report)), "calibration_curve": png_metadata(calibration_png(report))}
         return dg.Output(report, metadata={**headline(report), **plots})
 
     return metrics_report
