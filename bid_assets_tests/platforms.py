@@ -18,7 +18,7 @@ from bid_assets.cli import main
 from bid_assets.deployments.events import active_model
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.in_process_runs import RunOutcome, materialise
+from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
 from bid_assets.orchestration.instance import open_instance
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import InputRef, Manifest
@@ -92,7 +92,7 @@ def execute(url: str, statement: str) -> None:
 
 def make(platform: Platform, assets: list[str], window: str, **config: Any) -> RunOutcome:
     with open_instance() as instance:
-        return materialise(build_defs(platform.settings, platform.store), instance, assets, [window], config=config)
+        return materialize(build_defs(platform.settings, platform.store), instance, assets, [window], config=config)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import dagster as dg
 from bid_assets.cli.output import console, print_json, progress_bars
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.in_process_runs import materialise
+from bid_assets.orchestration.in_process_runs import materialize
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.replay import PinnedStore
@@ -57,7 +57,7 @@ def make_again(settings: Settings, store: PinnedStore) -> tuple[str, ...]:
     config = {manifest.asset: _config_of(manifest)} if _config_of(manifest) else {}
     assets = list(RAW_ASSETS) if manifest.asset in RAW_ASSETS else [manifest.asset]
     with dg.DagsterInstance.ephemeral() as instance:
-        return materialise(build_defs(then, store), instance, assets, [manifest.partition], config=config).failures
+        return materialize(build_defs(then, store), instance, assets, [manifest.partition], config=config).failures
 
 
 def _settings_of(manifest: Manifest) -> dict[str, Any]:

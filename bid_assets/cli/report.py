@@ -39,6 +39,6 @@ def card_of(store: VersionStore, version: str | None, partition: str | None) -> 
     cards = [card for card in store.versions("model_card") if any(ref.version == version for ref in card.inputs)]
     if not cards:
         raise ValueError(
-            f"the store has no model_card of {version}; materialise `model_card` in its window, or run `bid-assets run`"
+            f"the store has no model_card of {version}; materialize `model_card` in its window, or run `bid-assets run`"
         )
     return cards[-1]

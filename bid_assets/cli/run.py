@@ -22,7 +22,7 @@ from bid_assets.orchestration.assets.data_checks import refuse_unknown_checks
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.first_window import learn_first_window, windows_with_data
-from bid_assets.orchestration.in_process_runs import RunOutcome, materialise
+from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
 from bid_assets.orchestration.instance import open_instance
 from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import featured_windows, lookback_windows, plan_refreshes, windows_in_reach
@@ -173,7 +173,7 @@ def execute(
         stage = plan_refreshes(settings, store, changed, check=check, required=required)
         for refresh in stage:
             keys = refresh.keys(settings.cadence)
-            outcome = materialise(definitions, instance, assets_of(refresh), keys, tags=_tags(Kind.REFRESH))
+            outcome = materialize(definitions, instance, assets_of(refresh), keys, tags=_tags(Kind.REFRESH))
             progress.refreshes.append(outcome)
             if not outcome.succeeded:
                 return progress
@@ -189,7 +189,7 @@ def execute(
             progress.decisions[key] = None
         else:
             tags = _tags(Kind.RETRAINING)
-            progress.decisions[key] = materialise(definitions, instance, RETRAINING_ASSETS, [key], config=config, tags=tags)
+            progress.decisions[key] = materialize(definitions, instance, RETRAINING_ASSETS, [key], config=config, tags=tags)
         report("dataset to deployment", done, len(plan.cutoffs))
     return progress
 

@@ -151,8 +151,8 @@ def _say(told: dict[str, Any], decision: Decision) -> None:
             ),
             soft_wrap=True,
         )
-    colour = "red" if decision.slow else {"retrain": "green", "wait": "cyan"}[decision.action]
-    console.print(f"Policy: [{colour}]{decision.action}[/{colour}], {escape(decision.reason)}", soft_wrap=True)
+    color = "red" if decision.slow else {"retrain": "green", "wait": "cyan"}[decision.action]
+    console.print(f"Policy: [{color}]{decision.action}[/{color}], {escape(decision.reason)}", soft_wrap=True)
     table = Table("run", "kind", "status", "windows", "started", "why", title="Last runs of the loop", title_justify="left")
     for run in told["runs"]:
         started = f"{run['created_at']:%Y-%m-%d %H:%M:%S}"

@@ -41,14 +41,14 @@ SUPERVISED_HOME = "BID_ASSETS_SUPERVISED_HOME"
 """Environment variable of all parts and their descendants: the home whose supervisor started them."""
 
 _LOG_BYTES, _OLD_LOGS = 10_000_000, 3
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ANSI_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 Say = Callable[[str, str], None]
 """Takes the name of a part and a line."""
 
 
-class PartGivenUp(RuntimeError):
+class ProcessFailedError(RuntimeError):
     """A part dies again and again; the message has the last lines that it said."""
 
 
@@ -125,7 +125,7 @@ class Supervisor:
                 time.sleep(0.1)
 
     def look_after(self) -> None:
-        """Start again what has died and has paused long enough; stop what does not answer. Never waits. Raises `PartGivenUp`."""
+        """Start again what has died and has paused long enough; stop what does not answer. Never waits. Raises `ProcessFailedError`."""
         now = time.monotonic()
         for part in self.parts:
             if part.process is None:
@@ -173,7 +173,7 @@ class Supervisor:
     def _listen(self, part: Part, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            plain = _COLOURS.sub("", line.rstrip())
+            plain = _ANSI_COLORS.sub("", line.rstrip())
             part.last_lines.append(plain)
             self._heard(part.name, plain)
 
@@ -209,7 +209,7 @@ class Supervisor:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if part.deaths >= TOO_MANY and not part.has_worked:
             said = "\n".join(f"  {line}" for line in part.last_lines)
-            raise PartGivenUp(f"{part.name} {how}, {part.deaths} times in a row. It said last:\n{said}")
+            raise ProcessFailedError(f"{part.name} {how}, {part.deaths} times in a row. It said last:\n{said}")
         pause = min(2.0 ** (part.deaths - 1), LONGEST_PAUSE)
         part.start_again_at = now + pause
         self._report(part.name, f"{how}; it is started again in {pause:.0f} s")

@@ -20,7 +20,7 @@ from bid_assets.app_db.database import app_db_url, dagster_db_url, embedded_serv
 from bid_assets.cli.listening import reachable, refuse_taken, stopping_on_signals
 from bid_assets.cli.output import console, notes
 from bid_assets.cli.running_loop import the_only_loop
-from bid_assets.cli.supervisor import SUPERVISED_HOME, Part, PartGivenUp, Probe, Supervisor, end_leftovers, rotating_log
+from bid_assets.cli.supervisor import SUPERVISED_HOME, Part, Probe, ProcessFailedError, Supervisor, end_leftovers, rotating_log
 from bid_assets.embedded_postgres import postmaster
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.orchestration.code_location import follow_first_window
@@ -104,7 +104,7 @@ def turn(settings: Settings, host: str, port: int, service_host: str, service_po
         }
         try:
             run(supervisor, f"{reachable(host)}:{port}", shown)
-        except PartGivenUp as error:
+        except ProcessFailedError as error:
             log.info("[up] %s", error)
             notes.print(f"Given up: {error}", style="red", markup=False, highlight=False)
             return 1

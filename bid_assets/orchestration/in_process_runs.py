@@ -1,4 +1,4 @@
-"""Materialise windows through Dagster's own instance, in this process, with its events as they happen.
+"""Materialize windows through Dagster's own instance, in this process, with its events as they happen.
 
 For the command line: what runs here shows in the UI like any other run. Dagster's `materialize` keeps every output of
 a run in memory until it ends; here outputs go as soon as they are stored.
@@ -34,7 +34,7 @@ class RunOutcome:
     observations: Mapping[str, str]
 
 
-def materialise(
+def materialize(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     assets: Iterable[str],
@@ -44,7 +44,7 @@ def materialise(
     tags: Mapping[str, str] | None = None,
     on_event: Callable[[dg.DagsterEvent], None] = lambda event: None,
 ) -> RunOutcome:
-    """Materialise `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name.
+    """Materialize `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name.
 
     Raises KeyboardInterrupt where Ctrl-C or SIGTERM ended the run, which Dagster itself only records: the caller would go on with
     its next run.

@@ -35,10 +35,10 @@ LONGEST_SILENCE = 120.0
 
 
 class BatchedEventLog(PostgresEventLogStorage):
-    """The event log, with the events by which a run plans its materialisations and checks written in batches.
+    """The event log, with the events by which a run plans its materializations and checks written in batches.
 
     There is one for each asset and window. Dagster hands them over together, but its PostgreSQL storage batches only events of
-    materialisations and commits each of these by itself: minutes for a long history, before the first step of a run begins.
+    materializations and commits each of these by itself: minutes for a long history, before the first step of a run begins.
     Rows are handed to SQLAlchemy beside the statement: as a part of it they would be compiled, which takes longer than all else.
     """
 

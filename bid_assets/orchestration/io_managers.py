@@ -60,7 +60,7 @@ WINDOWED = dg.PythonObjectDagsterType(WindowedTable, name="WindowedTable")
 """For inputs that are pinned when the step starts and read when asked; Dagster wants one type object per name."""
 
 
-class MissingVersions(dg.Failure):
+class MissingVersionsError(dg.Failure):
     """An asset was asked to load windows that nobody has made yet."""
 
     def __init__(self, asset: str, missing: Sequence[str]) -> None:
@@ -240,7 +240,7 @@ class ParquetIOManager(VersionedIOManager):
         windowed = WindowedTable(self.store, asset, keys, heads)
         as_windowed = context.dagster_type.typing_type is WindowedTable
         if windowed.missing and not (as_windowed and LOOKBACK_KEY in context.definition_metadata):
-            raise MissingVersions(asset, windowed.missing)
+            raise MissingVersionsError(asset, windowed.missing)
         if as_windowed:
             return windowed
         table = windowed.read()
@@ -254,7 +254,7 @@ class SingleWindowIOManager(VersionedIOManager, ABC):
         """The verified file of the one window."""
         missing = [key for key in keys if key not in heads]
         if missing:
-            raise MissingVersions(asset_name(context.asset_key), missing)
+            raise MissingVersionsError(asset_name(context.asset_key), missing)
         if len(keys) != 1:
             raise dg.DagsterInvariantViolationError(
                 f"{context.asset_key.to_user_string()} can be loaded for one window at a time, not for {len(keys)}"

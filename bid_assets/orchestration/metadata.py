@@ -1,4 +1,4 @@
-"""What a materialisation shows in the Dagster UI: a manifest as metadata, and metadata as the plain facts of a manifest."""
+"""What a materialization shows in the Dagster UI: a manifest as metadata, and metadata as the plain facts of a manifest."""
 
 from __future__ import annotations
 

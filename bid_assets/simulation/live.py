@@ -47,7 +47,7 @@ _TELL_BIDS = """
     WHERE bids.id = latest.bid_id AND bids.status IS DISTINCT FROM latest.status"""
 
 
-class NotPlayable(RuntimeError):
+class NotPlayableError(RuntimeError):
     """The database holds no simulated market that can be played on; the message says why, and what to do."""
 
 
@@ -64,7 +64,7 @@ class LivingMarket:
     """The simulated market of a database, and what is to come in it. Made by `open_market`."""
 
     def __init__(self, connection: sa.Connection, timeline: Timeline, truth_folder: Path, truth_rows: int) -> None:
-        """Finds out where the market stands. Raises `NotPlayable` if the database does not hold this one."""
+        """Finds out where the market stands. Raises `NotPlayableError` if the database does not hold this one."""
         self._connection, self._timeline = connection, timeline
         self._folder, self._truth_rows = truth_folder, truth_rows
         with self._transaction() as cursor:
@@ -111,15 +111,15 @@ class LivingMarket:
 def open_market(url: str, truth_folder: Path, progress: Listener = report) -> Iterator[LivingMarket]:
     """The simulated market that `write.write` put into this database and this folder, for this process alone to play.
 
-    Raises `FileNotFoundError` where there is no truth, `NotPlayable` where the tables are not those of that truth, and
-    `MarketInUse` while somebody else plays.
+    Raises `FileNotFoundError` where there is no truth, `NotPlayableError` where the tables are not those of that truth, and
+    `MarketInUseError` while somebody else plays.
     """
     truth = read_truth(truth_folder)
     made = engine(url)
     try:
         missing = set(TABLES) - set(sa.inspect(made).get_table_names())
         if missing:
-            raise NotPlayable(f"the application's database has no table {min(missing)}; {_CREATE}")
+            raise NotPlayableError(f"the application's database has no table {min(missing)}; {_CREATE}")
         with made.connect() as connection:
             with connection.begin():
                 hold_market(connection.connection.cursor(), until="session")
@@ -145,12 +145,12 @@ def moments(
     """The market's times to advance to, step by step, from `at` on, and for each whether it is the present.
 
     Ends at `until`, or when `wait`, which lets so many seconds of real time pass, returns True. No time lies after the present:
-    a market that has caught up lives on in real time. Raises `ValueError` for a bad speed, `NotPlayable` if `at` has not come yet.
+    a market that has caught up lives on in real time. Raises `ValueError` for a bad speed, `NotPlayableError` if `at` has not come yet.
     """
     check_speed(days_per_minute)
     before = now()
     if at > before:
-        raise NotPlayable(f"the market stands at {at:%Y-%m-%d %H:%M} UTC, which has not come yet; wait, or {_CREATE}")
+        raise NotPlayableError(f"the market stands at {at:%Y-%m-%d %H:%M} UTC, which has not come yet; wait, or {_CREATE}")
     while (until is None or at < until) and not wait(STEP_SECONDS):
         present = now()
         passed = max(0.0, (present - before).total_seconds()) * days_per_minute * _MINUTES_A_DAY
@@ -166,7 +166,7 @@ def _check(cursor: Any, timeline: Timeline) -> None:
     columns = ["id", "profile_id", "submitted_at"]
     cursor.execute(f"SELECT {', '.join(columns)} FROM bids WHERE id = ANY(%s)", (newest["id"].to_pylist(),))
     if not set(_rows(newest.select(columns))) & set(cursor.fetchall()):
-        raise NotPlayable(
+        raise NotPlayableError(
             f"the application's database does not hold the simulated market of this folder: of its {len(newest)} newest bids "
             f"when it was created none is in table bids; {_CREATE} --replace"
         )

@@ -20,27 +20,27 @@ _ROWS_AT_A_TIME = 20_000
 _MARKET_LOCK = 6_262_001  # any number; a lock of this database only
 
 
-class DatabaseNotEmpty(RuntimeError):
+class DatabaseNotEmptyError(RuntimeError):
     """The application's tables hold rows, and nobody said that they may be replaced."""
 
 
-class MarketInUse(RuntimeError):
+class MarketInUseError(RuntimeError):
     """Another process plays the market of this database."""
 
 
 def hold_market(cursor: Any, *, until: str) -> None:
     """Be the only one who writes a simulated market into this database, until the end of the `session` or `transaction`.
 
-    Raises `MarketInUse` if somebody else is that.
+    Raises `MarketInUseError` if somebody else is that.
     """
     if cursor.connection.pooled:
-        raise MarketInUse(
+        raise MarketInUseError(
             "a simulated market is written and played over a connection of its own, not through a pooler such as PgBouncer"
         )
     lock = {"session": "pg_try_advisory_lock", "transaction": "pg_try_advisory_xact_lock"}[until]
     cursor.execute(f"SELECT {lock}({_MARKET_LOCK})")
     if not cursor.fetchone()[0]:
-        raise MarketInUse(
+        raise MarketInUseError(
             "another process plays or writes the simulated market of this database; let it end, or stop it, first"
         )
 
@@ -50,8 +50,8 @@ def write(
 ) -> None:
     """Write all tables, or none, and then the truth. Makes the tables that are not there.
 
-    Raises `DatabaseNotEmpty` if one of them holds rows, unless `replace`: then all rows of the four tables are removed first;
-    and `MarketInUse` while the market that is there is being played.
+    Raises `DatabaseNotEmptyError` if one of them holds rows, unless `replace`: then all rows of the four tables are removed first;
+    and `MarketInUseError` while the market that is there is being played.
     """
     tables = {
         "profiles": marketplace.profiles,
@@ -87,7 +87,7 @@ def _make_room(cursor: Any, tables: list[str], replace: bool) -> None:
     for table in tables:
         cursor.execute(f"SELECT EXISTS (SELECT FROM {table})")
         if cursor.fetchone()[0]:
-            raise DatabaseNotEmpty(
+            raise DatabaseNotEmptyError(
                 f"table {table} of the application's database holds rows already; a simulated market is written into "
                 "empty tables only. To remove all rows of profiles, jobs, bids and bid_outcomes first, say --replace"
             )

@@ -12,7 +12,7 @@ from bid_assets.common.windows import Cadence
 from bid_assets.orchestration.asset_checks import readable_values_verdict
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.in_process_runs import materialise
+from bid_assets.orchestration.in_process_runs import materialize
 from bid_assets.orchestration.refresh import change_detection
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -54,7 +54,7 @@ def store(settings: Settings, dagster_instance: dg.DagsterInstance) -> VersionSt
     ]
     insert(settings.app_db_url, "bids", [*good, *bad])
     store = VersionStore(settings.resolved_store_url)
-    outcome = materialise(
+    outcome = materialize(
         build_defs(settings, store), dagster_instance, [*RAW_ASSETS, "bid_temporal_features", "word_features"], KEYS
     )
     assert outcome.succeeded, outcome.failures

@@ -19,7 +19,7 @@ from bid_assets.app_db.importing.importer import import_directory
 from bid_assets.app_db.point_lookup import Lookup
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.settings import Settings
-from bid_assets.simulation.write import MarketInUse, hold_market
+from bid_assets.simulation.write import MarketInUseError, hold_market
 from bid_assets_tests.app_db.database import MONDAY, execute, rows, snapshot_of
 from bid_assets_tests.proxies import pgbouncer
 
@@ -140,7 +140,7 @@ def test_the_simulated_market_is_refused_through_a_pooler(postgres: EmbeddedServ
     with (
         pgbouncer(postgres, tmp_path) as address,
         closing(connect(f"{address}/postgres")) as connection,
-        pytest.raises(MarketInUse, match="PgBouncer"),
+        pytest.raises(MarketInUseError, match="PgBouncer"),
     ):
         hold_market(connection.cursor(), until="session")
 

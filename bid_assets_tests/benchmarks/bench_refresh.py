@@ -28,7 +28,7 @@ from bid_assets.embedded_postgres.server import shared_server
 from bid_assets.features.embeddings.encoder import make_encoder
 from bid_assets.features.embeddings.model_files import distilled
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.in_process_runs import materialise
+from bid_assets.orchestration.in_process_runs import materialize
 from bid_assets.orchestration.instance import open_instance
 from bid_assets.orchestration.run_history import REFRESH_ASSETS
 from bid_assets.settings import Settings
@@ -61,7 +61,7 @@ def refresh(settings: Settings) -> float:
                 f"'bench-{number}', b.id, true, '{inside.isoformat()}' from bids b where b.amount > 0 "
                 "and not exists (select from bid_outcomes o where o.bid_id = b.id) order by b.submitted_at desc limit 1",
             )
-            seconds.append(timed(lambda: materialise(definitions, instance, REFRESH_ASSETS, [window])))
+            seconds.append(timed(lambda: materialize(definitions, instance, REFRESH_ASSETS, [window])))
     return min(seconds[1:])
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bid_assets.cli import supervisor as module
-from bid_assets.cli.supervisor import Part, PartGivenUp, Supervisor, end_leftovers, rotating_log
+from bid_assets.cli.supervisor import Part, ProcessFailedError, Supervisor, end_leftovers, rotating_log
 
 SLEEP = [sys.executable, "-c", "import time; print('here I am', flush=True); time.sleep(60)"]
 PARENT = [
@@ -79,7 +79,7 @@ def test_a_part_that_was_killed_is_started_again_and_that_is_reported(ears: Ears
 def test_a_part_that_dies_again_and_again_is_given_up_with_its_last_words(ears: Ears) -> None:
     watched = ears.watching(Part("unlucky", DIE))
     watched.start()
-    with pytest.raises(PartGivenUp, match=r"unlucky ended with exit code 7, 5 times in a row(.|\n)*no luck"):
+    with pytest.raises(ProcessFailedError, match=r"unlucky ended with exit code 7, 5 times in a row(.|\n)*no luck"):
         until(lambda: False, watched)
     watched.stop()
 

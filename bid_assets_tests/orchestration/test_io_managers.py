@@ -10,8 +10,8 @@ import pytest
 from dagster._core.definitions.data_version import SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD
 
 from bid_assets.common.windows import Cadence, TimeRange
-from bid_assets.orchestration.in_process_runs import RunOutcome, materialise
-from bid_assets.orchestration.io_managers import MissingVersions, ParquetIOManager, as_table
+from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
+from bid_assets.orchestration.io_managers import MissingVersionsError, ParquetIOManager, as_table
 from bid_assets.orchestration.partitions import MAX_MAPPED_WINDOWS, windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -27,7 +27,7 @@ def store(settings: Settings) -> VersionStore:
 
 
 def run(settings: Settings, instance: dg.DagsterInstance, assets: list[str], keys: list[str], **options: int) -> RunOutcome:
-    outcome = materialise(small_defs(settings, **options), instance, assets, keys)
+    outcome = materialize(small_defs(settings, **options), instance, assets, keys)
     assert outcome.succeeded, outcome.failures
     return outcome
 
@@ -90,7 +90,7 @@ def test_a_window_that_nobody_has_made_is_an_error_that_says_how_to_make_it(
     settings: Settings, dagster_instance: dg.DagsterInstance
 ) -> None:
     run(settings, dagster_instance, ["source"], KEYS[1:3])
-    outcome = materialise(small_defs(settings), dagster_instance, ["doubled"], [KEYS[2]])
+    outcome = materialize(small_defs(settings), dagster_instance, ["doubled"], [KEYS[2]])
     assert not outcome.succeeded
     assert f"bid-assets run --from {KEYS[0]} --to {KEYS[0]}" in outcome.failures[0]
 
@@ -98,7 +98,7 @@ def test_a_window_that_nobody_has_made_is_an_error_that_says_how_to_make_it(
 def test_a_windowed_input_that_does_not_look_back_must_be_there(
     settings: Settings, dagster_instance: dg.DagsterInstance
 ) -> None:
-    outcome = materialise(small_defs(settings), dagster_instance, ["read_later"], [KEYS[3]])
+    outcome = materialize(small_defs(settings), dagster_instance, ["read_later"], [KEYS[3]])
     assert f"summed has no version for 1 window(s) that this step looks back over ({KEYS[3]})" in outcome.failures[0]
     run(settings, dagster_instance, ["source"], KEYS)
     run(settings, dagster_instance, ["doubled"], KEYS[2:])
@@ -204,7 +204,7 @@ def test_a_flipped_byte_stops_the_step_that_would_read_it(
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    outcome = materialise(small_defs(settings), dagster_instance, ["doubled"], [KEYS[2]])
+    outcome = materialize(small_defs(settings), dagster_instance, ["doubled"], [KEYS[2]])
     assert not outcome.succeeded
     assert head.file in outcome.failures[0]
 
@@ -227,7 +227,7 @@ def test_a_range_of_an_asset_with_one_value_per_window_is_refused(
     settings: Settings, dagster_instance: dg.DagsterInstance
 ) -> None:
     run(settings, dagster_instance, ["source"], KEYS)
-    outcome = materialise(small_defs(settings), dagster_instance, ["told"], KEYS[:2])
+    outcome = materialize(small_defs(settings), dagster_instance, ["told"], KEYS[:2])
     assert "run them one by one" in outcome.failures[0]
 
 
@@ -237,7 +237,7 @@ def test_what_is_no_table_is_refused_as_one() -> None:
 
 
 def test_missing_versions_are_not_retried() -> None:
-    assert MissingVersions("raw_bids", ["2026-01-05"]).allow_retries is False
+    assert MissingVersionsError("raw_bids", ["2026-01-05"]).allow_retries is False
     assert ParquetIOManager.extension == "parquet"
 
 
@@ -251,7 +251,7 @@ def test_ctrl_c_in_a_step_is_not_taken_for_a_failure_after_which_the_next_run_ma
         time.sleep(10)
 
     with pytest.raises(KeyboardInterrupt):
-        materialise(
+        materialize(
             dg.Definitions([interrupted], executor=dg.in_process_executor), dagster_instance, ["interrupted"], [KEYS[0]]
         )
     [run_record] = dagster_instance.get_run_records()
@@ -267,7 +267,7 @@ def test_a_run_that_cannot_even_start_says_why(settings: Settings, dagster_insta
     def wanting() -> None: ...
 
     definitions = dg.Definitions([wanting], resources={"disk": broken}, executor=dg.in_process_executor)
-    outcome = materialise(definitions, dagster_instance, ["wanting"], [KEYS[0]])
+    outcome = materialize(definitions, dagster_instance, ["wanting"], [KEYS[0]])
     assert not outcome.succeeded
     [failure] = outcome.failures
     assert "disk" in failure

@@ -13,7 +13,7 @@ import pytest
 
 from bid_assets.orchestration.assets.predictions import FEATURE_NAMES, RAW_PREDICTIONS
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.in_process_runs import RunOutcome, materialise, partition_tags
+from bid_assets.orchestration.in_process_runs import RunOutcome, materialize, partition_tags
 from bid_assets.orchestration.partitions import windows
 from bid_assets.orchestration.schedules import schedules
 from bid_assets.settings import Settings
@@ -46,7 +46,7 @@ def logged(settings: Settings) -> None:
 
 
 def run(settings: Settings, instance: dg.DagsterInstance, keys: list[str]) -> RunOutcome:
-    outcome = materialise(build_defs(settings), instance, [RAW_PREDICTIONS], keys)
+    outcome = materialize(build_defs(settings), instance, [RAW_PREDICTIONS], keys)
     assert outcome.succeeded, outcome.failures
     return outcome
 
@@ -118,7 +118,7 @@ def test_a_database_that_does_not_answer_is_a_failure_not_an_empty_window(
     settings: Settings, dagster_instance: dg.DagsterInstance, store: VersionStore
 ) -> None:
     lost = settings.model_copy(update={"prediction_db_url": "postgresql://nobody:hunter2@127.0.0.1:1/nothing"})
-    outcome = materialise(build_defs(lost, store), dagster_instance, [RAW_PREDICTIONS], WEEKS)
+    outcome = materialize(build_defs(lost, store), dagster_instance, [RAW_PREDICTIONS], WEEKS)
     assert not outcome.succeeded
     assert "cannot connect to the prediction database" in outcome.failures[0]
     assert "hunter2" not in outcome.failures[0]

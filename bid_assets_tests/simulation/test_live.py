@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.simulation import live
-from bid_assets.simulation.live import NotPlayable, moments, open_market
+from bid_assets.simulation.live import NotPlayableError, moments, open_market
 from bid_assets.simulation.options import WEEK, MarketplaceOptions
 from bid_assets.simulation.simulate import Marketplace, simulate
 from bid_assets.simulation.truth import best_possible, read_truth
-from bid_assets.simulation.write import MarketInUse, write
+from bid_assets.simulation.write import MarketInUseError, write
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
 from bid_assets_tests.simulation.markets import END
 from bid_assets_tests.simulation.test_write import TABLES, in_database, query
@@ -179,12 +179,12 @@ def test_rows_that_others_add_or_remove_stay_as_they_left_them(played: tuple[str
 
 
 def test_two_cannot_play_one_market(played: tuple[str, Path]) -> None:
-    with open_market(*played), pytest.raises(MarketInUse, match="another process"), open_market(*played):
+    with open_market(*played), pytest.raises(MarketInUseError, match="another process"), open_market(*played):
         pass
 
 
 def test_a_market_is_not_replaced_while_it_is_played(played: tuple[str, Path]) -> None:
-    with open_market(*played), pytest.raises(MarketInUse, match="another process"):
+    with open_market(*played), pytest.raises(MarketInUseError, match="another process"):
         write(market_of(4, 20), *played, replace=True)
 
 
@@ -195,14 +195,14 @@ def test_a_database_without_a_simulated_market_is_refused(app_db: str, tmp_path:
 
 def test_missing_tables_are_named(played: tuple[str, Path]) -> None:
     query(played[0], "DROP TABLE bid_outcomes; SELECT 1")
-    with pytest.raises(NotPlayable, match="no table bid_outcomes"), open_market(*played):
+    with pytest.raises(NotPlayableError, match="no table bid_outcomes"), open_market(*played):
         pass
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE bids", "UPDATE bids SET submitted_at = submitted_at - interval '1 minute'"])
 def test_the_tables_of_another_market_are_refused(played: tuple[str, Path], statement: str) -> None:
     query(played[0], f"{statement}; SELECT 1")
-    with pytest.raises(NotPlayable, match="does not hold the simulated market of this folder"), open_market(*played):
+    with pytest.raises(NotPlayableError, match="does not hold the simulated market of this folder"), open_market(*played):
         pass
 
 
@@ -260,7 +260,7 @@ def test_the_market_stops_at_the_day_that_was_said() -> None:
 
 def test_a_market_of_the_future_is_refused() -> None:
     clock = Clock(END - DAY)
-    with pytest.raises(NotPlayable, match="2024-07-01 00:00 UTC, which has not come yet"):
+    with pytest.raises(NotPlayableError, match="2024-07-01 00:00 UTC, which has not come yet"):
         next(moments(END, 7, None, clock.wait, clock.now))
 
 

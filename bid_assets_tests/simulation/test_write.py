@@ -11,7 +11,7 @@ from bid_assets.app_db.snapshot_reader import open_snapshot
 from bid_assets.common.windows import Cadence
 from bid_assets.simulation.simulate import Marketplace
 from bid_assets.simulation.truth import TRUTH_FILE, read_truth
-from bid_assets.simulation.write import DatabaseNotEmpty, write
+from bid_assets.simulation.write import DatabaseNotEmptyError, write
 from bid_assets_tests.simulation.markets import market
 
 TABLES = {"profiles": "profiles", "jobs": "jobs", "bids": "bids", "bid_outcomes": "outcomes"}
@@ -81,7 +81,7 @@ def test_the_truth_is_beside_the_database_and_not_in_it(app_db: str, tmp_path: P
 def test_a_filled_database_is_refused_and_left_as_it_is(app_db: str, tmp_path: Path) -> None:
     write(market(4, 1500), app_db, tmp_path)
     before = (tmp_path / TRUTH_FILE).read_bytes()
-    with pytest.raises(DatabaseNotEmpty, match=r"table profiles .* --replace"):
+    with pytest.raises(DatabaseNotEmptyError, match=r"table profiles .* --replace"):
         write(market(3, 900), app_db, tmp_path)
     assert query(app_db, "SELECT count(*) FROM bids") == [(1500,)]
     assert (tmp_path / TRUTH_FILE).read_bytes() == before

@@ -10,7 +10,7 @@ import pytest
 
 from bid_assets.common.windows import Cadence
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.in_process_runs import materialise
+from bid_assets.orchestration.in_process_runs import materialize
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.store import VersionStore
 from bid_assets.version_store.store_metadata import (
@@ -121,9 +121,9 @@ def test_the_first_run_remembers_the_cadence_and_a_run_with_another_writes_nothi
     settings: Settings, dagster_instance: dg.DagsterInstance
 ) -> None:
     store = open_store(settings)
-    assert materialise(small_defs(settings), dagster_instance, ["source"], MONDAYS[:1]).succeeded
+    assert materialize(small_defs(settings), dagster_instance, ["source"], MONDAYS[:1]).succeeded
     assert read_metadata(store) == {"cadence": "weekly"}
     daily = settings.model_copy(update={"cadence": Cadence.DAILY})
-    refused = materialise(small_defs(daily), dagster_instance, ["source"], DAYS[1:2])
+    refused = materialize(small_defs(daily), dagster_instance, ["source"], DAYS[1:2])
     assert "has weekly windows" in refused.failures[0]
     assert store.partitions("source") == [*MONDAYS[:1]]

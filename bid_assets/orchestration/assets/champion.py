@@ -22,7 +22,7 @@ _LEARNED_FROM = ["train"]
 _REFITTED_FROM = [*_LEARNED_FROM, "embargo", "holdout"]
 
 
-class NotComparable(Exception):
+class NotComparableError(Exception):
     """The active model cannot score the bids of this dataset; the message says why."""
 
 
@@ -33,12 +33,12 @@ def compared_with_champion(
 
     Further keys: `champion` (version), `champion_window`, `champion_dataset` (version), `left_out` (holdout bids that the
     champion has learned from), `fresher` (whether the challenger has learned from another dataset, of no earlier cutoff),
-    `note`. Raises `NotComparable`.
+    `note`. Raises `NotComparableError`.
     """
     manifest, model = _load(store, champion)
     learned = next((ref for ref in manifest.inputs if ref.asset == "training_dataset"), None)
     if learned is None:
-        raise NotComparable(f"{champion.version} does not say which dataset it learned from")
+        raise NotComparableError(f"{champion.version} does not say which dataset it learned from")
     [own] = dataset.manifests
     _same_encoder(model, own)
     rows = dataset.read(lambda schema: columns_with_texts(schema, model.texts | challenger.texts))
@@ -48,7 +48,7 @@ def compared_with_champion(
     try:
         scores = model.predict(unseen)
     except WrongColumns as error:
-        raise NotComparable(f"{champion.version} cannot score this dataset: {error}") from None
+        raise NotComparableError(f"{champion.version} cannot score this dataset: {error}") from None
     compared = compare(
         labels(unseen),
         scores,
@@ -75,15 +75,15 @@ def _load(store: VersionStore, champion: InputRef) -> tuple[Manifest, BidSuccess
         manifest = store.manifest(champion.asset, champion.partition, champion.version)
         return manifest, load(store.fetch(manifest))
     except (VersionNotFound, CorruptVersion) as error:
-        raise NotComparable(f"the active model is damaged or gone: {error}") from None
+        raise NotComparableError(f"the active model is damaged or gone: {error}") from None
     except ModelFormatError as error:
-        raise NotComparable(f"{champion.version} cannot be loaded: {error}") from None
+        raise NotComparableError(f"{champion.version} cannot be loaded: {error}") from None
 
 
 def _same_encoder(model: BidSuccessModel, dataset: Manifest) -> None:
     theirs, ours = model.encoder_fingerprint, dataset.info.get("encoder_fingerprint")
     if theirs is not None and ours is not None and theirs != ours:
-        raise NotComparable(f"the active model reads texts by another encoder ({theirs}) than this dataset has ({ours})")
+        raise NotComparableError(f"the active model reads texts by another encoder ({theirs}) than this dataset has ({ours})")
 
 
 def _seen_bids(store: VersionStore, learned: InputRef, model: BidSuccessModel) -> pa.Array:
@@ -99,7 +99,7 @@ def _manifest(store: VersionStore, ref: InputRef) -> Manifest:
     try:
         return store.manifest(ref.asset, ref.partition, ref.version)
     except (VersionNotFound, CorruptVersion) as error:
-        raise NotComparable(f"what the active model learned from is damaged or gone: {error}") from None
+        raise NotComparableError(f"what the active model learned from is damaged or gone: {error}") from None
 
 
 def _cutoff(dataset: Manifest) -> str:

@@ -54,7 +54,7 @@ class DatasetConfig(dg.Config):
     )
 
 
-class MissingWindows(dg.Failure):
+class MissingWindowsError(dg.Failure):
     """The look-back lacks windows that the run config does not allow to be missing."""
 
     def __init__(self, missing: dict[str, list[str]]) -> None:
@@ -168,11 +168,11 @@ def label_rules(settings: Settings) -> Any:
 
 
 def refuse_missing_windows(inputs: dict[str, WindowedTable], allowed: list[str]) -> None:
-    """Raise `MissingWindows` unless every window of every input is there or allowed by name."""
+    """Raise `MissingWindowsError` unless every window of every input is there or allowed by name."""
     missing = {name: [key for key in table.missing if key not in allowed] for name, table in inputs.items()}
     missing = {name: keys for name, keys in missing.items() if keys}
     if missing:
-        raise MissingWindows(missing)
+        raise MissingWindowsError(missing)
 
 
 def wait_for_consistent_inputs(

@@ -151,11 +151,11 @@ def _compare_with_champion(
     if active is None or active.model == ref:
         return None, []
     from bid_assets.modelling.promotion.champion_challenger import PromotionRules, promotion_rules
-    from bid_assets.orchestration.assets.champion import NotComparable, compared_with_champion
+    from bid_assets.orchestration.assets.champion import NotComparableError, compared_with_champion
 
     try:
         compared = compared_with_champion(store, active.model, model, dataset)
-    except NotComparable as why:
+    except NotComparableError as why:
         return {"champion": active.model.version, "not_comparable": str(why)}, []
     rules = PromotionRules(**settings.model_dump(include=set(PROMOTION)))
     return compared, promotion_rules(compared, rules, fresher=compared["fresher"])
