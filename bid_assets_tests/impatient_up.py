@@ -7,8 +7,8 @@ import sys
 from bid_assets.cli import main, supervisor
 from bid_assets.orchestration import liveness
 
-supervisor.FIRST_PROBE_SECONDS, supervisor.PROBE_SECONDS = 0.2, 0.5
-supervisor.PROBE_DEADLINE, supervisor.FIRST_ANSWER_PATIENCE = 6.0, 90.0
+supervisor.FIRST_PROBE_INTERVAL, supervisor.PROBE_INTERVAL = 0.2, 0.5
+supervisor.PROBE_TIMEOUT, supervisor.STARTUP_TIMEOUT = 6.0, 90.0
 liveness.ANSWER_SECONDS = 5
 
 if __name__ == "__main__":

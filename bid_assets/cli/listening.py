@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def refuse_taken(host: str, port: int, option: str = "--port") -> None:
+def require_free_port(host: str, port: int, option: str = "--port") -> None:
     """Raise `OSError` where somebody else listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -29,7 +29,7 @@ _READER_SECONDS = 2.0
 """How long one who only looks whether the lock is held may hold it."""
 
 
-class LoopRunsAlreadyError(RuntimeError):
+class LoopAlreadyRunningError(RuntimeError):
     """Another process turns the loop of this home; the message says which."""
 
 
@@ -53,14 +53,14 @@ class SettingDifference:
 
 
 @contextmanager
-def the_only_loop(settings: Settings) -> Iterator[None]:
-    """Be the one that turns the loop of this home, and say with which settings. Raises `LoopRunsAlreadyError`."""
+def exclusive_loop(settings: Settings) -> Iterator[None]:
+    """Be the one that turns the loop of this home, and say with which settings. Raises `LoopAlreadyRunningError`."""
     lock = os.open(private_home(settings.home) / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _take(lock, settings.home)
-        about = {"pid": os.getpid(), "started_at": utc_now().isoformat(), "settings": shown_settings(settings)}
+        _acquire(lock, settings.home)
+        description = {"pid": os.getpid(), "started_at": utc_now().isoformat(), "settings": shown_settings(settings)}
         os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(about, indent=1).encode(), 0)
+        os.pwrite(lock, json.dumps(description, indent=1).encode(), 0)
         yield
     finally:
         os.close(lock)
@@ -70,10 +70,10 @@ def running_loop(home: Path) -> RunningLoop | None:
     """The process that turns the loop of this home, if one does."""
     try:
         with (home / FILE).open() as file:
-            if _try(file.fileno(), fcntl.LOCK_SH):
+            if _try_lock(file.fileno(), fcntl.LOCK_SH):
                 return None
-            about = json.load(file)
-            return RunningLoop(about["pid"], datetime.fromisoformat(about["started_at"]), about["settings"])
+            description = json.load(file)
+            return RunningLoop(description["pid"], datetime.fromisoformat(description["started_at"]), description["settings"])
     except (FileNotFoundError, ValueError, KeyError):  # none; or it is just starting, and has not said anything yet
         return None
 
@@ -104,10 +104,10 @@ def difference_in_words(difference: SettingDifference) -> str:
 def shown_settings(settings: Settings) -> dict[str, Any]:
     """All settings as JSON; of a URL that has a login or options, only where it leads."""
     values = settings.model_dump(mode="json")
-    return {name: _where(value) if value and name.endswith("_url") else value for name, value in values.items()}
+    return {name: _without_credentials(value) if value and name.endswith("_url") else value for name, value in values.items()}
 
 
-def _where(url: str) -> str:
+def _without_credentials(url: str) -> str:
     """Scheme, host and path of a URL; of what is none not a word, since a password may be anywhere in it."""
     try:
         parts = urlsplit(url)
@@ -116,19 +116,19 @@ def _where(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else "(set)"
 
 
-def _take(lock: int, home: Path) -> None:
+def _acquire(lock: int, home: Path) -> None:
     deadline = time.monotonic() + _READER_SECONDS
-    while not _try(lock, fcntl.LOCK_EX):
+    while not _try_lock(lock, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
             other = running_loop(home)
             who = f"process {other.pid}, since {other.started_at:%Y-%m-%d %H:%M:%S} UTC" if other else "another process"
-            raise LoopRunsAlreadyError(
+            raise LoopAlreadyRunningError(
                 f"`bid-assets up` runs already in {home} ({who}): stop it first, or set BID_ASSETS_HOME to another folder"
             )
         time.sleep(0.05)
 
 
-def _try(lock: int, kind: int) -> bool:
+def _try_lock(lock: int, kind: int) -> bool:
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:

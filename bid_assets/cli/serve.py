@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 
 from bid_assets.app_db.database import app_db_url
-from bid_assets.cli.listening import refuse_taken, stopping_on_signals
+from bid_assets.cli.listening import require_free_port, stopping_on_signals
 from bid_assets.serving.announcement import announced
 from bid_assets.serving.middleware.api_keys import KEYS_REQUIRED, ApiKeyStore, require_keys_off_loopback
 from bid_assets.settings import get_settings
@@ -25,7 +25,7 @@ def serve(host: str, port: int, workers: int) -> None:
     from bid_assets.serving.connections import BoundedConnection
 
     settings = get_settings()
-    refuse_taken(host, port)
+    require_free_port(host, port)
     key_store = ApiKeyStore(settings.resolved_api_keys)
     require_keys_off_loopback(host, key_store)
     if key_store.enabled:

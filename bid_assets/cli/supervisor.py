@@ -1,8 +1,8 @@
-"""Keeps a few processes running: starts them, passes on what they say, restarts what died or does not answer, stops them in order.
+"""A process supervisor: starts processes in order, passes on their output, restarts those that died or fail health checks.
 
-Knows nothing of Dagster; which parts there are is in `cli/up.py`, and what they are asked in `liveness.py`. Whatever ends a
-part ends its children with it. Linux tells a part when the supervisor dies, however it dies, so that none outlives it; one that
-did not heed that is ended by the next supervisor (`end_leftovers`).
+Knows nothing of Dagster: which processes there are is in `cli/up.py`, their health checks are in `orchestration/liveness.py`.
+Whatever ends a process ends its children with it. Linux signals a process when the supervisor dies, so that none outlives it; one
+that ignored the signal is ended by the next supervisor (`terminate_leftovers`).
 """
 
 from __future__ import annotations
@@ -22,142 +22,149 @@ from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-LONGEST_PAUSE = 30.0
-STEADY = 60.0
-"""Seconds after which a part counts as running well; its failures before are forgotten."""
-TOO_MANY = 5
-"""A part that dies so often and has never worked is given up: what cannot start at all is for a person to mend."""
-START_PATIENCE, STOP_PATIENCE = 60.0, 15.0
+MAX_RESTART_DELAY = 30.0
+STABLE_SECONDS = 60.0
+"""Seconds after which a process counts as stable; its exits before are forgotten."""
+MAX_FAILED_STARTS = 5
+"""A process that exits so often and has never been healthy is given up: a person has to mend what keeps it from starting."""
+READY_TIMEOUT, STOP_TIMEOUT = 60.0, 15.0
 
-PROBE_SECONDS, FIRST_PROBE_SECONDS = 5.0, 1.0
-"""Pause between an answer of a part and the next question; while it has not answered yet."""
-PROBE_DEADLINE = 15.0
-UNANSWERED_LIMIT = 3
-"""A part that leaves so many questions in a row without an answer is restarted."""
-FIRST_ANSWER_PATIENCE = 180.0
-"""Seconds that a part which was just started may take to answer for the first time."""
+PROBE_INTERVAL, FIRST_PROBE_INTERVAL = 5.0, 1.0
+"""Seconds between two health checks; until the first one has passed."""
+PROBE_TIMEOUT = 15.0
+MAX_FAILED_PROBES = 3
+"""A process that fails so many health checks in a row is restarted."""
+STARTUP_TIMEOUT = 180.0
+"""Seconds that a process may take from its start to the first health check that passes."""
 
 SUPERVISED_HOME = "BID_ASSETS_SUPERVISED_HOME"
-"""Environment variable of all parts and their descendants: the home whose supervisor started them."""
+"""Environment variable of all processes and their descendants: the home whose supervisor started them."""
 
 _LOG_BYTES, _OLD_LOGS = 10_000_000, 3
 _ANSI_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
-Say = Callable[[str, str], None]
-"""Takes the name of a part and a line."""
+LineHandler = Callable[[str, str], None]
+"""Takes the name of a process and a line."""
 
 
 class ProcessFailedError(RuntimeError):
-    """A part dies again and again; the message has the last lines that it said."""
+    """A process exits again and again; the message has its last lines of output."""
 
 
 class Probe:
-    """One question in a thread of its own, so that who does not answer holds up nobody else."""
+    """One health check in a thread of its own, so that one that hangs holds up no other."""
 
-    def __init__(self, question: Callable[[], bool]) -> None:
-        self._question = question
-        self._answer = False
-        self.asked_at = time.monotonic()
-        self._thread = threading.Thread(target=self._ask, daemon=True, name="probe")
+    def __init__(self, check: Callable[[], bool]) -> None:
+        self._check = check
+        self._result = False
+        self.started_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="probe")
         self._thread.start()
 
     @property
-    def answer(self) -> bool | None:
-        """Whether the answer was right; None while it may still come. None within `PROBE_DEADLINE` is a wrong one."""
+    def result(self) -> bool | None:
+        """Whether the check has passed; None while it runs, at most `PROBE_TIMEOUT` seconds. One that takes longer has failed."""
         if not self._thread.is_alive():
-            return self._answer
-        return False if time.monotonic() > self.asked_at + PROBE_DEADLINE else None
+            return self._result
+        return False if time.monotonic() > self.started_at + PROBE_TIMEOUT else None
 
-    def _ask(self) -> None:
+    def _run(self) -> None:
         try:
-            self._answer = self._question()
-        except Exception as error:  # whatever it is: the part has not answered
-            logging.getLogger(__name__).debug("no answer: %s", error)
+            self._result = self._check()
+        except Exception as error:  # whatever it is: the check has failed
+            logging.getLogger(__name__).debug("health check failed: %s", error)
 
 
 @dataclass
-class Part:
+class ManagedProcess:
     """A process to keep running."""
 
     name: str
     command: Sequence[str]
     ready: Callable[[], bool] = lambda: True
-    """Whether the parts after it may be started."""
-    answers: Callable[[], bool] | None = None
-    """A question that only a working part answers. May raise; must end within seconds, or its thread is left behind."""
-    patience: float | None = None
-    """Seconds to the first answer; None: `FIRST_ANSWER_PATIENCE`."""
-    process: subprocess.Popen[str] | None = None
+    """Whether the processes after it may be started."""
+    health_check: Callable[[], bool] | None = None
+    """True only of a working process. May raise; must end within seconds, or its thread is left behind."""
+    startup_timeout: float | None = None
+    """Seconds to the first health check that passes; None: `STARTUP_TIMEOUT`."""
+    popen: subprocess.Popen[str] | None = None
     started_at: float = 0.0
-    start_again_at: float = 0.0
+    restart_at: float = 0.0
     kill_at: float | None = None
     """When it has to have stopped; None where it need not stop."""
-    deaths: int = 0
+    exits: int = 0
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=15))
     probe: Probe | None = None
-    probe_at: float = 0.0
-    answered: bool = False
+    next_probe_at: float = 0.0
+    healthy: bool = False
     """Since it was last started."""
-    unanswered: int = 0
-    """Questions in a row."""
-    has_worked: bool = False
-    """Whether it has ever answered; one that cannot be asked, whether it has ever run well."""
+    failed_probes: int = 0
+    """In a row."""
+    has_been_healthy: bool = False
+    """Whether a health check has ever passed; without one, whether it has ever been stable."""
 
 
 class Supervisor:
-    """Runs parts until it is told to stop. Use it from one thread, the main one: a part is told when the thread ends."""
+    """Runs processes until `stop`. Use it from the main thread: a process gets SIGTERM when the thread that started it ends."""
 
-    def __init__(self, parts: Sequence[Part], environment: Mapping[str, str], folder: Path, heard: Say, report: Say) -> None:
-        self.parts = parts
+    def __init__(
+        self,
+        processes: Sequence[ManagedProcess],
+        environment: Mapping[str, str],
+        folder: Path,
+        on_output: LineHandler,
+        report: LineHandler,
+    ) -> None:
+        self.processes = processes
         self._environment = dict(environment)
         self._folder = folder
-        self._heard = heard
+        self._on_output = on_output
         self._report = report
 
     def start(self) -> None:
-        """Start all parts, in order; the next one when the one before is ready, or is taking very long."""
-        for part in self.parts:
-            self._start(part)
-            assert part.process is not None
-            patience = time.monotonic() + START_PATIENCE
-            while not part.ready() and part.process.poll() is None and time.monotonic() < patience:
+        """Start all processes, in order; the next one when the one before is ready, or is taking very long."""
+        for process in self.processes:
+            self._start(process)
+            assert process.popen is not None
+            deadline = time.monotonic() + READY_TIMEOUT
+            while not process.ready() and process.popen.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.1)
 
-    def look_after(self) -> None:
-        """Start again what has died and has paused long enough; stop what does not answer. Never waits. Raises `ProcessFailedError`."""
+    def restart_dead(self) -> None:
+        """Restart processes that died, once their delay is over; stop unhealthy ones. Never waits. Raises `ProcessFailedError`."""
         now = time.monotonic()
-        for part in self.parts:
-            if part.process is None:
-                if now >= part.start_again_at:
-                    self._start(part)
-            elif (code := part.process.poll()) is not None:
-                self._died(part, code, now)
-            elif part.kill_at is None:
-                self._ask(part, now)
-            elif now >= part.kill_at:
-                _signal_group(part.process, signal.SIGKILL)
+        for process in self.processes:
+            if process.popen is None:
+                if now >= process.restart_at:
+                    self._start(process)
+            elif (code := process.popen.poll()) is not None:
+                self._handle_exit(process, code, now)
+            elif process.kill_at is None:
+                self._check_health(process, now)
+            elif now >= process.kill_at:
+                _signal_group(process.popen, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stop all parts with their children, the last one first; kill what does not stop."""
-        for part in reversed(self.parts):
-            process, part.process = part.process, None
-            if process is None:
+        """Stop all processes with their children, the last one first; kill what does not stop."""
+        for process in reversed(self.processes):
+            popen, process.popen = process.popen, None
+            if popen is None:
                 continue
-            if process.poll() is None:
-                _terminate(process)
+            if popen.poll() is None:
+                _terminate(popen)
                 try:
-                    process.wait(STOP_PATIENCE)
+                    popen.wait(STOP_TIMEOUT)
                 except subprocess.TimeoutExpired:
-                    self._report(part.name, f"did not stop within {STOP_PATIENCE:.0f} s and was killed")
-            _signal_group(process, signal.SIGKILL)
+                    self._report(process.name, f"did not stop within {STOP_TIMEOUT:.0f} s and was killed")
+            _signal_group(popen, signal.SIGKILL)
 
-    def _start(self, part: Part) -> None:
-        part.started_at = time.monotonic()
-        part.probe, part.probe_at, part.kill_at = None, 0.0, None
-        part.answered, part.unanswered = False, 0
-        part.process = subprocess.Popen(
-            part.command,
+    def _start(self, process: ManagedProcess) -> None:
+        process.started_at = time.monotonic()
+        process.probe, process.next_probe_at, process.kill_at = None, 0.0, None
+        process.healthy, process.failed_probes = False, 0
+        process.popen = subprocess.Popen(
+            process.command,
             cwd=self._folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -165,75 +172,78 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # the terminal's Ctrl-C is for the supervisor, which stops the parts in order
+            start_new_session=True,  # the terminal's Ctrl-C is for the supervisor, which stops the processes in order
             preexec_fn=_end_with_parent,
         )
-        threading.Thread(target=self._listen, args=(part, part.process), daemon=True).start()
+        threading.Thread(target=self._read_output, args=(process, process.popen), daemon=True).start()
 
-    def _listen(self, part: Part, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
+    def _read_output(self, process: ManagedProcess, popen: subprocess.Popen[str]) -> None:
+        assert popen.stdout is not None
+        for line in popen.stdout:
             plain = _ANSI_COLORS.sub("", line.rstrip())
-            part.last_lines.append(plain)
-            self._heard(part.name, plain)
+            process.last_lines.append(plain)
+            self._on_output(process.name, plain)
 
-    def _ask(self, part: Part, now: float) -> None:
-        """Put the next question to a part, or see what came of the last one."""
-        if part.answers is None:
+    def _check_health(self, process: ManagedProcess, now: float) -> None:
+        """Start the next health check, or take the result of the last one."""
+        if process.health_check is None:
             return
-        if part.probe is None:
-            if now >= part.probe_at:
-                part.probe = Probe(part.answers)
+        if process.probe is None:
+            if now >= process.next_probe_at:
+                process.probe = Probe(process.health_check)
             return
-        answer = part.probe.answer
-        if answer is None:
+        result = process.probe.result
+        if result is None:
             return
-        part.probe, part.probe_at = None, now + (PROBE_SECONDS if part.answered or answer else FIRST_PROBE_SECONDS)
-        if answer:
-            part.answered, part.has_worked, part.unanswered = True, True, 0
-        elif part.answered or now > part.started_at + (part.patience or FIRST_ANSWER_PATIENCE):
-            part.unanswered += 1
-        if part.unanswered >= UNANSWERED_LIMIT:
-            assert part.process is not None
-            self._report(part.name, f"has left {part.unanswered} questions in a row unanswered; it is restarted")
-            part.kill_at = now + STOP_PATIENCE
-            _terminate(part.process)
+        process.probe, process.next_probe_at = (
+            None,
+            now + (PROBE_INTERVAL if process.healthy or result else FIRST_PROBE_INTERVAL),
+        )
+        if result:
+            process.healthy, process.has_been_healthy, process.failed_probes = True, True, 0
+        elif process.healthy or now > process.started_at + (process.startup_timeout or STARTUP_TIMEOUT):
+            process.failed_probes += 1
+        if process.failed_probes >= MAX_FAILED_PROBES:
+            assert process.popen is not None
+            self._report(process.name, f"has failed {process.failed_probes} health checks in a row; it is restarted")
+            process.kill_at = now + STOP_TIMEOUT
+            _terminate(process.popen)
 
-    def _died(self, part: Part, code: int, now: float) -> None:
-        assert part.process is not None
-        _signal_group(part.process, signal.SIGKILL)  # its children: nobody would look after them
-        part.process = None
-        steady = now - part.started_at > STEADY
-        part.deaths = 1 if steady else part.deaths + 1
-        part.has_worked |= steady and part.answers is None
+    def _handle_exit(self, process: ManagedProcess, code: int, now: float) -> None:
+        assert process.popen is not None
+        _signal_group(process.popen, signal.SIGKILL)  # its children, which nobody would supervise
+        process.popen = None
+        stable = now - process.started_at > STABLE_SECONDS
+        process.exits = 1 if stable else process.exits + 1
+        process.has_been_healthy |= stable and process.health_check is None
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if part.deaths >= TOO_MANY and not part.has_worked:
-            said = "\n".join(f"  {line}" for line in part.last_lines)
-            raise ProcessFailedError(f"{part.name} {how}, {part.deaths} times in a row. It said last:\n{said}")
-        pause = min(2.0 ** (part.deaths - 1), LONGEST_PAUSE)
-        part.start_again_at = now + pause
-        self._report(part.name, f"{how}; it is started again in {pause:.0f} s")
+        if process.exits >= MAX_FAILED_STARTS and not process.has_been_healthy:
+            last_output = "\n".join(f"  {line}" for line in process.last_lines)
+            raise ProcessFailedError(f"{process.name} {how}, {process.exits} times in a row. Its last output:\n{last_output}")
+        pause = min(2.0 ** (process.exits - 1), MAX_RESTART_DELAY)
+        process.restart_at = now + pause
+        self._report(process.name, f"{how}; it is started again in {pause:.0f} s")
 
 
-def end_leftovers(home: Path) -> list[str]:
+def terminate_leftovers(home: Path) -> list[str]:
     """End the processes that an earlier supervisor of this home has left behind; their command lines."""
     import psutil
 
-    found = []
+    leftovers = []
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(SUPERVISED_HOME) == str(home):
-                found.append((process, " ".join(process.cmdline())))
+                leftovers.append((process, " ".join(process.cmdline())))
         except psutil.Error:
             continue
     for number in (signal.SIGTERM, signal.SIGCONT):
-        for process, _ in found:
+        for process, _ in leftovers:
             _quietly(process.send_signal, number)
-    _, deaf = psutil.wait_procs([process for process, _ in found], STOP_PATIENCE)
-    for process in deaf:
+    _, survivors = psutil.wait_procs([process for process, _ in leftovers], STOP_TIMEOUT)
+    for process in survivors:
         _quietly(process.send_signal, signal.SIGKILL)
-    psutil.wait_procs(deaf, STOP_PATIENCE)
-    return [line for _, line in found]
+    psutil.wait_procs(survivors, STOP_TIMEOUT)
+    return [line for _, line in leftovers]
 
 
 def rotating_log(path: Path) -> logging.Logger:
@@ -241,21 +251,21 @@ def rotating_log(path: Path) -> logging.Logger:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    made = logging.getLogger(f"bid_assets.cli.supervisor.{path}")
-    made.setLevel(logging.INFO)
-    made.propagate = False
-    made.handlers = [handler]
-    return made
+    logger = logging.getLogger(f"bid_assets.cli.supervisor.{path}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [handler]
+    return logger
 
 
 def _terminate(process: subprocess.Popen[str]) -> None:
-    """Ask a part to stop; it stops its children itself. Those that were halted (SIGSTOP) would not hear it."""
+    """SIGTERM to a process, which stops its children itself; SIGCONT for those that were halted (SIGSTOP)."""
     process.terminate()
     _signal_group(process, signal.SIGCONT)
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """To the part and its children, which stay a group when the part itself is gone."""
+    """To the process and its children, which stay a group when the process itself is gone."""
     try:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):  # nobody is left; PermissionError: macOS, where only zombies are

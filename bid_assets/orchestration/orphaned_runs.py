@@ -1,4 +1,4 @@
-"""Runs whose process is gone, though Dagster believes that they go on: they would keep the loop waiting for ever.
+"""Orphaned runs: their process is gone, though Dagster believes that they go on. They would keep the loop waiting for ever.
 
 A code server reports the death of a run's process while it lives; nobody does when both die (a power cut, SIGKILL of all).
 Processes can only be looked for on this machine, so this is for an instance that nobody shares.
@@ -6,6 +6,7 @@ Processes can only be looked for on this machine, so this is for an instance tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import dagster as dg
@@ -13,7 +14,18 @@ import psutil
 
 from bid_assets.common.windows import as_utc, utc_now
 
+UNSTARTED_AFTER = timedelta(minutes=1)
+"""How long the process of a run may take to report its start."""
+
 _RUNNING = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+
+
+def fail_orphaned_runs(
+    instance: dg.DagsterInstance, report: Callable[[str, str], None], unstarted_after: timedelta = UNSTARTED_AFTER
+) -> None:
+    """Mark runs as failed whose process is gone, or never came; `report` takes the name of a run and a line."""
+    for run_id in [*fail_orphans(instance), *fail_unstarted(instance, after=unstarted_after)]:
+        report(f"run {run_id[:8]}", "has no process; it is marked as failed")
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
@@ -39,10 +51,10 @@ def fail_unstarted(instance: dg.DagsterInstance, after: timedelta) -> list[str]:
 
 
 def _processes(instance: dg.DagsterInstance, run_id: str) -> list[int]:
-    """The process ids that the run has told of."""
-    found = []
+    """The process ids in the engine events of the run."""
+    process_ids = []
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=20).records:
         event = record.event_log_entry.dagster_event
         if event is not None and "pid" in event.engine_event_data.metadata:
-            found.append(int(str(event.engine_event_data.metadata["pid"].value)))
-    return found
+            process_ids.append(int(str(event.engine_event_data.metadata["pid"].value)))
+    return process_ids

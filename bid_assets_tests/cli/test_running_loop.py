@@ -10,20 +10,20 @@ import pytest
 
 from bid_assets.cli.running_loop import (
     FILE,
-    LoopRunsAlreadyError,
+    LoopAlreadyRunningError,
     difference_in_words,
+    exclusive_loop,
     running_loop,
     settings_of_loop,
-    the_only_loop,
 )
 from bid_assets.settings import Settings
 from bid_assets_tests.platforms import call, call_json
 
 HOLD = """
 import time
-from bid_assets.cli.running_loop import the_only_loop
+from bid_assets.cli.running_loop import exclusive_loop
 from bid_assets.settings import get_settings
-with the_only_loop(get_settings()):
+with exclusive_loop(get_settings()):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -35,12 +35,12 @@ def home(tmp_path: Path) -> Settings:
 
 
 def test_a_second_loop_in_a_home_is_refused_with_the_process_of_the_first(home: Settings) -> None:
-    with the_only_loop(home), pytest.raises(LoopRunsAlreadyError, match=rf"process {os.getpid()}, since .*BID_ASSETS_HOME"):
-        the_only_loop(home).__enter__()
+    with exclusive_loop(home), pytest.raises(LoopAlreadyRunningError, match=rf"process {os.getpid()}, since .*BID_ASSETS_HOME"):
+        exclusive_loop(home).__enter__()
 
 
 def test_a_loop_in_another_home_is_not_in_the_way(home: Settings, tmp_path: Path) -> None:
-    with the_only_loop(home), the_only_loop(Settings(home=tmp_path / "other")):
+    with exclusive_loop(home), exclusive_loop(Settings(home=tmp_path / "other")):
         assert running_loop(tmp_path / "other") is not None
 
 
@@ -55,12 +55,12 @@ def test_after_the_loop_was_killed_the_next_may_run(home: Settings) -> None:
     killed.kill()
     killed.wait()
     assert running_loop(home.home) is None
-    with the_only_loop(home):
+    with exclusive_loop(home):
         pass
 
 
 def test_the_settings_of_the_running_loop_are_told_without_passwords(home: Settings) -> None:
-    with the_only_loop(home):
+    with exclusive_loop(home):
         running = running_loop(home.home)
     assert running is not None
     assert running.settings["lookback_windows"] == 7
@@ -70,7 +70,7 @@ def test_the_settings_of_the_running_loop_are_told_without_passwords(home: Setti
 
 @pytest.mark.parametrize("url", ["postgresql:/me:hunter2@db/app", "hunter2", "postgresql://[hunter2/app"])
 def test_of_a_url_that_is_none_nothing_is_told(home: Settings, url: str) -> None:
-    with the_only_loop(home.model_copy(update={"app_db_url": url})):
+    with exclusive_loop(home.model_copy(update={"app_db_url": url})):
         assert "hunter2" not in (home.home / FILE).read_text()
 
 
@@ -79,7 +79,7 @@ def test_no_loop_runs_in_a_home_that_never_had_one(home: Settings) -> None:
 
 
 def test_status_reads_the_settings_of_the_running_loop_and_says_where_they_differ(settings: Settings) -> None:
-    with the_only_loop(settings.model_copy(update={"retrain_min_new_outcomes": 7, "encoder": "all-MiniLM-L6-v2"})):
+    with exclusive_loop(settings.model_copy(update={"retrain_min_new_outcomes": 7, "encoder": "all-MiniLM-L6-v2"})):
         seen, differences = settings_of_loop(settings)
         as_json, in_words = call_json("status"), call("status").stdout
     assert (seen.retrain_min_new_outcomes, seen.encoder) == (7, "all-MiniLM-L6-v2")
@@ -91,14 +91,14 @@ def test_status_reads_the_settings_of_the_running_loop_and_says_where_they_diffe
 
 
 def test_a_database_that_the_loop_reads_elsewhere_is_told_and_its_login_is_not_made_up(home: Settings) -> None:
-    with the_only_loop(home.model_copy(update={"app_db_url": "postgresql://you:hunter3@other/app"})):
+    with exclusive_loop(home.model_copy(update={"app_db_url": "postgresql://you:hunter3@other/app"})):
         seen, [difference] = settings_of_loop(home)
     assert seen.app_db_url == home.app_db_url
     assert difference_in_words(difference) == "BID_ASSETS_APP_DB_URL=postgresql://other/app (here: postgresql://db/app)"
 
 
 def test_what_a_loop_of_another_version_says_is_no_obstacle(home: Settings) -> None:
-    with the_only_loop(home):
+    with exclusive_loop(home):
         about = json.loads((home.home / FILE).read_text())
         about["settings"] |= {"a_later_setting": 1, "cadence": "hourly"}
         (home.home / FILE).write_text(json.dumps(about))

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bid_assets.cli.supervisor import UNANSWERED_LIMIT
+from bid_assets.cli.periodic_tasks import PeriodicTasks, keep_postgres_running
+from bid_assets.cli.supervisor import MAX_FAILED_PROBES
 from bid_assets.embedded_postgres import server
 from bid_assets.embedded_postgres.server import EmbeddedServer
-from bid_assets.orchestration.upkeep import Upkeep, keep_postgres
 
 Reports = list[tuple[str, str]]
 
@@ -33,17 +33,17 @@ def test_a_task_that_fails_is_repeated_and_reported_once_until_something_else_is
         elif problem:
             raise OSError(problem)
 
-    with Upkeep(lambda *report: reports.append(report)) as upkeep:
-        upkeep.every(0.01, "a task", task)
+    with PeriodicTasks(lambda *report: reports.append(report)) as tasks:
+        tasks.every(0.01, "a task", task)
         until(done)
     assert [line.rpartition(": ")[2] for _, line in reports] == ["no disk", "no disk", "no memory"]
 
 
 def test_a_task_that_hangs_holds_up_no_other() -> None:
     done, never = threading.Event(), threading.Event()
-    with Upkeep(lambda *_: None) as upkeep:
-        upkeep.every(0.01, "hanging", lambda: never.wait(30) and None)
-        upkeep.every(0.01, "another", done.set)
+    with PeriodicTasks(lambda *_: None) as tasks:
+        tasks.every(0.01, "hanging", lambda: never.wait(30) and None)
+        tasks.every(0.01, "another", done.set)
         until(done)
         never.set()
 
@@ -68,7 +68,7 @@ def test_a_server_that_is_gone_is_started_and_one_that_hangs_is_restarted(
 ) -> None:
     monkeypatch.setattr(server, "ANSWER_SECONDS", 2)
     reports: Reports = []
-    keep = keep_postgres(postgres, lambda *report: reports.append(report))
+    keep = keep_postgres_running(postgres, lambda *report: reports.append(report))
     gone = postmaster(postgres)
     gone.kill()
     gone.wait(10)
@@ -76,8 +76,8 @@ def test_a_server_that_is_gone_is_started_and_one_that_hangs_is_restarted(
     assert postgres.answers()
     hanging = postmaster(postgres)
     hanging.suspend()
-    for _ in range(UNANSWERED_LIMIT):
+    for _ in range(MAX_FAILED_PROBES):
         keep()
-    assert reports == [("PostgreSQL", "has left 3 questions in a row unanswered; it is restarted")]
+    assert reports == [("PostgreSQL", "has failed 3 health checks in a row; it is restarted")]
     assert postgres.answers()
     assert postmaster(postgres) != hanging
