@@ -20,7 +20,7 @@ import pyarrow as pa
 from bid_assets.deployments.events import active_model
 from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.parquet import WindowedTable
-from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 from bid_assets.version_store.version_ids import resolve
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Store:
         keys = self.windows(asset) if windows is None else [windows] if isinstance(windows, str) else list(windows)
         table = WindowedTable(self._versions, asset, keys, self._versions.heads(asset, keys))
         if table.missing or not keys:
-            raise VersionNotFound(f"{asset} has no version of window {', '.join(table.missing) or '(any)'} in {self.url}")
+            raise VersionNotFoundError(f"{asset} has no version of window {', '.join(table.missing) or '(any)'} in {self.url}")
         return table.read(columns)
 
     def load_dataset(self, version: str = NEWEST, columns: Sequence[str] | None = None) -> pa.Table:
@@ -152,16 +152,16 @@ class Store:
         return Model(_version(manifest), learned, scorer.threshold, tuple(scorer.feature_schema.names), scorer)
 
     def _find(self, asset: str, version: str) -> Manifest:
-        """The manifest that "active", "newest", a version or a short id stands for. Raises `VersionNotFound`."""
+        """The manifest that "active", "newest", a version or a short id stands for. Raises `VersionNotFoundError`."""
         if version == ACTIVE:
             active = active_model(self._versions)
             if active is None:
-                raise VersionNotFound(f"no model is active in {self.url}; `bid-assets run` makes one")
+                raise VersionNotFoundError(f"no model is active in {self.url}; `bid-assets run` makes one")
             return self._manifest(asset, active.model)
         if version == NEWEST:
             heads = self._versions.heads(asset, self.windows(asset))
             if not heads:
-                raise VersionNotFound(f"there is no {asset} in {self.url}; `bid-assets run` makes one")
+                raise VersionNotFoundError(f"there is no {asset} in {self.url}; `bid-assets run` makes one")
             return heads[max(heads)]
         window, name = resolve(self._versions, asset, version)
         return self._versions.manifest(asset, window, name)
@@ -169,7 +169,7 @@ class Store:
     def _dataset_of(self, model: Manifest) -> InputRef:
         learned = next((ref for ref in model.inputs if ref.asset == _DATASET), None)
         if learned is None:
-            raise VersionNotFound(f"{model.version} names no dataset that it learned from")
+            raise VersionNotFoundError(f"{model.version} names no dataset that it learned from")
         return learned
 
     def _manifest(self, asset: str, ref: InputRef) -> Manifest:

@@ -18,7 +18,7 @@ import psycopg2.extensions
 from bid_assets.app_db.connections import (
     CONNECTING_SECONDS,
     SILENCE_SECONDS,
-    DatabaseUnreachable,
+    DatabaseUnreachableError,
     first_line,
     parameters_of,
     parsed,
@@ -38,7 +38,7 @@ _connecting = threading.Lock()
 
 
 class ArrowConnections:
-    """Some connections to one database, in autocommit. Raises `DatabaseUnreachable` when made.
+    """Some connections to one database, in autocommit. Raises `DatabaseUnreachableError` when made.
 
     `at_start_up`: the options of the URL go with the connection, which a pooler refuses; otherwise they are in `options`,
     for every transaction to set. `limit` is where the deadline was set, for the message.
@@ -69,12 +69,12 @@ class ArrowConnections:
                     self.connections = [adbc.AdbcConnection(self.database) for _ in range(count)]
             except adbc.Error as error:
                 reason = f"no answer in {CONNECTING_SECONDS:g} s" if wait.expired else without_password(url, first_line(error))
-                raise DatabaseUnreachable(f"cannot connect to {purpose} at {without_password(url)}: {reason}") from None
+                raise DatabaseUnreachableError(f"cannot connect to {purpose} at {without_password(url)}: {reason}") from None
             self._sockets = connected_since(before, ports)
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """What is called in this block ends by the deadline, with `DatabaseUnreachable`."""
+        """What is called in this block ends by the deadline, with `DatabaseUnreachableError`."""
         wait = Deadline(self.silence, self._duplicates)
         try:
             with wait:
@@ -83,7 +83,7 @@ class ArrowConnections:
             if not wait.expired:
                 raise
         if wait.expired:
-            raise DatabaseUnreachable(self._verdict)
+            raise DatabaseUnreachableError(self._verdict)
 
     def shut(self) -> None:
         """End whatever is waited for in other threads."""

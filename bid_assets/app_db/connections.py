@@ -57,7 +57,7 @@ Parameters = Mapping[str, str]
 """PostgreSQL's run-time parameters by name."""
 
 
-class DatabaseUnreachable(RuntimeError):
+class DatabaseUnreachableError(RuntimeError):
     """No connection could be made, or it was lost or silent; the message does not hold the password."""
 
 
@@ -65,7 +65,7 @@ class DatabaseRefusalError(RuntimeError):
     """The server answered with an error: a right that is missing, a time limit, a type that does not fit."""
 
 
-DATABASE_ERRORS = (DatabaseUnreachable, DatabaseRefusalError, ContractError)
+DATABASE_ERRORS = (DatabaseUnreachableError, DatabaseRefusalError, ContractError)
 """What any use of the application's database may raise."""
 
 
@@ -216,7 +216,7 @@ def patient(parameters: Parameters) -> dict[str, str]:
 def connect(url: str, *, silence: float = SILENCE_SECONDS, defaults: Parameters | None = None) -> Connection:
     """A connection in autocommit, with the parameters of the URL and ours in force where the session is its own.
 
-    `defaults` hold where the URL does not say otherwise. Raises `DatabaseUnreachable`, and `DatabaseRefusalError` where the server
+    `defaults` hold where the URL does not say otherwise. Raises `DatabaseUnreachableError`, and `DatabaseRefusalError` where the server
     does not take an option of the URL.
     """
     parameters = patient(parsed(url))
@@ -227,7 +227,7 @@ def connect(url: str, *, silence: float = SILENCE_SECONDS, defaults: Parameters 
             connection_factory=watched(min(silence, CONNECTING_SECONDS)),
         )
     except psycopg2.Error as error:
-        raise DatabaseUnreachable(f"cannot connect to {without_password(url)}: {without_password(url, error)}") from None
+        raise DatabaseUnreachableError(f"cannot connect to {without_password(url)}: {without_password(url, error)}") from None
     try:
         made.autocommit = True
         made.options = {**(defaults or {}), **options}
@@ -262,7 +262,7 @@ def setting(parameters: Parameters, *, local: bool) -> str:
 def snapshot(url: str, *, silence: float = SILENCE_SECONDS) -> Iterator[Any]:
     """A cursor in one REPEATABLE READ, READ ONLY transaction over a new connection, in UTC; without the server's time limits.
 
-    Raises `DatabaseUnreachable`, `DatabaseRefusalError`, `ContractError`.
+    Raises `DatabaseUnreachableError`, `DatabaseRefusalError`, `ContractError`.
     """
     with closing(connect(url, silence=silence)) as connection, explaining(url), connection.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -278,7 +278,7 @@ def reading_parameters(options: Parameters) -> dict[str, str]:
 
 @contextmanager
 def explaining(url: str) -> Iterator[None]:
-    """Errors of the drivers become `DatabaseUnreachable`, `ContractError` or `DatabaseRefusalError`, without a password."""
+    """Errors of the drivers become `DatabaseUnreachableError`, `ContractError` or `DatabaseRefusalError`, without a password."""
     try:
         yield
     except psycopg2.Error as error:
@@ -309,7 +309,7 @@ def explained(url: str, error: Exception) -> Exception:
         )
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or _LOST.search(said) is not None
     if state[:2] in ("08", "57") or (lost and not state) or state in ("25P03", "53300"):
-        return DatabaseUnreachable(f"the database does not answer: {said}")
+        return DatabaseUnreachableError(f"the database does not answer: {said}")
     return DatabaseRefusalError(f"the database refuses a query: {said}" + (f" (SQLSTATE {state})" if state else ""))
 
 
@@ -333,7 +333,7 @@ def _literal(text: str) -> str:
 
 
 def engine(url: str, *, silence: float = SILENCE_SECONDS) -> sqlalchemy.Engine:
-    """A SQLAlchemy engine, in UTC. Raises `DatabaseUnreachable` at once if nobody answers."""
+    """A SQLAlchemy engine, in UTC. Raises `DatabaseUnreachableError` at once if nobody answers."""
     import sqlalchemy
 
     url = libpq_url(url)

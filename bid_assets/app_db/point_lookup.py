@@ -116,7 +116,7 @@ class Lookup:
     ) -> Found:
         """What there is of these profiles and jobs; bids of the profiles submitted in [since, until), and all their outcomes.
 
-        The same of all bids on jobs of the clients: those of these jobs, and those named. Raises `DatabaseUnreachable`,
+        The same of all bids on jobs of the clients: those of these jobs, and those named. Raises `DatabaseUnreachableError`,
         `DatabaseRefusalError`, and `ContractError` where the tables are not what they must be.
         """
         try:

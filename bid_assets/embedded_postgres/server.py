@@ -32,7 +32,7 @@ from urllib.parse import quote
 
 from bid_assets.embedded_postgres import last_user, paths, postmaster
 from bid_assets.embedded_postgres.last_user import try_lock
-from bid_assets.embedded_postgres.paths import PostgresUnavailable
+from bid_assets.embedded_postgres.paths import PostgresUnavailableError
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -106,7 +106,7 @@ class EmbeddedServer:
 
     def __init__(self, folder: Path, *, durable: bool, home: Path | None = None) -> None:
         if _UNUSABLE.search(str(folder)):
-            raise PostgresUnavailable(
+            raise PostgresUnavailableError(
                 f'PostgreSQL cannot keep data in {str(folder)!r}: a path must not have any of " $ ` \\; set BID_ASSETS_POSTGRES_DATA'
             )
         self.owner = os.getpid()
@@ -199,7 +199,7 @@ class EmbeddedServer:
         try:
             return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError:
-            raise PostgresUnavailable(
+            raise PostgresUnavailableError(
                 f"{self.folder} belongs to another user (id {self.folder.stat().st_uid}); set BID_ASSETS_HOME or BID_ASSETS_POSTGRES_DATA "
                 "to a folder of yours"
             ) from None
@@ -212,7 +212,7 @@ class EmbeddedServer:
         try:
             while not try_lock(lock):
                 if time.monotonic() > deadline:
-                    raise PostgresUnavailable(
+                    raise PostgresUnavailableError(
                         f"another process has been starting or stopping the embedded PostgreSQL in {self.folder} for {2 * PATIENCE} s "
                         f"(it holds {STARTING}; `fuser` names it): end it"
                     )
@@ -229,7 +229,7 @@ class EmbeddedServer:
             if notes[-1].strip() == "ready":
                 return Path(notes[4])
             if time.monotonic() > deadline:
-                raise PostgresUnavailable(
+                raise PostgresUnavailableError(
                     f"the embedded PostgreSQL in {self.data} neither starts nor stops\n{postmaster.log_tail(self.data)}"
                 )
             time.sleep(0.02)
@@ -248,7 +248,7 @@ class EmbeddedServer:
             try:
                 self._pg_ctl("start", "-l", str(self.data / postmaster.LOG), "-o", arguments)
                 return sockets
-            except PostgresUnavailable:
+            except PostgresUnavailableError:
                 if time.monotonic() > deadline or _OUTLIVED not in postmaster.log_tail(self.data):
                     raise
                 time.sleep(0.2)
@@ -264,7 +264,7 @@ class EmbeddedServer:
         for half_made in self.folder.glob("new-*"):
             _remove(half_made)
         if self.data.exists() and any(self.data.iterdir()):
-            raise PostgresUnavailable(f"{self.data} holds files that are not PostgreSQL's; set BID_ASSETS_POSTGRES_DATA")
+            raise PostgresUnavailableError(f"{self.data} holds files that are not PostgreSQL's; set BID_ASSETS_POSTGRES_DATA")
         new = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
         sync = [] if self.durable else ["--no-sync"]
         try:
@@ -284,7 +284,7 @@ class EmbeddedServer:
         folder = Path(tempfile.gettempdir() if self.account is None else "/tmp", f"{_SOCKETS}{name}")
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid not in (os.getuid(), self.data.stat().st_uid):
-            raise PostgresUnavailable(
+            raise PostgresUnavailableError(
                 f"{folder} belongs to somebody else; remove it, or set BID_ASSETS_POSTGRES_DATA to a shorter path"
             )
         if self.account is not None:
@@ -359,7 +359,7 @@ class EmbeddedServer:
             )
             if done.returncode != 0:
                 output.seek(0)
-                raise PostgresUnavailable(
+                raise PostgresUnavailableError(
                     f"the embedded PostgreSQL in {self.data} failed at `{program}`:\n{output.read().strip()}\n{postmaster.log_tail(self.data)}"
                 )
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from bid_assets.app_db.connections import DatabaseUnreachable
+from bid_assets.app_db.connections import DatabaseUnreachableError
 from bid_assets.app_db.database import prediction_db_url
 from bid_assets.common.windows import Cadence, TimeRange, as_utc
 from bid_assets.orchestration.assets.predictions import RAW_PREDICTIONS
@@ -86,7 +86,7 @@ def _predictions(settings: Settings, store: VersionStore) -> dg.ScheduleDefiniti
         try:
             with open_predictions(prediction_db_url(settings)) as predictions:
                 oldest, _ = predictions.ends()
-        except DatabaseUnreachable as error:
+        except DatabaseUnreachableError as error:
             return dg.SkipReason(f"{error}; what is missed tonight is read the next night")
         if oldest is None:
             return dg.SkipReason("no prediction has been remembered yet")

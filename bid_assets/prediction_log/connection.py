@@ -9,7 +9,7 @@ import adbc_driver_manager as adbc
 import pyarrow as pa
 
 from bid_assets.app_db.arrow_connections import ArrowConnections
-from bid_assets.app_db.connections import DatabaseUnreachable
+from bid_assets.app_db.connections import DatabaseUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ WRITING_SECONDS = 30.0
 class Connection:
     """A connection to the PostgreSQL at a libpq URL, in autocommit. Not for several threads at once.
 
-    Raises `DatabaseUnreachable` (without the password) when made and when the database is silent, else `adbc_driver_manager.Error`.
+    Raises `DatabaseUnreachableError` (without the password) when made and when the database is silent, else `adbc_driver_manager.Error`.
     """
 
     def __init__(self, url: str, *, silence: float = WRITING_SECONDS) -> None:
@@ -59,7 +59,7 @@ class Connection:
         try:
             yield
         except BaseException:
-            with suppress(adbc.Error, DatabaseUnreachable):  # of a connection that is gone
+            with suppress(adbc.Error, DatabaseUnreachableError):  # of a connection that is gone
                 self.execute("ROLLBACK")
             raise
         self.execute("COMMIT")

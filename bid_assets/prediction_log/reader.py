@@ -55,7 +55,7 @@ class Predictions:
 
 @contextmanager
 def open_predictions(url: str) -> Iterator[Predictions]:
-    """The predictions in the database at a libpq URL. Raises `DatabaseUnreachable`."""
+    """The predictions in the database at a libpq URL. Raises `DatabaseUnreachableError`."""
     with closing(Connection(url)) as connection:
         yield Predictions(connection)
 

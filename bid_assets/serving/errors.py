@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachable
+from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachableError
 from bid_assets.app_db.contract import ContractError
 from bid_assets.modelling.estimators.column_encoders import WrongColumns
 from bid_assets.serving.prediction_service import NotReady
@@ -94,7 +94,7 @@ def install(app: FastAPI) -> None:
     async def _not_ready(request: Request, error: NotReady) -> Response:
         return problem(request, 503, "not ready", str(error), headers={"Retry-After": "5"})
 
-    @app.exception_handler(DatabaseUnreachable)
+    @app.exception_handler(DatabaseUnreachableError)
     @app.exception_handler(DatabaseRefusalError)
     @app.exception_handler(ContractError)
     async def _database(request: Request, error: Exception) -> Response:

@@ -22,7 +22,7 @@ STALE_SECONDS = 24 * 3600
 """A temporary file older than this was left by a writer that was killed."""
 
 
-class WrongChecksum(Exception):
+class ChecksumMismatchError(Exception):
     """A file's SHA-256 is another one than was asked for; the message is what it is."""
 
 
@@ -58,7 +58,7 @@ class Files(ABC):
 
     @abstractmethod
     def local(self, path: str, sha256: str) -> Path:
-        """A local copy of a file, which may be the file itself. Raises `FileNotFoundError`, `WrongChecksum`."""
+        """A local copy of a file, which may be the file itself. Raises `FileNotFoundError`, `ChecksumMismatchError`."""
 
     @abstractmethod
     def sizes(self, *paths: str) -> list[int | None]:
@@ -131,7 +131,7 @@ class LocalFiles(Files):
         """The file itself."""
         file = self.root / path
         if (found := sha256_of(file)) != sha256:
-            raise WrongChecksum(found)
+            raise ChecksumMismatchError(found)
         return file
 
     def sizes(self, *paths: str) -> list[int | None]:
@@ -223,7 +223,7 @@ class RemoteFiles(Files):
         copy.parent.mkdir(parents=True, exist_ok=True)
         with _written_beside(copy, lambda file: self._system.get_file(self.url(path), str(file))) as temporary:
             if (found := sha256_of(temporary)) != sha256:
-                raise WrongChecksum(found)
+                raise ChecksumMismatchError(found)
             temporary.replace(copy)
         return copy
 

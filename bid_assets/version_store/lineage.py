@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bid_assets.version_store.content_hash import PLAIN_JSON
 from bid_assets.version_store.manifest import InputRef, Manifest
-from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
 FACTS = ("created_at", "run_id", "code", "rows", "cutoff", "settings")
 """What a node says of its manifest; the rest is in `bid-assets versions`."""
@@ -66,7 +66,7 @@ def _tree(ref: InputRef, found: Mapping[InputRef, Manifest], known: dict[InputRe
 def downstream(store: VersionStore, asset: str, partition: str | None = None, version: str | None = None) -> list[Manifest]:
     """Every version that learned from these, directly or through others, in order of stage, then of window.
 
-    Works for versions, too, whose own manifest is gone. Raises `VersionNotFound` where neither a manifest nor any input names
+    Works for versions, too, whose own manifest is gone. Raises `VersionNotFoundError` where neither a manifest nor any input names
     such a version.
     """
     everything = store.everything()
@@ -74,7 +74,7 @@ def downstream(store: VersionStore, asset: str, partition: str | None = None, ve
     known = {*learned, *map(_key, everything)}
     starts = {key for key in known if key[0] == asset and partition in (None, key[1]) and version in (None, key[2])}
     if not starts:
-        raise VersionNotFound(f"the store knows no version {version or ''} of {asset}, window {partition or 'any'}")
+        raise VersionNotFoundError(f"the store knows no version {version or ''} of {asset}, window {partition or 'any'}")
     return _below(learned, starts)
 
 
@@ -99,7 +99,7 @@ def _contains(store: VersionStore, manifest: Manifest, column: str, value: str) 
     """Whether a table has a row; only row groups whose statistics allow for it are read. One that is damaged is left out."""
     try:
         file = store.fetch(manifest)
-    except CorruptVersion as error:
+    except CorruptVersionError as error:
         store.warn_of_damage("/".join((manifest.asset, manifest.partition, manifest.file)), str(error))
         return False
     if column not in pq.read_schema(file).names:

@@ -48,7 +48,7 @@ class WindowedTable:
     def read(self, columns: Columns = None) -> pa.Table:
         """All windows as one table, or only `columns` of it, in their order.
 
-        Raises `CorruptVersion`, and `ValueError` for a column that there is not or where windows have different columns or
+        Raises `CorruptVersionError`, and `ValueError` for a column that there is not or where windows have different columns or
         types. With neither a version nor a schema, the table has no columns and no rows.
         """
         if not self.manifests:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bid_assets.version_store.manifest import Draft, Manifest
-from bid_assets.version_store.store import VersionNotFound, VersionStore, Written, manifest_of
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore, Written, manifest_of
 from bid_assets.version_store.store_metadata import METADATA
 from bid_assets.version_store.verification import Finding, time_of
 
@@ -22,13 +22,13 @@ class PinnedStore(VersionStore):
         self.drafts: list[Draft] = []
 
     def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
-        """The pinned versions; windows that the version did not use are absent. Raises `VersionNotFound`."""
+        """The pinned versions; windows that the version did not use are absent. Raises `VersionNotFoundError`."""
         pinned = {ref.partition: ref for ref in self.rebuilt.inputs if ref.asset == asset}
         wanted = [pinned[partition] for partition in partitions if partition in pinned]
         found = self.manifests(wanted)
         gone = [ref.version for ref in wanted if ref not in found]
         if gone:
-            raise VersionNotFound(
+            raise VersionNotFoundError(
                 f"{self.rebuilt.version} was made from versions that the store has no more: {', '.join(gone)}"
             )
         return {ref.partition: manifest for ref, manifest in found.items()}

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bid_assets.common.windows import as_utc, utc_now
-from bid_assets.version_store.atomic_files import WrongChecksum, files_at, sha256_of
+from bid_assets.version_store.atomic_files import ChecksumMismatchError, files_at, sha256_of
 from bid_assets.version_store.code_version import library_versions
 from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.manifest import Draft, InputRef, Manifest
@@ -51,11 +51,11 @@ class Written(NamedTuple):
     created: bool
 
 
-class VersionNotFound(LookupError):
+class VersionNotFoundError(LookupError):
     """There is no such version."""
 
 
-class CorruptVersion(RuntimeError):
+class CorruptVersionError(RuntimeError):
     """A file of the store is not what was written."""
 
 
@@ -140,19 +140,19 @@ class VersionStore:
         return [item for item, size in zip(items, self.files.sizes(*paths), strict=True) if size != item.bytes]
 
     def manifest(self, asset: str, partition: str, version: str) -> Manifest:
-        """The manifest of one version. Raises `VersionNotFound`, which names what there is, and `CorruptVersion`."""
+        """The manifest of one version. Raises `VersionNotFoundError`, which names what there is, and `CorruptVersionError`."""
         path = _manifest_path(asset, partition, version)
         text = self.files.read(path)[0]
         if text is None:
             there = [item.version for item in self.versions(asset, partition)][-5:]
-            raise VersionNotFound(
+            raise VersionNotFoundError(
                 f"{asset} has no version {version} of window {partition}; "
                 + (f"the newest are {', '.join(there)}" if there else "it has none of that window at all")
             )
         try:
             return parsed_manifest(path, text)
         except ValueError as error:
-            raise CorruptVersion(f"{self.files.url(path)} is damaged: {error}; {REPAIR}") from None
+            raise CorruptVersionError(f"{self.files.url(path)} is damaged: {error}; {REPAIR}") from None
 
     def manifests(self, refs: Iterable[InputRef]) -> dict[InputRef, Manifest]:
         """The manifests of many versions, read together; those that are gone are absent."""
@@ -183,19 +183,19 @@ class VersionStore:
         return [path[1] for path in self._head_paths(_checked(asset))]
 
     def fetch(self, manifest: Manifest) -> Path:
-        """The version's file on this machine, its checksum verified just now. Raises `CorruptVersion`."""
+        """The version's file on this machine, its checksum verified just now. Raises `CorruptVersionError`."""
         url = self.file_url(manifest)
         try:
             return self.files.local(_path(manifest, manifest.file), manifest.sha256)
         except FileNotFoundError:
-            raise CorruptVersion(f"{url} is gone, though its manifest is still there; {_again(manifest)}") from None
-        except WrongChecksum as error:
-            raise CorruptVersion(
+            raise CorruptVersionError(f"{url} is gone, though its manifest is still there; {_again(manifest)}") from None
+        except ChecksumMismatchError as error:
+            raise CorruptVersionError(
                 f"{url} has SHA-256 {error}, but {manifest.sha256} was written; it must not be used: {_again(manifest)}"
             ) from None
 
     def set_head(self, asset: str, partition: str, version: str) -> None:
-        """Make readers get `version`. Raises `VersionNotFound`."""
+        """Make readers get `version`. Raises `VersionNotFoundError`."""
         manifest = self.manifest(asset, partition, version)
         self.files.replace(_path(manifest, HEAD), _writer(manifest.version.encode()))
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 
 FEWEST_CHARACTERS = 4
 """A shorter text is no id, even where only one version has it today."""
 SHOWN = 5
 
 
-class AmbiguousVersionError(VersionNotFound):
+class AmbiguousVersionError(VersionNotFoundError):
     """More than one version is called so; the message names them."""
 
 
@@ -46,7 +46,7 @@ def matching(versions: Sequence[str], text: str) -> list[str]:
 def resolve(store: VersionStore, asset: str, text: str, partition: str | None = None) -> tuple[str, str]:
     """Window and full name of the version that `text` (a version, a short id, or the beginning or end of one) stands for.
 
-    Raises `VersionNotFound`, and `AmbiguousVersionError` where several versions, or windows, have it.
+    Raises `VersionNotFoundError`, and `AmbiguousVersionError` where several versions, or windows, have it.
     """
     named = store.version_names(asset, partition)
     found = set(matching([version for _, version in named], text))
@@ -54,7 +54,7 @@ def resolve(store: VersionStore, asset: str, text: str, partition: str | None = 
     where = f" of window {partition}" if partition else ""
     if not places:
         newest = ", ".join(version for _, version in sorted(named, key=lambda place: place[1])[-SHOWN:])
-        raise VersionNotFound(
+        raise VersionNotFoundError(
             f"the store has no {asset} {text}{where}; "
             + (f"the newest are {newest}" if newest else "it has none at all")
             + f" (`bid-assets versions {asset}` lists them)"

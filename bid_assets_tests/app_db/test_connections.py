@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from bid_assets.app_db.connections import DatabaseUnreachable, connect, engine, snapshot
+from bid_assets.app_db.connections import DatabaseUnreachableError, connect, engine, snapshot
 from bid_assets.app_db.point_lookup import Lookup
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.prediction_log.connection import Connection as PredictionConnection
@@ -62,7 +62,7 @@ def test_the_reading_of_a_snapshot_over_a_silent_network_ends_by_the_deadline(pr
             proxy.swallow()
             taken.watermark()
 
-    assert SOON <= seconds_of(read, fails_with=DatabaseUnreachable) < 5
+    assert SOON <= seconds_of(read, fails_with=DatabaseUnreachableError) < 5
 
 
 def test_the_sensors_snapshot_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> None:
@@ -71,13 +71,13 @@ def test_the_sensors_snapshot_over_a_silent_network_ends_by_the_deadline(proxy: 
             proxy.swallow()
             cursor.execute("select 1")
 
-    assert seconds_of(ask, fails_with=DatabaseUnreachable) < 5
+    assert seconds_of(ask, fails_with=DatabaseUnreachableError) < 5
 
 
 def test_writing_predictions_over_a_silent_network_ends_by_the_deadline(proxy: Proxy) -> None:
     connection = PredictionConnection(proxy.url, silence=SOON)
     proxy.swallow()
-    assert seconds_of(lambda: connection.fetch("select 1 as one"), fails_with=DatabaseUnreachable) < 5
+    assert seconds_of(lambda: connection.fetch("select 1 as one"), fails_with=DatabaseUnreachableError) < 5
     connection.close()
 
 
@@ -115,7 +115,7 @@ def test_look_ups_of_every_thread_fail_within_the_deadline_while_all_is_silent_a
     assert (failures, lookup.failure) == ([], None)
     proxy.swallow(new_ones_too=True)
     assert in_threads() < 10  # libpq itself waits five seconds for a connection
-    assert {type(failure) for failure in failures} == {DatabaseUnreachable}
+    assert {type(failure) for failure in failures} == {DatabaseUnreachableError}
     assert lookup.failure is not None
     failures.clear()
     proxy.recover()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bid_assets.app_db.connections import DatabaseUnreachable, engine, libpq_url
+from bid_assets.app_db.connections import DatabaseUnreachableError, engine, libpq_url
 from bid_assets.app_db.database import app_db_url, dagster_db_url
 from bid_assets.settings import Settings
 
@@ -32,6 +32,6 @@ def test_an_engine_speaks_utc_through_psycopg2(app_db: str) -> None:
 
 
 def test_nobody_there_is_one_readable_error_without_the_password() -> None:
-    with pytest.raises(DatabaseUnreachable, match="cannot connect to") as error:
+    with pytest.raises(DatabaseUnreachableError, match="cannot connect to") as error:
         engine("postgresql://someone:secret@127.0.0.1:1/app")
     assert "secret" not in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.app_db.connections import DatabaseUnreachable
+from bid_assets.app_db.connections import DatabaseUnreachableError
 from bid_assets.app_db.contract import STREAMS, ContractError
 from bid_assets.app_db.snapshot_pool import open_lanes
 from bid_assets.common.windows import Cadence, TimeRange
@@ -379,7 +379,7 @@ def test_nothing_can_be_written_through_a_snapshot(app_db: str) -> None:
 
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
     with (
-        pytest.raises(DatabaseUnreachable, match="cannot connect to the application's database") as caught,
+        pytest.raises(DatabaseUnreachableError, match="cannot connect to the application's database") as caught,
         snapshot_of("postgresql://someone:secret@127.0.0.1:1/nowhere"),
     ):
         pass

@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
-from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachable, connect, engine, parameters_of, snapshot
+from bid_assets.app_db.connections import (
+    DatabaseRefusalError,
+    DatabaseUnreachableError,
+    connect,
+    engine,
+    parameters_of,
+    snapshot,
+)
 from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.importing.importer import import_directory
@@ -146,7 +153,7 @@ def test_the_simulated_market_is_refused_through_a_pooler(postgres: EmbeddedServ
 
 
 def test_an_option_that_is_none_is_said_by_name(app_db: str) -> None:
-    with pytest.raises((DatabaseRefusalError, DatabaseUnreachable), match="no_such_thing"):
+    with pytest.raises((DatabaseRefusalError, DatabaseUnreachableError), match="no_such_thing"):
         connect(f"{app_db}&options=-cno_such_thing%3D1")
 
 

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bid_assets.deployments import commands
-from bid_assets.deployments.commands import NotPossible
+from bid_assets.deployments.commands import InvalidTransitionError
 from bid_assets.deployments.events import (
     LOG,
     POINTER,
     Action,
+    ConcurrentDecisionError,
     Event,
     History,
     State,
-    Superseded,
     active_model,
     history,
     record,
@@ -26,7 +26,7 @@ from bid_assets.deployments.events import (
     traffic,
 )
 from bid_assets.version_store.manifest import InputRef
-from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 from bid_assets_tests.version_store.drafts import write_text
 
 WINDOWS = ("2026-01-05", "2026-01-12", "2026-01-19", "2026-01-26")
@@ -117,7 +117,9 @@ def test_approving_makes_a_waiting_model_active_and_says_who_when_and_why(store:
 def test_a_rejected_model_cannot_be_approved(store: VersionStore) -> None:
     ref = decide(store, 0, State.AWAITING)
     commands.reject(store, ref.version, by="ann", reason="odd importances")
-    with pytest.raises(NotPossible, match=r"is rejected \(rejected by ann, .*: odd importances\).*must be awaiting approval"):
+    with pytest.raises(
+        InvalidTransitionError, match=r"is rejected \(rejected by ann, .*: odd importances\).*must be awaiting approval"
+    ):
         commands.approve(store, ref.version, by="bob", reason="")
 
 
@@ -129,7 +131,7 @@ def test_a_person_may_activate_a_rejected_model_and_the_history_says_that_it_was
     ref = decide(store, 1, State.AWAITING if by_a_person else State.REJECTED, "a slice is worse")
     if by_a_person:
         commands.reject(store, ref.version, by="bob", reason="odd")
-    with pytest.raises(NotPossible, match="`--override` activates a rejected one all the same"):
+    with pytest.raises(InvalidTransitionError, match="`--override` activates a rejected one all the same"):
         commands.approve(store, ref.version, by="ann", reason="that slice is gone")
     event = commands.approve(store, ref.version[-8:], by="ann", reason="that slice is gone", override=True)
     assert (event.action, event.by, event.reason) == (Action.OVERRIDDEN, "ann", "that slice is gone")
@@ -148,12 +150,12 @@ def test_the_loop_does_not_undo_what_a_person_has_overridden(store: VersionStore
 
 def test_an_override_is_for_rejected_models_only(store: VersionStore) -> None:
     ref = model(store)
-    with pytest.raises(NotPossible, match="is candidate; a model to be approved must be awaiting approval"):
+    with pytest.raises(InvalidTransitionError, match="is candidate; a model to be approved must be awaiting approval"):
         commands.approve(store, ref.version, by="ann", reason="why not", override=True)
 
 
 def test_a_model_that_the_store_does_not_have_cannot_be_approved(store: VersionStore) -> None:
-    with pytest.raises(VersionNotFound, match="bid-assets versions trained_model"):
+    with pytest.raises(VersionNotFoundError, match="bid-assets versions trained_model"):
         commands.approve(store, "trained_model_x", by="ann", reason="")
 
 
@@ -163,7 +165,7 @@ def test_rolling_back_again_and_again_goes_further_back(store: VersionStore) -> 
     assert active(store) == refs[1]
     commands.rollback(store, None, by="ann", reason="still")
     assert active(store) == refs[0]
-    with pytest.raises(NotPossible, match="no earlier active model"):
+    with pytest.raises(InvalidTransitionError, match="no earlier active model"):
         commands.rollback(store, None, by="ann", reason="still")
 
 
@@ -177,7 +179,7 @@ def test_rolling_back_to_a_version_may_go_back_and_forth(store: VersionStore) ->
 def test_rolling_back_to_a_model_that_never_was_active_is_refused(store: VersionStore) -> None:
     decide(store, 0, State.ACTIVE)
     ref = decide(store, 1, State.REJECTED)
-    with pytest.raises(NotPossible, match="is rejected"):
+    with pytest.raises(InvalidTransitionError, match="is rejected"):
         commands.rollback(store, ref.version, by="ann", reason="")
 
 
@@ -193,7 +195,7 @@ def test_a_model_whose_file_fails_its_checksum_cannot_be_activated(store: Versio
     first = decide(store, 0, State.ACTIVE)
     second = decide(store, 1, State.ACTIVE)
     Path(store.file_url(store.manifest(first.asset, first.partition, first.version))).write_text("harmed")
-    with pytest.raises(CorruptVersion, match="must not be used"):
+    with pytest.raises(CorruptVersionError, match="must not be used"):
         commands.rollback(store, None, by="ann", reason="")
     assert active(store) == second
 
@@ -202,7 +204,9 @@ def test_a_decision_on_a_history_that_has_gone_on_is_refused_and_names_the_winne
     ref = decide(store, 0, State.AWAITING)
     seen = history(store)
     commands.approve(store, ref.version, by="ann", reason="fine")
-    with pytest.raises(Superseded, match=r"ann was quicker: .* is approved since .* \(fine\); nothing was changed"):
+    with pytest.raises(
+        ConcurrentDecisionError, match=r"ann was quicker: .* is approved since .* \(fine\); nothing was changed"
+    ):
         record(store, seen, Event(Action.REJECTED, ref, "bob", "no"))
     assert active(store) == ref
 
@@ -299,12 +303,12 @@ def test_a_canary_that_is_activated_is_no_canary_any_more(store: VersionStore) -
 
 @pytest.mark.parametrize("share", [0, 1, -0.1])
 def test_a_canary_takes_a_real_share(store: VersionStore, share: float) -> None:
-    with pytest.raises(NotPossible, match="more than 0 and less than 1"):
+    with pytest.raises(InvalidTransitionError, match="more than 0 and less than 1"):
         commands.canary(store, model(store).version, share, by="ann", reason="")
 
 
 def test_ending_what_does_not_run_is_refused(store: VersionStore) -> None:
-    with pytest.raises(NotPossible, match="neither canary nor shadow"):
+    with pytest.raises(InvalidTransitionError, match="neither canary nor shadow"):
         commands.end(store, model(store).version, by="ann", reason="")
 
 
@@ -313,7 +317,7 @@ def _try_to_approve(url: str, version: str, name: str, start: Any, answers: Any)
     try:
         commands.approve(VersionStore(url), version, by=name, reason="mine")
         answers.put(("won", name))
-    except (Superseded, NotPossible) as error:
+    except (ConcurrentDecisionError, InvalidTransitionError) as error:
         answers.put((str(error), name))
 
 

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 
 from bid_assets.embedded_postgres import last_user, paths, postmaster, server
-from bid_assets.embedded_postgres.server import EmbeddedServer, PostgresUnavailable, shared_server
+from bid_assets.embedded_postgres.server import EmbeddedServer, PostgresUnavailableError, shared_server
 from bid_assets_tests.conftest import CHECKOUT
 
 HOLD = """
@@ -208,7 +208,7 @@ def test_a_process_that_halts_while_it_starts_a_server_is_not_waited_for_for_eve
     with (folder / server.STARTING).open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         monkeypatch.setattr(server, "PATIENCE", 0.1)
-        with pytest.raises(PostgresUnavailable, match="starting or stopping"):
+        with pytest.raises(PostgresUnavailableError, match="starting or stopping"):
             used.ensure_running()
     monkeypatch.undo()
     used.release()
@@ -314,14 +314,14 @@ def test_a_path_that_suits_no_socket_gets_a_short_folder_for_it_which_goes_with_
 
 
 def test_a_path_that_a_shell_would_read_is_refused(folder: Path) -> None:
-    with pytest.raises(PostgresUnavailable, match="BID_ASSETS_POSTGRES_DATA"):
+    with pytest.raises(PostgresUnavailableError, match="BID_ASSETS_POSTGRES_DATA"):
         shared_server(folder / "$(id)")
 
 
 def test_a_folder_with_other_files_in_it_is_left_alone(folder: Path) -> None:
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "letter.txt").write_text("dear")
-    with pytest.raises(PostgresUnavailable, match="not PostgreSQL's"):
+    with pytest.raises(PostgresUnavailableError, match="not PostgreSQL's"):
         shared_server(folder, durable=False)
     assert [path.name for path in (folder / "data").iterdir()] == ["letter.txt"]
     (folder / "data" / "letter.txt").unlink()
@@ -350,7 +350,7 @@ def test_a_log_that_has_become_large_is_put_aside_at_the_next_start_and_a_small_
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     shared_server(folder, durable=False).release()
     (folder / "data" / "postgresql.conf").write_text("max_connections = many\n")
-    with pytest.raises(PostgresUnavailable, match="max_connections"):
+    with pytest.raises(PostgresUnavailableError, match="max_connections"):
         shared_server(folder, durable=False)
     (folder / "data" / "postgresql.conf").write_text("")
 
@@ -411,7 +411,7 @@ class TestAsRoot:
     def test_data_that_its_owner_may_not_reach_any_more_is_not_passed_over(self, folder: Path) -> None:
         shared_server(folder / "postgres", durable=False).release()
         folder.chmod(0o700)
-        with pytest.raises(PostgresUnavailable, match=f"may not enter {folder}"):
+        with pytest.raises(PostgresUnavailableError, match=f"may not enter {folder}"):
             shared_server(folder / "postgres", durable=False)
 
     def test_programs_below_a_closed_folder_are_copied_once(
@@ -462,5 +462,5 @@ class TestAsRoot:
     ) -> None:
         (tmp_path / "closed").mkdir(mode=0o700)
         monkeypatch.setattr(paths, "SYSTEM_FOLDER", tmp_path / "closed" / "system")
-        with pytest.raises(PostgresUnavailable, match=r"may not enter .*BID_ASSETS_POSTGRES_DATA"):
+        with pytest.raises(PostgresUnavailableError, match=r"may not enter .*BID_ASSETS_POSTGRES_DATA"):
             shared_server(tmp_path / "closed" / "home", durable=False)

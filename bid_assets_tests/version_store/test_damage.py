@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.version_store.manifest import Draft
-from bid_assets.version_store.store import CorruptVersion, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionStore
 from bid_assets.version_store.verification import check, harmful
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, write_text
 
@@ -53,7 +53,7 @@ def assert_left_out(store: VersionStore, manifest_file: Path) -> None:
     """The version is no version for readers; who asks for it learns which file is damaged."""
     assert store.head(ASSET, WINDOW) is None
     assert store.versions(ASSET, WINDOW) == []
-    with pytest.raises(CorruptVersion, match=manifest_file.name):
+    with pytest.raises(CorruptVersionError, match=manifest_file.name):
         store.manifest(ASSET, WINDOW, manifest_file.name.removesuffix(".manifest.json"))
 
 
@@ -73,7 +73,7 @@ def test_a_flipped_byte_is_caught_before_unpickling(store: VersionStore, tmp_pat
     manifest = store.write(draft, lambda path: joblib.dump(Trap(str(witness)), path) and None).manifest
     file = store.fetch(manifest)
     file.write_bytes(flip(file.read_bytes(), file.stat().st_size - 1))
-    with pytest.raises(CorruptVersion, match=manifest.file):
+    with pytest.raises(CorruptVersionError, match=manifest.file):
         joblib.load(store.fetch(manifest))
     assert not witness.exists()
 
@@ -81,7 +81,7 @@ def test_a_flipped_byte_is_caught_before_unpickling(store: VersionStore, tmp_pat
 def test_a_file_that_is_gone_is_an_error(store: VersionStore) -> None:
     manifest = write_text(store, "x").manifest
     store.fetch(manifest).unlink()
-    with pytest.raises(CorruptVersion, match=f"{manifest.file} is gone"):
+    with pytest.raises(CorruptVersionError, match=f"{manifest.file} is gone"):
         store.fetch(manifest)
 
 

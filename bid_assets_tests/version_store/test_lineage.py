@@ -11,7 +11,7 @@ from bid_assets.version_store.content_hash import table_hash
 from bid_assets.version_store.lineage import LineageNode, containing, downstream, upstream
 from bid_assets.version_store.manifest import CodeVersion, Draft, InputRef, Manifest
 from bid_assets.version_store.parquet import write_parquet
-from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 from bid_assets_tests.version_store.drafts import write_text
 
 ONE, TWO = "2026-01-05", "2026-01-12"
@@ -120,7 +120,7 @@ def test_what_learned_from_a_version_that_is_gone_is_still_found(store: VersionS
 def test_a_version_that_nobody_knows_is_an_error(
     store: VersionStore, chain: dict[str, Manifest], unknown: tuple[str, ...]
 ) -> None:
-    with pytest.raises(VersionNotFound, match=unknown[-1]):
+    with pytest.raises(VersionNotFoundError, match=unknown[-1]):
         downstream(store, *unknown)
 
 

@@ -10,7 +10,7 @@ import pytest
 from bid_assets.version_store.content_hash import table_hash
 from bid_assets.version_store.manifest import Draft, Manifest
 from bid_assets.version_store.parquet import WindowedTable, write_parquet, write_parts
-from bid_assets.version_store.store import CorruptVersion, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionStore
 
 WINDOWS = [f"2026-{month:02}-01" for month in range(1, 13)]
 SCHEMA = pa.schema([("bid_id", pa.string()), ("n", pa.int64())])
@@ -93,7 +93,7 @@ def test_every_window_is_verified_on_reading(store: VersionStore) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(CorruptVersion, match=manifests[1].file):
+    with pytest.raises(CorruptVersionError, match=manifests[1].file):
         window_table(store).read(["n"])
 
 

@@ -16,7 +16,7 @@ from bid_assets.version_store.content_hash import table_hash
 from bid_assets.version_store.manifest import Draft
 from bid_assets.version_store.parquet import WindowedTable, write_parquet
 from bid_assets.version_store.repair import repair
-from bid_assets.version_store.store import MANIFEST, CorruptVersion, VersionStore
+from bid_assets.version_store.store import MANIFEST, CorruptVersionError, VersionStore
 from bid_assets.version_store.verification import check, harmful
 from bid_assets_tests.version_store.damage import SmallStore
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, in_a_process, write_many, write_text
@@ -130,7 +130,7 @@ def test_a_store_can_be_sent_to_another_process(store: VersionStore) -> None:
 def test_a_changed_object_is_caught(store: VersionStore) -> None:
     manifest = write_text(store, "content").manifest
     put(store, store.file_url(manifest), b"something else")
-    with pytest.raises(CorruptVersion, match=manifest.file):
+    with pytest.raises(CorruptVersionError, match=manifest.file):
         store.fetch(manifest)
 
 
@@ -138,7 +138,7 @@ def test_an_object_that_is_gone_is_an_error_and_writing_again_cures_it(store: Ve
     manifest = write_text(store, "content").manifest
     bucket, _, key = store.file_url(manifest).removeprefix("s3://").partition("/")
     boto3.client("s3").delete_object(Bucket=bucket, Key=key)
-    with pytest.raises(CorruptVersion, match=f"{manifest.file} is gone"):
+    with pytest.raises(CorruptVersionError, match=f"{manifest.file} is gone"):
         store.fetch(manifest)
     assert write_text(store, "content").manifest == manifest
     assert head_text(store) == "content"
@@ -147,7 +147,7 @@ def test_an_object_that_is_gone_is_an_error_and_writing_again_cures_it(store: Ve
 def test_a_damaged_manifest_on_an_object_store_is_an_error_that_names_it(store: VersionStore) -> None:
     manifest = write_text(store, "x").manifest
     put(store, store.file_url(manifest).replace(".txt", ".manifest.json"), b"{")
-    with pytest.raises(CorruptVersion, match=rf"s3://.*{manifest.version}\.manifest\.json"):
+    with pytest.raises(CorruptVersionError, match=rf"s3://.*{manifest.version}\.manifest\.json"):
         store.manifest(ASSET, WINDOW, manifest.version)
     assert store.head(ASSET, WINDOW) is None
 

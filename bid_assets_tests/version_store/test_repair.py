@@ -16,7 +16,7 @@ from bid_assets.common.windows import Cadence
 from bid_assets.deployments.events import active_model
 from bid_assets.version_store.atomic_files import STALE_SECONDS, TEMPORARY
 from bid_assets.version_store.repair import repair
-from bid_assets.version_store.store import CorruptVersion, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionStore
 from bid_assets.version_store.verification import Kind, check, harmful
 from bid_assets_tests.version_store.damage import DAMAGES, SmallStore
 
@@ -128,5 +128,7 @@ def test_a_damaged_file_names_itself_and_the_command_to_whoever_needs_it(small: 
     head = small.store.head("raw_bids", "2026-01-05")
     assert head is not None
     Path(small.store.file_url(head)).unlink()
-    with pytest.raises(CorruptVersion, match=rf"{head.file} is gone.*verify --repair.*run --from 2026-01-05 --to 2026-01-05"):
+    with pytest.raises(
+        CorruptVersionError, match=rf"{head.file} is gone.*verify --repair.*run --from 2026-01-05 --to 2026-01-05"
+    ):
         small.store.fetch(head)

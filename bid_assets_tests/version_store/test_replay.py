@@ -6,7 +6,7 @@ import pytest
 
 from bid_assets.version_store.manifest import Draft
 from bid_assets.version_store.replay import PinnedStore, RestoringStore
-from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 from bid_assets.version_store.verification import check
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, write_text
 
@@ -48,7 +48,7 @@ def test_nothing_is_written_and_no_pointer_moves_but_the_draft_is_kept(store: Ve
 def test_an_input_that_is_gone_is_an_error_that_names_it(store: VersionStore, pinned: PinnedStore) -> None:
     version = pinned.rebuilt.inputs[0].version
     (Path(store.url) / ASSET / WINDOW / f"{version}.manifest.json").unlink()
-    with pytest.raises(VersionNotFound, match=version):
+    with pytest.raises(VersionNotFoundError, match=version):
         pinned.head(ASSET, WINDOW)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bid_assets.version_store.manifest import CodeVersion, Draft
-from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, ref, write_text
 
 
@@ -110,9 +110,9 @@ def test_manifests_come_back_as_they_were_written(store: VersionStore) -> None:
 
 def test_a_version_that_is_not_there_is_an_error_that_names_those_that_are(store: VersionStore) -> None:
     there = write_text(store, "x").manifest.version
-    with pytest.raises(VersionNotFound, match=there):
+    with pytest.raises(VersionNotFoundError, match=there):
         store.manifest(ASSET, WINDOW, "notes_20260101_000000_00000000")
-    with pytest.raises(VersionNotFound, match="none of that window"):
+    with pytest.raises(VersionNotFoundError, match="none of that window"):
         store.manifest(ASSET, "2026-01-12", there)
 
 
@@ -121,7 +121,7 @@ def test_head_can_be_moved_back_to_a_version_that_exists(store: VersionStore) ->
     write_text(store, "new")
     store.set_head(ASSET, WINDOW, old.version)
     assert head_text(store) == "old"
-    with pytest.raises(VersionNotFound, match=old.version):
+    with pytest.raises(VersionNotFoundError, match=old.version):
         store.set_head(ASSET, WINDOW, "notes_20260101_000000_00000000")
 
 

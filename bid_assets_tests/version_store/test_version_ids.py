@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.version_store.store import VersionNotFound, VersionStore
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 from bid_assets.version_store.version_ids import AmbiguousVersionError, matching, resolve, short_ids
 from bid_assets_tests.version_store.drafts import ASSET, write_text
 
@@ -66,7 +66,9 @@ def test_a_version_is_found_in_its_window_by_its_short_id(store: VersionStore) -
 
 def test_an_unknown_version_is_an_error_that_names_the_newest(store: VersionStore) -> None:
     version = write_text(store, "one").manifest.version
-    with pytest.raises(VersionNotFound, match=rf"no notes ffff1111; the newest are {version} \(`bid-assets versions notes`"):
+    with pytest.raises(
+        VersionNotFoundError, match=rf"no notes ffff1111; the newest are {version} \(`bid-assets versions notes`"
+    ):
         resolve(store, ASSET, "ffff1111")
-    with pytest.raises(VersionNotFound, match="of window 2026-02-02; it has none at all"):
+    with pytest.raises(VersionNotFoundError, match="of window 2026-02-02; it has none at all"):
         resolve(store, ASSET, version, "2026-02-02")

@@ -50,7 +50,7 @@ class Problem:
         return f"{self.file}: {self.reason}" if self.line is None else f"{self.file}, {place} {self.line}: {self.reason}"
 
 
-class UnreadableFile(Exception):
+class UnreadableFileError(Exception):
     """The file is not what its name says; holds the problems."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -59,7 +59,7 @@ class UnreadableFile(Exception):
 
 
 class Part(Protocol):
-    """One file of rows. Every method raises `UnreadableFile`."""
+    """One file of rows. Every method raises `UnreadableFileError`."""
 
     @property
     def name(self) -> str:
@@ -194,7 +194,7 @@ class DelimitedPart:
             except csv.Error as error:
                 problems.append(Problem(self.name, start, _malformed(error, before + records.line_num - 1, layout.delimiter)))
         if problems:
-            raise UnreadableFile(problems)
+            raise UnreadableFileError(problems)
         return starts[1:]
 
     def line(self, row: int) -> int:
@@ -209,7 +209,9 @@ class DelimitedPart:
                 yield self._decoded(raw, rows)
                 rows += raw.num_rows
         if rows != len(self._lines):
-            raise UnreadableFile([Problem(self.name, None, f"holds {len(self._lines):,} rows, but {rows:,} could be read")])
+            raise UnreadableFileError(
+                [Problem(self.name, None, f"holds {len(self._lines):,} rows, but {rows:,} could be read")]
+            )
 
     def _raw_batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         layout = self._layout
@@ -246,7 +248,7 @@ class DelimitedPart:
         except pa.ArrowInvalid:
             rows = {row for column in raw.columns for row, value in enumerate(column.to_pylist()) if not _is_utf8(value)}
             reason = "holds bytes that are not UTF-8 (save the file as UTF-8)"
-            raise UnreadableFile([Problem(self.name, self.line(before + row), reason) for row in sorted(rows)]) from None
+            raise UnreadableFileError([Problem(self.name, self.line(before + row), reason) for row in sorted(rows)]) from None
 
     def _open_bytes(self) -> pa.NativeFile:
         return pa.input_stream(str(self.path), compression=_COMPRESSIONS.get(self.path.suffix.lower()))
@@ -262,7 +264,7 @@ def _refusing(name: str) -> Iterator[None]:
     try:
         yield
     except _READ_ERRORS as error:
-        raise UnreadableFile([Problem(name, None, str(error))]) from error
+        raise UnreadableFileError([Problem(name, None, str(error))]) from error
 
 
 def _malformed(error: csv.Error, line: int, delimiter: str) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db import contract
-from bid_assets.app_db.importing.batches import DelimitedPart, ParquetPart, Part, Problem, UnreadableFile
+from bid_assets.app_db.importing.batches import DelimitedPart, ParquetPart, Part, Problem, UnreadableFileError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
 """What is read, as an error names it."""
@@ -32,7 +32,7 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """The file, or the folder of parts, that holds the rows of one table. Its methods raise `UnreadableFile`."""
+    """The file, or the folder of parts, that holds the rows of one table. Its methods raise `UnreadableFileError`."""
 
     table: str
     path: Path
@@ -47,7 +47,7 @@ class SourceFile:
         if strange or not paths:
             names = ", ".join(str(path.relative_to(self.path)) for path in strange[:3])
             reason = f"is a folder with files that are not read: {names}" if strange else "is a folder without parts"
-            raise UnreadableFile([self.problem(f"{reason} (parts are {', '.join(SUFFIXES)})")])
+            raise UnreadableFileError([self.problem(f"{reason} (parts are {', '.join(SUFFIXES)})")])
         return [self._part(path) for path in paths]
 
     @property
@@ -113,7 +113,7 @@ class Selection:
 def find_files(directory: Path, tables: Sequence[str]) -> Selection:
     """The files of these tables, in their order.
 
-    Raises `UnreadableFile` where there is none, where two could be read of one table, and where there are only such that cannot.
+    Raises `UnreadableFileError` where there is none, where two could be read of one table, and where there are only such that cannot.
     """
     files, problems, not_read = [], [], []
     entries = sorted(directory.iterdir()) if directory.is_dir() else []
@@ -133,7 +133,7 @@ def find_files(directory: Path, tables: Sequence[str]) -> Selection:
     if not files and not problems:
         problems = [Problem(str(directory), None, f"holds none of {', '.join(tables)} as {' or '.join(SUFFIXES)}")]
     if problems:
-        raise UnreadableFile(problems)
+        raise UnreadableFileError(problems)
     return Selection(files, not_read)
 
 

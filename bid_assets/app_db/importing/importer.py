@@ -21,7 +21,7 @@ import pyarrow as pa
 from bid_assets.app_db import contract
 from bid_assets.app_db.connections import REQUIRED, SILENCE_SECONDS, connect, explaining, setting
 from bid_assets.app_db.contract import ContractError
-from bid_assets.app_db.importing.batches import Problem, UnreadableFile
+from bid_assets.app_db.importing.batches import Problem, UnreadableFileError
 from bid_assets.app_db.importing.files import SourceFile, find_files, rows_with_nul
 from bid_assets.app_db.importing.parsing import blank, noun, parsed, shown, unreadable
 from bid_assets.app_db.importing.staging import Progress, Stage
@@ -47,7 +47,7 @@ TABLES = {
 }
 
 
-class ImportRefused(Exception):
+class ImportRefusedError(Exception):
     """Nothing was written. `problems` holds the first ones, `total` their number."""
 
     def __init__(self, problems: Sequence[Problem], total: int) -> None:
@@ -93,12 +93,12 @@ def import_directory(
     """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (CSV or Parquet), as many as are in `directory`.
 
     Rows are new, changed or unchanged by their id; only the columns that a file has are compared and written. Tables that
-    do not exist are created. Raises `ImportRefused` for a bad file, before anything is written.
+    do not exist are created. Raises `ImportRefusedError` for a bad file, before anything is written.
     """
     try:
         selection = find_files(directory, list(TABLES))
-    except UnreadableFile as error:
-        raise ImportRefused(error.problems, len(error.problems)) from None
+    except UnreadableFileError as error:
+        raise ImportRefusedError(error.problems, len(error.problems)) from None
     loaded = _load_all(selection.files)
     _refuse_if_faulty(loaded)
     with closing(connect(url, silence=silence)) as connection, explaining(url):
@@ -120,10 +120,10 @@ def _load_all(files: Sequence[SourceFile]) -> list[_Loaded]:
     for file in files:
         try:
             loaded.append(_load(file))
-        except UnreadableFile as error:
+        except UnreadableFileError as error:
             problems += error.problems
     if problems:
-        raise ImportRefused(problems[:_SHOWN_PROBLEMS], len(problems))
+        raise ImportRefusedError(problems[:_SHOWN_PROBLEMS], len(problems))
     return loaded
 
 
@@ -135,7 +135,7 @@ def _load(file: SourceFile) -> _Loaded:
     missing = [name for name in contract.REQUIRED_COLUMNS[file.table] if name not in present]
     flaws = [f"column {name} occurs twice" for name in twice] + [f"column {name} is missing{header}" for name in missing]
     if flaws:
-        raise UnreadableFile([file.header_problem(flaw) for flaw in flaws])
+        raise UnreadableFileError([file.header_problem(flaw) for flaw in flaws])
     names = [name for name in known if name in present]
     batches, faults, start = [pa.schema([(name, known[name]) for name in names]).empty_table()], [], 0
     for raw in file.batches(names):
@@ -170,7 +170,7 @@ def _repeated(ids: pa.ChunkedArray) -> list[int]:
 
 
 def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
-    """Raises `ImportRefused` with the first faults of each file, in the order of its lines."""
+    """Raises `ImportRefusedError` with the first faults of each file, in the order of its lines."""
     total = sum(len(one.faults) for one in loaded)
     if not total:
         return
@@ -178,7 +178,7 @@ def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
     for one in loaded:
         first = sorted(one.faults, key=itemgetter(0))[: _SHOWN_PROBLEMS - len(problems)]
         problems += [one.file.problem_at(row, reason) for row, reason in first]
-    raise ImportRefused(problems, total)
+    raise ImportRefusedError(problems, total)
 
 
 def _write(cursor: Any, loaded: Sequence[_Loaded], progress: Progress) -> tuple[dict[str, Written], dict[str, list[str]]]:

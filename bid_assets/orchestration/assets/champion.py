@@ -16,7 +16,7 @@ from bid_assets.modelling.model_file import ModelFormatError, load
 from bid_assets.modelling.promotion.champion_challenger import compare
 from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.parquet import WindowedTable
-from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
 _LEARNED_FROM = ["train"]
 _REFITTED_FROM = [*_LEARNED_FROM, "embargo", "holdout"]
@@ -74,7 +74,7 @@ def _load(store: VersionStore, champion: InputRef) -> tuple[Manifest, BidSuccess
     try:
         manifest = store.manifest(champion.asset, champion.partition, champion.version)
         return manifest, load(store.fetch(manifest))
-    except (VersionNotFound, CorruptVersion) as error:
+    except (VersionNotFoundError, CorruptVersionError) as error:
         raise NotComparableError(f"the active model is damaged or gone: {error}") from None
     except ModelFormatError as error:
         raise NotComparableError(f"{champion.version} cannot be loaded: {error}") from None
@@ -98,7 +98,7 @@ def _seen_bids(store: VersionStore, learned: InputRef, model: BidSuccessModel) -
 def _manifest(store: VersionStore, ref: InputRef) -> Manifest:
     try:
         return store.manifest(ref.asset, ref.partition, ref.version)
-    except (VersionNotFound, CorruptVersion) as error:
+    except (VersionNotFoundError, CorruptVersionError) as error:
         raise NotComparableError(f"what the active model learned from is damaged or gone: {error}") from None
 
 

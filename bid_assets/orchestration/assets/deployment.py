@@ -17,7 +17,7 @@ from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.parquet import WindowedTable
-from bid_assets.version_store.store import CorruptVersion, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionStore
 
 FLOORS = ["min_roc_auc", "max_calibration_error", "min_log_loss_gain"]
 PROMOTION = ["required_improvement", "required_confidence", "fresher_tolerance", "max_roc_auc_loss", "max_slice_harm"]
@@ -111,7 +111,7 @@ def existing_decision(store: VersionStore, inputs: Iterable[InputRef], settings:
         return None
     try:
         decision: dict[str, Any] = json.loads(store.fetch(head).read_bytes())
-    except CorruptVersion:
+    except CorruptVersionError:
         return None  # it is made again, and restores the file
     return decision if decision["model"] == asdict(model) else None
 

@@ -16,7 +16,7 @@ from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.parquet import WindowedTable
-from bid_assets.version_store.store import VersionNotFound
+from bid_assets.version_store.store import VersionNotFoundError
 from bid_assets.version_store.version_ids import resolve
 
 SEARCH_KEY = "hyperparameters"
@@ -47,7 +47,7 @@ def searched_hyperparameters(context: dg.AssetExecutionContext, settings: Settin
     store = context.resources.store
     try:
         search = store.manifest("hyperparameter_search", *resolve(store, "hyperparameter_search", version))
-    except VersionNotFound as error:
+    except VersionNotFoundError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     if search.partition > context.partition_key:
         raise dg.Failure(

@@ -30,7 +30,7 @@ from bid_assets.orchestration.run_history import (
 )
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import InputRef, Manifest
-from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
 
 def gather_state(instance: dg.DagsterInstance, store: VersionStore, settings: Settings) -> RetrainingState:
@@ -90,7 +90,7 @@ def _difference(store: VersionStore, before: InputRef | None, now: Manifest) -> 
         old, new = (
             _outcomes(store, manifest) for manifest in (store.manifest(before.asset, before.partition, before.version), now)
         )
-    except (VersionNotFound, CorruptVersion):
+    except (VersionNotFoundError, CorruptVersionError):
         return now.rows or 0
     return len({row[0] for row in old ^ new})
 

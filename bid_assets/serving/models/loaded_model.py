@@ -35,7 +35,7 @@ class Scorer:
 
     @classmethod
     def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: Callable[[], str] | None = None) -> Scorer:
-        """Fetch, verify, load and try. Raises `VersionNotFound`, `CorruptVersion`, `Unusable`.
+        """Fetch, verify, load and try. Raises `VersionNotFoundError`, `CorruptVersionError`, `Unusable`.
 
         `encoder_fingerprint`: of the encoder here, called only for a model that reads embeddings; it may raise `EncoderUnavailable`.
         """

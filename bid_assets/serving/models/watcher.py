@@ -17,7 +17,7 @@ from datetime import datetime
 from bid_assets.deployments.events import ActiveModel, Traffic, traffic
 from bid_assets.serving.models.loaded_model import Scorer, Unusable
 from bid_assets.version_store.manifest import InputRef
-from bid_assets.version_store.store import CorruptVersion, VersionNotFound, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Follower:
             before = self.status
             try:
                 found = traffic(self._store)
-            except (CorruptVersion, OSError) as error:
+            except (CorruptVersionError, OSError) as error:
                 self.status = Status(before.serving, before.refused, str(error), before.wanted)
             else:
                 retry = bool(before.refused) and (again or time.monotonic() - self._tried_at > TRY_AGAIN_AFTER)
@@ -135,7 +135,7 @@ class Follower:
         def load(model: InputRef) -> Scorer | None:
             try:
                 return there.get(model) or Scorer.load(self._store, model, self._fingerprint)
-            except (VersionNotFound, CorruptVersion, Unusable, OSError) as error:
+            except (VersionNotFoundError, CorruptVersionError, Unusable, OSError) as error:
                 refused[model.version] = str(error)
                 return None
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.app_db.importing.files import SourceFile, UnreadableFile, find_files
-from bid_assets.app_db.importing.importer import TABLES, ImportRefused, import_directory
+from bid_assets.app_db.importing.files import SourceFile, UnreadableFileError, find_files
+from bid_assets.app_db.importing.importer import TABLES, ImportRefusedError, import_directory
 from bid_assets.app_db.importing.parsing import parsed
 from bid_assets_tests.app_db.database import rows
 
@@ -35,7 +35,7 @@ def contents(path: Path, *columns: str) -> list[tuple[Any, ...]]:
 
 def refusals(table: str, path: Path) -> list[str]:
     file = SourceFile(table, path)
-    with pytest.raises(UnreadableFile) as caught:
+    with pytest.raises(UnreadableFileError) as caught:
         list(file.batches(["id"]))
     return [str(problem) for problem in caught.value.problems]
 
@@ -115,7 +115,7 @@ def test_the_names_of_columns_may_have_capitals_and_spaces_around_them(tmp_path:
 
 def test_a_header_that_names_no_known_column_is_shown(app_db: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("Job Id:Title\nj1:A\n")
-    with pytest.raises(ImportRefused, match=r"jobs\.csv, line 1: column id is missing; there are: job id:title"):
+    with pytest.raises(ImportRefusedError, match=r"jobs\.csv, line 1: column id is missing; there are: job id:title"):
         import_directory(app_db, tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_a_problem_in_a_folder_names_the_part_and_its_row(app_db: str, tmp_path:
     (tmp_path / "jobs.parquet").mkdir()
     pq.write_table(pa.table({"id": ["j1", "j2"]}), tmp_path / "jobs.parquet" / "a.parquet")
     pq.write_table(pa.table({"id": ["j3", "j1"]}), tmp_path / "jobs.parquet" / "b.parquet")
-    with pytest.raises(ImportRefused, match=r"jobs\.parquet/b\.parquet, row 2: duplicate id 'j1'"):
+    with pytest.raises(ImportRefusedError, match=r"jobs\.parquet/b\.parquet, row 2: duplicate id 'j1'"):
         import_directory(app_db, tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_a_problem_in_a_folder_names_the_part_and_its_row(app_db: str, tmp_path:
 def test_a_file_named_like_a_table_is_never_passed_over_in_silence(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("id\nb1\n")
     (tmp_path / "jobs.csv").write_text("id\nj1\n")
-    with pytest.raises(UnreadableFile, match=f"{name}: is not read: the rows of bids are read from bids with one of .csv"):
+    with pytest.raises(UnreadableFileError, match=f"{name}: is not read: the rows of bids are read from bids with one of .csv"):
         find_files(tmp_path, list(TABLES))
     (tmp_path / "bids.csv").write_text("id\nb1\n")
     selection = find_files(tmp_path, list(TABLES))
@@ -302,7 +302,7 @@ def test_a_value_that_cannot_be_read_is_refused_with_file_row_and_column(
     pq.write_table(pa.table(bids), tmp_path / "bids.parquet")
     (tmp_path / "profiles.csv").write_text("id\np\n")
     (tmp_path / "jobs.csv").write_text("id\nj\n")
-    with pytest.raises(ImportRefused, match=f"bids.parquet, {problem}"):
+    with pytest.raises(ImportRefusedError, match=f"bids.parquet, {problem}"):
         import_directory(app_db, tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.app_db.importing.importer import ImportRefused, import_directory
+from bid_assets.app_db.importing.importer import ImportRefusedError, import_directory
 from bid_assets.app_db.importing.staging import refusals
 from bid_assets_tests.app_db.database import execute, rows
 
@@ -40,7 +40,7 @@ def counts(url: str, path: Path, table: str) -> tuple[int, int, int]:
 
 
 def problems(url: str, path: Path) -> list[str]:
-    with pytest.raises(ImportRefused) as caught:
+    with pytest.raises(ImportRefusedError) as caught:
         import_directory(url, path)
     assert not {"SELECT", "INSERT", "import_row"} & set(str(caught.value).split())
     return [str(problem) for problem in caught.value.problems]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.importing.files import SourceFile
-from bid_assets.app_db.importing.importer import ImportRefused, import_directory
+from bid_assets.app_db.importing.importer import ImportRefusedError, import_directory
 from bid_assets_tests.app_db.database import execute, rows
 
 GSOC = Path(__file__).parents[4] / "shared" / "data" / "gsoc_pulls"
@@ -36,8 +36,8 @@ def folder(path: Path, **tables: str) -> Path:
     return path
 
 
-def refusal(url: str, path: Path) -> ImportRefused:
-    with pytest.raises(ImportRefused) as caught:
+def refusal(url: str, path: Path) -> ImportRefusedError:
+    with pytest.raises(ImportRefusedError) as caught:
         import_directory(url, path)
     return caught.value
 
