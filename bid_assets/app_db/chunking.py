@@ -1,4 +1,4 @@
-"""Cutting a range of time into parts that hold about equally many rows. Pure arithmetic on counts."""
+"""Chunks of a range of time that hold about equally many rows. Pure arithmetic on counts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pyarrow.compute as pc
 from bid_assets.common.windows import MONDAY, TimeRange
 
 
-class Part(NamedTuple):
-    """A part of a range, and how many rows were counted there."""
+class Chunk(NamedTuple):
+    """A part of a range of time, and how many rows it has."""
 
     span: TimeRange
     rows: int
 
 
-def cut(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) -> list[Part]:
-    """Cut `span` at multiples of `step` (from `MONDAY`) into parts of about `limit` rows, and never without need.
+def chunk_range(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) -> list[Chunk]:
+    """Cut `span` at multiples of `step` (from `MONDAY`) into chunks of about `limit` rows, and never without need.
 
-    `counts` has `bucket` (start of a stretch of time that divides `step`) and `rows`, in any order. A part exceeds
+    `counts` has `bucket` (start of an interval whose length divides `step`) and `rows`, in any order. A chunk exceeds
     `limit` by less than one step's rows.
     """
     width = step // timedelta(microseconds=1)
@@ -33,11 +33,11 @@ def cut(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) -> list[
     first = np.flatnonzero(np.diff((np.cumsum(rows) - 1) // limit, prepend=-1) > 0)[1:]
     edges = [span.start, *(MONDAY + int(index) * step for index in steps[first]), span.end]
     sizes = [int(part.sum()) for part in np.split(rows, first)]
-    return [Part(TimeRange(*ends), size) for *ends, size in zip(edges, edges[1:], sizes, strict=False)]
+    return [Chunk(TimeRange(*ends), size) for *ends, size in zip(edges, edges[1:], sizes, strict=False)]
 
 
-class Covered:
-    """Ranges of time that are known of, for asking whether another one lies within them."""
+class CoveredRanges:
+    """A union of ranges of time, for asking whether another range lies within it."""
 
     def __init__(self) -> None:
         self._ranges: list[TimeRange] = []

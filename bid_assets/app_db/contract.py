@@ -90,10 +90,10 @@ REJECTED_ROWS = pa.schema(
 VOLATILE_COLUMNS = frozenset(field.name for field in RAW_BIDS if field.metadata)
 """Columns that are kept as they were read and do not make a version: the application moves them with every outcome."""
 
-DISPLACED = "outside the windows of all valid rows"
-"""Words in the reason of a rejected row whose own time lies where no window need be."""
+OUT_OF_RANGE = "outside the windows of all valid rows"
+"""Part of the reason of a rejected row whose own time lies outside the windows of all valid rows."""
 
-UNDATED_REASON = f"^(has no (submission|outcome) time|(submission|outcome) time is )|{DISPLACED}"
+UNDATED_REASON = f"^(has no (submission|outcome) time|(submission|outcome) time is )|{OUT_OF_RANGE}"
 """A regular expression for the reasons of `rejected_rows` whose window is a stand-in, because the row has no usable time."""
 
 STREAMS = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, VOLATILE_COLUMNS
 from bid_assets.app_db.introspection import Column, Columns, contract_columns
-from bid_assets.app_db.sql import Queries, RowSource, displaced_rejection, is_valid, outside
+from bid_assets.app_db.sql import Queries, RowSource, is_valid, out_of_range_rejection, outside
 from bid_assets.app_db.sql_values import USABLE_TIMES, literal, within
 from bid_assets.app_db.time_extent import Extent, extent_of
 from bid_assets.common.windows import Cadence, TimeRange
@@ -75,12 +75,12 @@ def _add(found: Fingerprints, cursor: Any, query: str) -> None:
 
 def _judged(queries: Queries, source: RowSource, hashed: str, extent: Extent, span: TimeRange) -> str:
     """The rows of a table in the windows of `span`, the valid ones and the rejected ones apart."""
-    home = f"{literal(extent.home)}::timestamptz"
+    substitute = f"{literal(extent.time_for_undated_rows)}::timestamptz"
     inside = within(source.time, extent.windows)
-    at = f"CASE WHEN {inside} THEN {source.moment} ELSE {home} END"
-    reason = f"CASE WHEN {inside} THEN {source.rejection} ELSE {displaced_rejection(source)} END"
+    at = f"CASE WHEN {inside} THEN {source.moment} ELSE {substitute} END"
+    reason = f"CASE WHEN {inside} THEN {source.rejection} ELSE {out_of_range_rejection(source)} END"
     rows = f"({within(source.time, span)} AND {inside})"
-    if extent.home in span:
+    if extent.time_for_undated_rows in span:
         rows += f" OR {outside(source, extent.windows)}"
     return (
         f"SELECT {_key(queries, 'at')}, CASE WHEN reason IS NULL THEN '' ELSE 'rejected_' END || '{source.table}', count(*),"

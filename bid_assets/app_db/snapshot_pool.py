@@ -1,7 +1,7 @@
-"""Several connections that see one snapshot of a database, so that the next query runs while its predecessor's rows arrive.
+"""A pool of connections that share one snapshot of a database, so that the next query runs while its predecessor's rows arrive.
 
-The first connection opens a REPEATABLE READ, READ ONLY transaction and exports its snapshot; the others import it. Which
-queries are asked is the reader's business.
+The first connection opens a REPEATABLE READ, READ ONLY transaction and exports its snapshot; the others import it. The queries
+are those of `snapshot_reader.py`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import pyarrow as pa
 from bid_assets.app_db.arrow_connections import BATCH, ArrowConnections
 from bid_assets.app_db.connections import SILENCE_SECONDS, explaining, reading_parameters, setting
 
-LANES = 2
+POOL_SIZE = 2
 """One query's rows are decoded while the server works on the next; more would only take more memory."""
 
-HELD = LANES + 1
-"""So many results are held at a time: each lane works on one, or has one ready, while one is being used."""
+MAX_PREFETCHED = POOL_SIZE + 1
+"""So many results are held at a time: each connection works on one, or has one ready, while one is being used."""
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PLANNING = {
     "work_mem": "64MB",
-    "max_parallel_workers_per_gather": "0",  # a guest in someone's database; with two lanes it gains nothing
+    "max_parallel_workers_per_gather": "0",  # a guest in someone's database; with two connections it gains nothing
 }
 
 
-class Cursor:
+class ArrowCursor:
     """As much of a DB-API cursor as is needed here: the driver's own loads polars, which takes longer than to connect."""
 
     def __init__(self, statement: adbc.AdbcStatement, url: str, connections: ArrowConnections) -> None:
@@ -73,17 +73,17 @@ class Cursor:
         return list(zip(*(column.to_pylist() for column in self.fetch_arrow_table().columns), strict=True))
 
 
-class Lanes:
-    """Runs queries against one snapshot. Made by `open_lanes`; safe to use from several threads."""
+class SnapshotConnectionPool:
+    """Connections that run queries against one snapshot. Made by `open_snapshot_pool`; safe to use from several threads."""
 
-    def __init__(self, cursors: list[Cursor], pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._free: SimpleQueue[Cursor] = SimpleQueue()
+    def __init__(self, cursors: list[ArrowCursor], executor: ThreadPoolExecutor) -> None:
+        self._executor = executor
+        self._free: SimpleQueue[ArrowCursor] = SimpleQueue()
         for cursor in cursors:
             self._free.put(cursor)
 
     @contextmanager
-    def cursor(self) -> Iterator[Cursor]:
+    def cursor(self) -> Iterator[ArrowCursor]:
         """A cursor for as long as the block runs."""
         cursor = self._free.get()
         try:
@@ -98,24 +98,24 @@ class Lanes:
             return cursor.fetch_arrow_table()
 
     def fetch_each(self, queries: Iterable[str], texts: Iterable[pa.Array | None] = repeat(None)) -> Iterator[pa.Table]:
-        """The rows of each query, in order; each with its `texts`. At most `HELD` results are held at a time."""
+        """The rows of each query, in order; each with its `texts`. At most `MAX_PREFETCHED` results are held at a time."""
         waiting: deque[Future[pa.Table]] = deque()
         for query, bound in zip(queries, texts, strict=False):
-            waiting.append(self._pool.submit(self.fetch, query, bound))
-            if len(waiting) == HELD:
+            waiting.append(self._executor.submit(self.fetch, query, bound))
+            if len(waiting) == MAX_PREFETCHED:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
 @contextmanager
-def open_lanes(url: str, *, silence: float = SILENCE_SECONDS) -> Iterator[Lanes]:
+def open_snapshot_pool(url: str, *, silence: float = SILENCE_SECONDS) -> Iterator[SnapshotConnectionPool]:
     """Connect and hold the snapshot for as long as the block runs. Raises as `connections.explaining`."""
     with ExitStack() as stack:
-        connections = ArrowConnections(url, LANES, silence=silence)
+        connections = ArrowConnections(url, POOL_SIZE, silence=silence)
         stack.callback(connections.close)
         statements = [stack.enter_context(adbc.AdbcStatement(connection)) for connection in connections.connections]
-        cursors = [Cursor(statement, url, connections) for statement in statements]
+        cursors = [ArrowCursor(statement, url, connections) for statement in statements]
         parameters = setting({**_PLANNING, **reading_parameters(connections.options)}, local=True)
         for cursor in cursors:
             cursor.execute(_BEGIN)
@@ -125,12 +125,12 @@ def open_lanes(url: str, *, silence: float = SILENCE_SECONDS) -> Iterator[Lanes]
             else:
                 cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
             cursor.execute(parameters)
-        pool = stack.enter_context(ThreadPoolExecutor(LANES, thread_name_prefix="app_db"))
-        stack.callback(pool.shutdown, cancel_futures=True)
+        executor = stack.enter_context(ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="app_db"))
+        stack.callback(executor.shutdown, cancel_futures=True)
         try:
-            yield Lanes(cursors, pool)
+            yield SnapshotConnectionPool(cursors, executor)
         except BaseException:
-            connections.shut()  # or the end would wait for what the other lane is doing
+            connections.shut()  # or the end would wait for what the other connection is doing
             raise
 
 

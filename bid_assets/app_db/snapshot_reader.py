@@ -3,7 +3,7 @@
 Rows come by ADBC in chunks of bounded size: a range is first counted by time and cut, then each part is one query, sorted
 here, so that the order of rows depends neither on the database's physical order nor on its collation. What is asked of
 the database is in `sql.py`; over which connections in `snapshot_pool.py`; what the rows must look like in `contract.py`; which
-jobs and profiles the bids name in `referenced_ids.py`.
+jobs and profiles the bids reference in `referenced_ids.py`.
 
     with open_snapshot(url, cadence=Cadence.WEEKLY) as snapshot:
         for batch in snapshot.stream("raw_bids", snapshot.extent()): ...
@@ -21,15 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.app_db.chunking import Covered, Part, cut
+from bid_assets.app_db.chunking import Chunk, CoveredRanges, chunk_range
 from bid_assets.app_db.connections import SILENCE_SECONDS
 from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
 from bid_assets.app_db.fingerprints import Fingerprints, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
 from bid_assets.app_db.readability import ReadabilityCounts
-from bid_assets.app_db.referenced_ids import NAMING, Names, places
-from bid_assets.app_db.snapshot_pool import HELD, Lanes, open_lanes
+from bid_assets.app_db.referenced_ids import REFERENCE_SCHEMA, ReferencedIds, match_rows
+from bid_assets.app_db.snapshot_pool import MAX_PREFETCHED, SnapshotConnectionPool, open_snapshot_pool
 from bid_assets.app_db.sql import REASON_OF, Queries, RowSource
 from bid_assets.app_db.time_extent import Extent, RowsOutside, extent_of, oldest_valid_bid, rows_outside
 from bid_assets.common.windows import Cadence, TimeRange
@@ -37,7 +37,7 @@ from bid_assets.common.windows import Cadence, TimeRange
 _HOUR = timedelta(hours=1)
 _BATCH_ROWS = 32_768
 _SHORT_ROWS = 12  # so many outcomes or rejected rows take less memory than one bid
-_NAMED_ROWS = 2  # jobs are shorter than the bids that name them, and fewer at a time would have the database look more often
+_REFERENCED_ROWS = 2  # jobs are shorter than the bids that reference them; with fewer at a time there would be more queries
 _JSON_TEXTS = ("bid_settings_snapshot", "external_signals_snapshot")
 _ORDER = {
     "raw_bids": ("submitted_at", "id"),
@@ -49,17 +49,17 @@ _ORDER = {
 class Snapshot:
     """One consistent view of the application's database. Made by `open_snapshot`."""
 
-    def __init__(self, lanes: Lanes, cadence: Cadence, chunk_rows: int) -> None:
-        with lanes.cursor() as cursor:
+    def __init__(self, pool: SnapshotConnectionPool, cadence: Cadence, chunk_rows: int) -> None:
+        with pool.cursor() as cursor:
             self._queries = Queries(contract_columns(cursor), cadence)
-        self._lanes = lanes
+        self._pool = pool
         self._cadence = cadence
-        self._limit = max(1, chunk_rows // HELD)
+        self._limit = max(1, chunk_rows // MAX_PREFETCHED)
         self._sources = (self._queries.bids, self._queries.outcomes)
         self._counts: dict[TimeRange, dict[str, pa.Table]] = {}
-        self._names = Names(cadence)
+        self._referenced_ids = ReferencedIds(cadence)
         self._readability = {name: ReadabilityCounts() for name in STREAMS}
-        self._flawless = {source.table: Covered() for source in self._sources}
+        self._fully_valid_ranges = {source.table: CoveredRanges() for source in self._sources}
 
     def extent(self) -> TimeRange | None:
         """From the first valid bid or outcome to just after the last one (see `time_extent.py`); None where there is none."""
@@ -67,17 +67,17 @@ class Snapshot:
 
     def oldest_valid_bid(self) -> datetime | None:
         """When the oldest bid was submitted that is not rejected; None where there is none."""
-        with self._lanes.cursor() as cursor:
+        with self._pool.cursor() as cursor:
             return oldest_valid_bid(cursor, self._queries)
 
     def rows_outside(self, span: TimeRange) -> list[RowsOutside]:
         """The tables that have rows before or after `span`, and how many."""
-        with self._lanes.cursor() as cursor:
+        with self._pool.cursor() as cursor:
             return rows_outside(cursor, self._queries, span)
 
     def watermark(self) -> dict[str, int | str | None]:
         """How many rows each table has and the newest times, as JSON can hold it: two equal ones mean nothing was added."""
-        counted = self._lanes.fetch_each(f"SELECT count(*) AS rows FROM {table}" for table in REQUIRED_COLUMNS)
+        counted = self._pool.fetch_each(f"SELECT count(*) AS rows FROM {table}" for table in REQUIRED_COLUMNS)
         newest = ("newest_submitted_at", "newest_outcome_timestamp")
         return {
             **{table: count["rows"][0].as_py() for table, count in zip(REQUIRED_COLUMNS, counted, strict=True)},
@@ -86,7 +86,7 @@ class Snapshot:
 
     def fingerprints(self, span: TimeRange) -> Fingerprints:
         """What `fingerprints.py` says of the windows of `span`, as this snapshot sees them."""
-        with self._lanes.cursor() as cursor:
+        with self._pool.cursor() as cursor:
             return window_fingerprints(cursor, self._cadence, span)
 
     def readability(self, name: str) -> ReadabilityCounts:
@@ -109,100 +109,102 @@ class Snapshot:
         batches = {
             "raw_bids": lambda: _batches(self._bids(span), STREAMS[name], _ORDER[name]),
             "raw_bid_outcomes": lambda: _batches(self._outcomes(span), STREAMS[name], _ORDER[name]),
-            "raw_jobs": lambda: self._named_batches("jobs", "job_id", STREAMS[name], span),
-            "raw_profiles": lambda: self._named_batches("profiles", "profile_id", STREAMS[name], span),
+            "raw_jobs": lambda: self._referenced_batches("jobs", "job_id", STREAMS[name], span),
+            "raw_profiles": lambda: self._referenced_batches("profiles", "profile_id", STREAMS[name], span),
             "rejected_rows": lambda: _batches(self._rejected(span), STREAMS[name], _ORDER[name]),
         }
         return pa.RecordBatchReader.from_batches(STREAMS[name], batches[name]())
 
     def _bids(self, span: TimeRange) -> Iterator[pa.Table]:
         parts = self._hours(span)
-        chunks = self._good(self._queries.bids, STREAMS["raw_bids"], parts)
+        chunks = self._valid_rows(self._queries.bids, STREAMS["raw_bids"], parts)
         for part in parts:
             chunk = next(chunks)
-            if part.span not in self._names:
-                self._names.learn(part.span, chunk)
+            if part.span not in self._referenced_ids:
+                self._referenced_ids.add(part.span, chunk)
             yield chunk
             del chunk  # or it would be kept while the next one arrives (which zip would do, too)
 
     def _outcomes(self, span: TimeRange) -> Iterator[pa.Table]:
-        source = self._judged_outcomes()
-        return self._good(source, STREAMS["raw_bid_outcomes"], self._cut([source], span, _HOUR, _SHORT_ROWS * self._limit))
+        source = self._outcome_source()
+        return self._valid_rows(
+            source, STREAMS["raw_bid_outcomes"], self._cut([source], span, _HOUR, _SHORT_ROWS * self._limit)
+        )
 
-    def _good(self, source: RowSource, schema: pa.Schema, parts: list[Part]) -> Iterator[pa.Table]:
-        """All rows but those that another query rejects: one lane sends rows while the other one's server joins."""
-        answers = self._lanes.fetch_each(
+    def _valid_rows(self, source: RowSource, schema: pa.Schema, parts: list[Chunk]) -> Iterator[pa.Table]:
+        """The stream of valid rows: all but those that another query rejects. One connection sends while the other one's server joins."""
+        results = self._pool.fetch_each(
             query
             for part in parts
             for query in (self._queries.all_rows(source, schema, part.span), self._queries.rejected_ids(source, part.span))
         )
         for part in parts:
-            chunk, rejected = next(answers), next(answers)["id"]
+            chunk, rejected = next(results), next(results)["id"]
             if len(rejected) == 0:
-                self._flawless[source.table].add(part.span)
+                self._fully_valid_ranges[source.table].add(part.span)
             else:
                 chunk = chunk.filter(pc.invert(pc.is_in(chunk["id"], rejected)))  # to which one null is like the other
             yield chunk
             del chunk
 
-    def _named_batches(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
-        """Asks for each row once per part, however many of the part's windows name it."""
-        learnt = self._learnt(span)
-        parts = self._cut([self._queries.bids], span, self._cadence.length, _NAMED_ROWS * self._limit)
-        named, asked = tee(self._names.within(part.span, named_by, learnt) for part in parts)
+    def _referenced_batches(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
+        """Fetches each row once per chunk, however many of the chunk's windows reference it."""
+        spans = self._referencing_spans(span)
+        parts = self._cut([self._queries.bids], span, self._cadence.length, _REFERENCED_ROWS * self._limit)
+        pairs_by_chunk, ids_by_chunk = tee(self._referenced_ids.in_range(part.span, named_by, spans) for part in parts)
         query = self._queries.rows_by_id(table, _without_window(schema), with_reasons=True)
-        answers = self._lanes.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in asked))
-        for pairs in named:
-            yield from _by_window(pairs, next(answers), schema, self._readability[f"raw_{table}"])
+        results = self._pool.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in ids_by_chunk))
+        for pairs in pairs_by_chunk:
+            yield from _by_window(pairs, next(results), schema, self._readability[f"raw_{table}"])
 
-    def _learnt(self, span: TimeRange) -> list[TimeRange]:
-        """Ranges that make up `span`, for each of which it is known what its bids name, whether they were streamed or not."""
+    def _referencing_spans(self, span: TimeRange) -> list[TimeRange]:
+        """Ranges that make up `span`, for each of which the referenced ids are known, whether its bids were streamed or not."""
         parts = [part.span for part in self._hours(span)]
-        unknown = [part for part in parts if part not in self._names]
-        bids = self._lanes.fetch_each(self._queries.valid_rows(self._queries.bids, NAMING, part) for part in unknown)
+        unknown = [part for part in parts if part not in self._referenced_ids]
+        bids = self._pool.fetch_each(self._queries.valid_rows(self._queries.bids, REFERENCE_SCHEMA, part) for part in unknown)
         for part in unknown:
-            self._names.learn(part, next(bids))
+            self._referenced_ids.add(part, next(bids))
         return parts
 
-    def _hours(self, span: TimeRange) -> list[Part]:
+    def _hours(self, span: TimeRange) -> list[Chunk]:
         return self._cut([self._queries.bids], span, _HOUR, self._limit)
 
-    def _judged_outcomes(self) -> RowSource:
-        """Outcomes need no look behind their bids where it has been seen that there are only good ones."""
+    def _outcome_source(self) -> RowSource:
+        """Outcomes, joined with the check of their bids only where a stream of this snapshot has not shown all bids to be valid."""
         (first, last), _ = self._ends
-        seen = first and last and TimeRange(first, last + timedelta(microseconds=1)) in self._flawless["bids"]
-        return self._queries.outcomes_of_flawless_bids if seen else self._queries.outcomes
+        all_valid = first and last and TimeRange(first, last + timedelta(microseconds=1)) in self._fully_valid_ranges["bids"]
+        return self._queries.outcomes_without_bid_check if all_valid else self._queries.outcomes
 
     def _rejected(self, span: TimeRange) -> Iterator[pa.Table]:
         parts = self._cut(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit)
-        return self._lanes.fetch_each(query for part in parts if (query := self._rejected_query(part.span)))
+        return self._pool.fetch_each(query for part in parts if (query := self._rejected_query(part.span)))
 
     def _rejected_query(self, part: TimeRange) -> str:
-        """Empty where nothing need be asked: streams of this snapshot have seen that every row is valid."""
-        flawed = [source for source in self._sources if part not in self._flawless[source.table]]
+        """Empty where no query is needed: streams of this snapshot have shown every row to be valid."""
+        unchecked = [source for source in self._sources if part not in self._fully_valid_ranges[source.table]]
         extent = self._extent
-        displaced = self._sources if extent.home in part else ()
-        return self._queries.rejected_rows(flawed, part, displaced, extent.home, extent.windows)
+        out_of_range = self._sources if extent.time_for_undated_rows in part else ()
+        return self._queries.rejected_rows(unchecked, part, out_of_range, extent.time_for_undated_rows, extent.windows)
 
-    def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Part]:
-        return cut(span, pa.concat_tables([self._counted(span)[source.table] for source in sources]), step, limit)
+    def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Chunk]:
+        return chunk_range(span, pa.concat_tables([self._counted(span)[source.table] for source in sources]), step, limit)
 
     def _counted(self, span: TimeRange) -> dict[str, pa.Table]:
         """Rows by the hour, per table; counted once, side by side, since several streams are cut by them."""
         if span not in self._counts:
-            counts = self._lanes.fetch_each(self._queries.hourly_counts(source, span) for source in self._sources)
+            counts = self._pool.fetch_each(self._queries.hourly_counts(source, span) for source in self._sources)
             self._counts[span] = {source.table: count for source, count in zip(self._sources, counts, strict=True)}
         return self._counts[span]
 
     @cached_property
     def _ends(self) -> list[tuple[datetime | None, datetime | None]]:
         """First and last time of the bids and of the outcomes."""
-        rows = [self._lanes.fetch(self._queries.ends(source)).to_pylist()[0] for source in self._sources]
+        rows = [self._pool.fetch(self._queries.ends(source)).to_pylist()[0] for source in self._sources]
         return [(_in_utc(row["first"]), _in_utc(row["last"])) for row in rows]
 
     @cached_property
     def _extent(self) -> Extent:
-        with self._lanes.cursor() as cursor:
+        with self._pool.cursor() as cursor:
             return extent_of(cursor, self._queries, self._cadence)
 
 
@@ -215,8 +217,8 @@ def open_snapshot(
     Raises `ContractError` where a table or a required column is missing or of a type that cannot be read, `DatabaseUnreachableError`
     where the database is, or says nothing for `silence` seconds.
     """
-    with open_lanes(url, silence=silence) as lanes:
-        yield Snapshot(lanes, cadence, chunk_rows)
+    with open_snapshot_pool(url, silence=silence) as pool:
+        yield Snapshot(pool, cadence, chunk_rows)
 
 
 def _batches(chunks: Iterator[pa.Table], schema: pa.Schema, order: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -237,21 +239,21 @@ def _in_order(chunk: pa.Table, order: tuple[str, ...]) -> Iterator[pa.Table]:
 
 
 def _by_window(pairs: pa.Table, rows: pa.Table, schema: pa.Schema, readability: ReadabilityCounts) -> Iterator[pa.RecordBatch]:
-    """Each row once per window that names it, by window and id."""
+    """Each row once per window that references it, by window and id."""
     rows = rows.sort_by("id")
-    windows, place = places(pairs, rows)
+    windows, indices = match_rows(pairs, rows)
     for index, name in enumerate(rows.column_names):
         if name.startswith(REASON_OF):
-            readability.put(name.removeprefix(REASON_OF), windows, rows[name].combine_chunks().take(place))
+            readability.put(name.removeprefix(REASON_OF), windows, rows[name].combine_chunks().take(indices))
         elif name in schema.names and schema.field(name).type == TEXTS:
             lists, reasons = text_lists(rows[name])
             rows = rows.set_column(index, name, lists)
-            readability.put(name, windows, reasons.take(place))
+            readability.put(name, windows, reasons.take(indices))
     rows = _conformed(rows, _without_window(schema))
-    for start in range(0, len(place), _BATCH_ROWS):
-        columns = rows.take(place.slice(start, _BATCH_ROWS)).columns
-        named = pa.Table.from_arrays([windows.slice(start, _BATCH_ROWS), *columns], schema=schema)
-        yield from named.combine_chunks().to_batches()
+    for start in range(0, len(indices), _BATCH_ROWS):
+        columns = rows.take(indices.slice(start, _BATCH_ROWS)).columns
+        batch = pa.Table.from_arrays([windows.slice(start, _BATCH_ROWS), *columns], schema=schema)
+        yield from batch.combine_chunks().to_batches()
 
 
 def _without_window(schema: pa.Schema) -> pa.Schema:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from bid_assets.app_db.contract import DISPLACED, RAW_BID_OUTCOMES, RAW_BIDS, TIME
+from bid_assets.app_db.contract import OUT_OF_RANGE, RAW_BID_OUTCOMES, RAW_BIDS, TIME
 from bid_assets.app_db.contract import TEXT as CONTRACT_TEXT
 from bid_assets.app_db.introspection import Columns
 from bid_assets.app_db.sql_ids import (
@@ -76,7 +76,7 @@ class Queries:
         self._cadence = cadence
         self.bids = self._bids()
         self.outcomes = self._outcomes(self.bids)
-        self.outcomes_of_flawless_bids = self._outcomes(self._flawless_bids())
+        self.outcomes_without_bid_check = self._outcomes(self._unchecked_bids())
 
     def _bids(self) -> RowSource:
         types = self._columns["bids"]
@@ -108,8 +108,8 @@ class Queries:
             rejection=rejection,
         )
 
-    def _flawless_bids(self) -> RowSource:
-        """Bids of which it is known that all with a usable time are valid."""
+    def _unchecked_bids(self) -> RowSource:
+        """Bids of which all with a usable time are known to be valid: not validated again."""
         return replace(self.bids, joined="bids b", rejection=f"CASE WHEN {unusable(self.bids.moment)} THEN 'has no time' END")
 
     def _outcomes(self, bids: RowSource) -> RowSource:
@@ -193,20 +193,25 @@ class Queries:
         )
 
     def rejected_rows(
-        self, dated: Iterable[RowSource], span: TimeRange, displaced: Iterable[RowSource], home: datetime, windows: TimeRange
+        self,
+        dated: Iterable[RowSource],
+        span: TimeRange,
+        out_of_range: Iterable[RowSource],
+        substitute: datetime,
+        windows: TimeRange,
     ) -> str:
-        """The rejected rows of `dated` in `span`, with the columns of `REJECTED_ROWS`; empty where nothing is asked.
+        """The rejected rows of `dated` in `span`, with the columns of `REJECTED_ROWS`; empty where there is no source.
 
-        Beside them the rows of `displaced` without a time in `windows`, all of which are rejected, in the window of `home`.
+        Beside them the rows of `out_of_range` without a time in `windows`, all of which are rejected, in the window of `substitute`.
         """
         parts = [
             f"{self._rejected(source, self.window(source.moment), source.rejection)}"
             f" WHERE {within(source.time, span)} AND {within(source.time, windows)} AND ({source.rejection}) IS NOT NULL"
             for source in dated
         ] + [
-            f"{self._rejected(source, self.window(f'{literal(home)}::timestamptz'), displaced_rejection(source))}"
+            f"{self._rejected(source, self.window(f'{literal(substitute)}::timestamptz'), out_of_range_rejection(source))}"
             f" WHERE {outside(source, windows)}"
-            for source in displaced
+            for source in out_of_range
         ]
         return " UNION ALL ".join(parts)
 
@@ -265,7 +270,7 @@ class Queries:
 
     def outcomes_of(self, bids: str) -> str:
         """Valid outcomes of `bids`, a table as the two queries above give it: its columns as `b`, those of outcomes as `o`."""
-        source = self.outcomes_of_flawless_bids
+        source = self.outcomes_without_bid_check
         is_its = is_named_by_row("b.id", self._columns["bids"]["id"], "o.bid_id", self._columns["bid_outcomes"]["bid_id"])
         return f"{bids} b JOIN bid_outcomes o ON {is_its} WHERE {is_valid(source)}"
 
@@ -351,10 +356,10 @@ def outside(source: RowSource, windows: TimeRange) -> str:
     return f"({source.time} IS NULL OR NOT ({within(source.time, windows)}))"
 
 
-def displaced_rejection(source: RowSource) -> str:
+def out_of_range_rejection(source: RowSource) -> str:
     """Why a row is rejected that stands in another window than its own, if it has one."""
-    elsewhere = f"' (at ' || {words(source.moment)} || ', {DISPLACED})'"
-    return f"({source.rejection}) || CASE WHEN {unusable(source.moment)} THEN '' ELSE {elsewhere} END"
+    suffix = f"' (at ' || {words(source.moment)} || ', {OUT_OF_RANGE})'"
+    return f"({source.rejection}) || CASE WHEN {unusable(source.moment)} THEN '' ELSE {suffix} END"
 
 
 def _or_else(start: str, column: str, otherwise: str) -> str:

@@ -23,8 +23,8 @@ class Extent:
     """From the first bid or outcome to just after the last one; None where there is none."""
     windows: TimeRange
     """The same, in whole windows."""
-    home: datetime
-    """The time that stands in for one outside `windows` or none: the newest bid's."""
+    time_for_undated_rows: datetime
+    """The newest bid's time, which decides the window of rows without a time in `windows`."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.connections import DatabaseUnreachableError
 from bid_assets.app_db.contract import STREAMS, ContractError
-from bid_assets.app_db.snapshot_pool import open_lanes
+from bid_assets.app_db.snapshot_pool import open_snapshot_pool
 from bid_assets.common.windows import Cadence, TimeRange
 from bid_assets_tests.app_db.database import (
     ALL,
@@ -373,8 +373,8 @@ def test_ids_that_repeat_are_an_error_and_multiply_nothing(app_db: str) -> None:
 
 def test_nothing_can_be_written_through_a_snapshot(app_db: str) -> None:
     execute(app_db, "CREATE SEQUENCE counter")
-    with open_lanes(app_db) as lanes, pytest.raises(Exception, match="read-only transaction"):
-        lanes.fetch("SELECT nextval('counter')")
+    with open_snapshot_pool(app_db) as pool, pytest.raises(Exception, match="read-only transaction"):
+        pool.fetch("SELECT nextval('counter')")
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:

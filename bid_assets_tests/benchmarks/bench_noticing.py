@@ -2,7 +2,7 @@
 
     python -m bid_assets_tests.benchmarks.bench_noticing --outcomes 100000 1000000 10000000
 
-`look` follows new rows (every few seconds), `fingerprints` compares windows (hourly). Best of five; the tables lie in an
+`poll_new_rows` follows new rows (every few seconds), `fingerprints` compares windows (hourly). Best of five; the tables lie in an
 embedded server without durability. One outcome in a second: ten million of them are sixteen weeks.
 """
 
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from bid_assets.app_db.connections import engine, snapshot
 from bid_assets.app_db.fingerprints import window_fingerprints
-from bid_assets.app_db.new_rows import Cursor, look
+from bid_assets.app_db.new_rows import HighWaterMark, poll_new_rows
 from bid_assets.app_db.schema import create_tables
 from bid_assets.common.windows import Cadence, TimeRange
 from bid_assets.embedded_postgres.server import shared_server
@@ -66,25 +66,25 @@ def measured(url: str, outcomes: int) -> list[float]:
     connection = filled(url, outcomes)
     now = NOW + timedelta(seconds=1)
 
-    def tick(cursor: Cursor | None) -> Any:
-        with snapshot(url) as asking:
-            return look(asking, cursor, Cadence.WEEKLY, OVERLAP, now)
+    def poll(mark: HighWaterMark | None) -> Any:
+        with snapshot(url) as cursor:
+            return poll_new_rows(cursor, mark, Cadence.WEEKLY, OVERLAP, now)
 
-    cursor = tick(None).cursor
-    quiet = milliseconds(lambda: tick(cursor))
-    with connection.cursor() as asking:
+    mark = poll(None).high_water_mark
+    quiet = milliseconds(lambda: poll(mark))
+    with connection.cursor() as cursor:
         recent = TimeRange(NOW - timedelta(weeks=1), NOW + timedelta(weeks=1))
-        week = milliseconds(lambda: window_fingerprints(asking, Cadence.WEEKLY, recent))
+        week = milliseconds(lambda: window_fingerprints(cursor, Cadence.WEEKLY, recent))
         start = time.perf_counter()
-        window_fingerprints(asking, Cadence.WEEKLY, None)
+        window_fingerprints(cursor, Cadence.WEEKLY, None)
         everything = 1000 * (time.perf_counter() - start)
-        asking.execute(
+        cursor.execute(
             "insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) "
             f"select 'new' || n, 'b' || n % 1000, true, '{NOW.isoformat()}' from generate_series(1, {LANDED}) n"
         )
-    landed = milliseconds(lambda: tick(cursor))
-    after = tick(cursor).cursor
-    still = milliseconds(lambda: tick(after))
+    landed = milliseconds(lambda: poll(mark))
+    after = poll(mark).high_water_mark
+    still = milliseconds(lambda: poll(after))
     connection.close()
     return [quiet, landed, still, week, everything]
 

@@ -15,7 +15,7 @@ from bid_assets.app_db.connections import snapshot
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.fingerprints import changed, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
-from bid_assets.app_db.new_rows import Cursor, look, missing_indexes
+from bid_assets.app_db.new_rows import HighWaterMark, missing_indexes, poll_new_rows
 from bid_assets.app_db.sql import Queries
 from bid_assets.app_db.time_extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.common.windows import utc_now
@@ -42,20 +42,20 @@ def detect_new_rows(settings: Settings, store: VersionStore, cursor: str | None)
     """The windows with rows that are new since `cursor`; without one, all windows that the store has not read as they are."""
     overlap = timedelta(minutes=settings.noticing_overlap_minutes)
     with _snapshot(settings) as db_cursor:
-        since = Cursor.from_json(cursor) if cursor else None
-        arrivals = look(db_cursor, since, settings.cadence, overlap, utc_now())
+        mark = HighWaterMark.from_json(cursor) if cursor else None
+        new_rows = poll_new_rows(db_cursor, mark, settings.cadence, overlap, utc_now())
         settings = _with_first_window(settings, store, db_cursor)
-        if since is not None:
-            existing = _existing_windows(settings, arrivals.touched)
-            warnings = _rows_outside_warnings(settings, store, db_cursor) if existing != arrivals.touched else ()
-            return DetectedChanges(existing, arrivals.cursor.to_json(), warnings)
+        if mark is not None:
+            existing = _existing_windows(settings, new_rows.changed_windows)
+            warnings = _rows_outside_warnings(settings, store, db_cursor) if existing != new_rows.changed_windows else ()
+            return DetectedChanges(existing, new_rows.high_water_mark.to_json(), warnings)
         advice = [
             f"{statement} would let new rows be found without reading whole tables" for statement in missing_indexes(db_cursor)
         ]
         present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
         warnings = _rows_outside_warnings(settings, store, db_cursor)
     changes = _existing_windows(settings, differences(recorded_fingerprints(store), present))
-    return DetectedChanges(changes, arrivals.cursor.to_json(), (*warnings, *advice))
+    return DetectedChanges(changes, new_rows.high_water_mark.to_json(), (*warnings, *advice))
 
 
 def reconcile(settings: Settings, store: VersionStore, polling_cursor: str | None) -> DetectedChanges:
