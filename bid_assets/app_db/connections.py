@@ -304,7 +304,7 @@ def explained(url: str, error: Exception) -> Exception:
         )
     if state == "57014":
         return DatabaseRefusalError(
-            f"the database ended a query ({said}): it took longer than the role, the URL's options or, for a look-up, "
+            f"the database ended a query ({said}): it took longer than the role, the URL's options or, for a lookup, "
             "BID_ASSETS_SERVING_LOOKUP_SECONDS let it"
         )
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or _LOST.search(said) is not None

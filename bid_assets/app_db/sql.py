@@ -147,7 +147,7 @@ class Queries:
         }
 
     def _misspelled(self, row: str, table: str, column: str, alias: str, named: str) -> str:
-        """A branch of a rejection for references that no look-up finds (see `sql_ids.py`); empty where there are none."""
+        """A branch of a rejection for references that no lookup finds (see `sql_ids.py`); empty where there are none."""
         row_id, reference = self._columns[named]["id"], self._columns[table][column]
         if not may_be_spelled_otherwise(row_id, reference):
             return ""

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bid_assets.app_db.point_lookup import Found, Records
+from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult
 from bid_assets.features.inputs import OneBid, Record
 from bid_assets.serving.bid_requests import BidToBe, json_text
 
 _NOTHING = Record()
 
 
-def plain_bids(bids: Sequence[BidToBe], at: Sequence[int], found: Found) -> list[OneBid]:
+def plain_bids(bids: Sequence[BidToBe], at: Sequence[int], found: LookupResult) -> list[OneBid]:
     """The bids, each submitted at its time (microseconds), with its profile, its job, and the records of profile and client."""
-    of_profiles, of_clients = _by_owner(found.of_profiles), _by_owner(found.of_clients)
+    of_profiles, of_clients = _by_owner(found.profile_history), _by_owner(found.client_history)
     made = []
     for bid, moment in zip(bids, at, strict=True):
         job = found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.row()
@@ -37,17 +37,19 @@ def plain_bids(bids: Sequence[BidToBe], at: Sequence[int], found: Found) -> list
     return made
 
 
-def _by_owner(records: Records) -> dict[str, Record]:
+def _by_owner(records: HistoryColumns) -> dict[str, Record]:
     if len(owners := set(records.owners)) == 1:
-        columns = (records.submitted, records.bids, records.outcomes, records.successes, records.known)
+        columns = (records.submitted_at, records.outcome_bid_index, records.outcome_ids, records.is_success, records.known_at)
         return {owner: Record(*columns) for owner in owners}
     found = {owner: Record() for owner in owners}
     place = []  # of each bid among those of its owner
-    for owner, submitted in zip(records.owners, records.submitted, strict=True):
+    for owner, submitted in zip(records.owners, records.submitted_at, strict=True):
         theirs = found[owner].submitted
         place.append(len(theirs))
         theirs.append(submitted)
-    for bid, name, success, known in zip(records.bids, records.outcomes, records.successes, records.known, strict=True):
+    for bid, name, success, known in zip(
+        records.outcome_bid_index, records.outcome_ids, records.is_success, records.known_at, strict=True
+    ):
         theirs_too = found[records.owners[bid]]
         theirs_too.bids.append(place[bid])
         theirs_too.outcomes.append(name)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bid_assets.app_db.point_lookup import Found
+from bid_assets.app_db.point_lookup import LookupResult
 from bid_assets.common.windows import moment_of
 from bid_assets.serving.bid_requests import BidToBe
 
@@ -14,7 +14,9 @@ TERMS = ("budget", "duration_weeks", "is_fixed_price")
 """Features that the bid's settings state."""
 
 
-def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, features: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+def missing(
+    bids: Sequence[BidToBe], at: Sequence[int], found: LookupResult, features: Iterable[Mapping[str, Any]]
+) -> list[list[str]]:
     """Of each bid what was not there; `features` has at least `bids_90d` and the `TERMS` of each."""
     told = []
     for bid, moment, row in zip(bids, at, features, strict=True):
@@ -39,11 +41,11 @@ def missing(bids: Sequence[BidToBe], at: Sequence[int], found: Found, features: 
     return told
 
 
-def newest_outcomes(bids: Sequence[BidToBe], at: Sequence[int], found: Found) -> list[datetime | None]:
+def newest_outcomes(bids: Sequence[BidToBe], at: Sequence[int], found: LookupResult) -> list[datetime | None]:
     """The newest outcome of each bid's profile known before the bid."""
     known: dict[str, list[int]] = {}
-    record = found.of_profiles
-    for bid, moment in zip(record.bids, record.known, strict=True):
+    record = found.profile_history
+    for bid, moment in zip(record.outcome_bid_index, record.known_at, strict=True):
         known.setdefault(record.owners[bid], []).append(moment)
     newest = [
         max((moment for moment in known.get(bid.profile_id, ()) if moment < asked), default=None)

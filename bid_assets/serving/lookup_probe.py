@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime
 
 from bid_assets.app_db.connections import DATABASE_ERRORS
-from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.app_db.point_lookup import PointLookup
 
 log = logging.getLogger(__name__)
 
@@ -15,9 +15,9 @@ PROBE_SECONDS = 2.0
 
 
 class LookupProbe:
-    """Looks up nobody, again and again, in a thread; what came of it is `Lookup.failure`, as of every other look-up."""
+    """Looks up nobody, again and again, in a thread; what came of it is `PointLookup.failure`, as of every other look-up."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: PointLookup) -> None:
         self._lookup = lookup
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -36,7 +36,7 @@ class LookupProbe:
         """Look up once."""
         before, now = self._lookup.failure, datetime.now(UTC)
         try:
-            self._lookup.find((), (), now, now)
+            self._lookup.fetch((), (), now, now)
         except DATABASE_ERRORS as error:
             if str(error) != before:
                 log.warning("look-ups fail: %s", error)

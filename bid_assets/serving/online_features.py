@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bid_assets.app_db.contract import TEXT
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.point_lookup import Found, Lookup
+from bid_assets.app_db.point_lookup import LookupResult, PointLookup
 from bid_assets.common.windows import TimeRange, as_utc, microseconds_since_epoch
 from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 from bid_assets.features.family import VECTOR, FeatureFamily
@@ -59,7 +59,7 @@ class OnlineFeatures:
 
     def __init__(self, settings: Settings) -> None:
         self._cadence = settings.cadence
-        self.lookup = Lookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
+        self.lookup = PointLookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
         self._back = timedelta(days=max(family.lookback_days for family in families()))
         self._few = FEW if all(family.of_few is not None for family in families()) else 0
         self._settings = settings
@@ -86,12 +86,12 @@ class OnlineFeatures:
     def features(self, bids: Sequence[BidToBe], *, embeddings: bool = True) -> OnlineBatch:
         """The features of `bids`, with one look-up however many they are; without `embeddings` no text is encoded.
 
-        Raises as `Lookup.find`, and `EncoderUnavailable`.
+        Raises as `PointLookup.fetch`, and `EncoderUnavailable`.
         """
         computed = [family for family in families() if embeddings or not family.needs_encoder]
         now = datetime.now(UTC)
         times = [now if bid.at is None else as_utc(bid.at) for bid in bids]
-        found = self.lookup.find(
+        found = self.lookup.fetch(
             sorted({bid.profile_id for bid in bids}),
             sorted({bid.job_id for bid in bids if bid.job_id is not None and bid.job is None}),
             min(times) - self._back,
@@ -120,7 +120,7 @@ class OnlineFeatures:
         return rows
 
     def _by_columns(
-        self, computed: Sequence[FeatureFamily], bids: Sequence[BidToBe], times: Sequence[datetime], found: Found
+        self, computed: Sequence[FeatureFamily], bids: Sequence[BidToBe], times: Sequence[datetime], found: LookupResult
     ) -> pa.Table:
         rows = RawRows(bids, times, found, self._cadence)
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BIDS, RAW_JOBS, RAW_PROFILES, TEXT, TIME
-from bid_assets.app_db.point_lookup import Found, Records
+from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult
 from bid_assets.common.windows import Cadence, microseconds_since_epoch
 from bid_assets.features.family import FeatureFamily
 from bid_assets.features.interval_counts import Integers
@@ -25,7 +25,7 @@ from bid_assets.serving.bid_requests import BidToBe, json_text
 class RawRows:
     """The raw rows behind some bids, each submitted at its time."""
 
-    def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: Found, cadence: Cadence) -> None:
+    def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: LookupResult, cadence: Cadence) -> None:
         self._bids, self._found = bids, found
         self._at = [microseconds_since_epoch(at) for at in times]
         self._windows = [microseconds_since_epoch(cadence.floor(at)) for at in times]
@@ -97,8 +97,8 @@ class RawRows:
 
         Copies for a client are all on one job of its own, and of no profile; copies for a profile are on no job.
         """
-        profiles = _copies(self._found.of_profiles, self._profile_of_group)
-        clients = _copies(self._found.of_clients, [name for name, _ in self._client_groups])
+        profiles = _copies(self._found.profile_history, self._profile_of_group)
+        clients = _copies(self._found.client_history, [name for name, _ in self._client_groups])
         others, theirs, asked = len(profiles.group), len(clients.group), self._asked
         names = _numbered(others + theirs)
         bids = {
@@ -132,19 +132,21 @@ class _Copies(NamedTuple):
     """Since when; microseconds."""
 
 
-def _copies(record: Records, owners: Sequence[str]) -> _Copies:
+def _copies(record: HistoryColumns, owners: Sequence[str]) -> _Copies:
     """The bids and outcomes of each owner, once for each group that `owners` says is its."""
     codes: dict[str, int] = {}
     groups = np.array([codes.setdefault(owner, len(codes)) for owner in owners], np.int64)
     owner = np.array([codes.get(name, len(codes)) for name in record.owners], np.int64)
-    submitted, bids, known = (np.array(column, np.int64) for column in (record.submitted, record.bids, record.known))
+    submitted, bids, known = (
+        np.array(column, np.int64) for column in (record.submitted_at, record.outcome_bid_index, record.known_at)
+    )
     order = np.argsort(owner, kind="stable")
     row, group = _for_each(groups, owner, order)
     outcome, its_group = _for_each(groups, owner[bids], np.argsort(owner[bids], kind="stable"))
     place = np.empty_like(owner)  # of a bid among those of its owner
     place[order] = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
     new = np.searchsorted(group, its_group) + place[bids[outcome]]
-    outcomes, successes = pa.array(record.outcomes, TEXT), pa.array(record.successes, pa.bool_())
+    outcomes, successes = pa.array(record.outcome_ids, TEXT), pa.array(record.is_success, pa.bool_())
     chosen = pa.array(outcome)
     return _Copies(group, submitted[row], new, outcomes.take(chosen), successes.take(chosen), known[outcome])
 

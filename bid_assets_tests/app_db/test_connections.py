@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.connections import DatabaseUnreachableError, connect, engine, snapshot
-from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.prediction_log.connection import Connection as PredictionConnection
 from bid_assets_tests.app_db.database import MONDAY, bid, execute, insert, outcome, read, snapshot_of, standard_tables
@@ -82,23 +82,23 @@ def test_writing_predictions_over_a_silent_network_ends_by_the_deadline(proxy: P
 
 
 def test_a_look_up_after_silence_is_made_over_a_fresh_connection(proxy: Proxy) -> None:
-    lookup = Lookup(proxy.url, seconds=SOON)
-    ask = lambda: lookup.find(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7))  # noqa: E731
+    lookup = PointLookup(proxy.url, seconds=SOON)
+    ask = lambda: lookup.fetch(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7))  # noqa: E731
     assert set(ask().profiles) == {"p1"}
     proxy.swallow()
     started = time.monotonic()
-    assert ask().of_profiles.owners == ["p1"]
+    assert ask().profile_history.owners == ["p1"]
     assert time.monotonic() - started < 5
     lookup.close()
 
 
 def test_look_ups_of_every_thread_fail_within_the_deadline_while_all_is_silent_and_work_when_it_is_over(proxy: Proxy) -> None:
-    lookup = Lookup(proxy.url, seconds=SOON)
+    lookup = PointLookup(proxy.url, seconds=SOON)
     failures: list[Exception] = []
 
     def ask() -> None:
         try:
-            lookup.find(["p1"], [], MONDAY, MONDAY + timedelta(days=7))
+            lookup.fetch(["p1"], [], MONDAY, MONDAY + timedelta(days=7))
         except Exception as error:
             failures.append(error)
 
@@ -165,8 +165,8 @@ def test_a_latin1_database_is_read_right_and_an_id_that_it_cannot_hold_is_unknow
     url = database_in("LATIN1")
     execute(url, "update bids set generated_bid_text = 'caf' || chr(233); update jobs set title = 'caf' || chr(233)")
     assert read(url)["raw_bids"]["generated_bid_text"].to_pylist() == ["caf\u00e9"]
-    lookup = Lookup(url)
-    found = lookup.find(["p1", "\u03a9"], ["j1"], MONDAY, MONDAY + timedelta(days=7))
+    lookup = PointLookup(url)
+    found = lookup.fetch(["p1", "\u03a9"], ["j1"], MONDAY, MONDAY + timedelta(days=7))
     assert (set(found.profiles), found.jobs["j1"]["title"]) == ({"p1"}, "caf\u00e9")
     lookup.close()
 
@@ -201,6 +201,6 @@ def test_a_database_without_an_encoding_is_read_and_a_row_with_text_that_is_not_
         taken.stream("raw_jobs", taken.extent()).read_all()
         [window] = [int(MONDAY.timestamp() * 1e6)]
         assert taken.readability("raw_jobs").of_window(window)["title"] == {"text that is not UTF-8": 1}
-    lookup = Lookup(url)
-    assert lookup.find(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7)).jobs["j1"]["title"] is None
+    lookup = PointLookup(url)
+    assert lookup.fetch(["p1"], ["j1"], MONDAY, MONDAY + timedelta(days=7)).jobs["j1"]["title"] is None
     lookup.close()

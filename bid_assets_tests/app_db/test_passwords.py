@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bid_assets.app_db.connections import MalformedUrlError, connect, engine, libpq_url, without_password
 from bid_assets.app_db.database import app_db_url, dagster_db_url, prediction_db_url
-from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.cli import main
 from bid_assets.prediction_log.connection import Connection as PredictionConnection
 from bid_assets.settings import Settings
@@ -50,9 +50,9 @@ def _snapshot(url: str) -> None:
 
 
 def _lookup(url: str) -> None:
-    with closing(Lookup(url)) as lookup:
+    with closing(PointLookup(url)) as lookup:
         try:
-            lookup.find(["p"], [], MONDAY, MONDAY + timedelta(days=1))
+            lookup.fetch(["p"], [], MONDAY, MONDAY + timedelta(days=1))
         finally:
             assert "hunter2" not in str(lookup.failure)
 
@@ -61,7 +61,7 @@ WAYS: dict[str, Callable[[str], object]] = {
     "connect": connect,
     "engine": engine,
     "snapshot": _snapshot,
-    "look-up": _lookup,
+    "lookup": _lookup,
     "predictions": PredictionConnection,
 }
 

@@ -1,4 +1,4 @@
-"""Looking up a few profiles and jobs, with the records of these profiles and of the jobs' clients, whatever ids and times are made of."""
+"""Point lookups of a few profiles and jobs, with the bid history of these profiles and of the jobs' clients, for any types of ids and times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bid_assets.app_db.point_lookup import Found, Lookup, Records
+from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult, PointLookup
 from bid_assets_tests.app_db.database import MONDAY, execute, insert
 
 DAY = timedelta(days=1)
@@ -42,16 +42,16 @@ def filled(url: str, ids: list[str]) -> None:
 
 
 @contextmanager
-def looking(url: str) -> Iterator[Lookup]:
-    lookup = Lookup(url)
+def open_lookup(url: str) -> Iterator[PointLookup]:
+    lookup = PointLookup(url)
     yield lookup
     lookup.close()
 
 
-def found(url: str, *asked: list[str], since: datetime = MONDAY, until: datetime = MONDAY + 7 * DAY) -> Found:
-    profiles, jobs, clients = (*asked, [], [])[:3]
-    with looking(url) as lookup:
-        return lookup.find(profiles, jobs, since, until, clients)
+def fetch(url: str, *ids: list[str], since: datetime = MONDAY, until: datetime = MONDAY + 7 * DAY) -> LookupResult:
+    profiles, jobs, clients = (*ids, [], [])[:3]
+    with open_lookup(url) as lookup:
+        return lookup.fetch(profiles, jobs, since, until, clients)
 
 
 def micros(moment: datetime) -> int:
@@ -63,11 +63,14 @@ def test_ids_of_any_type_are_found_by_their_text(app_db: str, kind: str) -> None
     id_type, [one, two] = IDS[kind]
     tables(app_db, id_type)
     filled(app_db, [one, two])
-    told = found(app_db, [one], [two], [])
-    assert told.profiles[one]["profile_type"] == "agency"
-    assert told.jobs[two] == {**told.jobs[two], "title": f"job {two}", "required_skills": ["go"], "client_id": one}
-    assert told.of_profiles == Records([one], [micros(MONDAY)], [two], [0], [True], [micros(MONDAY + 2 * DAY)])
-    assert (told.of_clients.owners, sorted(told.of_clients.submitted)) == ([one, one], [micros(MONDAY), micros(MONDAY + DAY)])
+    result = fetch(app_db, [one], [two], [])
+    assert result.profiles[one]["profile_type"] == "agency"
+    assert result.jobs[two] == {**result.jobs[two], "title": f"job {two}", "required_skills": ["go"], "client_id": one}
+    assert result.profile_history == HistoryColumns([one], [micros(MONDAY)], [two], [0], [True], [micros(MONDAY + 2 * DAY)])
+    assert (result.client_history.owners, sorted(result.client_history.submitted_at)) == (
+        [one, one],
+        [micros(MONDAY), micros(MONDAY + DAY)],
+    )
 
 
 @pytest.mark.parametrize("kind", IDS)
@@ -75,16 +78,16 @@ def test_an_id_that_the_column_cannot_hold_is_unknown(app_db: str, kind: str) ->
     id_type, ids = IDS[kind]
     tables(app_db, id_type)
     filled(app_db, ids)
-    told = found(app_db, ["nobody \0", "x" * 40, ids[0]], ["no such job", "9" * 30], ["nobody's"])
-    assert (list(told.profiles), told.jobs, told.of_clients.owners) == ([ids[0]], {}, [])
+    result = fetch(app_db, ["nobody \0", "x" * 40, ids[0]], ["no such job", "9" * 30], ["nobody's"])
+    assert (list(result.profiles), result.jobs, result.client_history.owners) == ([ids[0]], {}, [])
 
 
-def test_a_uuid_written_in_capitals_finds_the_record_too(app_db: str) -> None:
+def test_a_uuid_written_in_capitals_finds_the_history_too(app_db: str) -> None:
     _, [one, two] = IDS["uuid"]
     tables(app_db, "uuid")
     filled(app_db, [one, two])
-    told = found(app_db, [one.upper()])
-    assert (list(told.profiles), told.of_profiles.owners) == ([one.upper()], [one.upper()])
+    result = fetch(app_db, [one.upper()])
+    assert (list(result.profiles), result.profile_history.owners) == ([one.upper()], [one.upper()])
 
 
 @pytest.mark.parametrize("time_type", ["timestamptz", "timestamp"])
@@ -97,28 +100,28 @@ def test_the_span_holds_its_start_and_not_its_end(app_db: str, time_type: str) -
         (MONDAY + instant, MONDAY + DAY + instant, ["b"]),
         (MONDAY + instant, MONDAY + DAY, []),
     ):
-        assert found(app_db, ["a", "b"], since=since, until=until).of_profiles.owners == owners
+        assert fetch(app_db, ["a", "b"], since=since, until=until).profile_history.owners == owners
 
 
-def test_bids_and_outcomes_that_break_the_contract_are_in_no_record(app_db: str) -> None:
+def test_bids_and_outcomes_that_break_the_contract_are_in_no_history(app_db: str) -> None:
     tables(app_db, "text")
     filled(app_db, ["a", "b"])
     insert(app_db, "bids", [{"id": "worse", "profile_id": "a", "job_id": "a", "submitted_at": MONDAY, "amount": -1}])
     insert(app_db, "bid_outcomes", [{"id": "early", "bid_id": "a", "is_success": True, "outcome_timestamp": MONDAY - DAY}])
-    told = found(app_db, ["a"], ["a"]).of_profiles
-    assert (len(told.owners), told.outcomes) == (1, ["b"])
+    result = fetch(app_db, ["a"], ["a"]).profile_history
+    assert (len(result.owners), result.outcome_ids) == (1, ["b"])
 
 
-def test_a_client_that_is_only_named_has_its_record_too(app_db: str) -> None:
+def test_a_client_that_is_only_named_has_its_history_too(app_db: str) -> None:
     tables(app_db, "text")
     filled(app_db, ["a", "b"])
-    assert found(app_db, [], [], ["a"]).of_clients.owners == ["a", "a"]
+    assert fetch(app_db, [], [], ["a"]).client_history.owners == ["a", "a"]
 
 
-def test_a_database_whose_jobs_have_no_clients_has_no_record_of_them(app_db: str) -> None:
+def test_a_database_whose_jobs_have_no_clients_has_no_history_of_them(app_db: str) -> None:
     tables(app_db, "text", clients=False)
     insert(app_db, "profiles", [{"id": "a"}])
     insert(app_db, "jobs", [{"id": "j"}])
     insert(app_db, "bids", [{"id": "b", "profile_id": "a", "job_id": "j", "submitted_at": MONDAY}])
-    told = found(app_db, ["a"], ["j"], ["a"])
-    assert (told.of_profiles.owners, told.of_clients.owners) == (["a"], [])
+    result = fetch(app_db, ["a"], ["j"], ["a"])
+    assert (result.profile_history.owners, result.client_history.owners) == (["a"], [])

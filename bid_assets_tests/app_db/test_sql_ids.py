@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.app_db.introspection import contract_columns
-from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.app_db.sql import Queries
 from bid_assets.common.windows import Cadence
 from bid_assets_tests.app_db.database import MONDAY, WEEK, execute, read, rejections, rows
@@ -214,21 +214,21 @@ def _is_found_by_any_spelling(url: str, kind: Ids) -> None:
     usual = [each for each in kind.spellings if each not in kind.unusual and each.strip("{}").replace("-", "").lower() in plain]
     asked = [*dict.fromkeys((*kind.spellings, *kind.stored))]
     pairs = [(usual[0], usual[-1]), *((usual[0], each) for each in kind.unusual), *((each, usual[0]) for each in kind.unusual)]
-    with closing(Lookup(url)) as lookup:
+    with closing(PointLookup(url)) as lookup:
         for names in pairs:
             fill(url, kind, [names] * 2, [usual[0], *kind.unusual])
             tables = read(url)
-            found = lookup.find(asked, asked, MONDAY - WEEK, MONDAY + WEEK)
+            found = lookup.fetch(asked, asked, MONDAY - WEEK, MONDAY + WEEK)
             profiles = tables["raw_bids"]["profile_id"].to_pylist()
             profile_of = dict(zip(tables["raw_bids"]["id"].to_pylist(), profiles, strict=True))
             with_outcome = [profile_of[each] for each in tables["raw_bid_outcomes"]["bid_id"].to_pylist()]
             for each in asked:
-                alone = lookup.find([each], [each], MONDAY - WEEK, MONDAY + WEEK)
+                alone = lookup.fetch([each], [each], MONDAY - WEEK, MONDAY + WEEK)
                 row = alone.profiles.get(each)
                 assert found.profiles.get(each) == row
                 counts = (0, 0) if row is None else (profiles.count(row["id"]), with_outcome.count(row["id"]))
-                assert (len(alone.of_profiles.owners), len(alone.of_profiles.outcomes)) == counts
-                assert found.of_profiles.owners.count(each) == counts[0]
+                assert (len(alone.profile_history.owners), len(alone.profile_history.outcomes)) == counts
+                assert found.profile_history.owners.count(each) == counts[0]
             assert {row["id"] for row in found.jobs.values()} >= set(tables["raw_jobs"]["id"].to_pylist())
 
 
@@ -294,13 +294,13 @@ def test_no_text_that_somebody_asks_about_is_an_error_or_keeps_the_others_of_its
     @given(st.lists(st.text(), max_size=9))
     def holds(texts: list[str]) -> None:
         texts = [each for each in dict.fromkeys([*odd, *texts]) if each.strip() not in (known, f"+{known}")]
-        found = lookup.find([*texts, known], [*texts, known], MONDAY, MONDAY + WEEK, [*texts, known])
+        found = lookup.fetch([*texts, known], [*texts, known], MONDAY, MONDAY + WEEK, [*texts, known])
         assert known in found.profiles
         assert known in found.jobs
-        assert (found.of_profiles.owners.count(known), found.of_clients.owners.count(known)) == (1, 1)
+        assert (found.profile_history.owners.count(known), found.client_history.owners.count(known)) == (1, 1)
 
-    with closing(Lookup(app_db)) as lookup:
-        assert lookup.find(odd[:1], [], MONDAY, MONDAY + WEEK).profiles == {}
+    with closing(PointLookup(app_db)) as lookup:
+        assert lookup.fetch(odd[:1], [], MONDAY, MONDAY + WEEK).profiles == {}
         holds()
 
 
@@ -313,8 +313,8 @@ def test_the_largest_ids_of_a_bigint_column_are_known(app_db: str) -> None:
         "CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id text, is_success boolean, outcome_timestamp timestamptz);"
         f"INSERT INTO profiles VALUES ({largest}), (-{largest})",
     )
-    with closing(Lookup(app_db)) as lookup:
-        assert set(lookup.find([largest, f"-{largest}", str(2**63)], [], MONDAY, MONDAY + WEEK).profiles) == {
+    with closing(PointLookup(app_db)) as lookup:
+        assert set(lookup.fetch([largest, f"-{largest}", str(2**63)], [], MONDAY, MONDAY + WEEK).profiles) == {
             largest,
             f"-{largest}",
         }
@@ -333,6 +333,6 @@ def test_ids_that_a_database_of_another_encoding_cannot_hold_are_unknown(new_dat
             "CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id text, is_success boolean, outcome_timestamp timestamptz);"
             "INSERT INTO profiles VALUES ('plain')",
         )
-        with closing(Lookup(url)) as lookup:
-            assert set(lookup.find(["plain", "日本"], [], MONDAY, MONDAY + WEEK).profiles) == {"plain"}
+        with closing(PointLookup(url)) as lookup:
+            assert set(lookup.fetch(["plain", "日本"], [], MONDAY, MONDAY + WEEK).profiles) == {"plain"}
         connection.cursor().execute(f"DROP DATABASE {latin}")

@@ -23,7 +23,7 @@ from bid_assets.app_db.connections import (
 from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.importing.importer import import_directory
-from bid_assets.app_db.point_lookup import Lookup
+from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.settings import Settings
 from bid_assets.simulation.write import MarketInUseError, hold_market
@@ -97,8 +97,8 @@ def test_every_way_to_connect_keeps_what_the_url_says(url: str, files: Path, app
     with made.begin() as connection:
         assert connection.exec_driver_sql(STATE).one() == SET
     made.dispose()
-    lookup = Lookup(url)
-    assert lookup.find(["p1"], ["j1"], MONDAY, MONDAY + WEEK).of_profiles.owners == ["p1"]
+    lookup = PointLookup(url)
+    assert lookup.fetch(["p1"], ["j1"], MONDAY, MONDAY + WEEK).profile_history.owners == ["p1"]
     lookup.close()
     assert import_directory(url, files).written["bids"].unchanged == 1
 
@@ -110,12 +110,12 @@ def test_look_ups_side_by_side_answer_and_leave_nothing_on_the_sessions(url: str
         pooled = connection.pooled
     assert pooled == ("127.0.0.1" in plain)
     before = left_behind(plain)
-    lookup, answers = Lookup(url), []
+    lookup, answers = PointLookup(url), []
 
     def ask() -> None:
         for _ in range(15):
-            found = lookup.find(["p1", "it's $1 %s \\ p"], ["j1"], MONDAY, MONDAY + WEEK)
-            answers.append((set(found.profiles), set(found.jobs), found.of_profiles.owners))
+            found = lookup.fetch(["p1", "it's $1 %s \\ p"], ["j1"], MONDAY, MONDAY + WEEK)
+            answers.append((set(found.profiles), set(found.jobs), found.profile_history.owners))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:

@@ -119,6 +119,6 @@ def test_settings_that_are_rubbish_are_no_error(online: OnlineFeatures, bids: pa
 def test_a_server_that_was_started_anew_is_found_again(online: OnlineFeatures, bids: pa.Table) -> None:
     bid = replayed(bids.to_pylist()[3])
     before = online.features([bid]).table
-    for connection in online.lookup._opened:
+    for connection in online.lookup._connections:
         connection.close()
     assert online.features([bid]).table.equals(before)
