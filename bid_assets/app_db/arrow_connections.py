@@ -1,6 +1,6 @@
-"""ADBC connections to PostgreSQL, over which Arrow comes and goes: as `connections.py` has them, with deadlines of their own.
+"""ADBC connections to PostgreSQL, which transfer Arrow: with the session parameters of `connections.py` and deadlines of their own.
 
-The driver's socket is not to be had from it, and its waits have no end. So the sockets are told apart by what is new after connecting.
+The driver does not give its sockets away, and its waits have no end. So its sockets are those that are new after connecting.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from bid_assets.app_db.connections import (
     SILENCE_SECONDS,
     DatabaseUnreachableError,
     first_line,
-    parameters_of,
-    parsed,
-    patient,
+    parse_options,
+    parse_url,
+    with_timeouts,
     without_password,
 )
 from bid_assets.app_db.socket_deadlines import Deadline, connected_since, duplicate, open_sockets, shut
@@ -55,9 +55,9 @@ class ArrowConnections:
         limit: str = "BID_ASSETS_DB_SILENCE_SECONDS",
     ) -> None:
         self.silence = silence
-        self._verdict = f"{purpose} has said nothing for {silence:g} s ({limit})"
-        parameters = patient({**parsed(url), "client_encoding": "UTF8"})
-        self.options = {} if at_start_up else parameters_of(parameters.pop("options", ""))
+        self._timeout_message = f"{purpose} has said nothing for {silence:g} s ({limit})"
+        parameters = with_timeouts({**parse_url(url), "client_encoding": "UTF8"})
+        self.options = {} if at_start_up else parse_options(parameters.pop("options", ""))
         default_port = os.environ.get("PGPORT", "5432")
         ports = [port or default_port for port in parameters.get("port", "").split(",")]
         with _connecting:
@@ -73,8 +73,8 @@ class ArrowConnections:
             self._sockets = connected_since(before, ports)
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """What is called in this block ends by the deadline, with `DatabaseUnreachableError`."""
+    def deadline(self) -> Iterator[None]:
+        """Calls in this block end by the deadline, with `DatabaseUnreachableError`."""
         wait = Deadline(self.silence, self._duplicates)
         try:
             with wait:
@@ -83,10 +83,10 @@ class ArrowConnections:
             if not wait.expired:
                 raise
         if wait.expired:
-            raise DatabaseUnreachableError(self._verdict)
+            raise DatabaseUnreachableError(self._timeout_message)
 
     def shut(self) -> None:
-        """End whatever is waited for in other threads."""
+        """Shut the sockets down, which ends waits in other threads."""
         shut(self._duplicates())
 
     def close(self) -> None:

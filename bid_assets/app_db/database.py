@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 APP_DATABASE = "bid_assets_app"
 DAGSTER_DATABASE = "bid_assets_dagster"
 PREDICTION_DATABASE = "bid_assets_predictions"
-RELAXED = "&options=-csynchronous_commit%3Doff"
+ASYNCHRONOUS_COMMIT = "&options=-csynchronous_commit%3Doff"
 """Thousands of small commits, each of which would wait for the disk. If the machine dies, the last half second of Dagster's
 events may be lost, never their consistency; versions and lineage are in the store."""
 
 
 def app_db_url(settings: Settings) -> str:
     """The libpq URL (`postgresql://...`) of the application's database; starts the embedded server where none is set."""
-    url = _given(settings.app_db_url, "APP_DB_URL") if settings.app_db_url else _embedded_url(settings, APP_DATABASE)
+    url = _url_of_setting(settings.app_db_url, "APP_DB_URL") if settings.app_db_url else _embedded_url(settings, APP_DATABASE)
     return url_with_schema(url, settings.app_db_schema)
 
 
 def dagster_db_url(settings: Settings) -> str:
     """The libpq URL of the database that holds Dagster's own storage."""
     if settings.dagster_db_url:
-        return _given(settings.dagster_db_url, "DAGSTER_DB_URL")
-    return _embedded_url(settings, DAGSTER_DATABASE) + RELAXED
+        return _url_of_setting(settings.dagster_db_url, "DAGSTER_DB_URL")
+    return _embedded_url(settings, DAGSTER_DATABASE) + ASYNCHRONOUS_COMMIT
 
 
 def prediction_db_url(settings: Settings) -> str:
     """The libpq URL of the database that remembers predictions: one of its own, Dagster's, or the embedded server's."""
     if settings.prediction_db_url:
-        return _given(settings.prediction_db_url, "PREDICTION_DB_URL")
+        return _url_of_setting(settings.prediction_db_url, "PREDICTION_DB_URL")
     return (
-        _given(settings.dagster_db_url, "DAGSTER_DB_URL")
+        _url_of_setting(settings.dagster_db_url, "DAGSTER_DB_URL")
         if settings.dagster_db_url
         else _embedded_url(settings, PREDICTION_DATABASE)
     )
@@ -48,7 +48,7 @@ def embedded_server(settings: Settings) -> EmbeddedServer | None:
     return None if settings.app_db_url and settings.dagster_db_url else _embedded(settings)
 
 
-def _given(url: str, setting: str) -> str:
+def _url_of_setting(url: str, setting: str) -> str:
     try:
         return libpq_url(url)
     except MalformedUrlError as error:

@@ -23,12 +23,12 @@ import pyarrow as pa
 
 from bid_assets.app_db.connections import (
     DATABASE_ERRORS,
-    REQUIRED,
+    REQUIRED_PARAMETERS,
     Connection,
     DatabaseRefusalError,
     connect,
-    explained,
-    setting,
+    set_config,
+    translate_error,
 )
 from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, REQUIRED_COLUMNS, TEXTS, TIME, ContractError
 from bid_assets.app_db.introspection import contract_columns
@@ -153,7 +153,7 @@ class PointLookup:
     def _translate_error(self, error: Exception) -> Exception:
         if isinstance(error, _TablesChangedError):
             return ContractError("the tables of the application's database are being changed")
-        return explained(self._url, error)
+        return translate_error(self._url, error)
 
     def _fetch(
         self,
@@ -167,7 +167,7 @@ class PointLookup:
         profiles, jobs, clients = (_encodable_ids(connection, ids) for ids in (profile_ids, job_ids, client_ids))
         parameters = (profiles, since, until, jobs, clients)
         with connection.cursor() as cursor:
-            if connection.pooled:
+            if connection.is_pooled:
                 cursor.execute(_in_one_transaction(cursor, connection, query.statement, parameters))
             else:
                 cursor.execute("EXECUTE point_lookup (%s, %s, %s, %s, %s)", parameters)
@@ -195,7 +195,7 @@ class PointLookup:
             self._connections.add(connection)
         with connection.cursor() as cursor:
             query = self._query = self._query or _build_query(cursor, connection)
-            if not connection.pooled:
+            if not connection.is_pooled:
                 cursor.execute(f"PREPARE point_lookup (text[], timestamptz, timestamptz, text[], text[]) AS {query.statement}")
         self._local.connected = connection, query
         return connection, query
@@ -220,7 +220,7 @@ def _build_query(cursor: Any, connection: Connection) -> _Query:
 
 
 def _session_settings(connection: Connection) -> str:
-    return setting({**connection.options, **REQUIRED}, local=True)
+    return set_config({**connection.options, **REQUIRED_PARAMETERS}, local=True)
 
 
 def _in_one_transaction(cursor: Any, connection: Connection, statement: str, parameters: tuple[Any, ...]) -> bytes:

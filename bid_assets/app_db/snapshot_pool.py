@@ -18,7 +18,7 @@ import adbc_driver_manager as adbc
 import pyarrow as pa
 
 from bid_assets.app_db.arrow_connections import BATCH, ArrowConnections
-from bid_assets.app_db.connections import SILENCE_SECONDS, explaining, reading_parameters, setting
+from bid_assets.app_db.connections import SILENCE_SECONDS, bulk_read_parameters, set_config, translate_errors
 
 POOL_SIZE = 2
 """One query's rows are decoded while the server works on the next; more would only take more memory."""
@@ -44,10 +44,10 @@ class ArrowCursor:
     def execute(self, query: str, texts: pa.Array | None = None) -> None:
         """Run one statement, with `texts` bound to its `$1` (a `text[]`) if there is one; its rows are fetched at once.
 
-        Raises as `connections.explaining`. The deadline is for each wait: for the first rows, and for more rows.
+        Raises as `connections.translate_errors`. The deadline is for each wait: for the first rows, and for more rows.
         """
-        with explaining(self._url):
-            with self._connections.watch():
+        with translate_errors(self._url):
+            with self._connections.deadline():
                 self._statement.set_sql_query(query)
                 if texts is not None:
                     self._statement.prepare()
@@ -56,7 +56,7 @@ class ArrowCursor:
                 rows = pa.RecordBatchReader.from_stream(stream)
             batches = []
             while True:
-                with self._connections.watch():
+                with self._connections.deadline():
                     batch = next(rows, None)
                 if batch is None:
                     break
@@ -110,13 +110,13 @@ class SnapshotConnectionPool:
 
 @contextmanager
 def open_snapshot_pool(url: str, *, silence: float = SILENCE_SECONDS) -> Iterator[SnapshotConnectionPool]:
-    """Connect and hold the snapshot for as long as the block runs. Raises as `connections.explaining`."""
+    """Connect and hold the snapshot for as long as the block runs. Raises as `connections.translate_errors`."""
     with ExitStack() as stack:
         connections = ArrowConnections(url, POOL_SIZE, silence=silence)
         stack.callback(connections.close)
         statements = [stack.enter_context(adbc.AdbcStatement(connection)) for connection in connections.connections]
         cursors = [ArrowCursor(statement, url, connections) for statement in statements]
-        parameters = setting({**_PLANNING, **reading_parameters(connections.options)}, local=True)
+        parameters = set_config({**_PLANNING, **bulk_read_parameters(connections.options)}, local=True)
         for cursor in cursors:
             cursor.execute(_BEGIN)
             if cursor is cursors[0]:

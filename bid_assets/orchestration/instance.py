@@ -22,7 +22,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 
-from bid_assets.app_db.connections import watch_every_engine
+from bid_assets.app_db.connections import add_deadlines_to_all_engines
 from bid_assets.app_db.database import dagster_db_url
 from bid_assets.common.private_state import keep_private, private_home
 from bid_assets.settings import get_settings
@@ -100,7 +100,7 @@ class PostgresStorage(DagsterPostgresStorage):
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
         keep_private()  # the first that Dagster does in each of its processes, also where it was started without us
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
-        watch_every_engine(min(get_settings().db_silence_seconds, LONGEST_SILENCE))
+        add_deadlines_to_all_engines(min(get_settings().db_silence_seconds, LONGEST_SILENCE))
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
         return cls(url, inst_data)
 

@@ -33,12 +33,12 @@ class Connection:
     def execute(self, *statements: str) -> None:
         """Run statements that give no rows."""
         for statement in statements:
-            with self._statement(statement) as prepared, self._opened.watch():
+            with self._statement(statement) as prepared, self._opened.deadline():
                 prepared.execute_update()
 
     def execute_each(self, statement: str, parameters: pa.RecordBatch) -> None:
         """Run a statement once for each row of `parameters`: `$1` is its first column."""
-        with self._statement(statement) as prepared, self._opened.watch():
+        with self._statement(statement) as prepared, self._opened.deadline():
             prepared.prepare()
             prepared.bind(parameters)
             prepared.execute_update()
@@ -48,7 +48,7 @@ class Connection:
         place = {"adbc.ingest.temporary": "true"} if schema is None else {"adbc.ingest.target_db_schema": schema}
         with self._statement() as statement:
             statement.set_options(**{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append", **place})
-            with self._opened.watch():
+            with self._opened.deadline():
                 statement.bind(rows)
                 statement.execute_update()
 
@@ -68,7 +68,7 @@ class Connection:
     def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
         """The rows of a query, for as long as the block runs; a few megabytes of them are held at a time."""
         with self._statement(query) as statement:
-            with self._opened.watch():
+            with self._opened.deadline():
                 handle, _ = statement.execute_query()
                 rows = pa.RecordBatchReader.from_stream(handle)
             yield pa.RecordBatchReader.from_batches(rows.schema, self._batches(rows))
@@ -85,7 +85,7 @@ class Connection:
     def _batches(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         """Each wait for more rows has a deadline of its own."""
         while True:
-            with self._opened.watch():
+            with self._opened.deadline():
                 batch = next(rows, None)
             if batch is None:
                 return

@@ -33,7 +33,7 @@ def hold_market(cursor: Any, *, until: str) -> None:
 
     Raises `MarketInUseError` if somebody else is that.
     """
-    if cursor.connection.pooled:
+    if cursor.connection.is_pooled:
         raise MarketInUseError(
             "a simulated market is written and played over a connection of its own, not through a pooler such as PgBouncer"
         )

@@ -125,7 +125,7 @@ def test_look_ups_of_every_thread_fail_within_the_deadline_while_all_is_silent_a
 
 
 def test_a_long_query_that_sends_rows_all_the_time_is_not_cut_off(proxy: Proxy) -> None:
-    with snapshot_of(proxy.url, silence=1.5) as taken, taken._lanes.cursor() as cursor:
+    with snapshot_of(proxy.url, silence=1.5) as taken, taken._pool.cursor() as cursor:
         started = time.monotonic()
         # 2,000 rows of 10 kB, one a millisecond: more than one batch of the driver's 16 MB
         cursor.execute("select repeat(md5(n::text), 320) || pg_sleep(0.001)::text as text from generate_series(1, 2000) n")

@@ -17,7 +17,7 @@ from bid_assets.app_db.connections import (
     DatabaseUnreachableError,
     connect,
     engine,
-    parameters_of,
+    parse_options,
     snapshot,
 )
 from bid_assets.app_db.contract import ContractError
@@ -86,7 +86,7 @@ def test_every_way_to_connect_keeps_what_the_url_says(url: str, files: Path, app
     assert report.written["bids"].inserted == 1
     assert {schema for (schema,) in rows(app_db, "select schemaname::text from pg_tables where tablename = 'bids'")} == {"app"}
     with snapshot_of(url) as taken:
-        with taken._lanes.cursor() as cursor:
+        with taken._pool.cursor() as cursor:
             cursor.execute(STATE)
             assert cursor.fetchall() == [SET]
         assert taken.read(taken.extent())["raw_bids"]["id"].to_pylist() == ["b1"]
@@ -107,7 +107,7 @@ def test_look_ups_side_by_side_answer_and_leave_nothing_on_the_sessions(url: str
     import_directory(url, files)
     plain = url.partition("&options" if "&options" in url else "?options")[0]
     with closing(connect(plain)) as connection:
-        pooled = connection.pooled
+        pooled = connection.is_pooled
     assert pooled == ("127.0.0.1" in plain)
     before = left_behind(plain)
     lookup, answers = PointLookup(url), []
@@ -158,9 +158,9 @@ def test_an_option_that_is_none_is_said_by_name(app_db: str) -> None:
 
 
 def test_options_are_read_as_libpq_escapes_them() -> None:
-    assert parameters_of(r"-c a=b -cc=d\ e --f-g=\\") == {"a": "b", "c": "d e", "f_g": "\\"}
+    assert parse_options(r"-c a=b -cc=d\ e --f-g=\\") == {"a": "b", "c": "d e", "f_g": "\\"}
     with pytest.raises(ValueError, match="-c name=value"):
-        parameters_of("-d 5")
+        parse_options("-d 5")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_roles_limits_for_its_everyday_do_not_keep_windows_from_being_read(app
     role = f"reader_{urlsplit(app_db).path[6:]}"
     execute(app_db, f"create role {role} login; grant pg_read_all_data to {role}; alter role {role} set {limits}")
     try:
-        with snapshot_of(app_db.replace("postgres@", f"{role}@", 1)) as taken, taken._lanes.cursor() as cursor:
+        with snapshot_of(app_db.replace("postgres@", f"{role}@", 1)) as taken, taken._pool.cursor() as cursor:
             cursor.execute("select pg_sleep(0.5)")
             threading.Event().wait(0.5)
             assert taken.extent() is not None

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db import contract
-from bid_assets.app_db.connections import REQUIRED, SILENCE_SECONDS, connect, explaining, setting
+from bid_assets.app_db.connections import REQUIRED_PARAMETERS, SILENCE_SECONDS, connect, set_config, translate_errors
 from bid_assets.app_db.contract import ContractError
 from bid_assets.app_db.importing.batches import Problem, UnreadableFileError
 from bid_assets.app_db.importing.files import SourceFile, find_files, rows_with_nul
@@ -101,10 +101,10 @@ def import_directory(
         raise ImportRefusedError(error.problems, len(error.problems)) from None
     loaded = _load_all(selection.files)
     _refuse_if_faulty(loaded)
-    with closing(connect(url, silence=silence)) as connection, explaining(url):
+    with closing(connect(url, silence=silence)) as connection, translate_errors(url):
         connection.autocommit = False
         with connection, connection.cursor() as cursor:  # one transaction
-            cursor.execute(setting({**connection.options, **REQUIRED}, local=True))
+            cursor.execute(set_config({**connection.options, **REQUIRED_PARAMETERS}, local=True))
             written, ignored = _write(cursor, loaded, progress or (lambda *_: None))
             names = [_qualified_name(cursor, table) for table in written]
         connection.autocommit = True
