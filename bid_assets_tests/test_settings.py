@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from bid_assets.cli.database import TRUTH_FOLDER
-from bid_assets.cli.settings import settings_markdown
 from bid_assets.settings import Settings, SettingsError, get_settings, keep_in_home, sources_of_values
 from bid_assets.simulation.truth import TRUTH_FILE
 from bid_assets_tests.app_db.database import standard_tables
@@ -29,11 +28,6 @@ def test_what_cannot_be_used_is_named_as_the_variable_that_it_is(monkeypatch: py
         SettingsError, match=r"BID_ASSETS_LOOKBACK_WINDOWS=many: Input .*; BID_ASSETS_HOLDOUT_SHARE=7: Input .*0\.9$"
     ):
         get_settings()
-
-
-def test_the_page_of_settings_is_what_the_command_prints() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "reference" / "settings.md").read_text()
-    assert page.endswith(settings_markdown() + "\n")
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -297,8 +297,8 @@ def test_an_unknown_path_is_told_in_the_shape_of_all_errors(server: Server) -> N
 
 def recipe(language: str, server: Server) -> str:
     """The first block of this language in the page about the service, for this server."""
-    page = (CHECKOUT / "docs" / "concepts" / "serving.md").read_text()
-    block = page.split("## Asking")[1].split(f"```{language}\n")[1].split("```")[0]
+    page = (CHECKOUT / "docs" / "how-to" / "call_the_service.md").read_text()
+    block = page.split(f"```{language}\n")[1].split("```")[0]
     assert "http://127.0.0.1:8000" in block
     return block.replace("http://127.0.0.1:8000", server.url)
 

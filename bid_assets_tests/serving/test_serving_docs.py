@@ -1,4 +1,4 @@
-"""What docs/concepts/serving.md shows runs as it is written."""
+"""What docs/reference/prediction_log.md shows runs as it is written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Settin
 
 def block(language: str) -> str:
     [found] = re.findall(
-        rf"```{language}\n(WITH matched.*?)```", (CHECKOUT / "docs" / "concepts" / "serving.md").read_text(), re.DOTALL
+        rf"```{language}\n(WITH matched.*?)```", (CHECKOUT / "docs" / "reference" / "prediction_log.md").read_text(), re.DOTALL
     )
     return str(found)
 
