@@ -99,15 +99,15 @@ def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Tab
 
 def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
     """The window's last bid, asked about as the prediction service would be at the moment when it was made."""
-    from bid_assets.serving.bid_requests import BidToBe
-    from bid_assets.serving.explanations import explanation
-    from bid_assets.serving.models.loaded_model import Scorer
+    from bid_assets.serving.bid_requests import BidRequest
+    from bid_assets.serving.explanations import explain_prediction
+    from bid_assets.serving.models.loaded_model import LoadedModel
     from bid_assets.serving.online_features import OnlineFeatures
 
     heads = store.heads("raw_bids", [active.model.partition])
     asked = WindowedTable(store, "raw_bids", [active.model.partition], heads).read().sort_by("submitted_at").to_pylist()[-1]
-    online, scorer = OnlineFeatures(settings), Scorer.load(store, active.model)
-    bid = BidToBe(
+    online, model = OnlineFeatures(settings), LoadedModel.load(store, active.model)
+    bid = BidRequest(
         asked["profile_id"],
         asked["job_id"],
         bid_text=asked["generated_bid_text"],
@@ -116,12 +116,12 @@ def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel)
         external_signals=asked["external_signals_snapshot"],
         at=asked["submitted_at"],
     )
-    features = online.features([bid], embeddings=scorer.model.reads_embeddings).table
+    features = online.features([bid], embeddings=model.scorer.reads_embeddings).table
     online.close()
-    chance, why = scorer.model.predict(features)[0], explanation(scorer, features)
+    chance, why = model.scorer.predict(features)[0], explain_prediction(model, features)
     table = Table("what moved it most", title_justify="left")
     table.title = (
-        f"A bid of {bid.profile_id} on {bid.job_id}: {chance:.1%} ({'bid' if chance >= scorer.threshold else 'do not bid'})"
+        f"A bid of {bid.profile_id} on {bid.job_id}: {chance:.1%} ({'bid' if chance >= model.threshold else 'do not bid'})"
     )
     for each in why.contributions[:_REASONS]:
         table.add_row(each.words)

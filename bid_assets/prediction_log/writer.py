@@ -36,7 +36,7 @@ _SWEEP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class PredictionRecord:
     """One answer, or what a shadow would have answered."""
 
     id: str
@@ -68,8 +68,8 @@ class PredictionLog:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._given_up = False
-        self._waiting: list[Prediction] = []
-        self._taken: list[Prediction] = []
+        self._waiting: list[PredictionRecord] = []
+        self._taken: list[PredictionRecord] = []
         self._names: dict[str, tuple[str, ...]] = {}
         self._unwritten_names: dict[str, tuple[str, ...]] = {}
         self._tables: PredictionTables | None = None
@@ -97,7 +97,7 @@ class PredictionLog:
             self._names[model] = self._unwritten_names[model] = tuple(names)
             self._start()
 
-    def add(self, predictions: Sequence[Prediction]) -> None:
+    def add(self, predictions: Sequence[PredictionRecord]) -> None:
         """Remember these. Takes microseconds whatever becomes of the database, and never raises."""
         with self._lock:
             room = 0 if self._closing.is_set() else max(0, self._settings.prediction_log_max_rows - self.backlog)
@@ -184,7 +184,7 @@ class PredictionLog:
         self._failure = told
 
 
-def as_rows(predictions: Sequence[Prediction]) -> pa.RecordBatch:
+def as_rows(predictions: Sequence[PredictionRecord]) -> pa.RecordBatch:
     """The predictions with the schema `COLUMNS`."""
     columns = []
     for field in COLUMNS:

@@ -1,5 +1,6 @@
-"""The prediction service: features online, models, explanations, HTTP. No Dagster and no training library here.
+"""The prediction service: online features, serving models, explanations, HTTP API. No Dagster and no training library here.
 
-`bid_requests` and `online_features` make features as training does; `models/` loads and swaps models as the deployment history says;
-`prediction_service` puts these together; `middleware/`, `routes`, `schemas` and `app` are the HTTP around.
+`online_features` computes features as training does; `models/` hot-reloads the models that the deployment history names;
+`prediction_service` puts these together without HTTP; `micro_batching` batches single bids. `app`, `routes`, `schemas` and
+`errors` are the HTTP API, `middleware/` holds authentication, rate limit, access log and metrics.
 """

@@ -1,4 +1,4 @@
-"""What a caller may know of a bid that is to be made. Plain data; how it looks as JSON is in `schemas`."""
+"""Requests to the prediction service as plain data: a bid, its job, precomputed features. Their JSON is in `schemas`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.app_db.importing.parsing import noun, parsed
 from bid_assets.common.windows import as_utc, microseconds_since_epoch
 
-_USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:[0-5]\d)?", re.ASCII)
-"""What Python reads as `bid-assets import` does, in a microsecond."""
+_ISO_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:[0-5]\d)?", re.ASCII)
+"""The ISO 8601 texts that `datetime.fromisoformat` parses as `bid-assets import` does, in a microsecond."""
 
 
 @dataclass(frozen=True)
-class JobText:
+class JobDetails:
     """A job that the application's database does not have (yet)."""
 
     title: str | None = None
@@ -31,20 +31,20 @@ class JobText:
     required_skills: list[str] | None = None
     posted_at: datetime | None = None
     client_id: str | None = None
-    """Whose job it is; then the client's record counts."""
+    """The job's client, whose history then counts."""
 
-    def row(self) -> dict[str, Any]:
-        """As a row of `raw_jobs`, but for id and window; times in microseconds."""
+    def to_raw_row(self) -> dict[str, Any]:
+        """A row of `raw_jobs` without id and window; times in microseconds since 1970."""
         return {**vars(self), "posted_at": None if self.posted_at is None else microseconds_since_epoch(as_utc(self.posted_at))}
 
 
 @dataclass(frozen=True)
-class BidToBe:
-    """A bid that somebody thinks of making."""
+class BidRequest:
+    """A bid to predict."""
 
     profile_id: str
     job_id: str | None = None
-    job: JobText | None = None
+    job: JobDetails | None = None
     """In place of what the database knows of `job_id`."""
     bid_text: str | None = None
     amount: float | None = None
@@ -59,7 +59,7 @@ class BidToBe:
 
 
 def json_text(value: Mapping[str, Any] | str | None) -> str | None:
-    """A JSON column as the application's database would have it."""
+    """The text of a JSON column, as the application's database would hold it."""
     if value is None or isinstance(value, str):
         return value
     try:
@@ -68,23 +68,23 @@ def json_text(value: Mapping[str, Any] | str | None) -> str | None:
         return json.dumps(value)
 
 
-def parse_time(value: Any) -> datetime:
-    """A time as `bid-assets import` reads it: ISO 8601 text, without a zone UTC. Raises `ValueError`."""
+def parse_timestamp(value: Any) -> datetime:
+    """Parse a timestamp as `bid-assets import` does: ISO 8601 text, UTC where it has no zone. Raises `ValueError`."""
     if isinstance(value, datetime):
         return value
     if isinstance(value, str):
         with suppress(UnicodeEncodeError, OverflowError):  # half of a surrogate pair; a day beyond Python's
-            if _USUAL_TIME.fullmatch(value):
+            if _ISO_TIMESTAMP.fullmatch(value):
                 return as_utc(datetime.fromisoformat(value))
-            moment: datetime | None = parsed(pa.chunked_array([pa.array([value], TEXT)]), TIME)[0].as_py()
-            if moment is not None:
-                return moment
+            timestamp: datetime | None = parsed(pa.chunked_array([pa.array([value], TEXT)]), TIME)[0].as_py()
+            if timestamp is not None:
+                return timestamp
     raise ValueError(f"must be {noun(TEXT, TIME)}")
 
 
 @dataclass(frozen=True)
-class ReadyFeatures:
-    """Features of a bid that the caller has computed, by column of the training dataset; absent is missing."""
+class PrecomputedFeatures:
+    """Features that the caller has computed, by column of the training dataset; what is absent is missing."""
 
     features: Mapping[str, Any]
     profile_id: str | None = None

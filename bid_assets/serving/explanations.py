@@ -1,4 +1,4 @@
-"""Why a prediction is what it is: what each feature added to the log-odds (SHAP), in words and numbers."""
+"""Explanations of predictions: the SHAP values of their features in log-odds, with a sentence for each."""
 
 from __future__ import annotations
 
@@ -12,64 +12,64 @@ import pyarrow as pa
 
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators.column_encoders import EmbeddingScore, NamedNumbers, Rating, WordScore
-from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.models.loaded_model import LoadedModel
 
-_SHOWN_TEXT, _SHOWN_WORDS = 60, 5
+_MAX_TEXT, _MAX_TOKENS = 60, 5
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one column of the dataset added, all of its numbers together."""
+    """SHAP value of one column of the dataset: the sum over the numbers that encode it."""
 
     feature: str
     value: Any
-    """As the family gives it; None: missing. Of words those that count most. An embedding is not repeated: it stands for the text."""
+    """As the family computes it; None: missing, or an embedding. Of tokens those that weigh most."""
     log_odds: float
     words: str
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """`base` and the contributions add up to the log-odds of the probability (before calibration, where that is isotonic)."""
+    """SHAP values: `base` and they add up to the log-odds of the probability (before calibration, where that is isotonic)."""
 
     base: float
     contributions: list[Contribution]
-    """The largest first."""
+    """The largest absolute value first."""
     log_odds: float
     summary: str
 
 
-def explanation(scorer: Scorer, table: pa.Table) -> Explanation:
-    """Of the one row of a table of features."""
-    _, parts = scorer.model.contributions(table)
-    row, found = table.to_pylist()[0], []
-    encodings = scorer.model.encodings
+def explain_prediction(model: LoadedModel, table: pa.Table) -> Explanation:
+    """Explain the prediction for the one row of a table of features."""
+    _, shap_values = model.scorer.contributions(table)
+    row, contributions = table.to_pylist()[0], []
+    encodings = model.scorer.encodings
     ends = np.cumsum([len(encoding.names) for encoding in encodings])
-    for encoding, numbers in zip(encodings, np.split(parts[0, :-1], ends[:-1]), strict=True):
-        added = float(numbers.sum(dtype=np.float64))
+    for encoding, numbers in zip(encodings, np.split(shap_values[0, :-1], ends[:-1]), strict=True):
+        log_odds = float(numbers.sum(dtype=np.float64))
         value = None if isinstance(encoding, EmbeddingScore) else row[encoding.column]
         if isinstance(encoding, WordScore) and value is not None:
-            value = encoding.strongest(value, _SHOWN_WORDS)
+            value = encoding.strongest(value, _MAX_TOKENS)
         if isinstance(encoding, NamedNumbers) and value is not None:
-            value = [f"{each['name']}={each['value']:.4g}" for each in value if each["name"] in encoding.numbers]
+            value = [f"{item['name']}={item['value']:.4g}" for item in value if item["name"] in encoding.numbers]
         missing, name = row[encoding.column] is None, encoding.column
         if isinstance(encoding, Rating):
             [name], value = encoding.names, encoding.of(value)
-        found.append(Contribution(name, value, added, _words(name, value, added, missing=missing)))
-    found = sorted((each for each in found if each.log_odds), key=lambda each: -abs(each.log_odds))
-    base = float(parts[0, -1])
-    return Explanation(base, found, base + sum(each.log_odds for each in found), _summary(found))
+        contributions.append(Contribution(name, value, log_odds, _sentence(name, value, log_odds, missing=missing)))
+    contributions = sorted((item for item in contributions if item.log_odds), key=lambda item: -abs(item.log_odds))
+    base = float(shap_values[0, -1])
+    return Explanation(base, contributions, base + sum(item.log_odds for item in contributions), _summary(contributions))
 
 
-def _words(column: str, value: Any, added: float, *, missing: bool) -> str:
+def _sentence(column: str, value: Any, log_odds: float, *, missing: bool) -> str:
     meaning = _meanings().get(column, column)
     if missing:
-        shown = " is missing"
+        state = " is missing"
     elif value is None:
-        shown = ""
+        state = ""
     else:
-        shown = f" {'has' if isinstance(value, list) else 'is'} {_shown(value)}"
-    return f"{column}{shown} ({meaning}): {_effect(added)}"
+        state = f" {'has' if isinstance(value, list) else 'is'} {_format_value(value)}"
+    return f"{column}{state} ({meaning}): {_effect(log_odds)}"
 
 
 @cache
@@ -78,17 +78,17 @@ def _meanings() -> dict[str, str]:
     return {**features, **dict.fromkeys(Rating.names, Rating.meaning)}
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else str(value)
-    return text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 3] + "..."
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 
-def _effect(added: float) -> str:
-    return f"multiplies the odds of success by {math.exp(added):.2f}"
+def _effect(log_odds: float) -> str:
+    return f"multiplies the odds of success by {math.exp(log_odds):.2f}"
 
 
-def _summary(found: list[Contribution]) -> str:
-    """The strongest of either direction in a sentence."""
-    up, down = ([each.feature for each in found if each.log_odds * sign > 0][:3] for sign in (1, -1))
-    told = [f"{what} by {', '.join(names)}" for what, names in (("raised most", up), ("lowered most", down)) if names]
-    return "; ".join(told) or "no feature moved it"
+def _summary(contributions: list[Contribution]) -> str:
+    """The strongest features of either direction in a sentence."""
+    up, down = ([item.feature for item in contributions if item.log_odds * sign > 0][:3] for sign in (1, -1))
+    parts = [f"{what} by {', '.join(names)}" for what, names in (("raised most", up), ("lowered most", down)) if names]
+    return "; ".join(parts) or "no feature moved it"

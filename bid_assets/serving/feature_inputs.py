@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult
 from bid_assets.features.inputs import OneBid, Record
-from bid_assets.serving.bid_requests import BidToBe, json_text
+from bid_assets.serving.bid_requests import BidRequest, json_text
 
 _NOTHING = Record()
 
 
-def plain_bids(bids: Sequence[BidToBe], at: Sequence[int], found: LookupResult) -> list[OneBid]:
+def plain_bids(bids: Sequence[BidRequest], at: Sequence[int], found: LookupResult) -> list[OneBid]:
     """The bids, each submitted at its time (microseconds), with its profile, its job, and the records of profile and client."""
     of_profiles, of_clients = _by_owner(found.profile_history), _by_owner(found.client_history)
     made = []
     for bid, moment in zip(bids, at, strict=True):
-        job = found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.row()
+        job = found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.to_raw_row()
         client = None if job is None else job["client_id"]
         made.append(
             OneBid(

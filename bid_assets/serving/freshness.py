@@ -8,14 +8,14 @@ from typing import Any
 
 from bid_assets.app_db.point_lookup import LookupResult
 from bid_assets.common.windows import moment_of
-from bid_assets.serving.bid_requests import BidToBe
+from bid_assets.serving.bid_requests import BidRequest
 
 TERMS = ("budget", "duration_weeks", "is_fixed_price")
 """Features that the bid's settings state."""
 
 
 def missing(
-    bids: Sequence[BidToBe], at: Sequence[int], found: LookupResult, features: Iterable[Mapping[str, Any]]
+    bids: Sequence[BidRequest], at: Sequence[int], found: LookupResult, features: Iterable[Mapping[str, Any]]
 ) -> list[list[str]]:
     """Of each bid what was not there; `features` has at least `bids_90d` and the `TERMS` of each."""
     told = []
@@ -41,7 +41,7 @@ def missing(
     return told
 
 
-def newest_outcomes(bids: Sequence[BidToBe], at: Sequence[int], found: LookupResult) -> list[datetime | None]:
+def newest_outcomes(bids: Sequence[BidRequest], at: Sequence[int], found: LookupResult) -> list[datetime | None]:
     """The newest outcome of each bid's profile known before the bid."""
     known: dict[str, list[int]] = {}
     record = found.profile_history

@@ -23,7 +23,7 @@ from bid_assets.features.family import VECTOR, FeatureFamily
 from bid_assets.features.inputs import OneBid
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators.column_encoders import PROFILE
-from bid_assets.serving.bid_requests import BidToBe
+from bid_assets.serving.bid_requests import BidRequest
 from bid_assets.serving.feature_inputs import plain_bids
 from bid_assets.serving.freshness import TERMS, missing, newest_outcomes
 from bid_assets.serving.synthetic_raw_tables import RawRows
@@ -83,7 +83,7 @@ class OnlineFeatures:
         """Texts that had to be encoded."""
         return 0 if self._encoder is None else self._encoder.misses
 
-    def features(self, bids: Sequence[BidToBe], *, embeddings: bool = True) -> OnlineBatch:
+    def features(self, bids: Sequence[BidRequest], *, embeddings: bool = True) -> OnlineBatch:
         """The features of `bids`, with one look-up however many they are; without `embeddings` no text is encoded.
 
         Raises as `PointLookup.fetch`, and `EncoderUnavailable`.
@@ -110,7 +110,7 @@ class OnlineFeatures:
         return OnlineBatch(rows, schema, unknown, times, newest_outcomes(bids, at, found))
 
     def _one_by_one(
-        self, computed: Sequence[FeatureFamily], asked: Sequence[BidToBe], bids: Sequence[OneBid]
+        self, computed: Sequence[FeatureFamily], asked: Sequence[BidRequest], bids: Sequence[OneBid]
     ) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in asked]
         for family in computed:
@@ -120,7 +120,7 @@ class OnlineFeatures:
         return rows
 
     def _by_columns(
-        self, computed: Sequence[FeatureFamily], bids: Sequence[BidToBe], times: Sequence[datetime], found: LookupResult
+        self, computed: Sequence[FeatureFamily], bids: Sequence[BidRequest], times: Sequence[datetime], found: LookupResult
     ) -> pa.Table:
         rows = RawRows(bids, times, found, self._cadence)
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)

@@ -1,6 +1,6 @@
-"""What the prediction service answers: features, models, log and figures put together. Plain values in and out; no HTTP.
+"""The prediction service without HTTP: online features, serving models, prediction log and metrics put together.
 
-Every answer is of one moment: the models that serve are taken once. Shadows score what the others answer, in the same pass.
+Each call reads the serving state once, so that no result mixes models. Shadow models score the same rows in the same call.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import pyarrow as pa
 
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators.column_encoders import PROFILE, Matrix, WrongColumns
-from bid_assets.prediction_log.writer import Prediction, PredictionLog
-from bid_assets.serving.bid_requests import BidToBe, ReadyFeatures
-from bid_assets.serving.explanations import Explanation, explanation
+from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
+from bid_assets.serving.bid_requests import BidRequest, PrecomputedFeatures
+from bid_assets.serving.explanations import Explanation, explain_prediction
 from bid_assets.serving.lookup_probe import LookupProbe
 from bid_assets.serving.middleware.prometheus import Metrics
-from bid_assets.serving.models.loaded_model import Scorer
-from bid_assets.serving.models.watcher import SHADOW, Follower, Serving, Status
+from bid_assets.serving.models.loaded_model import LoadedModel
+from bid_assets.serving.models.watcher import SHADOW, DeploymentWatcher, ServingState, WatcherStatus
 from bid_assets.serving.online_features import OnlineBatch, OnlineFeatures
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 
 
-class NotReady(RuntimeError):
+class NotReadyError(RuntimeError):
     """No verified model is loaded; the message says why."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """The prediction for one bid."""
 
     prediction_id: str
@@ -45,14 +45,14 @@ class Answer:
     """Whether to bid: the probability reaches the model's threshold."""
     threshold: float
     variant: str
-    """Who answered: `active` or `canary`."""
+    """Which model predicted: `active` or `canary`."""
     model_version: str
     dataset_version: str
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """When a prediction was asked for, and for what: as the log keeps it."""
+class _LogContext:
+    """Time and ids of one requested prediction, for the prediction log."""
 
     at: datetime
     bid_id: str | None
@@ -61,7 +61,7 @@ class _Asked:
 
 
 class PredictionService:
-    """Answers for bids. Threads may share it."""
+    """Predicts bids with the models that serve. Threads may share it."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
@@ -70,179 +70,186 @@ class PredictionService:
         self.online = OnlineFeatures(settings)
         self.probe = LookupProbe(self.online.lookup)
         self.log = PredictionLog(settings)
-        self.follower = Follower(self.store, lambda: self.online.encoder.fingerprint, self._swapped)
+        self.watcher = DeploymentWatcher(self.store, lambda: self.online.encoder.fingerprint, self._on_status_change)
 
     def start(self) -> None:
-        """Load what serves, and follow the deployment history from now on."""
+        """Load the models that serve, and start the threads that watch the deployment history and the look-ups."""
         self.metrics.watch(self.log, self.online)
-        self.follower.start()
+        self.watcher.start()
         self.probe.start()
 
     def close(self) -> None:
-        """Write down everything that was predicted, and close the connections."""
-        self.follower.stop()
+        """Stop the threads, write the prediction log to its end, and close the connections."""
+        self.watcher.stop()
         self.probe.stop()
         self.log.close()
         self.online.close()
 
     @property
-    def status(self) -> Status:
-        """What the follower has seen last."""
-        return self.follower.status
+    def status(self) -> WatcherStatus:
+        """The deployment watcher's status."""
+        return self.watcher.status
 
     @property
-    def serving(self) -> Serving:
-        """What serves now. Raises `NotReady`."""
-        status = self.follower.status
+    def serving(self) -> ServingState:
+        """The models that serve now. Raises `NotReadyError`."""
+        status = self.watcher.status
         if status.serving is None:
-            raise NotReady(status.reason or "no model is loaded")
+            raise NotReadyError(status.reason or "no model is loaded")
         return status.serving
 
-    def predict(self, bids: Sequence[BidToBe]) -> tuple[list[Answer], OnlineBatch]:
-        """An answer for each bid, and the features behind them. Raises as `OnlineFeatures.features`, and `NotReady`."""
-        return self._predicted(self.serving, bids)
+    def predict(self, bids: Sequence[BidRequest]) -> tuple[list[Prediction], OnlineBatch]:
+        """A prediction for each bid, and the features behind them. Raises as `OnlineFeatures.features`, and `NotReadyError`."""
+        return self._predict(self.serving, bids)
 
-    def predict_features(self, rows: Sequence[ReadyFeatures]) -> list[tuple[Answer, list[str]]]:
-        """For each row of ready features an answer, and which features were missing.
+    def predict_features(self, rows: Sequence[PrecomputedFeatures]) -> list[tuple[Prediction, list[str]]]:
+        """For each row of precomputed features a prediction, and the names of missing features.
 
-        Raises `WrongColumns`, which names the column, and `NotReady`.
+        Raises `WrongColumns`, which names the column, and `NotReadyError`.
         """
         now = datetime.now(UTC)
         for row in rows:
-            _refuse_unknown(row.features)
-        asked = [_Asked(now, row.bid_id, row.profile_id, row.job_id) for row in rows]
-        answers = self._answers(self.serving, asked, [{**row.features, PROFILE: row.profile_id} for row in rows])
+            _require_known_features(row.features)
+        contexts = [_LogContext(now, row.bid_id, row.profile_id, row.job_id) for row in rows]
+        predictions = self._score(self.serving, contexts, [{**row.features, PROFILE: row.profile_id} for row in rows])
         return [
-            (answer, [name for name in feature_names() if row.features.get(name) is None])
-            for answer, row in zip(answers, rows, strict=True)
+            (prediction, [name for name in feature_names() if row.features.get(name) is None])
+            for prediction, row in zip(predictions, rows, strict=True)
         ]
 
-    def explain(self, bid: BidToBe) -> tuple[Answer, OnlineBatch, Explanation]:
-        """The answer for one bid, the features behind it, and what each of them added. Raises as `predict`."""
+    def explain(self, bid: BidRequest) -> tuple[Prediction, OnlineBatch, Explanation]:
+        """The prediction for one bid, the features behind it, and their SHAP values. Raises as `predict`."""
         serving = self.serving
-        [answer], batch = self._predicted(serving, [bid])
-        _, scorer = serving.for_profile(bid.profile_id)
-        return answer, batch, explanation(scorer, batch.table)
+        [prediction], batch = self._predict(serving, [bid])
+        _, model = serving.for_profile(bid.profile_id)
+        return prediction, batch, explain_prediction(model, batch.table)
 
     def what_if(
-        self, bid: BidToBe, amounts: Sequence[float | None], times: Sequence[datetime | None]
+        self, bid: BidRequest, amounts: Sequence[float | None], times: Sequence[datetime | None]
     ) -> tuple[str, list[tuple[float | None, datetime, float]], list[str]]:
-        """The model's version, for every amount at every time (amount, time, probability), and what was missing. Nothing is logged."""
+        """Predictions for every amount at every time, which are not logged.
+
+        Version of the model; (amount, time, probability) of each cell; what was missing. Raises as `predict`.
+        """
         serving = self.serving
         grid = [replace(bid, amount=amount, at=at) for amount, at in product(amounts, times)]
-        _, scorer = serving.for_profile(bid.profile_id)
-        batch = self.online.features(grid, embeddings=scorer.model.reads_embeddings)
-        probabilities = scorer.probabilities(_matrix(scorer, batch.values, list(range(len(grid)))))
+        _, model = serving.for_profile(bid.profile_id)
+        batch = self.online.features(grid, embeddings=model.scorer.reads_embeddings)
+        probabilities = model.probabilities(_encode(model, batch.values, list(range(len(grid)))))
         return (
-            scorer.version,
+            model.version,
             [
-                (each.amount, at, float(probability))
-                for each, at, probability in zip(grid, batch.as_of, probabilities, strict=True)
+                (bid.amount, at, float(probability))
+                for bid, at, probability in zip(grid, batch.as_of, probabilities, strict=True)
             ],
-            list(dict.fromkeys(word for words in batch.missing for word in words)),
+            list(dict.fromkeys(name for names in batch.missing for name in names)),
         )
 
-    def _predicted(self, serving: Serving, bids: Sequence[BidToBe]) -> tuple[list[Answer], OnlineBatch]:
+    def _predict(self, serving: ServingState, bids: Sequence[BidRequest]) -> tuple[list[Prediction], OnlineBatch]:
         now = datetime.now(UTC)
         batch = self.online.features(bids, embeddings=serving.reads_embeddings)
-        asked = [_Asked(now, bid.bid_id, bid.profile_id, bid.job_id) for bid in bids]
-        return self._answers(serving, asked, batch.values), batch
+        contexts = [_LogContext(now, bid.bid_id, bid.profile_id, bid.job_id) for bid in bids]
+        return self._score(serving, contexts, batch.values), batch
 
-    def _answers(self, serving: Serving, asked: Sequence[_Asked], rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[Answer]:
-        answers: list[Answer | None] = [None] * len(asked)
-        logged: list[Prediction] = []
-        ids = [uuid.uuid4().hex for _ in asked]
-        for turn, (variant, scorer, chosen) in enumerate(_shared_out(serving, asked)):
-            suffix = f"-{variant}{turn}" if variant == SHADOW else ""  # the answer's id leads to what the shadows said
-            matrix = _matrix(scorer, rows, chosen)
-            probabilities = scorer.probabilities(matrix).tolist()
+    def _score(
+        self, serving: ServingState, contexts: Sequence[_LogContext], rows: pa.Table | Sequence[Mapping[str, Any]]
+    ) -> list[Prediction]:
+        predictions: list[Prediction | None] = [None] * len(contexts)
+        records: list[PredictionRecord] = []
+        ids = [uuid.uuid4().hex for _ in contexts]
+        for index, (variant, model, indices) in enumerate(_assign_rows(serving, contexts)):
+            suffix = (
+                f"-{variant}{index}" if variant == SHADOW else ""
+            )  # so that the caller's id leads to the shadows' predictions
+            matrix = _encode(model, rows, indices)
+            probabilities = model.probabilities(matrix).tolist()
             self.metrics.observe_scores(variant, probabilities)
-            for number, probability, features in zip(chosen, probabilities, matrix, strict=True):
-                decision = probability >= scorer.threshold
-                logged.append(_logged(asked[number], ids[number] + suffix, scorer, variant, probability, decision, features))
+            for row, probability, features in zip(indices, probabilities, matrix, strict=True):
+                decision = probability >= model.threshold
+                records.append(_record(contexts[row], ids[row] + suffix, model, variant, probability, decision, features))
                 if variant != SHADOW:
-                    answers[number] = Answer(
-                        ids[number],
+                    predictions[row] = Prediction(
+                        ids[row],
                         probability,
                         decision,
-                        scorer.threshold,
+                        model.threshold,
                         variant,
-                        scorer.version,
-                        scorer.dataset_version,
+                        model.version,
+                        model.dataset_version,
                     )
-        self.log.add(logged)
-        return [answer for answer in answers if answer is not None]
+        self.log.add(records)
+        return [prediction for prediction in predictions if prediction is not None]
 
-    def _swapped(self, status: Status) -> None:
+    def _on_status_change(self, status: WatcherStatus) -> None:
         serving = status.serving
         if serving is not None:
-            for scorer in serving.scorers:
-                self.log.name_features(scorer.version, scorer.model.feature_names)
+            for model in serving.models:
+                self.log.name_features(model.version, model.scorer.feature_names)
         self.metrics.set_model(
             None if serving is None else serving.active.version,
             None if serving is None else serving.active.dataset_version,
             None if serving is None else serving.active.manifest.created_at,
-            refused=len(status.refused),
+            rejected=len(status.rejections),
         )
 
 
 @cache
 def feature_names() -> tuple[str, ...]:
-    """The names of all features that there are."""
+    """The names of all features of all families."""
     return tuple(feature.name for family in families() for feature in family.features)
 
 
 @cache
-def _truth_values() -> Mapping[str, bool]:
-    """Of each feature whether its values are true and false."""
+def _is_boolean() -> Mapping[str, bool]:
+    """Feature name -> whether it is Boolean."""
     return {feature.name: feature.type == pa.bool_() for family in families() for feature in family.features}
 
 
-def _refuse_unknown(features: Mapping[str, Any]) -> None:
-    """A misspelt name would pass for a missing value, and `true` for the number 1."""
-    truth_values = _truth_values()
+def _require_known_features(features: Mapping[str, Any]) -> None:
+    """Raise `WrongColumns` for a name that is no feature, and for `true` where a number belongs."""
+    is_boolean = _is_boolean()
     for name, value in features.items():
-        if name not in truth_values:
+        if name not in is_boolean:
             raise WrongColumns(f"no feature is called {name!r:.60}; there are {', '.join(feature_names())}", name)
-        if isinstance(value, bool) and not truth_values[name]:
+        if isinstance(value, bool) and not is_boolean[name]:
             raise WrongColumns(f"the feature {name} is not true or false", name)
 
 
-def _shared_out(serving: Serving, asked: Sequence[_Asked]) -> Iterator[tuple[str, Scorer, list[int]]]:
-    """Which model scores which rows: each row is answered by one, and scored by every shadow."""
-    answering: dict[str, tuple[Scorer, list[int]]] = {}
-    for number, each in enumerate(asked):
-        variant, scorer = serving.for_profile(each.profile_id)
-        answering.setdefault(variant, (scorer, []))[1].append(number)
-    for variant, (scorer, numbers) in answering.items():
-        yield variant, scorer, numbers
-    for scorer in serving.shadows:
-        yield SHADOW, scorer, list(range(len(asked)))
+def _assign_rows(serving: ServingState, contexts: Sequence[_LogContext]) -> Iterator[tuple[str, LoadedModel, list[int]]]:
+    """Variant, model and row indices: each row is assigned to the active model or the canary, and to every shadow."""
+    by_variant: dict[str, tuple[LoadedModel, list[int]]] = {}
+    for row, context in enumerate(contexts):
+        variant, model = serving.for_profile(context.profile_id)
+        by_variant.setdefault(variant, (model, []))[1].append(row)
+    for variant, (model, indices) in by_variant.items():
+        yield variant, model, indices
+    for model in serving.shadows:
+        yield SHADOW, model, list(range(len(contexts)))
 
 
-def _matrix(scorer: Scorer, rows: pa.Table | Sequence[Mapping[str, Any]], chosen: list[int]) -> Matrix:
+def _encode(model: LoadedModel, rows: pa.Table | Sequence[Mapping[str, Any]], indices: list[int]) -> Matrix:
     if not isinstance(rows, pa.Table):
-        return scorer.matrix_of([rows[number] for number in chosen])
-    return scorer.matrix(rows if len(chosen) == rows.num_rows else rows.take(pa.array(chosen)))
+        return model.encode_rows([rows[row] for row in indices])
+    return model.encode_table(rows if len(indices) == rows.num_rows else rows.take(pa.array(indices)))
 
 
-def _logged(
-    asked: _Asked,
-    prediction: str,
-    scorer: Scorer,
+def _record(
+    context: _LogContext,
+    prediction_id: str,
+    model: LoadedModel,
     variant: str,
     probability: float,
     decision: bool,
     features: npt.NDArray[np.float32],
-) -> Prediction:
-    return Prediction(
-        id=prediction,
-        at=asked.at,
-        bid_id=asked.bid_id,
-        profile_id=asked.profile_id,
-        job_id=asked.job_id,
-        model=scorer.version,
-        dataset=scorer.dataset_version,
+) -> PredictionRecord:
+    return PredictionRecord(
+        id=prediction_id,
+        at=context.at,
+        bid_id=context.bid_id,
+        profile_id=context.profile_id,
+        job_id=context.job_id,
+        model=model.version,
+        dataset=model.dataset_version,
         variant=variant,
         probability=probability,
         decision=decision,

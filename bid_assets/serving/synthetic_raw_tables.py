@@ -19,13 +19,13 @@ from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult
 from bid_assets.common.windows import Cadence, microseconds_since_epoch
 from bid_assets.features.family import FeatureFamily
 from bid_assets.features.interval_counts import Integers
-from bid_assets.serving.bid_requests import BidToBe, json_text
+from bid_assets.serving.bid_requests import BidRequest, json_text
 
 
 class RawRows:
     """The raw rows behind some bids, each submitted at its time."""
 
-    def __init__(self, bids: Sequence[BidToBe], times: Sequence[datetime], found: LookupResult, cadence: Cadence) -> None:
+    def __init__(self, bids: Sequence[BidRequest], times: Sequence[datetime], found: LookupResult, cadence: Cadence) -> None:
         self._bids, self._found = bids, found
         self._at = [microseconds_since_epoch(at) for at in times]
         self._windows = [microseconds_since_epoch(cadence.floor(at)) for at in times]
@@ -81,7 +81,7 @@ class RawRows:
         """One row for each bid whose job is known, from the database or from the caller; and one for each client's earlier jobs."""
         rows: list[dict[str, Any]] = []
         for number, bid in enumerate(self._bids):
-            job = self._found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.row()
+            job = self._found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.to_raw_row()
             if job is not None:
                 client = None
                 if job["client_id"] is not None:

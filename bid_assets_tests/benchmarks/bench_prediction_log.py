@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bid_assets.embedded_postgres.server import EmbeddedServer, shared_server
-from bid_assets.prediction_log.writer import Prediction, PredictionLog
+from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.settings import Settings
 
 A_SECOND = 4000
@@ -34,18 +34,20 @@ WORK = 12_000
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
-def predictions(count: int) -> list[Prediction]:
+def predictions(count: int) -> list[PredictionRecord]:
     matrix = np.random.default_rng(0).random((count, FEATURES), np.float32)
     model, dataset = (f"{asset}_20261102_000000_0123abcd" for asset in ("trained_model", "training_dataset"))
     return [
-        Prediction(
+        PredictionRecord(
             uuid4().hex, datetime.now(UTC), None, f"profile-{n % 500}", f"job-{n}", model, dataset, "active", 0.5, True, row
         )
         for n, row in enumerate(matrix)
     ]
 
 
-def answering(made: Sequence[Prediction], remember: Callable[[Sequence[Prediction]], None]) -> tuple[list[float], list[float]]:
+def answering(
+    made: Sequence[PredictionRecord], remember: Callable[[Sequence[PredictionRecord]], None]
+) -> tuple[list[float], list[float]]:
     """Seconds that each answer took, and each `remember` within."""
     whole, adding = [], []
     for one in made:

@@ -21,7 +21,7 @@ from bid_assets.common.windows import TimeRange
 from bid_assets.embedded_postgres.server import EmbeddedServer, shared_server
 from bid_assets.prediction_log.reader import open_predictions
 from bid_assets.prediction_log.schema import PredictionTables
-from bid_assets.prediction_log.writer import Prediction, PredictionLog, as_rows
+from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord, as_rows
 from bid_assets.settings import Settings
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
 from bid_assets_tests.serving.predictions import EVER, NAMES, remembered, some, write
@@ -73,7 +73,7 @@ def asked_to_end(running: subprocess.Popen[str]) -> int:
 def test_a_prediction_is_remembered_with_all_that_is_known_of_it(settings: Settings) -> None:
     at = datetime(2026, 11, 24, 12, 30, 15, 123456, tzinfo=UTC)
     seen = np.array([0.1, np.nan, -np.inf], np.float32)
-    one = Prediction("i", at, "bid", "profile", "job", "model_1", "dataset_1", "canary", 0.1 + 0.2, True, seen)
+    one = PredictionRecord("i", at, "bid", "profile", "job", "model_1", "dataset_1", "canary", 0.1 + 0.2, True, seen)
     write(settings, [one])
     [row] = remembered(settings).to_pylist()
     assert np.array_equal(np.array(row.pop("features"), np.float32), seen, equal_nan=True)
@@ -118,7 +118,7 @@ def test_law_whatever_is_asked_about_comes_back_as_it_was(
 ) -> None:
     url, table = tables
     made = [
-        Prediction(f"{n}", at, None, profile, job, "m", "d", "active", probability, decision, np.array(row, np.float32))
+        PredictionRecord(f"{n}", at, None, profile, job, "m", "d", "active", probability, decision, np.array(row, np.float32))
         for n, (profile, job, probability, decision, row) in enumerate(asked)
     ]
     table.insert(as_rows(made), again=True)

@@ -1,4 +1,4 @@
-"""Predictions as a service makes them, for tests; run as a program, one that makes some thousands a second until it is killed."""
+"""Prediction records for tests; run as a program, it adds some thousands a second until it is killed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pyarrow as pa
 from bid_assets.app_db.database import prediction_db_url
 from bid_assets.common.windows import TimeRange
 from bid_assets.prediction_log.reader import open_predictions
-from bid_assets.prediction_log.writer import Prediction, PredictionLog
+from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.settings import Settings, get_settings
 
 NAMES = ["amount", "bids_90d", "weekend"]
 EVER = TimeRange(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
-def some(count: int, at: datetime | None = None, **values: object) -> list[Prediction]:
+def some(count: int, at: datetime | None = None, **values: object) -> list[PredictionRecord]:
     """Predictions that differ, all of one moment (now, if none is given)."""
     matrix = np.random.default_rng(count).random((count, len(NAMES)), np.float32)
     matrix[:, 1] = np.nan
@@ -37,7 +37,7 @@ def some(count: int, at: datetime | None = None, **values: object) -> list[Predi
         "probability": 0.25,
         "decision": False,
     }
-    return [Prediction(id=uuid4().hex, at=at, features=row, **{**usual, **values}) for row in matrix]  # type: ignore[arg-type]
+    return [PredictionRecord(id=uuid4().hex, at=at, features=row, **{**usual, **values}) for row in matrix]  # type: ignore[arg-type]
 
 
 def remembered(settings: Settings, span: TimeRange = EVER) -> pa.Table:
@@ -45,7 +45,7 @@ def remembered(settings: Settings, span: TimeRange = EVER) -> pa.Table:
         return rows.read_all()
 
 
-def write(settings: Settings, predictions: Sequence[Prediction], names: Sequence[str] = NAMES) -> None:
+def write(settings: Settings, predictions: Sequence[PredictionRecord], names: Sequence[str] = NAMES) -> None:
     """As a service does, from its start to its end."""
     log = PredictionLog(settings)
     log.name_features(predictions[0].model, names)
@@ -65,7 +65,7 @@ def main(prefix: str, rows: int, pause: float) -> None:
         at = datetime.now(UTC)
         log.add(
             [
-                Prediction(
+                PredictionRecord(
                     f"{prefix}{number + n:09d}",
                     at,
                     None,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.features.registry import families
-from bid_assets.serving.bid_requests import BidToBe
+from bid_assets.serving.bid_requests import BidRequest
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets_tests.platforms import Platform
 
@@ -35,9 +35,9 @@ def stored_features(platform: Platform, bids: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def replayed(bid: dict[str, Any]) -> BidToBe:
+def replayed(bid: dict[str, Any]) -> BidRequest:
     """A row of `raw_bids`, as the service was asked about it."""
-    return BidToBe(
+    return BidRequest(
         profile_id=bid["profile_id"],
         job_id=bid["job_id"],
         bid_text=bid["generated_bid_text"],

@@ -17,7 +17,7 @@ from bid_assets.modelling.estimators.column_encoders import EmbeddingScore
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING
 from bid_assets.modelling.model_file import content_hash, save
 from bid_assets.serving.middleware.prometheus import Metrics
-from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.models.loaded_model import LoadedModel
 from bid_assets.serving.prediction_service import PredictionService
 from bid_assets.serving.schemas import BidIn
 from bid_assets.version_store.manifest import Draft, InputRef
@@ -38,14 +38,14 @@ def first(platform: Platform) -> InputRef:
 @pytest.fixture(scope="module")
 def reader(platform: Platform, first: InputRef) -> InputRef:
     """The same model, but that it reads the embedding of the bid's text too."""
-    scorer = Scorer.load(platform.store, first)
+    loaded = LoadedModel.load(platform.store, first)
     fingerprint = platform.head("training_dataset").info["encoder_fingerprint"]
     embedding = EmbeddingScore(
         "bid_text_embedding", pa.list_(pa.float32(), STATIC_DIMENSION), np.full(STATIC_DIMENSION, 0.5), 0.0
     )
-    model = replace(scorer.model, encodings=(*scorer.model.encodings, embedding), encoder_fingerprint=fingerprint)
+    model = replace(loaded.scorer, encodings=(*loaded.scorer.encodings, embedding), encoder_fingerprint=fingerprint)
     info = {PROBABILITY_OF_NOTHING: model.probability_of_nothing()}
-    draft = Draft("trained_model", first.partition, "joblib", content_hash(model), inputs=scorer.manifest.inputs, info=info)
+    draft = Draft("trained_model", first.partition, "joblib", content_hash(model), inputs=loaded.manifest.inputs, info=info)
     return platform.store.write(draft, lambda path: save(model, path)).manifest.ref
 
 
@@ -60,7 +60,7 @@ def started(platform: Platform, **settings: Any) -> Iterator[PredictionService]:
 
 
 def test_a_model_without_embeddings_is_served_where_there_is_no_encoder(platform: Platform, first: InputRef) -> None:
-    bids = [BidIn(**bid).bid() for bid in bids_of(platform, 3)]
+    bids = [BidIn(**bid).to_request() for bid in bids_of(platform, 3)]
     with started(platform) as plain:
         expected = [answer.probability for answer in plain.predict(bids)[0]]
         assert (plain.online.hits, plain.online.misses) == (0, 0)
@@ -77,12 +77,12 @@ def test_a_model_without_embeddings_is_served_where_there_is_no_encoder(platform
 
 
 def test_texts_are_encoded_as_soon_as_a_canary_reads_them(platform: Platform, first: InputRef, reader: InputRef) -> None:
-    bids = [BidIn(**bid).bid() for bid in bids_of(platform, 3)]
+    bids = [BidIn(**bid).to_request() for bid in bids_of(platform, 3)]
     with started(platform) as service:
         before = [answer.probability for answer in service.predict(bids)[0]]
         call("deployments", "canary", reader.version, "--share", "0.001", "--reason", "to see it")
         try:
-            assert service.follower.look().serving.canary is not None  # type: ignore[union-attr]
+            assert service.watcher.refresh().serving.canary is not None  # type: ignore[union-attr]
             assert [answer.probability for answer in service.predict(bids)[0]] == before
             assert service.online.hits + service.online.misses > 0
         finally:
@@ -100,8 +100,8 @@ def test_a_model_that_reads_embeddings_of_another_encoder_or_of_none_here_is_ref
         with started(platform, **settings) as service:
             record(platform.store, history(platform.store), Event(Action.ACTIVATED, reader, "test", "to see it refused"))
             try:
-                status = service.follower.look()
-                assert why in status.refused[reader.version]
-                assert service.predict([BidIn(profile_id="p").bid()])[0][0].model_version == first.version
+                status = service.watcher.refresh()
+                assert why in status.rejections[reader.version]
+                assert service.predict([BidIn(profile_id="p").to_request()])[0][0].model_version == first.version
             finally:
                 record(platform.store, history(platform.store), Event(Action.ACTIVATED, first, "test", "seen"))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.features.embeddings.model_files import EncoderUnavailable
-from bid_assets.serving.bid_requests import BidToBe, JobText
+from bid_assets.serving.bid_requests import BidRequest, JobDetails
 from bid_assets.serving.online_features import FEW, OnlineFeatures
 from bid_assets_tests.platforms import Platform
 from bid_assets_tests.serving.replays import all_rows, assert_same, replayed, stored_features
@@ -58,7 +58,7 @@ def test_law_online_equals_offline_for_any_bids_asked_about_together(
 def test_bids_asked_about_together_do_not_see_each_other(online: OnlineFeatures, bids: pa.Table) -> None:
     bid = replayed(bids.to_pylist()[-1])
     assert bid.at is not None
-    later = BidToBe(bid.profile_id, bid.job_id, at=bid.at + timedelta(days=1))
+    later = BidRequest(bid.profile_id, bid.job_id, at=bid.at + timedelta(days=1))
     alone = [online.features([one]).table for one in (bid, later)]
     assert online.features([bid, later]).table.equals(pa.concat_tables(alone).combine_chunks())
 
@@ -80,7 +80,7 @@ def test_without_embeddings_no_encoder_is_needed_and_all_else_is_the_same(
 
 
 def test_what_is_missing_is_named_and_null(online: OnlineFeatures) -> None:
-    found = online.features([BidToBe("nobody", "nothing")])
+    found = online.features([BidRequest("nobody", "nothing")])
     assert found.missing == [
         ["profile unknown", "job unknown", "no history", "no bid text", "no amount", "no settings", "no external signals"]
     ]
@@ -97,8 +97,8 @@ def test_a_job_that_is_only_text_counts_like_one_of_the_database(
     bid = replayed(bids.to_pylist()[7])
     jobs = {job["id"]: job for job in all_rows(platform, "raw_jobs").to_pylist()}
     known = jobs[bid.job_id]
-    text = JobText(**{name: known[name] for name in JobText.__dataclass_fields__})
-    by_text = BidToBe(bid.profile_id, None, text, bid.bid_text, bid.amount, bid.settings, bid.external_signals, bid.at)
+    text = JobDetails(**{name: known[name] for name in JobDetails.__dataclass_fields__})
+    by_text = BidRequest(bid.profile_id, None, text, bid.bid_text, bid.amount, bid.settings, bid.external_signals, bid.at)
     assert online.features([by_text]).table.equals(online.features([bid]).table)
 
 

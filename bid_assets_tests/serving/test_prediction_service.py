@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.deployments.events import active_model
-from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.models.loaded_model import LoadedModel
 from bid_assets.serving.online_features import OnlineFeatures
 from bid_assets.serving.schemas import BidIn
 from bid_assets_tests.conftest import CHECKOUT
@@ -41,17 +41,17 @@ def bids(platform: Platform) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def scorer(platform: Platform) -> Scorer:
+def model(platform: Platform) -> LoadedModel:
     active = active_model(platform.store)
     assert active is not None
-    return Scorer.load(platform.store, active.model)
+    return LoadedModel.load(platform.store, active.model)
 
 
 @pytest.fixture(scope="module")
 def features(platform: Platform, bids: list[dict[str, Any]]) -> pa.Table:
     """Of the bids, made in this process."""
     online = OnlineFeatures(platform.settings)
-    yield online.features([BidIn(**bid).bid() for bid in bids]).table
+    yield online.features([BidIn(**bid).to_request() for bid in bids]).table
     online.close()
 
 
@@ -62,15 +62,15 @@ def content(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_prediction_is_what_the_model_says_of_the_features_of_that_time(
-    server: Server, bids: list[dict[str, Any]], scorer: Scorer, features: pa.Table
+    server: Server, bids: list[dict[str, Any]], model: LoadedModel, features: pa.Table
 ) -> None:
-    expected = scorer.model.predict(features)
+    expected = model.scorer.predict(features)
     for bid, probability in zip(bids[:10], expected, strict=False):
         answer = server.post("/predict", bid)
         assert answer["probability"] == probability
-        assert answer["decision"] == (probability >= scorer.threshold)
-        assert (answer["model_version"], answer["variant"]) == (scorer.version, "active")
-        assert answer["dataset_version"] == scorer.dataset_version
+        assert answer["decision"] == (probability >= model.threshold)
+        assert (answer["model_version"], answer["variant"]) == (model.version, "active")
+        assert answer["dataset_version"] == model.dataset_version
         assert answer["features"]["as_of"][:19] == bid["at"][:19]
 
 
@@ -275,11 +275,11 @@ def test_a_body_that_does_not_say_that_it_is_json_is_refused(server: Server, kin
     assert "Content-Type must be application/json" in answer.json()["error"]["message"]
 
 
-def test_the_model_is_described_with_figures_and_lineage(server: Server, platform: Platform, scorer: Scorer) -> None:
+def test_the_model_is_described_with_figures_and_lineage(server: Server, platform: Platform, model: LoadedModel) -> None:
     told = server.get("/model")
-    assert told["active"]["model_version"] == scorer.version
+    assert told["active"]["model_version"] == model.version
     assert told["active"]["metrics"]["roc_auc"] == platform.head("metrics_report").info["roc_auc"]
-    assert told["lineage"]["version"] == scorer.version
+    assert told["lineage"]["version"] == model.version
     assert "raw_bids" in str(told["lineage"])
     assert told["active"]["since"]
 

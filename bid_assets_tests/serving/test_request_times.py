@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.app_db.importing.parsing import parsed
-from bid_assets.serving.bid_requests import parse_time
+from bid_assets.serving.bid_requests import parse_timestamp
 
 DATES = st.builds("{:%Y-%m-%d}".format, st.dates(date(1700, 1, 1))) | st.sampled_from(["20240531", "2024-02-30"])
 TIMES = st.sampled_from(["12", "12:05", "1205", "12:05:59", "120559", "12:60", "24:00", "23:59:60", "12:05:59,5"])
@@ -27,7 +27,7 @@ def imported(text: str) -> datetime | None:
 
 def asked(text: str) -> datetime | None:
     try:
-        return parse_time(text)
+        return parse_timestamp(text)
     except ValueError:
         return None
 
@@ -47,4 +47,4 @@ def test_a_time_is_read_as_import_reads_it(text: str) -> None:
 @pytest.mark.parametrize("value", [1717156800, 5.5, True, ["2024-05-31"], "\ud800"])
 def test_what_is_no_text_is_no_time(value: object) -> None:
     with pytest.raises(ValueError, match="must be a time"):
-        parse_time(value)
+        parse_timestamp(value)

@@ -85,7 +85,7 @@ class Metrics:
         self._activations = Counter(
             "bid_assets_model_activations", "Models that began to serve, counted by each worker.", registry=own
         )
-        self._refused = Gauge(
+        self._rejected = Gauge(
             "bid_assets_models_refused",
             "Models that should serve but failed their verification.",
             multiprocess_mode="livemax",
@@ -146,13 +146,13 @@ class Metrics:
                 bucket.inc(count)
         scores._sum.inc(float(np.sum(probabilities)))
 
-    def set_model(self, version: str | None, dataset: str | None, created_at: datetime | None, *, refused: int = 0) -> None:
-        """Say which model answers now (None: none yet), and how many others should but cannot."""
+    def set_model(self, version: str | None, dataset: str | None, created_at: datetime | None, *, rejected: int = 0) -> None:
+        """Record the active model (None: none yet), and how many models should serve but were rejected."""
         if version is not None and version != self._model.version:
             self._activations.inc()
         self._model.version, self._model.dataset, self._model.created_at = version, dataset, created_at
         self._ready.set(version is not None)
-        self._refused.set(refused)
+        self._rejected.set(rejected)
 
     def exposition(self) -> bytes:
         """All figures in Prometheus' text format, version 0.0.4."""

@@ -1,1 +1,1 @@
-"""The models that serve: watched for, loaded and verified, described."""
+"""The models that serve: hot reload (`watcher`), loading and verification (`loaded_model`), description (`model_info`)."""

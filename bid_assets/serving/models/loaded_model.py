@@ -1,4 +1,4 @@
-"""A model that may serve: its checksum verified, its columns known to the families, and one canned prediction made."""
+"""A model loaded for serving: checksum verified, columns and encoder compared with this code's, smoke test passed."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ from bid_assets.version_store.store import VersionStore
 _TOLERANCE = 1e-6
 
 
-class Unusable(Exception):
-    """A model whose file is intact cannot serve here; the message says why."""
+class ModelRejectedError(Exception):
+    """A model whose file is intact cannot serve with this code or encoder; the message says why."""
 
 
 @dataclass(frozen=True)
-class Scorer:
-    """One version of a model, ready to score."""
+class LoadedModel:
+    """One version of a model, verified and ready to score."""
 
     manifest: Manifest
     dataset_version: str
-    model: BidSuccessModel
+    scorer: BidSuccessModel
 
     @classmethod
-    def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: Callable[[], str] | None = None) -> Scorer:
-        """Fetch, verify, load and try. Raises `VersionNotFoundError`, `CorruptVersionError`, `Unusable`.
+    def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: Callable[[], str] | None = None) -> LoadedModel:
+        """Fetch, verify, load and smoke-test a version. Raises `VersionNotFoundError`, `CorruptVersionError`, `ModelRejectedError`.
 
-        `encoder_fingerprint`: of the encoder here, called only for a model that reads embeddings; it may raise `EncoderUnavailable`.
+        `encoder_fingerprint`: that of this service's encoder, called only for a model that reads embeddings; it may raise
+        `EncoderUnavailable`.
         """
         manifest = store.manifest(ref.asset, ref.partition, ref.version)
         path = store.fetch(manifest)  # verifies the checksum: nothing else is ever opened
         try:
-            model = load(path)
+            scorer = load(path)
         except ModelFormatError as error:
-            raise Unusable(f"{ref.version} cannot be loaded by this version of the code: {error}") from None
+            raise ModelRejectedError(f"{ref.version} cannot be loaded by this version of the code: {error}") from None
         dataset = next((item.version for item in manifest.inputs if item.asset == "training_dataset"), "unknown")
-        made = cls(manifest, dataset, model)
-        made._refuse_unknown_columns()
+        loaded = cls(manifest, dataset, scorer)
+        loaded._require_known_columns()
         if encoder_fingerprint is not None:
-            made._refuse_other_encoder(encoder_fingerprint)
-        made._try()
-        return made
+            loaded._require_same_encoder(encoder_fingerprint)
+        loaded._smoke_test()
+        return loaded
 
     @property
     def version(self) -> str:
@@ -60,42 +61,44 @@ class Scorer:
 
     @property
     def threshold(self) -> float:
-        """From this probability on the decision is to bid."""
-        return self.model.threshold
+        """The decision is to bid from this probability on."""
+        return self.scorer.threshold
 
-    def matrix(self, table: pa.Table) -> column_encoders.Matrix:
-        """The numbers that the model sees of a table of features."""
-        return column_encoders.encode(table, self.model.encodings)
+    def encode_table(self, table: pa.Table) -> column_encoders.Matrix:
+        """Encode a table of features as the model's input matrix, shape (rows, model's columns)."""
+        return column_encoders.encode(table, self.scorer.encodings)
 
-    def matrix_of(self, rows: Sequence[Mapping[str, Any]]) -> column_encoders.Matrix:
-        """The same of plain values by column, which is quicker for few rows. Raises `WrongColumns`."""
-        return self.model.matrix_of(rows)
+    def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> column_encoders.Matrix:
+        """Encode plain values by column, which is quicker for few rows. Raises `WrongColumns`."""
+        return self.scorer.matrix_of(rows)
 
     def probabilities(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
-        """Probability of success of each row."""
-        return self.model.probability_of(matrix)
+        """Probability of success of each row of the model's input matrix."""
+        return self.scorer.probability_of(matrix)
 
-    def _refuse_unknown_columns(self) -> None:
+    def _require_known_columns(self) -> None:
         known = {column_encoders.PROFILE, *(feature.name for family in families() for feature in family.features)}
-        unknown = [name for name in self.model.feature_schema.names if name not in known]
+        unknown = [name for name in self.scorer.feature_schema.names if name not in known]
         if unknown:
-            raise Unusable(f"{self.version} wants features that this code does not have: {', '.join(unknown)}")
+            raise ModelRejectedError(f"{self.version} needs features that this code does not have: {', '.join(unknown)}")
 
-    def _refuse_other_encoder(self, encoder_fingerprint: Callable[[], str]) -> None:
-        theirs = self.model.encoder_fingerprint if self.model.reads_embeddings else None
-        if theirs is None:
+    def _require_same_encoder(self, encoder_fingerprint: Callable[[], str]) -> None:
+        expected = self.scorer.encoder_fingerprint if self.scorer.reads_embeddings else None
+        if expected is None:
             return
         try:
-            ours = encoder_fingerprint()
+            actual = encoder_fingerprint()
         except EncoderUnavailable as error:
-            raise Unusable(f"{self.version} reads embeddings: {error}") from None
-        if theirs != ours:
-            raise Unusable(f"{self.version} reads texts by the encoder {theirs[:12]}, this service has {ours[:12]}")
+            raise ModelRejectedError(f"{self.version} reads embeddings: {error}") from None
+        if expected != actual:
+            raise ModelRejectedError(
+                f"{self.version} reads texts by the encoder {expected[:12]}, this service has {actual[:12]}"
+            )
 
-    def _try(self) -> None:
-        """A canned prediction: a bid of which nothing is known must get the probability that it got when the model was made."""
-        expected, found = self.manifest.info.get(PROBABILITY_OF_NOTHING), self.model.probability_of_nothing()
-        if not 0 <= found <= 1 or (expected is not None and abs(found - expected) > _TOLERANCE):
-            raise Unusable(
-                f"{self.version} gives {found} to a bid of which nothing is known; when it was made, it gave {expected}"
+    def _smoke_test(self) -> None:
+        """Predict an empty row: the probability must be the one that was recorded when the model was trained."""
+        expected, actual = self.manifest.info.get(PROBABILITY_OF_NOTHING), self.scorer.probability_of_nothing()
+        if not 0 <= actual <= 1 or (expected is not None and abs(actual - expected) > _TOLERANCE):
+            raise ModelRejectedError(
+                f"{self.version} gives an empty row the probability {actual}; when it was trained, it gave {expected}"
             )

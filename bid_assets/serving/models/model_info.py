@@ -1,47 +1,47 @@
-"""What is known of the models that serve: figures of their report, and lineage down to raw windows and commit."""
+"""Description of the models that serve: metrics of their reports, and lineage down to raw windows and commit."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any
 
-from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.models.loaded_model import LoadedModel
 from bid_assets.serving.prediction_service import PredictionService
 from bid_assets.version_store.lineage import upstream
 from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.store import VersionStore
 
 
-def model_facts(service: PredictionService) -> dict[str, Any]:
-    """What `GET /model` says, JSON-able. Raises `NotReady`."""
+def describe_models(service: PredictionService) -> dict[str, Any]:
+    """The body of `GET /model`, JSON-able. Raises `NotReadyError`."""
     serving = service.serving
     canary = serving.canary
     return {
-        "active": {**_facts(service.store, serving.active), "since": serving.since},
-        "canary": None if canary is None else {**_facts(service.store, canary), "share": serving.share},
-        "shadows": [_facts(service.store, shadow) for shadow in serving.shadows],
-        "refused": service.status.refused,
+        "active": {**_describe(service.store, serving.active), "since": serving.since},
+        "canary": None if canary is None else {**_describe(service.store, canary), "share": serving.share},
+        "shadows": [_describe(service.store, shadow) for shadow in serving.shadows],
+        "refused": service.status.rejections,
         "lineage": _lineage(service.store, serving.active.manifest.ref),
     }
 
 
-def _facts(store: VersionStore, scorer: Scorer) -> dict[str, Any]:
-    manifest = scorer.manifest
+def _describe(store: VersionStore, model: LoadedModel) -> dict[str, Any]:
+    manifest = model.manifest
     return {
-        "model_version": scorer.version,
+        "model_version": model.version,
         "window": manifest.partition,
-        "dataset_version": scorer.dataset_version,
+        "dataset_version": model.dataset_version,
         "created_at": manifest.created_at,
         "git_commit": manifest.code.git_commit,
-        "threshold": scorer.threshold,
-        "features": len(scorer.model.feature_names),
+        "threshold": model.threshold,
+        "features": len(model.scorer.feature_names),
         "metrics": _metrics(store, manifest.ref),
     }
 
 
 @lru_cache(maxsize=16)
 def _metrics(store: VersionStore, model: InputRef) -> dict[str, Any] | None:
-    """The figures of the report about this model; None where there is none."""
+    """The metrics of the model's report; None where there is none."""
     for report in reversed(store.versions("metrics_report", model.partition)):
         if any(ref.version == model.version for ref in report.inputs):
             return {name: value for name, value in report.info.items() if isinstance(value, int | float)}

@@ -1,7 +1,7 @@
-"""Follows the deployment history: loads and verifies what is to serve beside what serves, and swaps it in as a whole.
+"""Hot reload: follows the deployment history, loads and verifies the models it names, and swaps them in as a whole.
 
-A request takes `current` once and uses nothing else, so no answer mixes versions. A model that cannot serve is refused with
-its reason; what served before stays.
+A request reads the state once and uses nothing else, so no response mixes versions. A model that cannot serve is rejected
+with its reason; what served before stays.
 """
 
 from __future__ import annotations
@@ -15,162 +15,161 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bid_assets.deployments.events import ActiveModel, Traffic, traffic
-from bid_assets.serving.models.loaded_model import Scorer, Unusable
+from bid_assets.serving.models.loaded_model import LoadedModel, ModelRejectedError
 from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the pointer; a look is two small reads."""
-TRY_AGAIN_AFTER = 30.0
-"""Seconds after which a refused model is tried once more: its file may have been restored."""
+POLL_SECONDS = 1.0
+"""Seconds between two polls of the deployment history; a poll is two small reads."""
+RETRY_SECONDS = 30.0
+"""Seconds after which a rejected model is tried once more: its file may have been restored."""
 ACTIVE, CANARY, SHADOW = "active", "canary", "shadow"
 
 
 @dataclass(frozen=True)
-class Serving:
-    """All that answers or scores at one moment."""
+class ServingState:
+    """The models that serve at one moment: active, canary and shadows."""
 
-    active: Scorer
+    active: LoadedModel
     since: datetime
-    canary: Scorer | None = None
+    canary: LoadedModel | None = None
     share: float = 0.0
-    """Of the profiles, for the canary."""
-    shadows: tuple[Scorer, ...] = ()
+    """Share of the profiles whose predictions the canary makes, 0 to 1."""
+    shadows: tuple[LoadedModel, ...] = ()
 
-    def for_profile(self, profile_id: str | None) -> tuple[str, Scorer]:
-        """Who answers for a profile, the same one every time; a request without profile gets the active model."""
-        if self.canary is not None and profile_id is not None and _place(profile_id) < self.share:
+    def for_profile(self, profile_id: str | None) -> tuple[str, LoadedModel]:
+        """Variant and model for a profile, always the same ones; a request without profile gets the active model."""
+        if self.canary is not None and profile_id is not None and _canary_position(profile_id) < self.share:
             return CANARY, self.canary
         return ACTIVE, self.active
 
     @property
-    def scorers(self) -> list[Scorer]:
+    def models(self) -> list[LoadedModel]:
         """All of them, each once."""
         return [self.active, *([self.canary] if self.canary is not None else []), *self.shadows]
 
     @property
     def reads_embeddings(self) -> bool:
-        """Whether texts have to be encoded for any of them."""
-        return any(scorer.model.reads_embeddings for scorer in self.scorers)
+        """Whether any of them needs texts to be encoded."""
+        return any(model.scorer.reads_embeddings for model in self.models)
 
 
 @dataclass(frozen=True)
-class Status:
-    """What the follower has seen last."""
+class WatcherStatus:
+    """What serves, what was rejected, and what should serve, as of the last poll."""
 
-    serving: Serving | None = None
-    refused: dict[str, str] = field(default_factory=dict)
+    serving: ServingState | None = None
+    rejections: dict[str, str] = field(default_factory=dict)
     """Version -> why it cannot serve."""
-    trouble: str | None = None
-    """Why the deployment history itself could not be read just now."""
-    wanted: str | None = None
+    error: str | None = None
+    """Why the deployment history could not be read at the last poll."""
+    target_version: str | None = None
     """The version that the history calls active."""
 
     @property
     def reason(self) -> str | None:
         """Why nothing serves, or what serves is not what should; None where all is well."""
-        if self.trouble:
-            return self.trouble
-        if self.wanted is None:
+        if self.error:
+            return self.error
+        if self.target_version is None:
             return "no model is active yet"
-        told = "; ".join(f"{version} was refused: {why}" for version, why in self.refused.items())
-        return told or None
+        return "; ".join(f"{version} was refused: {why}" for version, why in self.rejections.items()) or None
 
 
-class Follower:
-    """Keeps `status` up to date in a thread of its own. `swapped` is told of everything that newly serves or is refused."""
+class DeploymentWatcher:
+    """Keeps `status` up to date in a thread of its own, and calls `on_change` with every new status."""
 
-    def __init__(self, store: VersionStore, fingerprint: Callable[[], str], swapped: Callable[[Status], None]) -> None:
+    def __init__(self, store: VersionStore, fingerprint: Callable[[], str], on_change: Callable[[WatcherStatus], None]) -> None:
         self._store = store
         self._fingerprint = fingerprint
-        self._swapped = swapped
-        self._turn = threading.Lock()
+        self._on_change = on_change
+        self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._seen: Traffic | None = None
-        self._tried_at = 0.0
-        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
-        self.status = Status()
+        self._traffic: Traffic | None = None
+        self._loaded_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="deployment_watcher", daemon=True)
+        self.status = WatcherStatus()
 
     def start(self) -> None:
-        """Look once, then go on looking."""
-        self.look()
+        """Poll once, then go on in a thread."""
+        self.refresh()
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """End the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
-    def look(self, *, again: bool = False) -> Status:
-        """Look at the pointer, and swap if it has moved. `again`: try refused models anew."""
-        with self._turn:
+    def refresh(self, *, force: bool = False) -> WatcherStatus:
+        """Read the deployment history, and load and swap models if it has changed. `force`: try rejected models again now."""
+        with self._lock:
             before = self.status
             try:
-                found = traffic(self._store)
+                target = traffic(self._store)
             except (CorruptVersionError, OSError) as error:
-                self.status = Status(before.serving, before.refused, str(error), before.wanted)
+                self.status = WatcherStatus(before.serving, before.rejections, str(error), before.target_version)
             else:
-                retry = bool(before.refused) and (again or time.monotonic() - self._tried_at > TRY_AGAIN_AFTER)
-                if found != self._seen or before.trouble or retry:
-                    self.status = self._loaded(found, before)
-                    self._seen, self._tried_at = found, time.monotonic()
+                retry = bool(before.rejections) and (force or time.monotonic() - self._loaded_at > RETRY_SECONDS)
+                if target != self._traffic or before.error or retry:
+                    self.status = self._load(target, before)
+                    self._traffic, self._loaded_at = target, time.monotonic()
             if self.status != before:
-                self._tell(before)
+                self._notify(before)
             return self.status
 
-    def _follow(self) -> None:
-        while not self._stop.wait(LOOK_EVERY):
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
             try:
-                self.look()
+                self.refresh()
             except Exception:  # the thread must outlive whatever a store may raise
                 log.exception("the deployment history could not be followed")
 
-    def _loaded(self, found: Traffic, before: Status) -> Status:
-        there = {} if before.serving is None else {scorer.manifest.ref: scorer for scorer in before.serving.scorers}
-        refused: dict[str, str] = {}
+    def _load(self, target: Traffic, before: WatcherStatus) -> WatcherStatus:
+        loaded = {} if before.serving is None else {model.manifest.ref: model for model in before.serving.models}
+        rejections: dict[str, str] = {}
 
-        def load(model: InputRef) -> Scorer | None:
+        def load(ref: InputRef) -> LoadedModel | None:
             try:
-                return there.get(model) or Scorer.load(self._store, model, self._fingerprint)
-            except (VersionNotFoundError, CorruptVersionError, Unusable, OSError) as error:
-                refused[model.version] = str(error)
+                return loaded.get(ref) or LoadedModel.load(self._store, ref, self._fingerprint)
+            except (VersionNotFoundError, CorruptVersionError, ModelRejectedError, OSError) as error:
+                rejections[ref.version] = str(error)
                 return None
 
-        if found.active is None:
-            return Status(refused=refused)
-        active = load(found.active.model)
-        canary = load(found.canary.model) if found.canary is not None else None
-        shadows = tuple(scorer for scorer in map(load, found.shadows) if scorer is not None)
-        share = found.canary.share if found.canary is not None else 0.0
-        serving = _with(before.serving, active, found.active, canary, share, shadows)
-        return Status(serving, refused, None, found.active.model.version)
+        if target.active is None:
+            return WatcherStatus(rejections=rejections)
+        active = load(target.active.model)
+        canary = load(target.canary.model) if target.canary is not None else None
+        shadows = tuple(model for model in map(load, target.shadows) if model is not None)
+        share = target.canary.share if target.canary is not None else 0.0
+        serving = _next_state(before.serving, active, target.active, canary, share, shadows)
+        return WatcherStatus(serving, rejections, None, target.active.model.version)
 
-    def _tell(self, before: Status) -> None:
+    def _notify(self, before: WatcherStatus) -> None:
         now = self.status
         if now.reason != before.reason and now.reason is not None:
             log.warning("%s", now.reason)
         if now.serving is not None and now.serving != before.serving:
             log.info("%s serves", now.serving.active.version)
-        self._swapped(now)
+        self._on_change(now)
 
 
-def _with(
-    before: Serving | None,
-    active: Scorer | None,
+def _next_state(
+    before: ServingState | None,
+    active: LoadedModel | None,
     pointer: ActiveModel,
-    canary: Scorer | None,
+    canary: LoadedModel | None,
     share: float,
-    shadows: tuple[Scorer, ...],
-) -> Serving | None:
-    """What serves next; where the active model was refused, the one that served before goes on."""
+    shadows: tuple[LoadedModel, ...],
+) -> ServingState | None:
+    """The state that serves next; where the active model was rejected, the one that served before stays."""
     if active is not None:
-        return Serving(active, pointer.since, canary, share, shadows)
-    return None if before is None else Serving(before.active, before.since, canary, share, shadows)
+        return ServingState(active, pointer.since, canary, share, shadows)
+    return None if before is None else ServingState(before.active, before.since, canary, share, shadows)
 
 
-def _place(profile_id: str) -> float:
-    """Where a profile falls in [0, 1), evenly; not by the hash that chooses the profiles which calibrate."""
+def _canary_position(profile_id: str) -> float:
+    """Hash of a profile, uniform in [0, 1); its prefix makes it independent of any other split of profiles by hash."""
     return int.from_bytes(hashlib.sha256(b"canary\0" + profile_id.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64

@@ -99,7 +99,7 @@ def compare_ready(url: str, key: str, peers: str, mlflow: str | None, bodies: Bo
     rates = {name: statistics.median(load.rate for load in found) for name, found in loads.items()}
     ours, lighter = rates["the service, /predict/features"], rates["the service, without text vectors"]
     table = Table("one row of ready features", "requests/s", "p50 ms", "p99 ms", "the service is", "expected")
-    wanted = {
+    aim = {
         "MLflow's scoring server": ">= 10x",
         "empty, declares its body": ">= 0.6x",
         "empty, never looks at the body": ">= 0.6x",
@@ -112,7 +112,7 @@ def compare_ready(url: str, key: str, peers: str, mlflow: str | None, bodies: Bo
             _ms(p50),
             _ms(p99),
             f"{(lighter if 'that body' in name or 'without' in name else ours) / rate:.2f}x",
-            wanted.get(name, ""),
+            aim.get(name, ""),
         )
     console.print(table)
 
@@ -151,13 +151,13 @@ def new_texts(url: str, key: str, bodies: Bodies, settings: Settings) -> None:
     alone = [_seconds(lambda text=text: encoder.model.vectors(text)) for text in texts]  # type: ignore[misc]
     kept = [_seconds(lambda text=text: encoder.encode(pa.array(text))) for text in texts]  # type: ignore[misc]
     table = Table("/predict, one after the other", "p50 ms", "p95 ms", "expected")
-    for name, found, wanted in (
+    for name, found, aim in (
         ("texts seen", seen, ""),
         ("a new bid text", new, "what follows, plus 2"),
         ("the encoder alone", alone, ""),
         ("the encoder, and keeping the vector on disk", kept, ""),
     ):
-        table.add_row(name, *(_ms(each) for each in np.quantile(found, [0.5, 0.95])), wanted)
+        table.add_row(name, *(_ms(each) for each in np.quantile(found, [0.5, 0.95])), aim)
     extra = statistics.median(new) - statistics.median(seen) - statistics.median(alone)
     table.add_row("a new text costs beside the encoder", _ms(extra), "", "< 2")
     console.print(table)
@@ -181,8 +181,8 @@ def batches(url: str, key: str, peers: str, bodies: Bodies) -> None:
     slow = taken["by DataFrame, one request for each"]
     table = Table(f"{BATCH} bids", "ms", "bids/s", "times one by one", "expected")
     for name, seconds in taken.items():
-        wanted = ">= 20x" if name.startswith("the service") else ""
-        table.add_row(name, _ms(seconds), f"{BATCH / seconds:,.0f}", f"{slow / seconds:.1f}x", wanted)
+        aim = ">= 20x" if name.startswith("the service") else ""
+        table.add_row(name, _ms(seconds), f"{BATCH / seconds:,.0f}", f"{slow / seconds:.1f}x", aim)
     console.print(table)
 
 

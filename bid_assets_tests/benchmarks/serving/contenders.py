@@ -23,7 +23,7 @@ from bid_assets.embedded_postgres.server import shared_server as embedded_server
 from bid_assets.features.embeddings.model_files import distilled
 from bid_assets.modelling.estimators.column_encoders import PROFILE
 from bid_assets.serving.middleware.api_keys import create_key
-from bid_assets.serving.models.loaded_model import Scorer
+from bid_assets.serving.models.loaded_model import LoadedModel
 from bid_assets.serving.online_features import OnlineFeatures
 from bid_assets.serving.schemas import BidIn
 from bid_assets.settings import Settings
@@ -73,7 +73,7 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
     store = VersionStore(settings.resolved_store_url)
     active = active_model(store)
     assert active is not None, "no model became active"
-    scorer = Scorer.load(store, active.model)
+    model = LoadedModel.load(store, active.model)
     keys = store.partitions("raw_bids")[-1:]
     rows = WindowedTable(store, "raw_bids", keys, store.heads("raw_bids", keys)).read().slice(0, ROWS).to_pylist()
     bids = [
@@ -87,10 +87,10 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
         for bid in rows
     ]
     online = OnlineFeatures(settings)
-    table = online.features([BidIn(**bid).bid() for bid in bids]).table
+    table = online.features([BidIn(**bid).to_request() for bid in bids]).table
     online.close()
-    matrix = np.nan_to_num(scorer.matrix(table)[:, : scorer.model.numbers]).astype(float)  # what the trees see
-    (folder / "booster.ubj").write_bytes(scorer.model.trees)
+    matrix = np.nan_to_num(model.encode_table(table)[:, : model.scorer.numbers]).astype(float)  # what the trees see
+    (folder / "booster.ubj").write_bytes(model.scorer.trees)
     names = [f"number_{number}" for number in range(matrix.shape[1])]  # XGBoost allows no brackets in names of columns
     (folder / "names.json").write_text(json.dumps(names))
     ready = [{"profile_id": features.pop(PROFILE), "features": features} for features in table.to_pylist()]

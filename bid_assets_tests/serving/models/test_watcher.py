@@ -1,4 +1,4 @@
-"""Models are swapped under a running service: by the deployment history, without a restart, a lost request or a mixed answer."""
+"""Hot reload of a running service: by the deployment history, without a restart, a lost request or a mixed response."""
 
 from __future__ import annotations
 
