@@ -50,7 +50,7 @@ def test_a_browser_shows_the_page_and_asks_for_a_key(client: httpx.Client) -> No
     url = str(client.base_url).rstrip("/")
     with chromium() as browser, new_page(browser, url) as page:
         asked: list[str] = []
-        page.enabled("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: asked.append(request.url))
         page.goto("/docs")
         expect(page.get_by_role("button", name="Authorize")).to_be_visible()
         expect(page.get_by_text("/predict/what-if")).to_be_visible()
