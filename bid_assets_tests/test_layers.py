@@ -1,13 +1,65 @@
-"""What must not be imported: start-up stays quick because heavy libraries come when they are used."""
+"""What must not be imported: start-up stays quick because heavy libraries come when they are used, and packages import downwards."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import bid_assets
+
 HEAVY = ("torch", "sentence_transformers", "transformers", "xgboost", "sklearn", "matplotlib", "adbc_driver_manager", "polars")
+
+LAYERS = (
+    "common",
+    "embedded_postgres",
+    "app_db",
+    "version_store",
+    "deployments",
+    "prediction_log",
+    "features",
+    "modelling",
+    "monitoring",
+    "model_card",
+    "orchestration",
+    "serving",
+    "simulation",
+    "cli",
+)
+"""From the ground up: a package imports only those before it."""
+UPWARD = {("version_store", "deployments")}
+"""Still there: `verify` and `repair` know the pointer of the active model."""
+
+
+def imports_of(package: str) -> Iterator[tuple[Path, str]]:
+    """Every module that any module of a package imports, also inside of functions."""
+    folder = Path(str(bid_assets.__file__)).parent / package
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                yield path, node.module
+            elif isinstance(node, ast.Import):
+                yield from ((path, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_only_packages_of_lower_layers(package: str) -> None:
+    above = LAYERS[LAYERS.index(package) + 1 :]
+    upward = {
+        (path.name, module)
+        for path, module in imports_of(package)
+        for other in above
+        if f"{module}.".startswith(f"bid_assets.{other}.") and (package, other) not in UPWARD
+    }
+    assert not upward
+
+
+def test_the_command_line_leaves_dagster_to_orchestration() -> None:
+    assert not [(path.name, module) for path, module in imports_of("cli") if module.partition(".")[0] == "dagster"]
 
 
 def imported_by(statement: str) -> set[str]:

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bid_assets.cli.output import console, print_json, progress_bars
-from bid_assets.cli.rebuild import make_again
 from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
+from bid_assets.orchestration.rebuild import rerun_asset
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.repair import Outcome, Repair, repair
 from bid_assets.version_store.replay import RestoringStore
@@ -53,7 +53,7 @@ def remade(settings: Settings, finding: Finding) -> Outcome:
         settings.resolved_store_url, finding, replaceable=finding.readers and asset in {*RAW_ASSETS, *features}
     )
     try:
-        failures = make_again(settings, store)
+        failures = rerun_asset(settings, store)
     except Exception as error:  # whatever an asset may raise: the other findings are repaired all the same
         return Outcome(f"lost: it cannot be made again: {error}", False)
     if store.restored is None:

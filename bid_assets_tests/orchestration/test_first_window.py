@@ -8,10 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from bid_assets.cli.run import wanted_range
 from bid_assets.common.windows import Cadence, utc_now
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.first_window import learn_first_window, oldest_known_window, with_first_window
+from bid_assets.orchestration.main_job import resolve_range
 from bid_assets.orchestration.refresh.change_detection import DetectedChanges, detect_new_rows, reconcile
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import Draft
@@ -48,7 +48,7 @@ def windows_of(changes: DetectedChanges) -> set[str]:
 
 def test_a_run_begins_where_the_data_begin_however_long_ago(settings: Settings, store: VersionStore, url: str) -> None:
     insert(url, "bids", [bid("b1", DAWN), bid("b2", RECENT)])
-    _, span, outside = wanted_range(settings, store, datetime(1998, 1, 5), None)  # noqa: DTZ001 - as click gives it
+    _, span, outside = resolve_range(settings, store, datetime(1998, 1, 5), None)  # noqa: DTZ001 - as click gives it
     assert (span.start, outside) == (Cadence.WEEKLY.floor(DAWN), [])
     assert first_partition(settings, store) == "1998-01-05"
 
@@ -67,7 +67,7 @@ def test_the_setting_fixes_it_and_what_is_older_is_counted(settings: Settings, s
     insert(url, "bids", [bid("b1", DAWN), bid("b2", RECENT), bid("b3", OPEN + timedelta(days=400))])
     insert(url, "bid_outcomes", [outcome("o1", "b1", DAWN)])
     fixed = Settings(start="2020-01-06")
-    _, span, outside = wanted_range(fixed, store, None, None)
+    _, span, outside = resolve_range(fixed, store, None, None)
     assert (span.start, span.end) == (datetime(2020, 1, 6, tzinfo=UTC), OPEN + timedelta(weeks=1))
     assert {(count.table, count.before, count.after) for count in outside} == {("bids", 1, 1), ("bid_outcomes", 1, 0)}
     [warning] = reconcile(fixed, store, None).warnings
