@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from bid_assets.common.windows import Cadence
-from bid_assets.orchestration.asset_checks import readable_values_verdict
+from bid_assets.orchestration.asset_checks import readable_values_result
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.in_process_runs import materialize
@@ -113,5 +113,5 @@ def test_windows_that_older_code_has_read_are_read_again(store: VersionStore, mo
 
 @pytest.mark.parametrize(("unreadable", "passes"), [(0, True), (1, True), (2, False)])
 def test_the_check_warns_from_a_share_of_one_in_a_hundred(unreadable: int, passes: bool) -> None:
-    result = readable_values_verdict("raw_jobs", [{"skills": {"": 100 - unreadable}}, {"skills": {"not a list": unreadable}}])
+    result = readable_values_result("raw_jobs", [{"skills": {"": 100 - unreadable}}, {"skills": {"not a list": unreadable}}])
     assert (result.passed, result.metadata["unreadable_share_skills"].value) == (passes, unreadable / 100)

@@ -11,7 +11,7 @@ import pytest
 from bid_assets.deployments.events import active_model, event_path
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.orchestration.instance import open_instance
-from bid_assets.orchestration.retraining.state import gather
+from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets_tests.platforms import FAMILIES, RAW, Platform, call, call_json, execute, small_platform
 
 
@@ -62,7 +62,7 @@ def test_damage_of_every_kind_is_named_blocks_nothing_and_is_mended(platform: Pl
 
     assert call_json("status")["policy"]["action"] in ("wait", "retrain")
     with open_instance() as instance:
-        assert gather(instance, platform.store, platform.settings).window == windows[-1]
+        assert gather_state(instance, platform.store, platform.settings).window == windows[-1]
     found = call("verify", "--json", fails=3).stdout
     assert [file.name for file in (*emptied[1:], *flipped, *gone, lost, stray) if f'"{file}"' not in found] == []
     human = call("verify", fails=3)
