@@ -74,7 +74,7 @@ class PredictionService:
 
     def start(self) -> None:
         """Load the models that serve, and start the threads that watch the deployment history and the look-ups."""
-        self.metrics.watch(self.log, self.online)
+        self.metrics.watch_counts(self.log, self.online)
         self.watcher.start()
         self.probe.start()
 

@@ -1,8 +1,8 @@
-"""The service's figures for Prometheus, of all its worker processes together.
+"""Metrics of the service for Prometheus, summed over its worker processes.
 
-With several workers the environment variable PROMETHEUS_MULTIPROC_DIR must name an empty folder before this module is imported:
-each worker keeps its figures in files there, and whichever is asked adds them up. Model and memory are those of the worker that
-answers; all of them follow the same deployment history.
+With several workers the environment variable PROMETHEUS_MULTIPROC_DIR must name an empty directory before this module is
+imported: each worker keeps its metrics in files there, and the worker that is scraped adds them up. Model and process metrics
+are those of the scraped worker; all of them follow the same deployment history.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from prometheus_client.registry import Collector
 
 from bid_assets.common.windows import utc_now
 
-SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-CHANCES = tuple(step / 20 for step in range(1, 21))
+LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PROBABILITY_BUCKETS = tuple(step / 20 for step in range(1, 21))
 REFRESH_SECONDS = 1.0
-"""So often does each of several workers write down what its log and its encoder count."""
+"""Seconds between two updates of the counts of log and encoder, where there are several workers."""
 
-_FEW = 16  # from so many scores on, numpy sorts them into buckets faster than one call for each
+_MIN_VECTORIZED = 16  # from so many scores on, NumPy counts them by bucket faster than one `observe` for each
 
 
-class LogCounts(Protocol):
-    """What is read of the prediction log."""
+class PredictionLogCounts(Protocol):
+    """The counts that are read of the prediction log."""
 
     written: int
     lost: int
 
     @property
     def backlog(self) -> int:
-        """Predictions that wait."""
+        """Predictions in the queue."""
 
 
-class TextCounts(Protocol):
-    """What is read of the encoder."""
+class EncoderCounts(Protocol):
+    """The counts that are read of the encoder."""
 
     @property
     def hits(self) -> int:
-        """Texts that were known when they were looked up."""
+        """Texts whose embedding was cached."""
 
     @property
     def misses(self) -> int:
@@ -55,92 +55,99 @@ class TextCounts(Protocol):
 
 
 class Metrics:
-    """The figures of one process. Threads may share it; what is called for each request costs a few microseconds."""
+    """The metrics of one process. Threads may share it; what is called for each request costs a few microseconds."""
 
     def __init__(self) -> None:
-        own = self._registry = CollectorRegistry()
+        registry = self._registry = CollectorRegistry()
         self._requests = Histogram(
             "bid_assets_request_seconds",
-            "Time from a request to its answer, by path and class of the status.",
+            "Time from a request to its response, by path and class of the status.",
             ["path", "status"],
-            buckets=SECONDS,
-            registry=own,
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
         )
         self._errors = Counter(
-            "bid_assets_request_errors", "Requests answered with a status of 400 or more.", ["path", "status"], registry=own
+            "bid_assets_request_errors",
+            "Requests answered with a status of 400 or more.",
+            ["path", "status"],
+            registry=registry,
         )
         self._scores = Histogram(
             "bid_assets_score",
-            "Probabilities, by who gave them: active, canary or shadow.",
+            "Predicted probabilities, by variant: active, canary or shadow.",
             ["variant"],
-            buckets=CHANCES,
-            registry=own,
+            buckets=PROBABILITY_BUCKETS,
+            registry=registry,
         )
         self._ready = Gauge(
             "bid_assets_ready",
             "1 where a verified model is loaded, in every worker.",
             multiprocess_mode="livemin",
-            registry=own,
+            registry=registry,
         )
         self._activations = Counter(
-            "bid_assets_model_activations", "Models that began to serve, counted by each worker.", registry=own
+            "bid_assets_model_activations", "Models that began to serve, counted by each worker.", registry=registry
         )
         self._rejected = Gauge(
             "bid_assets_models_refused",
             "Models that should serve but failed their verification.",
             multiprocess_mode="livemax",
-            registry=own,
+            registry=registry,
         )
-        texts = Counter("bid_assets_texts", "Texts looked up in the memory of embeddings.", ["result"], registry=own)
-        self._hits, self._misses = _Total(texts.labels("hit")), _Total(texts.labels("miss"))
+        texts = Counter("bid_assets_texts", "Texts looked up in the cache of embeddings.", ["result"], registry=registry)
+        self._hits, self._misses = _CounterOfTotal(texts.labels("hit")), _CounterOfTotal(texts.labels("miss"))
         self._backlog = Gauge(
             "bid_assets_prediction_log_backlog",
             "Predictions that wait for the database.",
             multiprocess_mode="livesum",
-            registry=own,
+            registry=registry,
         )
-        self._written = _Total(Counter("bid_assets_prediction_log_written", "Predictions in the database.", registry=own))
-        self._lost = _Total(Counter("bid_assets_prediction_log_lost", "Predictions that nobody will remember.", registry=own))
-        self._latency_of: dict[tuple[str, int], Histogram] = {}
-        self._error_of: dict[tuple[str, int], Counter] = {}
-        self._score_of: dict[str, Histogram] = {}
-        self._watched: tuple[LogCounts, TextCounts] | None = None
-        self._turn = threading.Lock()
-        self._all = CollectorRegistry()
-        self._model = _ModelFacts(self._all)
-        ProcessCollector(registry=self._all)
-        self._folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        everything = MultiProcessCollector(None, self._folder) if self._folder else _Other(own)  # type: ignore[no-untyped-call]
-        self._all.register(everything)
+        self._written = _CounterOfTotal(
+            Counter("bid_assets_prediction_log_written", "Predictions in the database.", registry=registry)
+        )
+        self._lost = _CounterOfTotal(
+            Counter("bid_assets_prediction_log_lost", "Predictions that were dropped.", registry=registry)
+        )
+        self._latency_children: dict[tuple[str, int], Histogram] = {}
+        self._error_children: dict[tuple[str, int], Counter] = {}
+        self._score_children: dict[str, Histogram] = {}
+        self._counts: tuple[PredictionLogCounts, EncoderCounts] | None = None
+        self._lock = threading.Lock()
+        self._exposed_registry = CollectorRegistry()
+        self._model = _ModelInfo(self._exposed_registry)
+        ProcessCollector(registry=self._exposed_registry)
+        self._directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        workers = MultiProcessCollector(None, self._directory) if self._directory else _RegistryProxy(registry)  # type: ignore[no-untyped-call]
+        self._exposed_registry.register(workers)
 
-    def watch(self, log: LogCounts, texts: TextCounts) -> None:
-        """Read the counts of this log and this encoder from now on."""
-        self._watched = (log, texts)
-        if self._folder:
-            threading.Thread(target=self._refresh_for_ever, name="metrics", daemon=True).start()
+    def watch_counts(self, log: PredictionLogCounts, texts: EncoderCounts) -> None:
+        """Expose the counts of this log and this encoder."""
+        self._counts = (log, texts)
+        if self._directory:
+            threading.Thread(target=self._refresh_loop, name="metrics", daemon=True).start()
 
     def observe_request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request that was answered. `path` must be one of few: every new one costs memory for ever."""
+        """Record the latency and status of a request. `path` must be one of few: each label value costs memory for ever."""
         key = path, status // 100
-        if (latency := self._latency_of.get(key)) is None:
-            latency = self._latency_of[key] = self._requests.labels(path, f"{status // 100}xx")
+        if (latency := self._latency_children.get(key)) is None:
+            latency = self._latency_children[key] = self._requests.labels(path, f"{status // 100}xx")
         latency.observe(seconds)
         if status >= 400:
             key = path, status
-            if (errors := self._error_of.get(key)) is None:
-                errors = self._error_of[key] = self._errors.labels(path, str(status))
+            if (errors := self._error_children.get(key)) is None:
+                errors = self._error_children[key] = self._errors.labels(path, str(status))
             errors.inc()
 
     def observe_scores(self, variant: str, probabilities: Sequence[float]) -> None:
-        """Count what a model said."""
-        if (scores := self._score_of.get(variant)) is None:
-            scores = self._score_of[variant] = self._scores.labels(variant)
-        if len(probabilities) < _FEW:
+        """Record the probabilities that a variant predicted."""
+        if (scores := self._score_children.get(variant)) is None:
+            scores = self._score_children[variant] = self._scores.labels(variant)
+        if len(probabilities) < _MIN_VECTORIZED:
             for probability in probabilities:
                 scores.observe(probability)
             return
-        places = np.searchsorted(scores._upper_bounds, probabilities)
-        counts = np.bincount(places, minlength=len(scores._buckets))
+        bucket_index = np.searchsorted(scores._upper_bounds, probabilities)
+        counts = np.bincount(bucket_index, minlength=len(scores._buckets))
         for bucket, count in zip(scores._buckets, counts.tolist(), strict=True):
             if count:
                 bucket.inc(count)
@@ -155,43 +162,43 @@ class Metrics:
         self._rejected.set(rejected)
 
     def exposition(self) -> bytes:
-        """All figures in Prometheus' text format, version 0.0.4."""
+        """All metrics in Prometheus' text format, version 0.0.4."""
         self._refresh()
-        if self._folder:
-            _forget_the_dead(Path(self._folder))
-        return generate_latest(self._all)
+        if self._directory:
+            _prune_dead_workers(Path(self._directory))
+        return generate_latest(self._exposed_registry)
 
     def _refresh(self) -> None:
-        if self._watched is None:
+        if self._counts is None:
             return
-        log, texts = self._watched
-        with self._turn:
+        log, texts = self._counts
+        with self._lock:
             self._backlog.set(log.backlog)
-            self._written.rise_to(log.written)
-            self._lost.rise_to(log.lost)
-            self._hits.rise_to(texts.hits)
-            self._misses.rise_to(texts.misses)
+            self._written.advance_to(log.written)
+            self._lost.advance_to(log.lost)
+            self._hits.advance_to(texts.hits)
+            self._misses.advance_to(texts.misses)
 
-    def _refresh_for_ever(self) -> None:
+    def _refresh_loop(self) -> None:
         while True:
             time.sleep(REFRESH_SECONDS)
             self._refresh()
 
 
-class _Total:
-    """A counter of something that is counted elsewhere."""
+class _CounterOfTotal:
+    """Advances a counter to a total that is counted elsewhere."""
 
     def __init__(self, counter: Counter) -> None:
-        self._counter, self._seen = counter, 0
+        self._counter, self._total = counter, 0
 
-    def rise_to(self, total: int) -> None:
-        if total > self._seen:
-            self._counter.inc(total - self._seen)
-            self._seen = total
+    def advance_to(self, total: int) -> None:
+        if total > self._total:
+            self._counter.inc(total - self._total)
+            self._total = total
 
 
-class _ModelFacts(Collector):
-    """Version and age of the model that this process answers by."""
+class _ModelInfo(Collector):
+    """Collects version and age of the active model of this process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.version: str | None = None
@@ -209,8 +216,8 @@ class _ModelFacts(Collector):
         yield from (info, age)
 
 
-class _Other(Collector):
-    """Everything of another registry."""
+class _RegistryProxy(Collector):
+    """Collects the metrics of another registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -219,12 +226,12 @@ class _Other(Collector):
         yield from self._registry.collect()
 
 
-def _forget_the_dead(folder: Path) -> None:
-    """Workers that were killed cannot take back what they said about themselves."""
-    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in folder.glob("gauge_live*.db")}:
+def _prune_dead_workers(directory: Path) -> None:
+    """Remove the live gauges of workers that have ended: killed ones cannot do so themselves."""
+    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in directory.glob("gauge_live*.db")}:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
         except PermissionError:
             continue
