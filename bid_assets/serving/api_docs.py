@@ -1,7 +1,7 @@
-"""The page at `/docs`: Swagger UI from files of the package fastapi-offline, so that it works without internet, and asks for a key.
+"""The page at `/docs`: Swagger UI from files of the package fastapi-offline, so that it works without internet.
 
-The page, its files and the OpenAPI description hold no data and need no key: a browser that opens a page cannot send one. What is
-tried from the page needs a key like any other request, and gets the one given to its Authorize button.
+The page, its files and the OpenAPI description hold no data and need no key: a browser that opens a page cannot send one.
+Requests from the page need a key like any other, the one given to its Authorize button.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 DOCS, OPENAPI, ASSETS = "/docs", "/openapi.json", "/docs-assets"
 DESCRIPTION_PATHS = (DOCS, OPENAPI, *(f"{ASSETS}/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")))
-"""All that the page consists of."""
+"""The page, its files and the OpenAPI description."""
 
 _SCHEMES = {
     "APIKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -22,7 +22,7 @@ _SCHEMES = {
 
 
 def new_app(**options: Any) -> FastAPI:
-    """An app with this page; `options` are those of FastAPI."""
+    """A FastAPI app with this page; `options` are FastAPI's."""
     app = FastAPIOffline(docs_url=DOCS, redoc_url=None, openapi_url=OPENAPI, static_url=ASSETS, **options)
     describe = app.openapi
 

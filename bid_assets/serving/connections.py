@@ -1,7 +1,7 @@
-"""Connections of the service: how long one may take before and after a request, and how many there are.
+"""HTTP connections of the service: their deadlines before and after a request, and their number.
 
-uvicorn waits for ever for the headers of a request, for a caller who does not read the answer, and for what is left of a body that
-nobody wants. While a request is being answered, the guard's deadline counts (`request_guard.py`).
+uvicorn waits for ever for the headers of a request, for a caller who does not read the response, and for the rest of a body after
+the response. While a request is being handled, the deadline of the request middleware counts (`request_guard.py`).
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ log = logging.getLogger(__name__)
 HEADER_SECONDS = 5.0
 """From the first byte of a request, or from the beginning of a connection, to the end of the headers."""
 UNREAD_SECONDS = 30.0
-"""For a caller to take an answer that is out: 5,000 predictions at a megabit a second."""
+"""For a caller to read a response: 5,000 predictions at a megabit a second."""
 CHECK_SECONDS = 1.0
 MAX_CONNECTIONS = 1000
 """Of one worker; fewer where the limit of open files leaves no more."""
 RESERVED_FILES = 128
-"""Open files that are left to all else: libraries, caches, databases, logs."""
+"""Open files that are left to libraries, caches, databases and logs."""
 
 
 def connection_limit() -> int:
-    """How many connections a worker holds, below the limit of its open files."""
+    """The maximal number of connections of a worker, below the limit of its open files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, max(16, files - RESERVED_FILES))
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's protocol with deadlines. Where there are too many connections, the one that has waited longest for a request is ended."""
+    """uvicorn's protocol with deadlines and a maximal number of connections, beyond which the longest idle one is closed."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._limit = connection_limit()
         self._idle_since: float | None = None
         self._deadline: float | None = None
-        self._request_begun = False
+        self._request_started = False
         self._check: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._wait_for_request()
-        self._check = self.loop.call_later(CHECK_SECONDS, self._end_if_late)
+        self._check = self.loop.call_later(CHECK_SECONDS, self._close_if_late)
         if len(self.connections) > self._limit:
-            self._make_room()
+            self._evict_longest_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -60,12 +60,12 @@ class BoundedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """The first byte of a request begins the time for its headers; later ones do not prolong it."""
-        if self._idle_since is not None and not self._request_begun:
-            self._request_begun, self._deadline = True, time.monotonic() + HEADER_SECONDS
+        if self._idle_since is not None and not self._request_started:
+            self._request_started, self._deadline = True, time.monotonic() + HEADER_SECONDS
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """From here on the guard's deadline counts."""
+        """From here on the deadline of the request middleware counts."""
         self._idle_since = self._deadline = None
         super().on_headers_complete()
 
@@ -78,22 +78,22 @@ class BoundedConnection(HttpToolsProtocol):
     def _wait_for_request(self) -> None:
         self._idle_since = time.monotonic()
         self._deadline = self._idle_since + HEADER_SECONDS
-        self._request_begun = False
+        self._request_started = False
 
-    def _end_if_late(self) -> None:
+    def _close_if_late(self) -> None:
         now = time.monotonic()
-        if self._deadline is None and self.transport.is_closing():  # half of an answer is out, and nobody takes the rest
+        if self._deadline is None and self.transport.is_closing():  # half of a response is out, and nobody reads the rest
             self._deadline = now + UNREAD_SECONDS
         unread = self.transport.get_write_buffer_size() > 0
         grace = UNREAD_SECONDS - HEADER_SECONDS if unread and self._idle_since is not None else 0.0
         if self._deadline is not None and now > self._deadline + grace:
             self.transport.abort()
         else:
-            self._check = self.loop.call_later(CHECK_SECONDS, self._end_if_late)
+            self._check = self.loop.call_later(CHECK_SECONDS, self._close_if_late)
 
-    def _make_room(self) -> None:
+    def _evict_longest_idle(self) -> None:
         idle = [each for each in self.connections if isinstance(each, BoundedConnection) and each._idle_since is not None]
-        longest = min(idle, key=lambda each: each._idle_since or 0.0, default=self)
-        log.warning("more than %d connections: the one that waited longest for a request is ended", self._limit)
-        longest.connections.discard(longest)
-        longest.transport.abort()
+        longest_idle = min(idle, key=lambda each: each._idle_since or 0.0, default=self)
+        log.warning("more than %d connections: the longest idle one is closed", self._limit)
+        longest_idle.connections.discard(longest_idle)
+        longest_idle.transport.abort()

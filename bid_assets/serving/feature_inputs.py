@@ -1,6 +1,6 @@
-"""Bids to be as the feature families want a few of them: plain values, put together from what a look-up has found.
+"""Inputs of the feature families for a few bids: plain values, built from the result of a point lookup.
 
-Bids asked about together do not see each other: the records hold what the database has, none of the others asked about.
+Bids of one batch do not see each other: the histories hold what the database has, none of the other bids of the batch.
 """
 
 from __future__ import annotations
@@ -11,48 +11,48 @@ from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult
 from bid_assets.features.inputs import OneBid, Record
 from bid_assets.serving.bid_requests import BidRequest, json_text
 
-_NOTHING = Record()
+_NO_HISTORY = Record()
 
 
-def plain_bids(bids: Sequence[BidRequest], at: Sequence[int], found: LookupResult) -> list[OneBid]:
-    """The bids, each submitted at its time (microseconds), with its profile, its job, and the records of profile and client."""
-    of_profiles, of_clients = _by_owner(found.profile_history), _by_owner(found.client_history)
-    made = []
-    for bid, moment in zip(bids, at, strict=True):
-        job = found.jobs.get(bid.job_id or "") if bid.job is None else bid.job.to_raw_row()
+def build_contexts(bids: Sequence[BidRequest], at: Sequence[int], lookup: LookupResult) -> list[OneBid]:
+    """The context of each bid, submitted `at` (microseconds since 1970): profile, job, histories of profile and client."""
+    by_profile, by_client = _by_owner(lookup.profile_history), _by_owner(lookup.client_history)
+    contexts = []
+    for bid, submitted_at in zip(bids, at, strict=True):
+        job = lookup.jobs.get(bid.job_id or "") if bid.job is None else bid.job.to_raw_row()
         client = None if job is None else job["client_id"]
-        made.append(
+        contexts.append(
             OneBid(
-                at=moment,
+                at=submitted_at,
                 amount=bid.amount,
                 text=bid.bid_text,
                 settings=json_text(bid.settings),
                 signals=json_text(bid.external_signals),
-                profile=found.profiles.get(bid.profile_id),
+                profile=lookup.profiles.get(bid.profile_id),
                 job=job,
-                profile_record=of_profiles.get(bid.profile_id, _NOTHING),
-                client_record=None if client is None else of_clients.get(client, _NOTHING),
+                profile_record=by_profile.get(bid.profile_id, _NO_HISTORY),
+                client_record=None if client is None else by_client.get(client, _NO_HISTORY),
             )
         )
-    return made
+    return contexts
 
 
-def _by_owner(records: HistoryColumns) -> dict[str, Record]:
-    if len(owners := set(records.owners)) == 1:
-        columns = (records.submitted_at, records.outcome_bid_index, records.outcome_ids, records.is_success, records.known_at)
+def _by_owner(history: HistoryColumns) -> dict[str, Record]:
+    if len(owners := set(history.owners)) == 1:
+        columns = (history.submitted_at, history.outcome_bid_index, history.outcome_ids, history.is_success, history.known_at)
         return {owner: Record(*columns) for owner in owners}
-    found = {owner: Record() for owner in owners}
-    place = []  # of each bid among those of its owner
-    for owner, submitted in zip(records.owners, records.submitted_at, strict=True):
-        theirs = found[owner].submitted
-        place.append(len(theirs))
-        theirs.append(submitted)
-    for bid, name, success, known in zip(
-        records.outcome_bid_index, records.outcome_ids, records.is_success, records.known_at, strict=True
+    histories = {owner: Record() for owner in owners}
+    index = []  # of each bid among those of its owner
+    for owner, submitted_at in zip(history.owners, history.submitted_at, strict=True):
+        submitted = histories[owner].submitted
+        index.append(len(submitted))
+        submitted.append(submitted_at)
+    for bid, outcome_id, is_success, known_at in zip(
+        history.outcome_bid_index, history.outcome_ids, history.is_success, history.known_at, strict=True
     ):
-        theirs_too = found[records.owners[bid]]
-        theirs_too.bids.append(place[bid])
-        theirs_too.outcomes.append(name)
-        theirs_too.successes.append(success)
-        theirs_too.known.append(known)
-    return found
+        own = histories[history.owners[bid]]
+        own.bids.append(index[bid])
+        own.outcomes.append(outcome_id)
+        own.successes.append(is_success)
+        own.known.append(known_at)
+    return histories

@@ -1,4 +1,4 @@
-"""Whether look-ups work, found out by looking up: every two seconds, over a connection of its own, whatever requests come."""
+"""Health probe of the point lookup: an empty look-up every two seconds, over a connection of its own, whatever requests come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROBE_SECONDS = 2.0
 
 
 class LookupProbe:
-    """Looks up nobody, again and again, in a thread; what came of it is `PointLookup.failure`, as of every other look-up."""
+    """Runs an empty look-up again and again in a thread; its failure is `PointLookup.failure`, as of every other look-up."""
 
     def __init__(self, lookup: PointLookup) -> None:
         self._lookup = lookup

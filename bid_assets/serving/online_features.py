@@ -1,7 +1,7 @@
-"""Features of bids to be, by the families that training uses, over the application's database as of each bid's time.
+"""Online features: those of requested bids, by the families that training uses, over the application's database as of each bid.
 
-Nothing of a feature is computed here. A few bids are put to the families as plain values (`feature_inputs.py`), many as the raw
-tables that the families would see of past bids (`synthetic_raw_tables.py`). What is served equals what was trained on, bit for bit.
+Nothing of a feature is computed here. A few bids are passed to the families as plain values (`feature_inputs.py`), many as the
+raw tables that the families would see of past bids (`synthetic_raw_tables.py`). Online equals offline, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from bid_assets.features.inputs import OneBid
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators.column_encoders import PROFILE
 from bid_assets.serving.bid_requests import BidRequest
-from bid_assets.serving.feature_inputs import plain_bids
-from bid_assets.serving.freshness import TERMS, missing, newest_outcomes
-from bid_assets.serving.synthetic_raw_tables import RawRows
+from bid_assets.serving.feature_inputs import build_contexts
+from bid_assets.serving.freshness import SETTINGS_FEATURES, missing_inputs, newest_outcomes
+from bid_assets.serving.synthetic_raw_tables import SyntheticRawTables
 from bid_assets.settings import Settings
 
-FEW = 256
-"""Up to so many bids are looked at one by one; more as columns, which then take less time for each."""
+MAX_ROWWISE_BIDS = 256
+"""Up to so many bids are computed row by row; more as columns, which then take less time for each."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -40,13 +40,14 @@ class OnlineBatch:
     """Features of some bids, in their order."""
 
     values: pa.Table | list[dict[str, Any]]
-    """Who bids, and the features (embeddings where they were asked for): a table or, of a few bids, plain values by name (vectors as arrays); null where something is unknown."""
+    """Profile and features, embeddings where requested: a table or, of a few bids, plain values by name (vectors as arrays).
+    Null where something is unknown."""
     schema: pa.Schema
     missing: list[list[str]]
-    """Of each bid what was not there, in words."""
+    """What was missing, in words, for each bid."""
     as_of: list[datetime]
     newest_outcome: list[datetime | None]
-    """The newest outcome of the profile that was known then: how fresh its history is."""
+    """The newest outcome of the profile known at `as_of`."""
 
     @cached_property
     def table(self) -> pa.Table:
@@ -55,19 +56,19 @@ class OnlineBatch:
 
 
 class OnlineFeatures:
-    """Makes features for the prediction service. Threads may share it."""
+    """Computes features for the prediction service. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
         self._cadence = settings.cadence
         self.lookup = PointLookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
-        self._back = timedelta(days=max(family.lookback_days for family in families()))
-        self._few = FEW if all(family.of_few is not None for family in families()) else 0
+        self._max_lookback = timedelta(days=max(family.lookback_days for family in families()))
+        self._max_rowwise = MAX_ROWWISE_BIDS if all(family.of_few is not None for family in families()) else 0
         self._settings = settings
         self._encoder: CachedEncoder | None = None
 
     @property
     def encoder(self) -> CachedEncoder:
-        """Made when it is first used: many models read no embedding. Raises `EncoderUnavailable`."""
+        """The encoder, loaded on first use: many models read no embedding. Raises `EncoderUnavailable`."""
         if self._encoder is None:
             settings = self._settings
             self._encoder = make_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache)
@@ -75,7 +76,7 @@ class OnlineFeatures:
 
     @property
     def hits(self) -> int:
-        """Texts whose embedding was known when it was looked up."""
+        """Texts whose embedding was cached."""
         return 0 if self._encoder is None else self._encoder.hits
 
     @property
@@ -88,45 +89,49 @@ class OnlineFeatures:
 
         Raises as `PointLookup.fetch`, and `EncoderUnavailable`.
         """
-        computed = [family for family in families() if embeddings or not family.needs_encoder]
+        active_families = [family for family in families() if embeddings or not family.needs_encoder]
         now = datetime.now(UTC)
         times = [now if bid.at is None else as_utc(bid.at) for bid in bids]
-        found = self.lookup.fetch(
+        lookup = self.lookup.fetch(
             sorted({bid.profile_id for bid in bids}),
             sorted({bid.job_id for bid in bids if bid.job_id is not None and bid.job is None}),
-            min(times) - self._back,
+            min(times) - self._max_lookback,
             max(times) + _MICROSECOND,
             sorted({bid.job.client_id for bid in bids if bid.job is not None and bid.job.client_id is not None}),
         )
-        at = [microseconds_since_epoch(moment) for moment in times]
-        if len(bids) <= self._few:
-            rows = self._one_by_one(computed, bids, plain_bids(bids, at, found))
-            known: list[dict[str, Any]] = rows
+        at = [microseconds_since_epoch(each) for each in times]
+        if len(bids) <= self._max_rowwise:
+            rows = self._compute_rows(active_families, bids, build_contexts(bids, at, lookup))
+            history_features: list[dict[str, Any]] = rows
         else:
-            rows = self._by_columns(computed, bids, times, found)
-            known = rows.select(["bids_90d", *TERMS]).to_pylist()
-        unknown = missing(bids, at, found, known)
+            rows = self._compute_table(active_families, bids, times, lookup)
+            history_features = rows.select(["bids_90d", *SETTINGS_FEATURES]).to_pylist()
+        missing = missing_inputs(bids, at, lookup, history_features)
         schema = _schema(self.encoder.dimension if embeddings else None)
-        return OnlineBatch(rows, schema, unknown, times, newest_outcomes(bids, at, found))
+        return OnlineBatch(rows, schema, missing, times, newest_outcomes(bids, at, lookup))
 
-    def _one_by_one(
-        self, computed: Sequence[FeatureFamily], asked: Sequence[BidRequest], bids: Sequence[OneBid]
+    def _compute_rows(
+        self, active_families: Sequence[FeatureFamily], requests: Sequence[BidRequest], bids: Sequence[OneBid]
     ) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in asked]
-        for family in computed:
+        rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in requests]
+        for family in active_families:
             assert family.of_few is not None
             for row, features in zip(rows, family.of_few(bids, self._encoder_of(family)), strict=True):
                 row |= features
         return rows
 
-    def _by_columns(
-        self, computed: Sequence[FeatureFamily], bids: Sequence[BidRequest], times: Sequence[datetime], found: LookupResult
+    def _compute_table(
+        self,
+        active_families: Sequence[FeatureFamily],
+        bids: Sequence[BidRequest],
+        times: Sequence[datetime],
+        lookup: LookupResult,
     ) -> pa.Table:
-        rows = RawRows(bids, times, found, self._cadence)
+        rows = SyntheticRawTables(bids, times, lookup, self._cadence)
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
         columns: dict[str, pa.Array] = {PROFILE: pa.array([bid.profile_id for bid in bids], TEXT)}
-        for family in computed:
-            columns |= rows.joined(family, family.compute(rows.tables(family), span, self._encoder_of(family)))
+        for family in active_families:
+            columns |= rows.features_in_order(family, family.compute(rows.tables(family), span, self._encoder_of(family)))
         return pa.table(columns)
 
     def _encoder_of(self, family: FeatureFamily) -> CachedEncoder | None:
@@ -139,7 +144,7 @@ class OnlineFeatures:
 
 @cache
 def _schema(dimension: int | None) -> pa.Schema:
-    """The profile, and the features by name, with the types of the store: embeddings of this dimension, or none."""
+    """Profile and features with the types of the store; embeddings of this dimension, or none."""
     features = [(each.name, each.type) for family in families() for each in family.features]
     if dimension is None:
         return pa.schema([(PROFILE, TEXT), *((name, kind) for name, kind in features if kind != VECTOR)])

@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI description allows, or nearly allows, is answered as described, over real HTTP and PostgreSQL: no 5xx."""
+"""Whatever the OpenAPI description allows, or nearly allows, gets the described response over real HTTP: no 5xx."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def test_while_the_database_is_silent_it_says_503_is_not_ready_and_comes_back_by
             "alter table profiles alter column skills type text using skills[1]",
         ),
         (
-            "alter table jobs rename to jobs_old; create table jobs (like jobs_old including all); insert into jobs select * from jobs_old",
+            "alter table jobs rename to jobs_old; create table jobs (like jobs_old including all); "
+            "insert into jobs select * from jobs_old",
             "drop table jobs; alter table jobs_old rename to jobs",
         ),
     ],

@@ -35,7 +35,7 @@ class LoadedModel:
 
     @classmethod
     def load(cls, store: VersionStore, ref: InputRef, encoder_fingerprint: Callable[[], str] | None = None) -> LoadedModel:
-        """Fetch, verify, load and smoke-test a version. Raises `VersionNotFoundError`, `CorruptVersionError`, `ModelRejectedError`.
+        """Fetch, verify and load a version. Raises `VersionNotFoundError`, `CorruptVersionError`, `ModelRejectedError`.
 
         `encoder_fingerprint`: that of this service's encoder, called only for a model that reads embeddings; it may raise
         `EncoderUnavailable`.
