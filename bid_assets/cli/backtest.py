@@ -21,11 +21,11 @@ from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets.version_store.store_metadata import open_store
 
-FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")
+METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")
 
 
 def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, as_json: bool) -> None:
-    """Train on what was known at each cutoff, judge on the bids from then on (before `end`), and print the figures."""
+    """Train on what was known at each cutoff, judge on the bids from then on (before `end`), and print the metrics."""
     results = run_backtests(get_settings(), [as_utc(cutoff) for cutoff in cutoffs], seeds, end and as_utc(end))
     if as_json:
         print_json(results[0] if len(results) == 1 else {"cutoffs": results, "mean": _mean(results)})
@@ -34,7 +34,7 @@ def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, a
         console.print(cutoffs_table(results, _mean(results)))
         return
     [result] = results
-    console.print(figures_table(result))
+    console.print(metrics_table(result))
     console.print(
         f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged on "
         f"{result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
@@ -42,13 +42,13 @@ def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, a
 
 
 def cutoffs_table(results: Sequence[dict[str, Any]], mean: dict[str, Any]) -> Table:
-    """A row for each cutoff and one of the means: the model's figures, then ROC AUC and log loss of each baseline."""
+    """A row for each cutoff and one of the means: the model's metrics, then ROC AUC and log loss of each baseline."""
     names = list(mean["baselines"])
     table = Table(
-        "cutoff", "trained on", "judged on", *FIGURES, *(f"{name.replace('_', ' ')}: ROC AUC, log loss" for name in names)
+        "cutoff", "trained on", "judged on", *METRICS, *(f"{name.replace('_', ' ')}: ROC AUC, log loss" for name in names)
     )
     for result in results:
-        model = {figure: result[figure]["mean"] for figure in FIGURES}
+        model = {metric: result[metric]["mean"] for metric in METRICS}
         counts = [f"{result[name]:,}" for name in ("train_rows", "test_rows")]
         table.add_row(result["cutoff"][:16], *counts, *_cells(model, [result["baselines"][name] for name in names]))
     table.add_section()
@@ -58,11 +58,11 @@ def cutoffs_table(results: Sequence[dict[str, Any]], mean: dict[str, Any]) -> Ta
 
 
 def _cells(model: dict[str, float | None], baselines: Sequence[dict[str, float | None]]) -> list[str]:
-    beside = [f"{_figure(each['roc_auc'])}, {_figure(each['log_loss'])}" for each in baselines]
-    return [*(_figure(model[figure]) for figure in FIGURES), *beside]
+    beside = [f"{_format_metric(each['roc_auc'])}, {_format_metric(each['log_loss'])}" for each in baselines]
+    return [*(_format_metric(model[metric]) for metric in METRICS), *beside]
 
 
-def _figure(value: float | None) -> str:
+def _format_metric(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
@@ -72,23 +72,23 @@ def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return mean_over_cutoffs(results)
 
 
-def figures_table(result: dict[str, Any]) -> Table:
-    """The figures of the model, mean and spread over seeds, beside those of the baselines, which have no seed."""
+def metrics_table(result: dict[str, Any]) -> Table:
+    """The metrics of the model, mean and spread over seeds, beside those of the baselines, which have no seed."""
     baselines = result["baselines"]
     names = [name.replace("_", " ") for name in baselines]
     title = f"Backtest at {result['cutoff']}, {result['seeds']} seed(s)"
     table = Table("figure", "model", "± over seeds", *names, title=title, title_justify="left")
-    for figure in FIGURES:
-        found = result[figure]
-        others = [each[figure] for each in baselines.values()]
-        table.add_row(figure, *(_figure(value) for value in (found["mean"], found["std"], *others)))
+    for metric in METRICS:
+        metrics = result[metric]
+        others = [each[metric] for each in baselines.values()]
+        table.add_row(metric, *(_format_metric(value) for value in (metrics["mean"], metrics["std"], *others)))
     return table
 
 
 def run_backtests(
     settings: Settings, cutoffs: Sequence[datetime], seeds: int, end: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """The figures at each cutoff, in order of time, from the heads of all windows in the store.
+    """The metrics at each cutoff, in order of time, from the heads of all windows in the store.
 
     Raises `ValueError` where `end` is not after every cutoff, or the store has no bids from a cutoff on.
     """
@@ -106,7 +106,7 @@ def run_backtests(
         raise ValueError(f"the store has no bids from {cutoffs[-1]:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
     tables, _, _ = read_history(settings, first=first)
 
-    def figures(cutoff: datetime) -> dict[str, Any]:
+    def metrics(cutoff: datetime) -> dict[str, Any]:
         return judge(
             tables["raw_bids"],
             tables["raw_bid_outcomes"],
@@ -121,7 +121,7 @@ def run_backtests(
         )
 
     read = {"first_window": windows[0], "last_window": windows[-1]}
-    return [{**figures(cutoff), **read} for cutoff in cutoffs]
+    return [{**metrics(cutoff), **read} for cutoff in cutoffs]
 
 
 def families_read(settings: Settings) -> list[FeatureFamily]:
@@ -136,12 +136,12 @@ def read_history(settings: Settings, first: datetime | None = None) -> tuple[dic
     Raises `ValueError` where the store has no windows, or a table lacks some.
     """
     store = open_store(settings)
-    wanted = _windows(settings, first)
-    if not wanted:
+    windows = _windows(settings, first)
+    if not windows:
         raise ValueError("the store has no windows to judge by; make them with `bid-assets run`")
     tables, hashes, encoders = {}, [], set()
     for asset in ("raw_bids", "raw_bid_outcomes", *(family.name for family in families_read(settings))):
-        table = WindowedTable(store, asset, wanted, store.heads(asset, wanted))
+        table = WindowedTable(store, asset, windows, store.heads(asset, windows))
         if table.missing:
             raise ValueError(
                 f"{asset} has no version for {len(table.missing)} windows from {table.missing[0]} on; "

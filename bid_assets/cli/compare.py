@@ -19,15 +19,15 @@ from bid_assets.version_store.store import VersionStore
 Row = tuple[str, Any, Any]
 
 DATASET = "training_dataset"
-FIGURES = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error", "threshold")
-DATASET_FACTS = ("bids", "labelled", "undecided", "label_rate", "label_maturity_days")
+METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error", "threshold")
+DATASET_METADATA = ("bids", "labelled", "undecided", "label_rate", "label_maturity_days")
 
 
 def show_comparison(first: str, second: str, *, as_json: bool) -> None:
     """Print what two models have in common and what not."""
     store = open_store()
-    seen = history(store)
-    sides = [_facts(store, seen, find_manifest(store, MODEL, None, version)) for version in (first, second)]
+    deployments = history(store)
+    sides = [_facts(store, deployments, find_manifest(store, MODEL, None, version)) for version in (first, second)]
     if as_json:
         print_json({"a": sides[0], "b": sides[1], "differences": differences(*sides)})
         return
@@ -47,13 +47,13 @@ def show_comparison(first: str, second: str, *, as_json: bool) -> None:
 
 def differences(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     """Section -> name -> the values of A and B, where they are not equal."""
-    found = {
+    sections = {
         section: {name: [left, right] for name, left, right in _rows(a[section], b[section]) if left != right} for section in a
     }
-    return {section: rows for section, rows in found.items() if rows}
+    return {section: rows for section, rows in sections.items() if rows}
 
 
-def _facts(store: VersionStore, seen: History, model: Manifest) -> dict[str, dict[str, Any]]:
+def _facts(store: VersionStore, deployments: History, model: Manifest) -> dict[str, dict[str, Any]]:
     """All that is compared of one model, by section."""
     dataset = _dataset(store, model)
     report = _report(store, model)
@@ -63,11 +63,11 @@ def _facts(store: VersionStore, seen: History, model: Manifest) -> dict[str, dic
             "version": model.version,
             "window": model.partition,
             "made": f"{model.created_at:%Y-%m-%d %H:%M:%S}",
-            "state": seen.state(model.ref).value,
+            "state": deployments.state(model.ref).value,
             "commit": (model.code.git_commit or "unknown")[:10] + ("+changes" if model.code.dirty else ""),
             "content": model.content_hash[:8],
         },
-        "figures": {name: report.get(name) for name in FIGURES},
+        "figures": {name: report.get(name) for name in METRICS},
         "dataset": {} if dataset is None else _of_dataset(dataset),
         "parameters": dict(model.info.get("parameters") or {}),
         "settings": {name: value for name, value in settings.items() if name != "config"},  # which is the parameters
@@ -83,7 +83,7 @@ def _of_dataset(dataset: Manifest) -> dict[str, Any]:
         "cutoff": None if dataset.cutoff is None else f"{dataset.cutoff:%Y-%m-%d %H:%M}",
         "windows": f"{windows[0]} to {windows[-1]}" if windows else None,
         "rows": dataset.rows,
-        **{name: dataset.info.get(name) for name in DATASET_FACTS},
+        **{name: dataset.info.get(name) for name in DATASET_METADATA},
         **{name: str(dataset.info.get(name))[:16] for name in ("first_submitted", "last_submitted")},
         "encoder_fingerprint": (dataset.info.get("encoder_fingerprint") or "")[:12],
     }
@@ -104,11 +104,11 @@ def _report(store: VersionStore, model: Manifest) -> dict[str, Any]:
 def _add_section(table: Table, section: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Rows of a section: figures and facts in full; of long lists what differs, and how much is equal."""
     rows = _rows(a, b)
-    told = rows if section in ("model", "figures", "dataset") else [row for row in rows if row[1] != row[2]]
-    equal = len(rows) - len(told)
+    shown = rows if section in ("model", "figures", "dataset") else [row for row in rows if row[1] != row[2]]
+    equal = len(rows) - len(shown)
     table.add_section()
     table.add_row(f"[bold italic]{section}[/]", f"[dim]{equal} equal[/dim]" if equal else "")
-    for name, left, right in told:
+    for name, left, right in shown:
         style = None if left == right else "bold"
         table.add_row(name, _cell(left), _cell(right), _difference(left, right), style=style)
 

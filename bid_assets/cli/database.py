@@ -39,7 +39,7 @@ def import_directory(directory: str, *, mix: bool = False) -> None:
             f"them: `BID_ASSETS_HOME=DIR bid-assets import {directory}`, and BID_ASSETS_HOME=DIR with every later command; or mix them "
             "on purpose: `bid-assets import --mix`"
         )
-    engine(app_db_url(get_settings())).dispose()  # nobody there is then said in one line
+    engine(app_db_url(get_settings())).dispose()  # so that an unreachable server is one line
     with progress_bars():
         result = importer.import_directory(
             app_db_url(get_settings()), Path(directory), progress=report, silence=get_settings().db_silence_seconds
@@ -78,20 +78,22 @@ def play_marketplace(speed: float, until: datetime | None) -> None:
     with progress_bars() as bars, open_market(app_db_url(settings), settings.home / TRUTH_FOLDER) as market:
         bars.stop()
         start, caught_up = market.at, False
-        with _asked_to_stop() as stop, Live(console=console, auto_refresh=False) as live:
+        with _stop_event_on_signals() as stop, Live(console=console, auto_refresh=False) as live:
             for moment, is_present in moments(start, speed, until, stop.wait):
                 market.advance(moment)
-                live.update(f"{_day(market.at)}   {_told(market.happened)} so far, {speed:g} days a minute", refresh=True)
+                live.update(
+                    f"{_day(market.at)}   {_counts_in_words(market.happened)} so far, {speed:g} days a minute", refresh=True
+                )
                 if is_present and not caught_up:
                     caught_up = True
                     live.console.print("The market has caught up with the present. From here on it lives in real time.")
         console.print(
-            f"Played from {_day(start)} to {_day(market.at)}: {_told(market.happened)}. Playing again goes on from there."
+            f"Played from {_day(start)} to {_day(market.at)}: {_counts_in_words(market.happened)}. Playing again goes on from there."
         )
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
+def _stop_event_on_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set while the block runs, so that a step is never cut in two."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -106,5 +108,5 @@ def _day(moment: datetime) -> str:
     return f"{moment:%a %Y-%m-%d %H:%M}"
 
 
-def _told(happened: Happened) -> str:
+def _counts_in_words(happened: Happened) -> str:
     return f"{happened.jobs:,} jobs, {happened.bids:,} bids, {happened.outcomes:,} outcomes"

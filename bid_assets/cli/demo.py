@@ -1,4 +1,4 @@
-"""`bid-assets demo`: from nothing to an active model, told so that a newcomer sees what was built and why it can be trusted."""
+"""`bid-assets demo`: from nothing to an active model, with output that explains to a newcomer what was built."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def demo(*, bids: int, weeks: int) -> None:
     if active is None:
         raise RuntimeError("no model was activated; the decision above says why")
     console.rule("How good it is")
-    console.print(figures(store, settings, active))
+    console.print(metrics_table(store, settings, active))
     console.rule("What it was made from")
     model = store.manifest(active.model.asset, active.model.partition, active.model.version)
     console.print(lineage_tree(lineage.upstream(store, model)))
@@ -69,7 +69,7 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
         console.print(f"The market of an earlier demo is still there: {snapshot.watermark()}")
 
 
-def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
+def metrics_table(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
     """The active model on its holdout, beside its baselines and beside what the truth itself would score."""
     from bid_assets.modelling.dataset.assemble import of_split
     from bid_assets.simulation.truth import best_possible, read_truth
@@ -98,31 +98,29 @@ def figures(store: VersionStore, settings: Settings, active: ActiveModel) -> Tab
 
 
 def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
-    """The window's last bid, asked about as the prediction service would be at the moment when it was made."""
+    """The window's last bid, as the prediction service would score it at the moment of its submission."""
     from bid_assets.serving.bid_requests import BidRequest
     from bid_assets.serving.explanations import explain_prediction
     from bid_assets.serving.models.loaded_model import LoadedModel
     from bid_assets.serving.online_features import OnlineFeatures
 
     heads = store.heads("raw_bids", [active.model.partition])
-    asked = WindowedTable(store, "raw_bids", [active.model.partition], heads).read().sort_by("submitted_at").to_pylist()[-1]
+    row = WindowedTable(store, "raw_bids", [active.model.partition], heads).read().sort_by("submitted_at").to_pylist()[-1]
     online, model = OnlineFeatures(settings), LoadedModel.load(store, active.model)
     bid = BidRequest(
-        asked["profile_id"],
-        asked["job_id"],
-        bid_text=asked["generated_bid_text"],
-        amount=asked["amount"],
-        settings=asked["bid_settings_snapshot"],
-        external_signals=asked["external_signals_snapshot"],
-        at=asked["submitted_at"],
+        row["profile_id"],
+        row["job_id"],
+        bid_text=row["generated_bid_text"],
+        amount=row["amount"],
+        settings=row["bid_settings_snapshot"],
+        external_signals=row["external_signals_snapshot"],
+        at=row["submitted_at"],
     )
     features = online.features([bid], embeddings=model.scorer.reads_embeddings).table
     online.close()
-    chance, why = model.scorer.predict(features)[0], explain_prediction(model, features)
+    probability, why = model.scorer.predict(features)[0], explain_prediction(model, features)
     table = Table("what moved it most", title_justify="left")
-    table.title = (
-        f"A bid of {bid.profile_id} on {bid.job_id}: {chance:.1%} ({'bid' if chance >= model.threshold else 'do not bid'})"
-    )
+    table.title = f"A bid of {bid.profile_id} on {bid.job_id}: {probability:.1%} ({'bid' if probability >= model.threshold else 'do not bid'})"
     for each in why.contributions[:_REASONS]:
         table.add_row(each.words)
     return table

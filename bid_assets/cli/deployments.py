@@ -12,7 +12,7 @@ from dataclasses import asdict
 from rich.markup import escape
 from rich.table import Table
 
-from bid_assets.cli.models import FIGURES, MODEL, figure_cells, model_figures, state_cell
+from bid_assets.cli.models import METRICS, MODEL, metric_cells, model_metrics, state_cell
 from bid_assets.cli.output import console, print_json
 from bid_assets.deployments import commands
 from bid_assets.deployments.events import Event, History, history
@@ -27,39 +27,45 @@ SHOWN = 20
 
 
 def show_deployments(*, as_json: bool) -> None:
-    """What each model is now, with its figures; the history, oldest first; and who answers."""
+    """What each model is now, with its metrics; the history, oldest first; and who answers."""
     store = _store()
-    seen = history(store)
+    deployments = history(store)
     if as_json:
-        states = [{**asdict(model), "state": state} for model, state in seen.states.items()]
-        print_json({"events": [asdict(event) for event in seen.events], "traffic": asdict(seen.traffic), "models": states})
+        states = [{**asdict(model), "state": state} for model, state in deployments.states.items()]
+        print_json(
+            {
+                "events": [asdict(event) for event in deployments.events],
+                "traffic": asdict(deployments.traffic),
+                "models": states,
+            }
+        )
         return
-    ids = short_ids(version for _, version in [*store.version_names(MODEL), *((None, m.version) for m in seen.states)])
-    console.print(_models_table(store, seen, ids))
-    console.print(_events_table(seen, ids))
-    console.print(traffic_in_words(seen))
+    ids = short_ids(version for _, version in [*store.version_names(MODEL), *((None, m.version) for m in deployments.states)])
+    console.print(_models_table(store, deployments, ids))
+    console.print(_events_table(deployments, ids))
+    console.print(traffic_in_words(deployments))
 
 
-def _models_table(store: VersionStore, seen: History, ids: Mapping[str, str]) -> Table:
-    figures = model_figures(store)
-    table = Table("model", "window", "made (UTC)", *FIGURES.values(), "state", title="Models", title_justify="left")
-    for model, state in list(seen.states.items())[-SHOWN:]:
-        made = model.version.removeprefix(f"{MODEL}_")
+def _models_table(store: VersionStore, deployments: History, ids: Mapping[str, str]) -> Table:
+    metrics = model_metrics(store)
+    table = Table("model", "window", "created (UTC)", *METRICS.values(), "state", title="Models", title_justify="left")
+    for model, state in list(deployments.states.items())[-SHOWN:]:
+        created = model.version.removeprefix(f"{MODEL}_")
         table.add_row(
             ids[model.version],
             model.partition,
-            f"{made[:4]}-{made[4:6]}-{made[6:8]} {made[9:11]}:{made[11:13]}",
-            *figure_cells(figures.get(model.version)),
+            f"{created[:4]}-{created[4:6]}-{created[6:8]} {created[9:11]}:{created[11:13]}",
+            *metric_cells(metrics.get(model.version)),
             state_cell(state),
         )
     return table
 
 
-def _events_table(seen: History, ids: Mapping[str, str]) -> Table:
-    earlier = len(seen.events) - SHOWN
+def _events_table(deployments: History, ids: Mapping[str, str]) -> Table:
+    earlier = len(deployments.events) - SHOWN
     title = "Deployments" + (f" ({earlier:,} earlier ones: --json)" if earlier > 0 else "")
     table = Table("", "when (UTC)", "model", "what", "by", "reason", title=title, title_justify="left")
-    for event in seen.events[-SHOWN:]:
+    for event in deployments.events[-SHOWN:]:
         row = event.in_words()
         reason = escape(event.reason.replace(event.model.version, ids[event.model.version]))
         table.add_row(row["event"], row["when"][:16], ids[event.model.version], row["what"], _who(event), reason)
@@ -72,50 +78,50 @@ def _who(event: Event) -> str:
     return escape(event.by) if by or not run else f"loop, run {run[:8]}"
 
 
-def traffic_in_words(seen: History) -> str:
+def traffic_in_words(deployments: History) -> str:
     """Who answers now."""
-    active, canary = seen.traffic.active, seen.traffic.canary
+    active, canary = deployments.traffic.active, deployments.traffic.canary
     if active is None:
         return "No model is active."
     words = [f"Active: [bold]{active.model.version}[/bold] since {active.since:%Y-%m-%d %H:%M:%S} UTC"]
     if canary is not None:
         words.append(f"canary: {canary.model.version} for {canary.share:.0%} of the profiles")
-    if seen.traffic.shadows:
-        words.append(f"shadow: {', '.join(model.version for model in seen.traffic.shadows)}")
+    if deployments.traffic.shadows:
+        words.append(f"shadow: {', '.join(model.version for model in deployments.traffic.shadows)}")
     return "; ".join(words)
 
 
 def approve(version: str, reason: str, *, override: bool) -> None:
     """Make a model that awaits approval the active one; with `override` a rejected one."""
-    _say(lambda store, by: commands.approve(store, version, by, reason, override=override))
+    _apply_and_print(lambda store, by: commands.approve(store, version, by, reason, override=override))
 
 
 def reject(version: str, reason: str) -> None:
     """Say no to a model that awaits approval."""
-    _say(lambda store, by: commands.reject(store, version, by, reason))
+    _apply_and_print(lambda store, by: commands.reject(store, version, by, reason))
 
 
 def rollback(to: str | None, reason: str) -> None:
     """Go back to an earlier active model."""
-    _say(lambda store, by: commands.rollback(store, to, by, reason))
+    _apply_and_print(lambda store, by: commands.rollback(store, to, by, reason))
 
 
 def canary(version: str, share: float, reason: str) -> None:
     """Let a model answer for a share of the profiles."""
-    _say(lambda store, by: commands.canary(store, version, share, by, reason))
+    _apply_and_print(lambda store, by: commands.canary(store, version, share, by, reason))
 
 
 def shadow(version: str, reason: str) -> None:
     """Let a model score everything and answer nothing."""
-    _say(lambda store, by: commands.shadow(store, version, by, reason))
+    _apply_and_print(lambda store, by: commands.shadow(store, version, by, reason))
 
 
 def end(version: str, reason: str) -> None:
     """End a canary or shadow."""
-    _say(lambda store, by: commands.end(store, version, by, reason))
+    _apply_and_print(lambda store, by: commands.end(store, version, by, reason))
 
 
-def _say(act: Callable[[VersionStore, str], Event]) -> None:
+def _apply_and_print(act: Callable[[VersionStore, str], Event]) -> None:
     row = act(_store(), getpass.getuser()).in_words()
     console.print(f"Event {row['event']}, by {row['by']}: [bold]{row['model']}[/bold] of window {row['window']}: {row['what']}")
 

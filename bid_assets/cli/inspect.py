@@ -9,8 +9,8 @@ import orjson
 from rich.table import Table
 from rich.tree import Tree
 
-from bid_assets.cli.models import FIGURES, MODEL, figure_cells, model_figures, state_cell
-from bid_assets.cli.output import console, notes, print_json
+from bid_assets.cli.models import METRICS, MODEL, metric_cells, model_metrics, state_cell
+from bid_assets.cli.output import console, print_json, stderr
 from bid_assets.deployments.events import State, history
 from bid_assets.settings import get_settings
 from bid_assets.version_store import lineage
@@ -28,7 +28,7 @@ def open_store() -> VersionStore:
 
 
 def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
-    """All versions of an asset, oldest first; models with their figures and what they are now."""
+    """All versions of an asset, oldest first; models with their metrics and what they are now."""
     store = open_store()
     known = store.assets()
     if asset not in known:
@@ -40,7 +40,7 @@ def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
     heads = store.heads(asset, sorted({manifest.partition for manifest in manifests}))
     ids = short_ids(version for _, version in store.version_names(asset))
     about = _of_models(store) if asset == MODEL else _of_tables
-    table = Table("version", "window", "made (UTC)", title=asset, title_justify="left")
+    table = Table("version", "window", "created (UTC)", title=asset, title_justify="left")
     for item in manifests:
         head = "HEAD" if item == heads.get(item.partition) else ""
         cells = {"bytes": f"{item.bytes:,}", **about(item), "": head}
@@ -57,10 +57,10 @@ def _of_tables(item: Manifest) -> dict[str, str]:
 
 def _of_models(store: VersionStore) -> Callable[[Manifest], dict[str, str]]:
     """How good a model is, and what it is now."""
-    figures, states = model_figures(store), history(store).states
+    metrics, states = model_metrics(store), history(store).states
 
     def about(item: Manifest) -> dict[str, str]:
-        cells = dict(zip(FIGURES.values(), figure_cells(figures.get(item.version)), strict=True))
+        cells = dict(zip(METRICS.values(), metric_cells(metrics.get(item.version)), strict=True))
         return {**cells, "state": state_cell(states.get(item.ref, State.CANDIDATE))}
 
     return about
@@ -110,7 +110,7 @@ def show_containing(*, profile: str | None, bid: str | None, as_json: bool) -> N
         windows = lineage.windows_with(store, "raw_bids", "profile_id" if profile is not None else "id", value)
         if not windows:
             raise ValueError(f"{whose} is unknown: no bid that was read into the store has this id, spelt as in the database")
-        notes.print(f"{whose} is known: it has bids in {len(windows)} window(s), {windows[0]} to {windows[-1]}")
+        stderr.print(f"{whose} is known: it has bids in {len(windows)} window(s), {windows[0]} to {windows[-1]}")
     _show_versions_below(versions, f"Learned from {whose}", as_json=as_json)
 
 
@@ -121,7 +121,7 @@ def _show_versions_below(manifests: list[Manifest], title: str, *, as_json: bool
     if not manifests:
         console.print(f"{title}: nothing")
         return
-    table = Table("asset", "window", "version", "made", title=title, title_justify="left")
+    table = Table("asset", "window", "version", "created (UTC)", title=title, title_justify="left")
     for item in manifests:
         table.add_row(item.asset, item.partition, item.version, f"{item.created_at:%Y-%m-%d %H:%M}")
     console.print(table)

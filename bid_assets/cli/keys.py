@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 from rich.table import Table
 
-from bid_assets.cli.output import console, notes, print_json
+from bid_assets.cli.output import console, print_json, stderr
 from bid_assets.serving.middleware.api_keys import create_key, marker_path, read_keys, revoke_key
 from bid_assets.settings import get_settings
 
@@ -16,7 +16,7 @@ def create(name: str, scopes: Sequence[str]) -> None:
     """Print a new key, and nothing else, on stdout."""
     path = get_settings().resolved_api_keys
     token = create_key(path, name, scopes)
-    notes.print(f"Key {name} ({', '.join(scopes)}). It is shown this once: only its hash is kept, in {path}")
+    stderr.print(f"Key {name} ({', '.join(scopes)}). It is shown this once: only its hash is kept, in {path}")
     click.echo(token)
 
 
@@ -26,7 +26,7 @@ def list_keys(*, as_json: bool) -> None:
     if as_json:
         print_json([{"id": k.id, "name": k.name, "scopes": sorted(k.scopes), "created_at": k.created_at} for k in keys])
         return
-    table = Table("name", "scopes", "id", "made (UTC)", title="API keys", title_justify="left")
+    table = Table("name", "scopes", "id", "created (UTC)", title="API keys", title_justify="left")
     for key in keys:
         table.add_row(key.name, ", ".join(sorted(key.scopes)), key.id, f"{key.created_at:%Y-%m-%d %H:%M:%S}")
     console.print(table)

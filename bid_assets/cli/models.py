@@ -1,4 +1,4 @@
-"""What tables say of a model beside its version: figures of its report, and what it is now. Used by several commands."""
+"""What tables say of a model beside its version: metrics of its report, and what it is now. Used by several commands."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from bid_assets.deployments.commands import MODEL
 from bid_assets.deployments.events import State
 from bid_assets.version_store.store import VersionStore
 
-__all__ = ["FIGURES", "MODEL", "figure_cells", "model_figures", "state_cell"]
+__all__ = ["METRICS", "MODEL", "metric_cells", "model_metrics", "state_cell"]
 
-FIGURES = {"roc_auc": "ROC AUC", "log_loss": "log loss"}
+METRICS = {"roc_auc": "ROC AUC", "log_loss": "log loss"}
 """Figures of the holdout, by the name that a report gives them."""
 
 
-def model_figures(store: VersionStore) -> dict[str, Mapping[str, Any]]:
-    """Version of a model -> the figures of the newest report about it."""
+def model_metrics(store: VersionStore) -> dict[str, Mapping[str, Any]]:
+    """Version of a model -> the metrics of the newest report about it."""
     reports = store.versions("metrics_report")
     return {ref.version: report.info for report in reports for ref in report.inputs if ref.asset == MODEL}
 
 
-def figure_cells(figures: Mapping[str, Any] | None) -> list[str]:
-    """A cell for each of `FIGURES`; empty where it was not computed."""
-    values = [None if figures is None else figures.get(name) for name in FIGURES]
+def metric_cells(metrics: Mapping[str, Any] | None) -> list[str]:
+    """A cell for each of `METRICS`; empty where it was not computed."""
+    values = [None if metrics is None else metrics.get(name) for name in METRICS]
     return ["" if value is None else f"{value:.4f}" for value in values]
 
 

@@ -16,7 +16,7 @@ from bid_assets.common.progress import listening
 WIDE = 140
 
 console = Console(width=None if sys.stdout.isatty() else WIDE)
-notes = Console(stderr=True)
+stderr = Console(stderr=True)
 """For bars and remarks, so that stdout carries nothing but the answer."""
 
 
@@ -30,7 +30,7 @@ def print_json(value: Any) -> None:
 def progress_bars() -> Iterator[Progress]:
     """Show a bar for each stage that reports progress while the block runs."""
     columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=notes, transient=False) as bars:
+    with Progress(*columns, console=stderr, transient=False) as bars:
         stages: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from bid_assets.app_db.time_extent import left_out
-from bid_assets.cli.output import console, notes, print_json, progress_bars
+from bid_assets.cli.output import console, print_json, progress_bars, stderr
 from bid_assets.common.windows import utc_now
 from bid_assets.deployments.events import active_model
 from bid_assets.orchestration.assets.data_checks import refuse_unknown_checks
@@ -50,7 +50,7 @@ def run(
         try:
             result = run_main_job(settings, store, instance, plan, accept)
         except KeyboardInterrupt:
-            notes.print("Interrupted. What was finished is kept; the same command goes on from there.", style="yellow")
+            stderr.print("Interrupted. What was finished is kept; the same command goes on from there.", style="yellow")
             raise
     after = active_model(store)
     if as_json:
@@ -68,7 +68,7 @@ def run(
         _print_result(store, plan, result)
         if outside:
             first_key, last_key = (settings.cadence.key(moment) for moment in (settings.oldest_window, utc_now()))
-            notes.print(left_out(outside, first_key, last_key, start_is_set=settings.start is not None), style="yellow")
+            stderr.print(left_out(outside, first_key, last_key, start_is_set=settings.start is not None), style="yellow")
         if after is not None:
             note = "unchanged" if before == after else "new"
             console.print(f"Active model ({note}): [bold]{after.model.version}[/bold] of window {after.model.partition}")
@@ -96,7 +96,7 @@ def _decision_of_window(store: VersionStore, key: str, outcome: RunOutcome | Non
 def _print_result(store: VersionStore, plan: MainJobPlan, result: MainJobResult) -> None:
     for outcome in result.refreshes:
         for failure in outcome.failures:
-            notes.print(f"[red]failed[/red] {failure}")
+            stderr.print(f"[red]failed[/red] {failure}")
     table = Table("window", "ROC AUC", "log loss", "calibration error", "model", "why", title_justify="left")
     for key, ended in result.decisions.items():
         decision = _decision_of_window(store, key, ended)

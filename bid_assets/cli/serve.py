@@ -14,7 +14,7 @@ from bid_assets.settings import get_settings
 
 GRACE_SECONDS = 10
 """How long requests may go on after SIGTERM."""
-FIGURES = "PROMETHEUS_MULTIPROC_DIR"
+PROMETHEUS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client lets several processes keep what they count."""
 
 
@@ -35,11 +35,11 @@ def serve(host: str, port: int, workers: int) -> None:
     with (
         stopping_on_signals(),
         suppress(KeyboardInterrupt),
-        tempfile.TemporaryDirectory(prefix="bid_assets-") as figures,
+        tempfile.TemporaryDirectory(prefix="bid_assets-") as prometheus_dir,
         announced(settings.home, host, port),
     ):
         if workers > 1:
-            os.environ[FIGURES] = figures
+            os.environ[PROMETHEUS_DIR_VARIABLE] = prometheus_dir
         uvicorn.run(
             "bid_assets.serving.app:from_environment",
             factory=True,

@@ -17,7 +17,7 @@ from typing import NoReturn
 from bid_assets.app_db.connections import without_password
 from bid_assets.app_db.database import app_db_url, dagster_db_url, embedded_server
 from bid_assets.cli.listening import reachable, require_free_port, stopping_on_signals
-from bid_assets.cli.output import console, notes
+from bid_assets.cli.output import console, stderr
 from bid_assets.cli.periodic_tasks import PeriodicTasks, keep_postgres_running
 from bid_assets.cli.running_loop import exclusive_loop
 from bid_assets.cli.supervisor import (
@@ -74,11 +74,11 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
     def on_output(name: str, line: str) -> None:
         log.info("[%s] %s", name, line)
         if _SHOWN_LINES.search(line):
-            notes.print(f"[{name}] {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+            stderr.print(f"[{name}] {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def report(name: str, line: str) -> None:
         log.info("[up] %s %s", name, line)
-        notes.print(f"{name} {line}. Its log: {log_file}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        stderr.print(f"{name} {line}. Its log: {log_file}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     for line in terminate_leftovers(settings.home):
         report("a process of an earlier `bid-assets up`", f"was still there and has been ended: {line}")
@@ -114,7 +114,7 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
             run(supervisor, f"{reachable(host)}:{port}", shown)
         except ProcessFailedError as error:
             log.info("[up] %s", error)
-            notes.print(f"Given up: {error}", style="red", markup=False, highlight=False)
+            stderr.print(f"Given up: {error}", style="red", markup=False, highlight=False)
             return 1
         except KeyboardInterrupt:
             console.print("Stopping.")

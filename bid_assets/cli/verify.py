@@ -25,13 +25,13 @@ def verify(*, repairing: bool, as_json: bool) -> bool:
     store = open_store(settings)
     if repairing:
         with progress_bars():
-            repairs = repair(store, settings.cadence, lambda finding: remade(settings, finding))
+            repairs = repair(store, settings.cadence, lambda finding: restore_version(settings, finding))
     else:
         repairs = [Repair(finding, remedy(finding), finding.harmless) for finding in check(store)]
     if as_json:
         print_json([_row(store, each) for each in repairs])
     else:
-        _print(store, repairs, repairing=repairing)
+        _print_repairs(store, repairs, repairing=repairing)
     return all(each.mended for each in repairs)
 
 
@@ -40,7 +40,7 @@ def remedy(finding: Finding) -> str:
     return "nothing" if finding.harmless else "`bid-assets verify --repair`"
 
 
-def remade(settings: Settings, finding: Finding) -> Outcome:
+def restore_version(settings: Settings, finding: Finding) -> Outcome:
     """Make the version of a finding again; it is restored where the content is the same.
 
     Other content becomes a new version only where readers have no other: raw windows, which are read again, and features whose
@@ -65,7 +65,7 @@ def remade(settings: Settings, finding: Finding) -> Outcome:
     return Outcome(f"a new version is in its place: {version}", finding.content_hash is None)
 
 
-def _print(store: VersionStore, repairs: list[Repair], *, repairing: bool) -> None:
+def _print_repairs(store: VersionStore, repairs: list[Repair], *, repairing: bool) -> None:
     damaged = harmful(each.finding for each in repairs)
     if repairs:
         table = Table("file", "what", "problem", "done" if repairing else "remedy", show_lines=True)

@@ -36,8 +36,8 @@ from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.store_metadata import open_store
 
 DEFAULT_POLICIES = ("never", "monthly", "weekly", "every:1000")
-_FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "brier")
-_TABLES = ("bids", "outcomes", "judged")
+_METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "brier")
+_TABLES = ("bids", "outcomes", "evaluation_bids")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Walk:
 
     cutoffs: tuple[datetime, ...]
     until: Mapping[datetime, datetime]
-    """To where each cutoff's model is judged."""
+    """The end of the evaluation period of each cutoff's model."""
     end: datetime
     folder: Path
 
@@ -60,7 +60,10 @@ def walk_forward(
     policies: Sequence[str],
     workers: int,
 ) -> dict[str, Any]:
-    """A cutoff every `every` windows, its model judged on the `ahead` windows after it. All figures: `steps` by cutoff, `coverage` by figure, `policies` by name, `picture` (path of a PNG)."""
+    """Walk forward: a cutoff every `every` windows, its model evaluated on the `ahead` windows after it.
+
+    The metrics as `steps` by cutoff, `coverage` by metric, `policies` by name, and `picture` (path of a PNG).
+    """
     from bid_assets.modelling.backtesting.retraining_policies import cost, cutoffs_of
     from bid_assets.modelling.backtesting.walk_forward import coverage
     from bid_assets.modelling.evaluation.plots import over_time_png
@@ -68,38 +71,41 @@ def walk_forward(
     settings = get_settings()
     tables, key, fingerprint = read_history(settings)
     folder = settings.home / "backtests" / json_hash([key, _determining(settings), _source()])[:16]
-    judged = _prepared(settings, tables, folder)
-    if not judged.num_rows:
+    evaluation_bids = _prepared(settings, tables, folder)
+    if not evaluation_bids.num_rows:
         raise ValueError("no bid of the store is old enough to judge by: all are younger than the label maturity")
-    span = _span(settings, judged, first, last)
+    span = _span(settings, evaluation_bids, first, last)
     known = np.sort(microseconds(tables["raw_bid_outcomes"]["outcome_timestamp"]))
     length = settings.cadence.length * every
     walk = [span.start + n * length for n in range(-(-(span.end - span.start) // length))]
-    asked = {policy: cutoffs_of(policy, span.start, span.end, known) for policy in policies}
-    cutoffs = sorted({*walk, *(moment for moments in asked.values() for moment in moments)})
+    policy_cutoffs = {policy: cutoffs_of(policy, span.start, span.end, known) for policy in policies}
+    cutoffs = sorted({*walk, *(moment for moments in policy_cutoffs.values() for moment in moments)})
     until = {moment: min(moment + ahead * settings.cadence.length, span.end) for moment in cutoffs}
     _work(Walk(tuple(cutoffs), until, span.end, folder), settings, fingerprint, workers)
     facts, probabilities = _finished(folder, until)
     seconds = {moment: facts[moment]["seconds"] for moment in cutoffs}
     steps = [facts[moment] for moment in walk]
-    costs = {name: cost(judged, moments, span.end, probabilities, seconds, settings.cadence) for name, moments in asked.items()}
+    costs = {
+        name: cost(evaluation_bids, moments, span.end, probabilities, seconds, settings.cadence)
+        for name, moments in policy_cutoffs.items()
+    }
     picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}-{ahead}.png"
     picture.write_bytes(over_time_png(steps, costs))
     return {
         "from": span.start.isoformat(),
         "to": span.end.isoformat(),
-        "judged_bids": judged.num_rows,
+        "judged_bids": evaluation_bids.num_rows,
         "steps": steps,
-        "coverage": {figure: coverage(steps, figure) for figure in _FIGURES},
+        "coverage": {figure: coverage(steps, figure) for figure in _METRICS},
         "policies": costs,
         "picture": str(picture),
     }
 
 
-def _span(settings: Settings, judged: pa.Table, first: datetime | None, last: datetime | None) -> TimeRange:
-    """The range asked for. By default from when half of a look-back lies behind, to the last bid that may judge."""
+def _span(settings: Settings, evaluation_bids: pa.Table, first: datetime | None, last: datetime | None) -> TimeRange:
+    """The requested range. By default from when half of a look-back lies behind, to the last bid that may judge."""
     cadence = settings.cadence
-    begin, end = (cadence.floor(moment) for moment in pc.min_max(judged["submitted_at"]).as_py().values())
+    begin, end = (cadence.floor(moment) for moment in pc.min_max(evaluation_bids["submitted_at"]).as_py().values())
     lookback = LEAST_WINDOWS if settings.lookback_windows == "auto" else settings.lookback_windows
     start = cadence.floor(as_utc(first)) if first else begin + min(lookback * cadence.length, (end - begin)) // 2
     start, stop = cadence.floor(start), cadence.floor(as_utc(last)) if last else end + cadence.length
@@ -122,14 +128,14 @@ def _source() -> str:
 
 
 def _prepared(settings: Settings, tables: Mapping[str, pa.Table], folder: Path) -> pa.Table:
-    """Write the tables once, where every worker maps them into memory; gives the bids that judge."""
+    """Write the tables once, where every worker maps them into memory; gives the evaluation bids."""
     from bid_assets.modelling.backtesting.walk_forward import judged_bids
 
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
-    if not (data / "judged.arrow").exists():
+    if not (data / "evaluation_bids.arrow").exists():
         features = [(family, tables[family.name]) for family in families_read(settings)]
-        judged = judged_bids(
+        evaluation_bids = judged_bids(
             tables["raw_bids"],
             tables["raw_bid_outcomes"],
             features,
@@ -137,9 +143,13 @@ def _prepared(settings: Settings, tables: Mapping[str, pa.Table], folder: Path) 
             rules=label_rules(settings),
         )
         named = {"bids": tables["raw_bids"], "outcomes": tables["raw_bid_outcomes"]}
-        for name, table in {**named, **{family.name: table for family, table in features}, "judged": judged}.items():
+        for name, table in {
+            **named,
+            **{family.name: table for family, table in features},
+            "evaluation_bids": evaluation_bids,
+        }.items():
             _put(data / f"{name}.arrow", table)
-    return _mapped(data / "judged.arrow")
+    return _mapped(data / "evaluation_bids.arrow")
 
 
 def _put(path: Path, table: pa.Table) -> None:
@@ -180,7 +190,7 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
 
     settings = Settings.model_validate_json(settings_json)
     data = Path(folder) / "data"
-    bids, outcomes, judged = (_mapped(data / f"{name}.arrow") for name in _TABLES)
+    bids, outcomes, evaluation_bids = (_mapped(data / f"{name}.arrow") for name in _TABLES)
     features = {family.name: _mapped(data / f"{family.name}.arrow") for family in families_read(settings)}
     method = Method(
         training_parameters(settings),
@@ -193,7 +203,7 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
         settings=settings,
         store=open_store(settings),
         folder=Path(folder),
-        history=History(bids, outcomes, features, judged),
+        history=History(bids, outcomes, features, evaluation_bids),
         method=method,
         fingerprint=fingerprint,
     )
@@ -223,8 +233,8 @@ def _finished(folder: Path, until: Mapping[datetime, datetime]) -> tuple[dict[da
     return facts, probabilities
 
 
-def say(result: Mapping[str, Any], *, as_json: bool) -> None:
-    """What `walk_forward` has found, as tables or as JSON."""
+def print_result(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the result of `walk_forward` as tables or as JSON."""
     if as_json:
         print_json(result)
         return

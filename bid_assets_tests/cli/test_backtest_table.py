@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from bid_assets.cli.backtest import FIGURES, cutoffs_table, figures_table
+from bid_assets.cli.backtest import METRICS, cutoffs_table, metrics_table
 from bid_assets.modelling.backtesting.cutoff import SPREAD, mean_over_cutoffs
 
 
@@ -10,15 +10,15 @@ def test_a_backtest_prints_the_baselines_beside_the_model() -> None:
     result = {
         "cutoff": "2026-09-01",
         "seeds": 3,
-        **{name: {"mean": 0.7451, "std": 0.0012} for name in FIGURES},
+        **{name: {"mean": 0.7451, "std": 0.0012} for name in METRICS},
         "baselines": {
-            "base_rate": dict.fromkeys(FIGURES, 0.5),
-            "history_logistic_regression": {**dict.fromkeys(FIGURES, 0.6789), "roc_auc": None},
+            "base_rate": dict.fromkeys(METRICS, 0.5),
+            "history_logistic_regression": {**dict.fromkeys(METRICS, 0.6789), "roc_auc": None},
         },
     }
     console = Console(width=100, record=True, file=None, force_terminal=False)
     with console.capture() as captured:
-        console.print(figures_table(result))
+        console.print(metrics_table(result))
     lines = captured.get().splitlines()
     assert all(word in captured.get() for word in ("base rate", "history logistic regression"))
     [auc] = [line for line in lines if "roc_auc" in line]
@@ -42,7 +42,7 @@ def test_several_cutoffs_are_a_row_each_and_one_of_means_baselines_beside() -> N
         console.print(cutoffs_table(results, mean_over_cutoffs(results)))
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in captured.get().splitlines() if "│" in line]
     assert rows == [
-        ["2026-08-03T00:00", "1,000", "200", *["0.7000"] * len(FIGURES), "0.5000, 0.7000"],
-        ["2026-09-07T00:00", "1,000", "200", *["0.8000"] * len(FIGURES), "0.5000, 0.8000"],
-        ["mean", "", "", *["0.7500"] * len(FIGURES), "0.5000, 0.7500"],
+        ["2026-08-03T00:00", "1,000", "200", *["0.7000"] * len(METRICS), "0.5000, 0.7000"],
+        ["2026-09-07T00:00", "1,000", "200", *["0.8000"] * len(METRICS), "0.5000, 0.8000"],
+        ["mean", "", "", *["0.7500"] * len(METRICS), "0.5000, 0.7500"],
     ]

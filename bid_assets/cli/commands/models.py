@@ -101,8 +101,8 @@ def backtest(
         raise click.UsageError(f"--every takes `window` or a number of windows, not {every!r}")
     import os
 
-    from bid_assets.cli.walk_forward import DEFAULT_POLICIES, say, walk_forward
+    from bid_assets.cli.walk_forward import DEFAULT_POLICIES, print_result, walk_forward
 
     step = 1 if every == "window" else int(str(every))
     workers = workers or os.cpu_count() or 1
-    say(walk_forward(first, last, step, ahead or step, policies or DEFAULT_POLICIES, workers), as_json=as_json)
+    print_result(walk_forward(first, last, step, ahead or step, policies or DEFAULT_POLICIES, workers), as_json=as_json)
