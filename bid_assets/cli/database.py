@@ -21,7 +21,7 @@ from bid_assets.common.windows import as_utc
 from bid_assets.settings import get_settings
 
 if TYPE_CHECKING:
-    from bid_assets.simulation.live import Happened
+    from bid_assets.simulation.live import RowCounts
 
 TRUTH_FOLDER = "marketplace"
 """Below the home folder: what only the simulation knows, where no asset reads."""
@@ -82,13 +82,13 @@ def play_marketplace(speed: float, until: datetime | None) -> None:
             for moment, is_present in moments(start, speed, until, stop.wait):
                 market.advance(moment)
                 live.update(
-                    f"{_day(market.at)}   {_counts_in_words(market.happened)} so far, {speed:g} days a minute", refresh=True
+                    f"{_day(market.at)}   {_counts_in_words(market.row_counts)} so far, {speed:g} days a minute", refresh=True
                 )
                 if is_present and not caught_up:
                     caught_up = True
                     live.console.print("The market has caught up with the present. From here on it lives in real time.")
         console.print(
-            f"Played from {_day(start)} to {_day(market.at)}: {_counts_in_words(market.happened)}. Playing again goes on from there."
+            f"Played from {_day(start)} to {_day(market.at)}: {_counts_in_words(market.row_counts)}. Playing again goes on from there."
         )
 
 
@@ -108,5 +108,5 @@ def _day(moment: datetime) -> str:
     return f"{moment:%a %Y-%m-%d %H:%M}"
 
 
-def _counts_in_words(happened: Happened) -> str:
-    return f"{happened.jobs:,} jobs, {happened.bids:,} bids, {happened.outcomes:,} outcomes"
+def _counts_in_words(row_counts: RowCounts) -> str:
+    return f"{row_counts.jobs:,} jobs, {row_counts.bids:,} bids, {row_counts.outcomes:,} outcomes"

@@ -8,31 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bid_assets.simulation.clock import moments_of_week, weekday
-from bid_assets.simulation.jobs import Jobs
-from bid_assets.simulation.options import MarketplaceOptions, Stream, whole
-from bid_assets.simulation.outcome_model import Offers, taste, true_probability
-from bid_assets.simulation.profiles import MICROSECONDS_PER_DAY, People
+from bid_assets.simulation.jobs import SimulatedJobs
+from bid_assets.simulation.options import MarketplaceOptions, RandomStream, integer_count
+from bid_assets.simulation.outcome_model import Offers, preference_weights, true_probability
+from bid_assets.simulation.profiles import MICROSECONDS_PER_DAY, SimulatedProfiles
 from bid_assets.simulation.texts import MOST_SPECIFIC
 from bid_assets.simulation.vocabulary import CATEGORIES
 
 NO_OUTCOME = np.int64(-1)
 
 _OUTSIDE_OWN_CATEGORY = 0.04  # weight of a profile among those who bid on another category's jobs
-_SECOND_THOUGHTS = 5
+_MAX_REDRAWS = 5
 _TEMPLATE_EFFORT = np.array([-0.8, 0.0, 0.3, 0.9])  # prompt templates ask for more or less detail
-_BLANK = 0.03  # bids without a word
+_BLANK_TEXT_SHARE = 0.03  # bids without a word
 
 
 @dataclass(frozen=True)
-class Bids:
+class SimulatedBids:
     """The bids of one week, by time of submission; one element for each."""
 
     number: NDArray[np.int64]
     submitted_at: NDArray[np.int64]
     profile: NDArray[np.int64]
-    """Row in `People`."""
+    """Row in `SimulatedProfiles`."""
     job: NDArray[np.int64]
-    """Row in the open `Jobs`."""
+    """Row in the open `SimulatedJobs`."""
     amount: NDArray[np.float64]
     template: NDArray[np.int64]
     blank: NDArray[np.int64]
@@ -43,31 +43,31 @@ class Bids:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class SimulatedOutcomes:
     """The outcomes of one week's bids, known whenever: by bid, then time; the last of a bid is the true one."""
 
     bid: NDArray[np.int64]
-    """Row in `Bids`."""
+    """Row in `SimulatedBids`."""
     known_at: NDArray[np.int64]
     success: NDArray[np.bool_]
     correction: NDArray[np.bool_]
 
 
-def bids_of_week(options: MarketplaceOptions, week: int, people: People, jobs: Jobs) -> Bids:
+def bids_of_week(options: MarketplaceOptions, week: int, people: SimulatedProfiles, jobs: SimulatedJobs) -> SimulatedBids:
     """The bids of `week` by these people on these open jobs, all of which were posted before or in that week."""
-    rng = options.generator(week, Stream.BIDS)
-    count = whole(options.weekly_bids, week)
+    rng = options.generator(week, RandomStream.BIDS)
+    count = integer_count(options.weekly_bids, week)
     submitted = moments_of_week(rng, count, options.microseconds(week))
     patience = np.minimum(rng.exponential(1.3, count), 6.9) * MICROSECONDS_PER_DAY
     job = np.searchsorted(jobs.posted_at, submitted - patience.astype(np.int64)) - 1
     job = job.clip(0)  # the first open job is one of an earlier week
     profile = _bidders(rng, people, jobs.category, job)
     template = np.minimum(rng.geometric(0.4, count) - 1, 3)
-    eager = people.diligence[profile] + _TEMPLATE_EFFORT[template] + 0.7 * rng.standard_normal(count)
-    blank = np.digitize(rng.random(count), [1 - _BLANK, 1 - _BLANK / 2])
-    effort = (rng.random((count, MOST_SPECIFIC)) < 1 / (1 + np.exp(-eager[:, None]))).sum(1)
-    asked = people.pricing[profile] + 0.2 * rng.standard_normal(count)
-    amount = np.maximum(5.0, np.round(jobs.budget[job] * np.exp(asked) / 5) * 5)
+    effort_logit = people.diligence[profile] + _TEMPLATE_EFFORT[template] + 0.7 * rng.standard_normal(count)
+    blank = np.digitize(rng.random(count), [1 - _BLANK_TEXT_SHARE, 1 - _BLANK_TEXT_SHARE / 2])
+    effort = (rng.random((count, MOST_SPECIFIC)) < 1 / (1 + np.exp(-effort_logit[:, None]))).sum(1)
+    price = people.pricing[profile] + 0.2 * rng.standard_normal(count)
+    amount = np.maximum(5.0, np.round(jobs.budget[job] * np.exp(price) / 5) * 5)
     needs = jobs.needs[job]
     offers = Offers(
         quality=people.quality[profile],
@@ -82,15 +82,17 @@ def bids_of_week(options: MarketplaceOptions, week: int, people: People, jobs: J
         duration_weeks=jobs.duration_weeks[job],
         category=jobs.category[job],
     )
-    probability = true_probability(offers, taste(week, options.change_week))
+    probability = true_probability(offers, preference_weights(week, options.change_week))
     first = int(week * options.weekly_bids + 1e-6)
     success = rng.random(count) < probability
-    return Bids(first + np.arange(count), submitted, profile, job, amount, template, blank, offers, probability, success)
+    return SimulatedBids(
+        first + np.arange(count), submitted, profile, job, amount, template, blank, offers, probability, success
+    )
 
 
-def outcomes_of_bids(options: MarketplaceOptions, week: int, bids: Bids) -> Outcomes:
+def outcomes_of_bids(options: MarketplaceOptions, week: int, bids: SimulatedBids) -> SimulatedOutcomes:
     """Successes become known after days, failures after weeks, some never; a few are first recorded wrongly."""
-    rng = options.generator(week, Stream.OUTCOMES)
+    rng = options.generator(week, RandomStream.OUTCOMES)
     count = len(bids.number)
     noise = rng.standard_normal(count)
     days = np.where(bids.success, np.exp(np.log(4.0) + 0.7 * noise), np.exp(np.log(12.0) + 0.8 * noise))
@@ -104,16 +106,16 @@ def outcomes_of_bids(options: MarketplaceOptions, week: int, bids: Bids) -> Outc
     correction = np.arange(len(bid)) >= len(known)
     mistaken = np.isin(bid, wrong) & ~correction
     order = np.lexsort((moment, bid))
-    return Outcomes(bid[order], moment[order], (bids.success[bid] ^ mistaken)[order], correction[order])
+    return SimulatedOutcomes(bid[order], moment[order], (bids.success[bid] ^ mistaken)[order], correction[order])
 
 
 def _bidders(
-    rng: np.random.Generator, people: People, category: NDArray[np.int64], job: NDArray[np.int64]
+    rng: np.random.Generator, people: SimulatedProfiles, category: NDArray[np.int64], job: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """A profile for each bid: the active ones more often, mostly on jobs of their own category, hardly ever twice on one."""
     bidder = np.zeros(len(job), np.int64)
     again = np.arange(len(job))
-    for _ in range(_SECOND_THOUGHTS):
+    for _ in range(_MAX_REDRAWS):
         chance = rng.random(len(again))
         for number in range(len(CATEGORIES)):
             weights = np.cumsum(people.activity * np.where(people.category == number, 1.0, _OUTSIDE_OWN_CATEGORY))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_BREACH = 0.05
+_BREACH_FACTOR = 0.05
 _DAY = 86_400_000_000
 
 
@@ -25,7 +25,7 @@ def profiles(table: pa.Table, rng: np.random.Generator, share: float) -> pa.Tabl
     table = _without(table, "experience_level", chance[:, 1] < share)
     table = _without(table, "profile_type", chance[:, 2] < share)
     table = _changed(table, "skills", chance[:, 3] < share, json.dumps)
-    return _changed(table, "skills", chance[:, 4] < share * _BREACH, _broken)
+    return _changed(table, "skills", chance[:, 4] < share * _BREACH_FACTOR, _broken)
 
 
 def jobs(table: pa.Table, rng: np.random.Generator, share: float) -> pa.Table:
@@ -35,12 +35,12 @@ def jobs(table: pa.Table, rng: np.random.Generator, share: float) -> pa.Table:
     table = _without(table, "category", chance[:, 1] < share)
     table = _without(table, "required_skills", chance[:, 2] < share)
     table = _changed(table, "required_skills", chance[:, 3] < share, json.dumps)
-    return _changed(table, "required_skills", chance[:, 4] < share * _BREACH, _broken)
+    return _changed(table, "required_skills", chance[:, 4] < share * _BREACH_FACTOR, _broken)
 
 
 def bids(bids: pa.Table, outcomes: pa.Table, rng: np.random.Generator, share: float) -> tuple[pa.Table, pa.Table]:
     """A week's bids and their outcomes, some of which are blemished or break the contract."""
-    chance, bad = rng.random((len(bids), 4)), share * _BREACH
+    chance, bad = rng.random((len(bids), 4)), share * _BREACH_FACTOR
     times = bids["submitted_at"].take(pc.index_in(outcomes["bid_id"], value_set=bids["id"]))
     bids = _without(bids, "amount", chance[:, 0] < share)
     bids = _without(bids, "bid_settings_snapshot", chance[:, 1] < share)

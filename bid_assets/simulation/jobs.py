@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bid_assets.simulation.clock import moments_of_week
-from bid_assets.simulation.options import MarketplaceOptions, whole
+from bid_assets.simulation.options import MarketplaceOptions, integer_count
 from bid_assets.simulation.outcome_model import demand
 from bid_assets.simulation.vocabulary import CATEGORIES, INDUSTRIES, SKILLS, SKILLS_PER_CATEGORY
 
@@ -18,8 +18,8 @@ _CLIENTS_PER_WEEKLY_JOB = 12
 
 
 @dataclass(frozen=True)
-class Jobs:
-    """Jobs, one element (or row) for each, by the time of posting."""
+class SimulatedJobs:
+    """SimulatedJobs, one element (or row) for each, by the time of posting."""
 
     number: NDArray[np.int64]
     posted_at: NDArray[np.int64]
@@ -48,11 +48,11 @@ class Jobs:
         return type(self)(*(np.concatenate(pair) for pair in pairs))
 
 
-def jobs_of_week(options: MarketplaceOptions, week: int, rng: np.random.Generator) -> Jobs:
+def jobs_of_week(options: MarketplaceOptions, week: int, rng: np.random.Generator) -> SimulatedJobs:
     """The jobs posted in `week` (-1: those that are open when the market opens); at least one."""
     rate = max(1.0, options.weekly_bids / _BIDS_PER_JOB)
     first = int((week + 1) * rate + 1e-6)  # those of week -1 come first
-    count = whole(rate, week + 1)
+    count = integer_count(rate, week + 1)
     category = np.searchsorted(np.cumsum(demand(week))[:-1], rng.random(count) * demand(week).sum())
     needs = _needs(rng, category)
     size = rng.standard_normal(count)
@@ -60,7 +60,7 @@ def jobs_of_week(options: MarketplaceOptions, week: int, rng: np.random.Generato
     budget = median * np.exp(0.6 * size + 0.1 * (needs.sum(1) - 4))
     seriousness = np.digitize(rng.random(count), [0.3, 0.7])
     clients = int(_CLIENTS_PER_WEEKLY_JOB * rate)
-    return Jobs(
+    return SimulatedJobs(
         number=first + np.arange(count),
         posted_at=moments_of_week(rng, count, options.microseconds(week)),
         category=category,

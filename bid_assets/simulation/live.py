@@ -25,13 +25,13 @@ from bid_assets.common.progress import Listener, report
 from bid_assets.common.windows import microseconds_since_epoch, moment_of, utc_now
 from bid_assets.simulation.timeline import MOMENT, TABLES, Timeline
 from bid_assets.simulation.truth import options_of, read_truth, replace_truth
-from bid_assets.simulation.write import hold_market
+from bid_assets.simulation.write import lock_market
 
 STEP_SECONDS = 1.0
 """Real time between two steps."""
 
 _MINUTES_A_DAY = 1440
-_BIDS_LOOKED_AT = 1000
+_CHECKED_BIDS = 1000
 _ROWS_AT_A_TIME = 1000
 _CREATE = "make a market with `bid-assets marketplace create`"
 
@@ -39,7 +39,7 @@ _CONFLICT = dict.fromkeys(TABLES, "DO NOTHING") | {
     "profiles": """DO UPDATE SET skills = excluded.skills, updated_at = excluded.updated_at
         WHERE coalesce(profiles.updated_at, '-infinity') < excluded.updated_at"""
 }
-_TELL_BIDS = """
+_UPDATE_BID_STATUS = """
     UPDATE bids SET status = latest.status FROM (
         SELECT DISTINCT ON (bid_id) bid_id, CASE WHEN is_success THEN 'accepted' ELSE 'declined' END AS status
         FROM bid_outcomes WHERE bid_id = ANY(%s) ORDER BY bid_id, outcome_timestamp DESC, id COLLATE "C"
@@ -52,7 +52,7 @@ class NotPlayableError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Happened:
+class RowCounts:
     """How many rows a player has written."""
 
     jobs: int = 0
@@ -60,7 +60,7 @@ class Happened:
     outcomes: int = 0
 
 
-class LivingMarket:
+class LiveMarket:
     """The simulated market of a database, and what is to come in it. Made by `open_market`."""
 
     def __init__(self, connection: sa.Connection, timeline: Timeline, truth_folder: Path, truth_rows: int) -> None:
@@ -70,8 +70,8 @@ class LivingMarket:
         with self._transaction() as cursor:
             _check(cursor, timeline)
             self._at = _last_moment(cursor, timeline)
-        timeline.forget(self._at)
-        self.happened = Happened()
+        timeline.drop_before(self._at)
+        self.row_counts = RowCounts()
 
     @property
     def at(self) -> datetime:
@@ -81,15 +81,15 @@ class LivingMarket:
     def advance(self, to: datetime) -> None:
         """Write all that happens before `to`, in one transaction. If that fails nothing of it is there, and it may be tried again."""
         until = max(self._at, microseconds_since_epoch(to))
-        rows = self._timeline.before(until)
+        rows = self._timeline.rows_before(until)
         self._extend_truth(until)
         if any(len(table) for table in rows.values()):
             with self._transaction() as cursor:
                 _write(cursor, rows)
-        self._timeline.forget(until)
+        self._timeline.drop_before(until)
         self._at = until
-        past = self.happened
-        self.happened = Happened(
+        past = self.row_counts
+        self.row_counts = RowCounts(
             past.jobs + len(rows["jobs"]), past.bids + len(rows["bids"]), past.outcomes + len(rows["bid_outcomes"])
         )
 
@@ -108,25 +108,25 @@ class LivingMarket:
 
 
 @contextmanager
-def open_market(url: str, truth_folder: Path, progress: Listener = report) -> Iterator[LivingMarket]:
+def open_market(url: str, truth_folder: Path, progress: Listener = report) -> Iterator[LiveMarket]:
     """The simulated market that `write.write` put into this database and this folder, for this process alone to play.
 
     Raises `FileNotFoundError` where there is no truth, `NotPlayableError` where the tables are not those of that truth, and
     `MarketInUseError` while somebody else plays.
     """
     truth = read_truth(truth_folder)
-    made = engine(url)
+    db_engine = engine(url)
     try:
-        missing = set(TABLES) - set(sa.inspect(made).get_table_names())
+        missing = set(TABLES) - set(sa.inspect(db_engine).get_table_names())
         if missing:
             raise NotPlayableError(f"the application's database has no table {min(missing)}; {_CREATE}")
-        with made.connect() as connection:
+        with db_engine.connect() as connection:
             with connection.begin():
-                hold_market(connection.connection.cursor(), until="session")
+                lock_market(connection.connection.cursor(), until="session")
             timeline = Timeline(options_of(truth), progress)
-            yield LivingMarket(connection, timeline, truth_folder, len(truth))
+            yield LiveMarket(connection, timeline, truth_folder, len(truth))
     finally:
-        made.dispose()
+        db_engine.dispose()
 
 
 def check_speed(days_per_minute: float) -> None:
@@ -162,7 +162,7 @@ def moments(
 
 def _check(cursor: Any, timeline: Timeline) -> None:
     """See whether the newest of the created bids are in the database; one is enough, as somebody may have tried out changes."""
-    newest = timeline.created_bids.slice(max(0, len(timeline.created_bids) - _BIDS_LOOKED_AT))
+    newest = timeline.created_bids.slice(max(0, len(timeline.created_bids) - _CHECKED_BIDS))
     columns = ["id", "profile_id", "submitted_at"]
     cursor.execute(f"SELECT {', '.join(columns)} FROM bids WHERE id = ANY(%s)", (newest["id"].to_pylist(),))
     if not set(_rows(newest.select(columns))) & set(cursor.fetchall()):
@@ -178,10 +178,10 @@ def _last_moment(cursor: Any, timeline: Timeline) -> int:
     Every week has a job. So where all of a week's jobs are missing, no later week has begun.
     """
     last = timeline.end
-    while pc.any(_present(cursor, "jobs", timeline.look_ahead())).as_py():
+    while pc.any(_present(cursor, "jobs", timeline.simulate_next_week())).as_py():
         pass
     for name in ("jobs", "bids", "bid_outcomes"):
-        moments = timeline.coming[name].filter(_present(cursor, name, timeline.coming[name]))[MOMENT]
+        moments = timeline.pending[name].filter(_present(cursor, name, timeline.pending[name]))[MOMENT]
         if len(moments):
             last = max(last, pc.max(moments).as_py() + 1)
     return last
@@ -198,7 +198,7 @@ def _write(cursor: Any, rows: dict[str, pa.Table]) -> None:
     for name, table in rows.items():
         statement = f"INSERT INTO {name} ({', '.join(table.column_names)}) VALUES %s ON CONFLICT (id) {_CONFLICT[name]}"
         execute_values(cursor, statement, _rows(table), page_size=_ROWS_AT_A_TIME)
-    cursor.execute(_TELL_BIDS, (rows["bid_outcomes"]["bid_id"].to_pylist(),))
+    cursor.execute(_UPDATE_BID_STATUS, (rows["bid_outcomes"]["bid_id"].to_pylist(),))
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:

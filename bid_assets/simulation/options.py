@@ -13,16 +13,16 @@ from bid_assets.common.windows import Cadence, utc_now
 WEEK = timedelta(days=7)
 
 
-class Stream(IntEnum):
-    """Independent sources of chance: drawing more from one changes nothing in another."""
+class RandomStream(IntEnum):
+    """Independent random streams: drawing more from one changes nothing in another."""
 
-    PEOPLE = 0
+    PROFILES = 0
     JOBS = 1
     BIDS = 2
     BID_TEXTS = 3
     OUTCOMES = 4
-    DIRT = 5
-    DIRTY_PROFILES = 6
+    CORRUPTION = 5
+    PROFILE_CORRUPTION = 6
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class MarketplaceOptions:
     seed: int = 7
     end: datetime = field(default_factory=lambda: Cadence.WEEKLY.floor(utc_now()))
     """When the simulation ends: what becomes known from then on has not happened yet. Default: the last Monday 00:00 UTC."""
-    dirt: float = 0.01
-    """Share of rows with a blemish (a value missing, JSON badly stored), for each kind of it; a twentieth of this share
+    corruption_share: float = 0.01
+    """Share of corrupted rows (a value missing, JSON badly stored), for each kind of it; a twentieth of this share
     breaks the contract in each of several ways. 0: clean tables."""
     change_week: int | None = None
     """From this week on (0 is the first) clients care about other things: a change of regime. None: they never do."""
@@ -46,8 +46,8 @@ class MarketplaceOptions:
         for name, low in (("weeks", 1), ("bids", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"marketplace: {name} must be at least {low}, not {getattr(self, name)}")
-        if not 0 <= self.dirt <= 0.2:
-            raise ValueError(f"marketplace: dirt is a share between 0 and 0.2, not {self.dirt}")
+        if not 0 <= self.corruption_share <= 0.2:
+            raise ValueError(f"marketplace: corruption_share is a share between 0 and 0.2, not {self.corruption_share}")
         if self.end.tzinfo is None:
             raise ValueError(f"marketplace: the end must carry a time zone: {self.end!r}")
 
@@ -65,11 +65,11 @@ class MarketplaceOptions:
         """The start of a week of this market (0 is the first, -1 the one before), in microseconds since 1970."""
         return round((self.start + week * WEEK).timestamp()) * 1_000_000
 
-    def generator(self, week: int, stream: Stream) -> np.random.Generator:
-        """The chance of one week: it depends on no other week, so a longer market begins like a shorter one."""
+    def generator(self, week: int, stream: RandomStream) -> np.random.Generator:
+        """The random generator of one week: it depends on no other week, so a longer market begins like a shorter one."""
         return np.random.default_rng([self.seed, week + 1, stream])
 
 
-def whole(rate: float, week: int) -> int:
-    """How many whole things happen in this week at `rate` per week, such that n weeks have floor(n x rate) of them."""
+def integer_count(rate: float, week: int) -> int:
+    """How many events happen in this week at `rate` per week, such that n weeks have floor(n x rate) of them."""
     return int((week + 1) * rate + 1e-6) - int(week * rate + 1e-6)

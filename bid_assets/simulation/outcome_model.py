@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Taste:
-    """What clients care about in one week: the weights of the logit. A change of regime is another `Taste`."""
+class PreferenceWeights:
+    """What clients care about in one week: the weights of the logit. A change of regime is another `PreferenceWeights`."""
 
     base: float
     quality: float
@@ -58,13 +58,13 @@ def demand(week: int) -> Floats:
     return 1 + 0.4 * np.sin(2 * np.pi * (week / 26 + phase))
 
 
-def taste(week: int, change_week: int | None = None) -> Taste:
+def preference_weights(week: int, change_week: int | None = None) -> PreferenceWeights:
     """The clients' taste in a week. Within one and a half years prices come to matter more and fit less, then back again.
 
     From `change_week` on they have been burnt: a low price no longer draws them, effort and experience count for much more.
     """
     swing = np.sin(2 * np.pi * week / 78)
-    usual = Taste(
+    usual = PreferenceWeights(
         base=-0.72,
         quality=1.0,
         fit=2.0 - 0.4 * swing,
@@ -80,7 +80,7 @@ def taste(week: int, change_week: int | None = None) -> Taste:
     return replace(usual, price=-1.0, effort=0.7, experience=1.2, category=-usual.category)
 
 
-def true_probability(offers: Offers, weights: Taste) -> Floats:
+def true_probability(offers: Offers, weights: PreferenceWeights) -> Floats:
     """The chance of each bid, rounded to six decimals (so that it is the same on every machine)."""
     suspiciously_cheap = np.maximum(0.0, -0.35 - offers.price)
     logit = (

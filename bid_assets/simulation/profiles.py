@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bid_assets.simulation.options import MarketplaceOptions, Stream, whole
+from bid_assets.simulation.options import MarketplaceOptions, RandomStream, integer_count
 from bid_assets.simulation.vocabulary import CATEGORIES, SKILLS, SKILLS_PER_CATEGORY
 
 MICROSECONDS_PER_DAY = 86_400_000_000
@@ -22,7 +22,7 @@ _LEARNING_PER_WEEK = 0.004
 
 
 @dataclass(frozen=True)
-class People:
+class SimulatedProfiles:
     """All profiles at one moment, one element (or row) for each, in the order in which they joined."""
 
     created_at: NDArray[np.int64]
@@ -55,17 +55,17 @@ class People:
         return type(self)(*(np.concatenate(pair) for pair in pairs))
 
 
-def first_people(options: MarketplaceOptions) -> People:
+def initial_profiles(options: MarketplaceOptions) -> SimulatedProfiles:
     """Those who are there when the market opens; they joined in the three years before."""
-    rng = options.generator(-1, Stream.PEOPLE)
+    rng = options.generator(-1, RandomStream.PROFILES)
     count = max(20, int(_INITIAL_PER_WEEKLY_BID * options.weekly_bids))
     age = rng.random(count) ** 2 * 3 * 365 * MICROSECONDS_PER_DAY
     return _draw(rng, np.sort(options.microseconds(0) - age.astype(np.int64) - 1))
 
 
-def a_week_later(people: People, options: MarketplaceOptions, week: int) -> People:
+def profiles_after_week(people: SimulatedProfiles, options: MarketplaceOptions, week: int) -> SimulatedProfiles:
     """The profiles at the end of `week`: qualities have drifted, some have learnt a skill, a few have joined."""
-    rng = options.generator(week, Stream.PEOPLE)
+    rng = options.generator(week, RandomStream.PROFILES)
     start = options.microseconds(week)
     count = len(people)
     shock = rng.standard_normal(count) * _QUALITY_SPREAD * np.sqrt(1 - _QUALITY_MEMORY**2)
@@ -75,26 +75,26 @@ def a_week_later(people: People, options: MarketplaceOptions, week: int) -> Peop
     learns &= ~people.skills[np.arange(count), skill]
     skills = people.skills.copy()
     skills[learns.nonzero()[0], skill[learns]] = True
-    joining = whole(_JOINING_PER_WEEKLY_BID * options.weekly_bids, week)
+    joining = integer_count(_JOINING_PER_WEEKLY_BID * options.weekly_bids, week)
     newcomers = _draw(rng, np.sort(start + _moments(rng, joining)))
     changed = {"quality": people.quality * _QUALITY_MEMORY + shock, "skills": skills}
     changed["updated_at"] = np.where(learns, moment, people.updated_at)
     known = {field.name: getattr(people, field.name) for field in fields(people)}
-    return People(**(known | changed)).joined_by(newcomers)
+    return SimulatedProfiles(**(known | changed)).joined_by(newcomers)
 
 
 def _moments(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     return (rng.random(count) * 7 * MICROSECONDS_PER_DAY).astype(np.int64)
 
 
-def _draw(rng: np.random.Generator, created_at: NDArray[np.int64]) -> People:
+def _draw(rng: np.random.Generator, created_at: NDArray[np.int64]) -> SimulatedProfiles:
     """New profiles, one for each time of joining. The better ones tend to be experienced and diligent, but not always."""
     count = len(created_at)
     talent = rng.standard_normal(count)
     category = rng.integers(len(CATEGORIES), size=count)
     own = np.arange(len(SKILLS)) // SKILLS_PER_CATEGORY == category[:, None]
     breadth = 0.35 + 0.5 * rng.random((count, 1))
-    return People(
+    return SimulatedProfiles(
         created_at=created_at,
         updated_at=np.full(count, NEVER),
         category=category,

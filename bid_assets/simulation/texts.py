@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bid_assets.simulation import phrases
-from bid_assets.simulation.jobs import Jobs
+from bid_assets.simulation.jobs import SimulatedJobs
 from bid_assets.simulation.vocabulary import CATEGORIES, FIRST_NAMES, INDUSTRIES, LAST_NAMES, SKILLS
 
 MOST_SPECIFIC = 4
@@ -24,7 +24,7 @@ _INDUSTRY = np.array(INDUSTRIES, dtype=object)
 _DELIVERABLE = np.array([category.deliverables for category in CATEGORIES], dtype=object)
 
 
-def job_texts(jobs: Jobs, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+def job_texts(jobs: SimulatedJobs, rng: np.random.Generator) -> tuple[list[str], list[str]]:
     """Titles, and descriptions of mostly 45 to 120 words. Each need is described; the tone shows how serious the client is."""
     needs = _order(rng, jobs.needs)
     slots = {
@@ -49,7 +49,7 @@ def job_texts(jobs: Jobs, rng: np.random.Generator) -> tuple[list[str], list[str
 
 def bid_texts(
     rng: np.random.Generator,
-    jobs: Jobs,
+    jobs: SimulatedJobs,
     job: NDArray[np.int64],
     skills: NDArray[np.bool_],
     effort: NDArray[np.int64],
@@ -93,7 +93,7 @@ def bid_texts(
     return _joined(sentences)
 
 
-def people_names(numbers: NDArray[np.int64]) -> list[str]:
+def full_names(numbers: NDArray[np.int64]) -> list[str]:
     """A first and a last name for each number."""
     first, last = numbers % len(FIRST_NAMES), numbers // len(FIRST_NAMES) % len(LAST_NAMES)
     return [f"{FIRST_NAMES[f]} {LAST_NAMES[name]}" for f, name in zip(first.tolist(), last.tolist(), strict=True)]
@@ -107,7 +107,7 @@ def skill_names(has: NDArray[np.bool_]) -> list[list[str]]:
     )
 
 
-def _deliverable(jobs: Jobs) -> Words:
+def _deliverable(jobs: SimulatedJobs) -> Words:
     return np.asarray(_DELIVERABLE[jobs.category, jobs.deliverable])
 
 

@@ -29,45 +29,45 @@ class Timeline:
     def __init__(self, options: MarketplaceOptions, progress: Listener = report) -> None:
         """Goes through the created weeks first."""
         self.options = options
-        self.coming = {name: _by_moment(schema.empty_table(), pa.array([], pa.int64())) for name, schema in TABLES.items()}
+        self.pending = {name: _by_moment(schema.empty_table(), pa.array([], pa.int64())) for name, schema in TABLES.items()}
         """What has been made and has not happened yet."""
         self._weeks = market_weeks(options)
         self._profiles = PROFILES.empty_table()
         self._truth: list[pa.Table] = []
         for week in range(options.weeks):
-            made = self._add(next(self._weeks))
+            simulated = self._add(next(self._weeks))
             progress("remembering weeks", week + 1, options.weeks)
-        self._profiles = profile_table(options, made.people)
-        self.created_bids = self.before(self.end)["bids"]
-        self.forget(self.end)
+        self._profiles = profile_table(options, simulated.people)
+        self.created_bids = self.rows_before(self.end)["bids"]
+        self.drop_before(self.end)
 
     @property
     def end(self) -> int:
         """The end of the last week made, in microseconds since 1970."""
         return self.options.microseconds(len(self._truth))
 
-    def look_ahead(self) -> pa.Table:
+    def simulate_next_week(self) -> pa.Table:
         """Make one more week; its jobs, of which there is at least one."""
         week = self._add(next(self._weeks))
         after = profile_table(self.options, week.people)
-        self._expect("profiles", *_changed(self._profiles, after))
+        self._add_pending("profiles", *_changed(self._profiles, after))
         self._profiles = after
         return week.jobs
 
-    def before(self, until: int) -> dict[str, pa.Table]:
+    def rows_before(self, until: int) -> dict[str, pa.Table]:
         """What is to come before `until` (microseconds since 1970), table by table, in the order of time."""
         while self.end < until:
-            self.look_ahead()
-        coming = {name: table.filter(pc.less(table[MOMENT], until)) for name, table in self.coming.items()}
+            self.simulate_next_week()
+        pending = {name: table.filter(pc.less(table[MOMENT], until)) for name, table in self.pending.items()}
         order = [(MOMENT, "ascending"), ("id", "ascending")]
-        return {name: table.sort_by(order).drop_columns(MOMENT) for name, table in coming.items()}
+        return {name: table.sort_by(order).drop_columns(MOMENT) for name, table in pending.items()}
 
-    def forget(self, until: int) -> None:
+    def drop_before(self, until: int) -> None:
         """All that comes before `until` has happened."""
-        self.coming = {name: table.filter(pc.greater_equal(table[MOMENT], until)) for name, table in self.coming.items()}
+        self.pending = {name: table.filter(pc.greater_equal(table[MOMENT], until)) for name, table in self.pending.items()}
 
     def truth(self, until: int) -> pa.Table:
-        """The truth of all weeks that begin before `until`, which were made."""
+        """The truth of all weeks that begin before `until`, which were simulated."""
         return pa.concat_tables(table for week, table in enumerate(self._truth) if self.options.microseconds(week) < until)
 
     def _add(self, week: MarketWeek) -> MarketWeek:
@@ -75,14 +75,14 @@ class Timeline:
         submitted = pc.fill_null(pc.fill_null_forward(_microseconds(week.bids["submitted_at"])), start)
         bid_appears = pc.fill_null(submitted.take(pc.index_in(week.outcomes["bid_id"], value_set=week.bids["id"])), start)
         known = pc.max_element_wise(_microseconds(week.outcomes["outcome_timestamp"]), bid_appears)
-        self._expect("jobs", week.jobs, _microseconds(week.jobs["posted_at"]))
-        self._expect("bids", week.bids, submitted)
-        self._expect("bid_outcomes", week.outcomes, known)
+        self._add_pending("jobs", week.jobs, _microseconds(week.jobs["posted_at"]))
+        self._add_pending("bids", week.bids, submitted)
+        self._add_pending("bid_outcomes", week.outcomes, known)
         self._truth.append(week.truth)
         return week
 
-    def _expect(self, name: str, rows: pa.Table, moments: pa.Array | pa.ChunkedArray) -> None:
-        self.coming[name] = pa.concat_tables([self.coming[name], _by_moment(rows, moments)])
+    def _add_pending(self, name: str, rows: pa.Table, moments: pa.Array | pa.ChunkedArray) -> None:
+        self.pending[name] = pa.concat_tables([self.pending[name], _by_moment(rows, moments)])
 
 
 def _changed(before: pa.Table, after: pa.Table) -> tuple[pa.Table, pa.Array]:

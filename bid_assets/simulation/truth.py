@@ -17,12 +17,15 @@ from bid_assets.simulation.options import MarketplaceOptions
 
 TRUTH_FILE = "truth.parquet"
 _OPTIONS = b"marketplace_options"
+_STORED_NAMES = {"corruption_share": "dirt"}
+"""Options that a file calls otherwise than the code."""
 
 
 def write_truth(truth: pa.Table, options: MarketplaceOptions, path: Path) -> None:
     """Write the truth, and the options with which the market was created: they make it again, and make what comes after."""
-    told = json.dumps(asdict(options) | {"end": options.end.isoformat()})
-    pq.write_table(truth.replace_schema_metadata({_OPTIONS: told}), path, compression="zstd")
+    values = asdict(options) | {"end": options.end.isoformat()}
+    options_json = json.dumps({_STORED_NAMES.get(name, name): value for name, value in values.items()})
+    pq.write_table(truth.replace_schema_metadata({_OPTIONS: options_json}), path, compression="zstd")
 
 
 def replace_truth(truth: pa.Table, options: MarketplaceOptions, folder: Path) -> None:
@@ -44,8 +47,10 @@ def read_truth(folder: Path) -> pa.Table:
 
 def options_of(truth: pa.Table) -> MarketplaceOptions:
     """The options of the market that this truth is about."""
-    told = json.loads(truth.schema.metadata[_OPTIONS])
-    return MarketplaceOptions(**(told | {"end": datetime.fromisoformat(told["end"])}))
+    stored = json.loads(truth.schema.metadata[_OPTIONS])
+    names = {stored_name: name for name, stored_name in _STORED_NAMES.items()}
+    values = {names.get(name, name): value for name, value in stored.items()}
+    return MarketplaceOptions(**(values | {"end": datetime.fromisoformat(values["end"])}))
 
 
 def best_possible(

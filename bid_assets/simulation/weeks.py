@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from bid_assets.app_db import contract
 from bid_assets.simulation import corruption
-from bid_assets.simulation.bidding import Bids, Outcomes, bids_of_week, outcomes_of_bids
-from bid_assets.simulation.jobs import Jobs, jobs_of_week
-from bid_assets.simulation.options import MarketplaceOptions, Stream
-from bid_assets.simulation.profiles import NEVER, People, a_week_later, first_people
-from bid_assets.simulation.texts import bid_texts, job_texts, people_names, skill_names
+from bid_assets.simulation.bidding import SimulatedBids, SimulatedOutcomes, bids_of_week, outcomes_of_bids
+from bid_assets.simulation.jobs import SimulatedJobs, jobs_of_week
+from bid_assets.simulation.options import MarketplaceOptions, RandomStream
+from bid_assets.simulation.profiles import NEVER, SimulatedProfiles, initial_profiles, profiles_after_week
+from bid_assets.simulation.texts import bid_texts, full_names, job_texts, skill_names
 from bid_assets.simulation.vocabulary import CATEGORIES
 
 TRUTH = pa.schema(
@@ -54,7 +54,7 @@ OUTCOMES = _application_schema(contract.RAW_BID_OUTCOMES)
 class MarketWeek:
     """What happens in one week. `outcomes` are those of the week's bids, whenever they become known."""
 
-    people: People
+    people: SimulatedProfiles
     """At the end of the week."""
     jobs: pa.Table
     bids: pa.Table
@@ -64,7 +64,7 @@ class MarketWeek:
 
 def market_weeks(options: MarketplaceOptions) -> Iterator[MarketWeek]:
     """All weeks from the first one on, without end. The jobs that were open before belong to the first."""
-    people = first_people(options)
+    people = initial_profiles(options)
     before, before_table = _jobs(options, -1)
     week = 0
     while True:
@@ -74,21 +74,21 @@ def market_weeks(options: MarketplaceOptions) -> Iterator[MarketWeek]:
         bids = bids_of_week(options, week, people, open_jobs)
         bid_table = _bid_table(options, week, bids, people, open_jobs)
         outcome_table = _outcome_table(bid_table, outcomes_of_bids(options, week, bids))
-        chance = options.generator(week, Stream.DIRT)
-        posted = corruption.jobs(posted, chance, options.dirt)
+        chance = options.generator(week, RandomStream.CORRUPTION)
+        posted = corruption.jobs(posted, chance, options.corruption_share)
         truth = _truth(week, bids)
-        people = a_week_later(people, options, week)
-        yield MarketWeek(people, posted, *corruption.bids(bid_table, outcome_table, chance, options.dirt), truth)
+        people = profiles_after_week(people, options, week)
+        yield MarketWeek(people, posted, *corruption.bids(bid_table, outcome_table, chance, options.corruption_share), truth)
         before, week = jobs, week + 1
 
 
-def profile_table(options: MarketplaceOptions, people: People) -> pa.Table:
+def profile_table(options: MarketplaceOptions, people: SimulatedProfiles) -> pa.Table:
     """The profiles as the application shows them, quality and habits left out."""
     levels, kinds = np.array(["entry", "intermediate", "expert"]), np.array(["personal", "agency"])
     table = pa.table(
         {
             "id": _ids("profile", np.arange(len(people))),
-            "name": people_names(people.name),
+            "name": full_names(people.name),
             "profile_type": kinds[people.is_agency.astype(int)],
             "experience_level": levels[people.experience],
             "skills": _json_lists(people.skills),
@@ -97,11 +97,11 @@ def profile_table(options: MarketplaceOptions, people: People) -> pa.Table:
         },
         PROFILES,
     )
-    return corruption.profiles(table, options.generator(-1, Stream.DIRTY_PROFILES), options.dirt)
+    return corruption.profiles(table, options.generator(-1, RandomStream.PROFILE_CORRUPTION), options.corruption_share)
 
 
-def _jobs(options: MarketplaceOptions, week: int) -> tuple[Jobs, pa.Table]:
-    rng = options.generator(week, Stream.JOBS)
+def _jobs(options: MarketplaceOptions, week: int) -> tuple[SimulatedJobs, pa.Table]:
+    rng = options.generator(week, RandomStream.JOBS)
     jobs = jobs_of_week(options, week, rng)
     titles, descriptions = job_texts(jobs, rng)
     categories = np.array([category.name for category in CATEGORIES])
@@ -117,10 +117,12 @@ def _jobs(options: MarketplaceOptions, week: int) -> tuple[Jobs, pa.Table]:
     return jobs, pa.table(columns, JOBS)
 
 
-def _bid_table(options: MarketplaceOptions, week: int, bids: Bids, people: People, jobs: Jobs) -> pa.Table:
+def _bid_table(
+    options: MarketplaceOptions, week: int, bids: SimulatedBids, people: SimulatedProfiles, jobs: SimulatedJobs
+) -> pa.Table:
     """The bids as submitted: all of them still open."""
-    rng = options.generator(week, Stream.BID_TEXTS)
-    names = people_names(people.name[bids.profile])
+    rng = options.generator(week, RandomStream.BID_TEXTS)
+    names = full_names(people.name[bids.profile])
     texts = bid_texts(rng, jobs, bids.job, people.skills[bids.profile], bids.offers.effort, names)
     texts = ["" if blank else text for text, blank in zip(texts, bids.blank.tolist(), strict=True)]
     terms = [
@@ -145,7 +147,7 @@ def _bid_table(options: MarketplaceOptions, week: int, bids: Bids, people: Peopl
     return pa.table(columns, BIDS)
 
 
-def _outcome_table(bids: pa.Table, outcomes: Outcomes) -> pa.Table:
+def _outcome_table(bids: pa.Table, outcomes: SimulatedOutcomes) -> pa.Table:
     bid_id = bids["id"].take(outcomes.bid)
     kind = np.array(["outcome", "correction"])[outcomes.correction.astype(int)]
     details = np.array(["not chosen", "hired"])[outcomes.success.astype(int)]
@@ -159,7 +161,7 @@ def _outcome_table(bids: pa.Table, outcomes: Outcomes) -> pa.Table:
     return pa.table(columns, OUTCOMES)
 
 
-def _truth(week: int, bids: Bids) -> pa.Table:
+def _truth(week: int, bids: SimulatedBids) -> pa.Table:
     columns = {
         "bid_id": _ids("bid", bids.number),
         "profile_id": _ids("profile", bids.profile),

@@ -28,7 +28,7 @@ class MarketInUseError(RuntimeError):
     """Another process plays the market of this database."""
 
 
-def hold_market(cursor: Any, *, until: str) -> None:
+def lock_market(cursor: Any, *, until: str) -> None:
     """Be the only one who writes a simulated market into this database, until the end of the `session` or `transaction`.
 
     Raises `MarketInUseError` if somebody else is that.
@@ -62,23 +62,23 @@ def write(
     truth_folder.mkdir(parents=True, exist_ok=True)
     partial = truth_folder / f"{TRUTH_FILE}.partial"
     write_truth(marketplace.truth, marketplace.options, partial)
-    made = engine(url)
+    db_engine = engine(url)
     try:
-        create_tables(made)
-        with made.begin() as connection:
+        create_tables(db_engine)
+        with db_engine.begin() as connection:
             cursor: Any = connection.connection.cursor()
-            hold_market(cursor, until="transaction")
-            _make_room(cursor, list(tables), replace)
+            lock_market(cursor, until="transaction")
+            _require_empty_tables(cursor, list(tables), replace)
             _copy(cursor, tables, progress)
         partial.replace(truth_folder / TRUTH_FILE)
-        with made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with db_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql(f"VACUUM ANALYZE {', '.join(tables)}")  # or the first read finds no covering index
     finally:
-        made.dispose()
+        db_engine.dispose()
         partial.unlink(missing_ok=True)
 
 
-def _make_room(cursor: Any, tables: list[str], replace: bool) -> None:
+def _require_empty_tables(cursor: Any, tables: list[str], replace: bool) -> None:
     """Leave the tables empty, and nobody else writing to them until the transaction ends."""
     cursor.execute(f"LOCK TABLE {', '.join(tables)} IN SHARE ROW EXCLUSIVE MODE")
     if replace:

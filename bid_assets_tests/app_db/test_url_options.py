@@ -26,7 +26,7 @@ from bid_assets.app_db.importing.importer import import_directory
 from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.settings import Settings
-from bid_assets.simulation.write import MarketInUseError, hold_market
+from bid_assets.simulation.write import MarketInUseError, lock_market
 from bid_assets_tests.app_db.database import MONDAY, execute, rows, snapshot_of
 from bid_assets_tests.proxies import pgbouncer
 
@@ -149,7 +149,7 @@ def test_the_simulated_market_is_refused_through_a_pooler(postgres: EmbeddedServ
         closing(connect(f"{address}/postgres")) as connection,
         pytest.raises(MarketInUseError, match="PgBouncer"),
     ):
-        hold_market(connection.cursor(), until="session")
+        lock_market(connection.cursor(), until="session")
 
 
 def test_an_option_that_is_none_is_said_by_name(app_db: str) -> None:

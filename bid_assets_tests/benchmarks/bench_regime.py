@@ -49,7 +49,9 @@ class World:
 
     def __init__(self, seed: int, weekly_bids: int) -> None:
         weeks = BEFORE + AFTER + TEST
-        options = MarketplaceOptions(weeks=weeks, bids=weeks * weekly_bids, seed=seed, end=END, dirt=0.0, change_week=BEFORE)
+        options = MarketplaceOptions(
+            weeks=weeks, bids=weeks * weekly_bids, seed=seed, end=END, corruption_share=0.0, change_week=BEFORE
+        )
         market = simulate(options, lambda *_: None)
         self.start, self.raw = options.start, raw_tables(market.bids, market.outcomes, market.jobs, market.profiles)
         span = TimeRange(options.start, options.end)

@@ -12,6 +12,6 @@ END = datetime(2024, 7, 1, tzinfo=UTC)
 
 
 @cache
-def market(weeks: int = 20, bids: int = 10_000, seed: int = 7, dirt: float = 0.0) -> Marketplace:
+def market(weeks: int = 20, bids: int = 10_000, seed: int = 7, corruption_share: float = 0.0) -> Marketplace:
     """A market that ends on a Monday in 2024."""
-    return simulate(MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, end=END, dirt=dirt))
+    return simulate(MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, end=END, corruption_share=corruption_share))

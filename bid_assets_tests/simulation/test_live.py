@@ -29,10 +29,14 @@ from bid_assets_tests.simulation.test_write import TABLES, in_database, query
 DAY = timedelta(days=1)
 
 
-def market_of(weeks: int, weekly: float, *, after: int = 0, seed: int = 7, dirt: float = 0.05) -> Marketplace:
+def market_of(weeks: int, weekly: float, *, after: int = 0, seed: int = 7, corruption_share: float = 0.05) -> Marketplace:
     """A market that starts `weeks` before END, with `after` weeks more."""
     count = weeks + after
-    return simulate(MarketplaceOptions(weeks=count, bids=round(count * weekly), seed=seed, end=END + after * WEEK, dirt=dirt))
+    return simulate(
+        MarketplaceOptions(
+            weeks=count, bids=round(count * weekly), seed=seed, end=END + after * WEEK, corruption_share=corruption_share
+        )
+    )
 
 
 def assert_stands_as(made: Marketplace, url: str, folder: Path) -> None:
@@ -54,7 +58,7 @@ def play_to(url: str, folder: Path, *ends: datetime) -> None:
     weeks=st.sampled_from((2, 4)),
     after=st.sampled_from((2, 4)),
     seed=st.integers(0, 99),
-    dirt=st.sampled_from((0.0, 0.2)),
+    corruption_share=st.sampled_from((0.0, 0.2)),
     runs=st.lists(st.lists(st.floats(0, 1), max_size=4), max_size=3),
 )
 def test_a_market_played_in_any_steps_is_the_market_created_so_long(
@@ -63,17 +67,17 @@ def test_a_market_played_in_any_steps_is_the_market_created_so_long(
     weeks: int,
     after: int,
     seed: int,
-    dirt: float,
+    corruption_share: float,
     runs: list[list[float]],
 ) -> None:
     with fresh_databases(postgres) as new_database, TemporaryDirectory() as name:
         url, folder = new_database(), Path(name)
-        write(market_of(weeks, weekly, seed=seed, dirt=dirt), url, folder)
+        write(market_of(weeks, weekly, seed=seed, corruption_share=corruption_share), url, folder)
         shares = sorted(share for run in runs for share in run)
         for run in runs:
             play_to(url, folder, *(END + shares.pop(0) * after * WEEK for _ in run))
         play_to(url, folder, END + after * WEEK)
-        assert_stands_as(market_of(weeks, weekly, after=after, seed=seed, dirt=dirt), url, folder)
+        assert_stands_as(market_of(weeks, weekly, after=after, seed=seed, corruption_share=corruption_share), url, folder)
 
 
 KILLED = """
@@ -121,7 +125,7 @@ def test_a_player_killed_anywhere_loses_and_doubles_nothing(app_db: str, tmp_pat
 @pytest.fixture
 def played(app_db: str, tmp_path: Path) -> tuple[str, Path]:
     """A small market, as created."""
-    write(market_of(4, 200, dirt=0.0), app_db, tmp_path)
+    write(market_of(4, 200, corruption_share=0.0), app_db, tmp_path)
     return app_db, tmp_path
 
 
@@ -155,8 +159,8 @@ def test_a_step_that_fails_leaves_nothing_and_may_be_tried_again(
                 living.advance(END + WEEK)
         assert query(url, "SELECT count(*) FROM bids") == [(800,)]
         living.advance(END + WEEK)
-        assert living.happened.bids == 200
-    assert_stands_as(market_of(4, 200, after=1, dirt=0.0), url, folder)
+        assert living.row_counts.bids == 200
+    assert_stands_as(market_of(4, 200, after=1, corruption_share=0.0), url, folder)
 
 
 def test_the_truth_knows_every_bid_that_is_there(played: tuple[str, Path]) -> None:
@@ -279,7 +283,7 @@ def home(new_database: Callable[[], str], tmp_path: Path) -> Iterator[str]:
     """Settings in the environment, with a market of four weeks that ends at END; the database's URL."""
     with settings_for(tmp_path, new_database(), new_database()) as made:
         assert made.app_db_url
-        write(market_of(4, 200, dirt=0.0), made.app_db_url, made.home / "marketplace")
+        write(market_of(4, 200, corruption_share=0.0), made.app_db_url, made.home / "marketplace")
         yield made.app_db_url
 
 

@@ -24,7 +24,7 @@ TABLES = {"profiles": "profiles", "jobs": "jobs", "bids": "bids", "bid_outcomes"
 DIGEST = """
 from bid_assets_tests.simulation.test_simulate import digest
 from bid_assets_tests.simulation.markets import market
-print(digest(market(3, 900, dirt=0.02)))
+print(digest(market(3, 900, corruption_share=0.02)))
 """
 
 
@@ -42,7 +42,7 @@ def test_another_process_without_simd_and_with_another_hash_seed_makes_the_same_
     other = subprocess.run(
         [sys.executable, "-c", DIGEST], env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=True
     )
-    assert other.stdout.strip() == digest(market(3, 900, dirt=0.02))
+    assert other.stdout.strip() == digest(market(3, 900, corruption_share=0.02))
 
 
 def test_another_seed_makes_another_market() -> None:
@@ -55,12 +55,18 @@ def test_another_seed_makes_another_market() -> None:
     weeks=st.integers(1, 4),
     more=st.integers(1, 3),
     seed=st.integers(0, 99),
-    dirt=st.sampled_from((0, 0.1)),
+    corruption_share=st.sampled_from((0, 0.1)),
 )
-def test_a_longer_market_begins_like_a_shorter_one(rate: int, weeks: int, more: int, seed: int, dirt: float) -> None:
-    short = simulate(MarketplaceOptions(weeks=weeks, bids=weeks * rate, seed=seed, end=END, dirt=dirt))
+def test_a_longer_market_begins_like_a_shorter_one(
+    rate: int, weeks: int, more: int, seed: int, corruption_share: float
+) -> None:
+    short = simulate(MarketplaceOptions(weeks=weeks, bids=weeks * rate, seed=seed, end=END, corruption_share=corruption_share))
     end = END + more * timedelta(days=7)
-    long = simulate(MarketplaceOptions(weeks=weeks + more, bids=(weeks + more) * rate, seed=seed, end=end, dirt=dirt))
+    long = simulate(
+        MarketplaceOptions(
+            weeks=weeks + more, bids=(weeks + more) * rate, seed=seed, end=end, corruption_share=corruption_share
+        )
+    )
     count = short.bids.num_rows
     without_status = [name for name in short.bids.column_names if name != "status"]
     assert short.bids.select(without_status).equals(long.bids.select(without_status).slice(0, count))
@@ -92,7 +98,7 @@ def test_one_bid_in_many_weeks_is_a_market_too() -> None:
 
 
 def test_ids_are_unique() -> None:
-    made = market(dirt=0.05)
+    made = market(corruption_share=0.05)
     for table in (made.profiles, made.jobs, made.bids, pa.concat_tables([made.outcomes, made.later_outcomes])):
         assert pc.count_distinct(table["id"]).as_py() == table.num_rows
 
@@ -189,7 +195,7 @@ def test_categories_are_in_demand_at_different_times() -> None:
         ({"weeks": 0}, "weeks must be at least 1"),
         ({"bids": 0}, "bids must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"dirt": 0.5}, "dirt is a share"),
+        ({"corruption_share": 0.5}, "corruption_share is a share"),
         ({"end": datetime(2024, 7, 1)}, "time zone"),  # noqa: DTZ001
     ],
 )

@@ -119,11 +119,12 @@ def test_a_bid_of_another_market_is_refused_by_name() -> None:
 
 
 def test_the_truth_file_also_tells_how_to_make_the_market_again(tmp_path: Path) -> None:
-    made = market(3, 900, dirt=0.02)
+    made = market(3, 900, corruption_share=0.02)
     write_truth(made.truth, made.options, tmp_path / TRUTH_FILE)
     read = read_truth(tmp_path)
     assert read.equals(made.truth)
     assert options_of(read) == made.options
+    assert b'"dirt": 0.02' in read.schema.metadata[b"marketplace_options"]  # as in files of earlier releases
 
 
 def test_a_missing_truth_says_what_makes_one(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ def read_back(url: str) -> dict[str, pa.Table]:
         return snapshot.read(extent)
 
 
-@pytest.mark.parametrize("dirt", [0.0, 0.05])
-def test_what_was_written_is_in_the_database(app_db: str, tmp_path: Path, dirt: float) -> None:
-    made = market(4, 1500, dirt=dirt)
+@pytest.mark.parametrize("corruption_share", [0.0, 0.05])
+def test_what_was_written_is_in_the_database(app_db: str, tmp_path: Path, corruption_share: float) -> None:
+    made = market(4, 1500, corruption_share=corruption_share)
     write(made, app_db, tmp_path)
     for name, attribute in TABLES.items():
         table: pa.Table = getattr(made, attribute)
@@ -58,7 +58,7 @@ def test_the_reader_finds_nothing_to_reject_in_a_clean_market(app_db: str, tmp_p
 
 
 def test_the_reader_rejects_every_kind_of_breach_in_a_dirty_market(app_db: str, tmp_path: Path) -> None:
-    write(market(4, 1500, dirt=0.2), app_db, tmp_path)
+    write(market(4, 1500, corruption_share=0.2), app_db, tmp_path)
     read = read_back(app_db)
     reasons = " ".join(read["rejected_rows"]["reason"].to_pylist())
     for words in ("amount is -100", "amount is Inf", "profile-of-nobody is unknown", "no submission time", "before its bid"):

@@ -70,7 +70,7 @@ def market(
     change: int | None,
 ) -> DataSet:
     """A simulated market. Cutoffs at the start of these weeks; the `ahead` weeks after each judge, by how bids end in truth."""
-    options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, end=MARKET_END, dirt=0.0, change_week=change)
+    options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, end=MARKET_END, corruption_share=0.0, change_week=change)
     simulation = simulate(options, lambda *_: None)
     columns = RAW_BID_OUTCOMES.names
     outcomes = pa.concat_tables([simulation.outcomes.select(columns), simulation.later_outcomes.select(columns)])
