@@ -12,11 +12,11 @@ from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.rebuild import rerun_asset
 from bid_assets.settings import Settings, get_settings
-from bid_assets.version_store.repair import Outcome, Repair, repair
-from bid_assets.version_store.replay import RestoringStore
+from bid_assets.verification.damage import Finding, check, harmful, url_of
+from bid_assets.verification.repair import Outcome, Repair, repair
+from bid_assets.verification.restoring import RestoringStore
 from bid_assets.version_store.store import VersionStore
 from bid_assets.version_store.store_metadata import open_store
-from bid_assets.version_store.verification import Finding, check, harmful, url_of
 
 
 def verify(*, repairing: bool, as_json: bool) -> bool:

@@ -1,4 +1,4 @@
-"""A store as it looked to one version: its inputs are pinned, and what is written is only compared. For rebuilding and repair."""
+"""A store as it looked to one version: its inputs are pinned, and what is written is only compared. For rebuilding."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bid_assets.version_store.manifest import Draft, Manifest
-from bid_assets.version_store.store import VersionNotFoundError, VersionStore, Written, manifest_of
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore, Written
 from bid_assets.version_store.store_metadata import METADATA
-from bid_assets.version_store.verification import Finding, time_of
 
 
 class PinnedStore(VersionStore):
@@ -55,44 +54,3 @@ class PinnedStore(VersionStore):
         then = self.rebuilt.created_at
         entries = super().entries(log, after).items()
         return {number: entry for number, entry in entries if entry and datetime.fromisoformat(entry["at"]) < then}
-
-
-class RestoringStore(PinnedStore):
-    """A pinned store that puts the version back in its place if it comes out with the same content.
-
-    Where the manifest is lost, the inputs are those that HEADs name now. `replaceable`: other content becomes a new version.
-    """
-
-    def __init__(self, url: str, lost: Finding, *, replaceable: bool) -> None:
-        super().__init__(url, lost.manifest or _manifest_by_name(lost))
-        self.lost = lost
-        self.replaceable = replaceable
-        self.restored: Written | None = None
-
-    def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
-        """The pinned versions, or those of now."""
-        return super().heads(asset, partitions) if self.lost.manifest is not None else self.present.heads(asset, partitions)
-
-    @property
-    def present(self) -> VersionStore:
-        """The store without anything pinned."""
-        return VersionStore(self.url)
-
-    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
-        """Restore the version, or make a new one; other assets' drafts go nowhere."""
-        written = super().write(draft, write_file)
-        if (draft.asset, draft.partition) != (self.rebuilt.asset, self.rebuilt.partition):
-            return written
-        if draft.has_content(self.lost.content_hash):
-            manifest = self.lost.manifest or manifest_of(draft, self.rebuilt.version, self.rebuilt.created_at)
-            self.restored = Written(self.restore(manifest, write_file), created=False)
-        elif self.replaceable:
-            self.restored = self.present.write(draft, write_file)
-        return self.restored or written
-
-
-def _manifest_by_name(lost: Finding) -> Manifest:
-    """The little that is known of a version without a manifest."""
-    assert lost.version is not None
-    asset, partition, version = lost.version
-    return manifest_of(Draft(asset, partition, "", lost.content_hash or ""), version, time_of(lost.version))

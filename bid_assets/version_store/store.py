@@ -10,8 +10,8 @@ crash at any point leaves the old HEAD and no half version. What the content of 
 
 A small file that is damaged (HEAD, manifest, log entry, pointer) reads as if it were absent, and a warning names it: readers
 go on with what is intact. For a HEAD that names no readable version that is the window's newest version (by `created_at`)
-whose file is intact. Only who asks for one damaged version, or for its data, gets an error. `verification.py` looks for
-damage, `repair.py` mends it.
+whose file is intact. Only who asks for one damaged version, or for its data, gets an error. `verification/` looks for
+damage and repairs it.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import pytest
 from bid_assets.api import Store
 from bid_assets.modelling.estimators.blend import Weights
 from bid_assets.modelling.model_file import ModelFormatError, content_hash, former_content_hashes, from_plain, load, to_plain
+from bid_assets.verification.damage import check
 from bid_assets.version_store.manifest import Draft
 from bid_assets.version_store.store import VersionStore
-from bid_assets.version_store.verification import check
 from bid_assets_tests.modelling.fixed_model import OLD_MODEL, fixed_model, record, rows
 
 WITHOUT_THE_OLD_MODULES = f"""

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from bid_assets.verification.damage import check
+from bid_assets.verification.restoring import RestoringStore
 from bid_assets.version_store.manifest import Draft
-from bid_assets.version_store.replay import PinnedStore, RestoringStore
+from bid_assets.version_store.replay import PinnedStore
 from bid_assets.version_store.store import VersionNotFoundError, VersionStore
-from bid_assets.version_store.verification import check
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, write_text
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bid_assets.verification.damage import check, harmful
 from bid_assets.version_store.manifest import Draft
 from bid_assets.version_store.store import CorruptVersionError, VersionStore
-from bid_assets.version_store.verification import check, harmful
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, write_text
 
 

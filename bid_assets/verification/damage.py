@@ -1,6 +1,6 @@
 """Looks for damage in a store: every file is read, every checksum compared, every reference followed. Changes nothing.
 
-What is done about it is in `repair.py`; what is damage and what a reader does meanwhile, in `store.py` and `deployments.py`.
+What is done about it is in `repair.py`; what is damage and what a reader does meanwhile, in `version_store/store.py` and `deployments/events.py`.
 """
 
 from __future__ import annotations

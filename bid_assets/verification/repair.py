@@ -1,4 +1,4 @@
-"""Mends what `verification.py` finds: from what else the store holds, and by making versions again.
+"""Mends what `damage.py` finds: from what else the store holds, and by making versions again.
 
 Making a version again is handed in (`Remake`), since it needs the assets. Everything else is here: HEADs come from manifests,
 events from their copies, the pointer ACTIVE from the history. A repair that is interrupted is finished by the next one.
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from bid_assets.common.windows import Cadence
 from bid_assets.deployments import events, retraining_requests
+from bid_assets.verification.damage import Finding, Kind, check
 from bid_assets.version_store import store_metadata
 from bid_assets.version_store.store import HEAD, VersionStore
-from bid_assets.version_store.verification import Finding, Kind, check
 
 
 class Outcome(NamedTuple):

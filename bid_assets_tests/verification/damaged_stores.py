@@ -10,12 +10,12 @@ from typing import Any
 from bid_assets.common.windows import Cadence
 from bid_assets.deployments.events import Action, Event, State, history, record, record_decision, traffic
 from bid_assets.deployments.retraining_requests import raise_flag, raised_flags
+from bid_assets.verification.damage import Finding, Key
+from bid_assets.verification.repair import Outcome
+from bid_assets.verification.restoring import RestoringStore
 from bid_assets.version_store.manifest import Draft, InputRef
-from bid_assets.version_store.repair import Outcome
-from bid_assets.version_store.replay import RestoringStore
 from bid_assets.version_store.store import VersionStore
 from bid_assets.version_store.store_metadata import read_metadata, remember_cadence
-from bid_assets.version_store.verification import Finding, Key
 from bid_assets_tests.version_store.drafts import head_text, write_text
 
 WINDOWS = ("2026-01-05", "2026-01-12")

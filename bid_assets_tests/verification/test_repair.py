@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from bid_assets.common.windows import Cadence
 from bid_assets.deployments.events import active_model
+from bid_assets.verification.damage import Kind, check, harmful
+from bid_assets.verification.repair import repair
 from bid_assets.version_store.atomic_files import STALE_SECONDS, TEMPORARY
-from bid_assets.version_store.repair import repair
 from bid_assets.version_store.store import CorruptVersionError, VersionStore
-from bid_assets.version_store.verification import Kind, check, harmful
-from bid_assets_tests.version_store.damage import DAMAGES, SmallStore
+from bid_assets_tests.verification.damaged_stores import DAMAGES, SmallStore
 
 NO_TRACE = ("FLAGS", "STORE")
 """Files whose absence is no damage: nobody has raised a flag; the store is of an earlier release."""
