@@ -5,17 +5,21 @@ The table in docs/reference/settings.md is written from this module by `bid-asse
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -25,6 +29,52 @@ from bid_assets.common.windows import MONDAY, Cadence
 DEFAULT_HOME = Path(".bid_assets")
 HOME_SETTINGS = "settings.env"
 """Name of the file in the home folder whose lines (`BID_ASSETS_<NAME>=value`) hold where neither environment nor `.env` says."""
+
+RENAMED_SETTINGS: Mapping[str, str] = {
+    "threshold_aim": "threshold_objective",
+    "refit_after_judging": "refit_on_holdout",
+}
+"""Old name -> new name of a setting. An old name is read for one release, with a `FutureWarning` that says the new one."""
+
+
+def with_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under the current names of the settings; what is given under both names counts under the current one."""
+    renamed = {RENAMED_SETTINGS[name]: value for name, value in values.items() if name in RENAMED_SETTINGS}
+    return renamed | {name: value for name, value in values.items() if name not in RENAMED_SETTINGS}
+
+
+def _warn_of_old_name(old: str, where: str) -> None:
+    new = RENAMED_SETTINGS[old]
+    warnings.warn(
+        f"the setting BID_ASSETS_{old.upper()} ({where}) is now called BID_ASSETS_{new.upper()}: rename it; the next release does not "
+        "read the old name",
+        FutureWarning,
+        stacklevel=2,
+    )
+
+
+class EnvironmentSource(EnvSettingsSource):
+    """The environment variables; a setting that is not there is read under its old name."""
+
+    place = "in the environment"
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The value of a field, None where there is none; its key; whether it is JSON."""
+        value, key, is_json = super().get_field_value(field, field_name)
+        for old in (old for old, new in RENAMED_SETTINGS.items() if new == field_name and value is None):
+            value = self.env_vars.get(f"{self.env_prefix}{old}".lower())
+            if value is not None:
+                _warn_of_old_name(old, self.place)
+        return value, key, is_json
+
+
+class FileSource(EnvironmentSource, DotEnvSettingsSource):
+    """The lines of a `.env` file; a setting that is not there is read under its old name."""
+
+    @property
+    def place(self) -> str:  # type: ignore[override]
+        """Where the old name stands."""
+        return f"in {self.env_file}"
 
 
 class Settings(BaseSettings):
@@ -42,10 +92,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, the environment, `.env`, and last what the home itself remembers."""
-        stronger = (init_settings, env_settings, dotenv_settings)
-        given = next((source()["home"] for source in stronger if "home" in source()), DEFAULT_HOME)
-        home_file = Path(given).expanduser() / HOME_SETTINGS
-        return (*stronger, DotEnvSettingsSource(settings_cls, env_file=home_file))
+        arguments = init_settings()
+        for old in RENAMED_SETTINGS.keys() & arguments.keys():
+            _warn_of_old_name(old, "an argument")
+        stronger = (
+            InitSettingsSource(settings_cls, init_kwargs=with_current_names(arguments)),
+            EnvironmentSource(settings_cls),
+            FileSource(settings_cls),
+        )
+        home = next((source()["home"] for source in stronger if "home" in source()), DEFAULT_HOME)
+        home_file = Path(home).expanduser() / HOME_SETTINGS
+        return (*stronger, FileSource(settings_cls, env_file=home_file))
 
     home: Path = Field(DEFAULT_HOME, validate_default=True, description="Folder that holds all local state.")
     app_db_url: str | None = Field(
@@ -138,20 +195,21 @@ class Settings(BaseSettings):
         "month,job_words",
         description="Columns of the dataset that no model learns from, with commas between; `profile_rating` for the ratings of profiles.",
     )
-    threshold_aim: Literal["f1", "precision", "value"] = Field(
-        "f1", description="What the model's threshold serves: F1 of the rarer class, a least precision, or value."
+    threshold_objective: Literal["f1", "precision", "value"] = Field(
+        "f1",
+        description="What the threshold maximizes: `f1` of the rarer class, recall at a minimum `precision`, or expected `value`.",
     )
     min_precision: float = Field(
-        0.5, ge=0, le=1, description="Least share of successes among bids called so (aim `precision`)."
+        0.5, ge=0, le=1, description="Minimum precision of the bids called successes (objective `precision`)."
     )
-    cost_per_bid: float = Field(1, ge=0, description="What a bid costs (aim `value`).")
-    gain_per_success: float = Field(10, ge=0, description="What a success brings, in the same currency (aim `value`).")
+    cost_per_bid: float = Field(1, ge=0, description="What a bid costs (objective `value`).")
+    gain_per_success: float = Field(10, ge=0, description="What a success brings, in the same currency (objective `value`).")
 
     hyperparameters: str | None = Field(
         None, description="Version of a `hyperparameter_search` whose best setting every training uses; unset: the defaults."
     )
-    refit_after_judging: bool = Field(
-        False, description="Serve a model that has learned from the holdout too; the report is about its twin that has not."
+    refit_on_holdout: bool = Field(
+        False, description="Serve a model refit on training and holdout; the report is about the model before the refit."
     )
 
     min_roc_auc: float = Field(0.55, description="A model below this ROC AUC on its holdout is not activated.")
@@ -318,8 +376,8 @@ def sources_of_values() -> dict[str, str]:
     files = ((HOME_SETTINGS, Settings().home / HOME_SETTINGS), (".env", Path(".env")))
     named: dict[str, str] = {}
     for name, path in files:
-        named |= dict.fromkeys(DotEnvSettingsSource(Settings, env_file=path)(), name)
-    return named | dict.fromkeys(EnvSettingsSource(Settings)(), "environment")
+        named |= dict.fromkeys(FileSource(Settings, env_file=path)(), name)
+    return named | dict.fromkeys(EnvironmentSource(Settings)(), "environment")
 
 
 class SettingsError(ValueError):

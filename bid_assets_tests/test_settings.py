@@ -1,10 +1,19 @@
+import warnings
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from bid_assets.cli.database import TRUTH_FOLDER
-from bid_assets.settings import Settings, SettingsError, get_settings, keep_in_home, sources_of_values
+from bid_assets.settings import (
+    RENAMED_SETTINGS,
+    Settings,
+    SettingsError,
+    get_settings,
+    keep_in_home,
+    sources_of_values,
+    with_current_names,
+)
 from bid_assets.simulation.truth import TRUTH_FILE
 from bid_assets_tests.app_db.database import standard_tables
 from bid_assets_tests.platforms import call
@@ -70,3 +79,42 @@ def test_real_bids_are_not_imported_beside_simulated_ones_unless_that_is_meant(s
     (exports / "profiles.csv").write_text("id\np7\n")
     assert "BID_ASSETS_HOME=DIR bid-assets import" in call("import", str(exports), fails=1).stderr
     call("import", "--mix", str(exports))
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_SETTINGS.items())
+def test_the_old_name_of_a_setting_is_read_with_a_warning_that_says_the_new_one(
+    old: str, new: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    value = next(each for each in (True, "value", 7) if accepts(new, each))
+    warning = rf"BID_ASSETS_{old.upper()} \(in the environment\) is now called BID_ASSETS_{new.upper()}"
+    monkeypatch.setenv(f"BID_ASSETS_{old.upper()}", str(value))
+    with pytest.warns(FutureWarning, match=warning):
+        assert getattr(Settings(), new) == value
+    with pytest.warns(FutureWarning, match=warning):
+        assert sources_of_values()[new] == "environment"
+    monkeypatch.delenv(f"BID_ASSETS_{old.upper()}")
+    (tmp_path / ".env").write_text(f"BID_ASSETS_{old.upper()}={value}\n")
+    with pytest.warns(FutureWarning, match=r"in \.env"):
+        assert getattr(Settings(), new) == value
+    (tmp_path / ".env").unlink()
+    with pytest.warns(FutureWarning, match="an argument"):
+        assert getattr(Settings(**{old: value}), new) == value
+
+
+def test_the_new_name_of_a_setting_is_stronger_than_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BID_ASSETS_THRESHOLD_AIM", "precision")
+    monkeypatch.setenv("BID_ASSETS_THRESHOLD_OBJECTIVE", "value")
+    with warnings.catch_warnings(action="error"):
+        assert Settings().threshold_objective == "value"
+    assert with_current_names({"threshold_objective": 1, "threshold_aim": 2, "seed": 3}) == {
+        "threshold_objective": 1,
+        "seed": 3,
+    }
+
+
+def accepts(name: str, value: object) -> bool:
+    try:
+        return getattr(Settings(**{name: value}), name) == value
+    except ValidationError:
+        return False

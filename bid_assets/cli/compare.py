@@ -13,6 +13,7 @@ from bid_assets.cli.inspect import find_manifest, open_store
 from bid_assets.cli.models import MODEL
 from bid_assets.cli.output import console, print_json
 from bid_assets.deployments.events import History, history
+from bid_assets.settings import with_current_names
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
 
@@ -57,7 +58,7 @@ def _facts(store: VersionStore, deployments: History, model: Manifest) -> dict[s
     """All that is compared of one model, by section."""
     dataset = _dataset(store, model)
     report = _report(store, model)
-    settings = {**({} if dataset is None else dataset.settings), **model.settings}
+    settings = with_current_names({**({} if dataset is None else dataset.settings), **model.settings})
     return {
         "model": {
             "version": model.version,
@@ -69,7 +70,7 @@ def _facts(store: VersionStore, deployments: History, model: Manifest) -> dict[s
         },
         "figures": {name: report.get(name) for name in METRICS},
         "dataset": {} if dataset is None else _of_dataset(dataset),
-        "parameters": dict(model.info.get("parameters") or {}),
+        "parameters": with_current_names(model.info.get("parameters") or {}),
         "settings": {name: value for name, value in settings.items() if name != "config"},  # which is the parameters
         "features": {} if dataset is None else {field["name"]: field["type"] for field in dataset.schema or ()},
         "libraries": dict(model.libraries),

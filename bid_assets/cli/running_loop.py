@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from bid_assets.common.private_state import private_home
 from bid_assets.common.windows import utc_now
-from bid_assets.settings import Settings
+from bid_assets.settings import Settings, with_current_names
 
 FILE = "up.json"
 _READER_SECONDS = 2.0
@@ -73,7 +73,11 @@ def running_loop(home: Path) -> RunningLoop | None:
             if _try_lock(file.fileno(), fcntl.LOCK_SH):
                 return None
             description = json.load(file)
-            return RunningLoop(description["pid"], datetime.fromisoformat(description["started_at"]), description["settings"])
+            return RunningLoop(
+                description["pid"],
+                datetime.fromisoformat(description["started_at"]),
+                with_current_names(description["settings"]),
+            )
     except (FileNotFoundError, ValueError, KeyError):  # none; or it is just starting, and has not said anything yet
         return None
 

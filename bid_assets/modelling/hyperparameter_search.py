@@ -105,7 +105,7 @@ def fold_loss(fold: pa.Table, parameters: TrainingParameters) -> float:
 
 def _judged(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, Floats]:
     judges = of_split(fold, "holdout")
-    model = train(fold, replace(parameters, min_labelled_bids=2, min_per_class=1, refit_after_judging=False))
+    model = train(fold, replace(parameters, min_labelled_bids=2, min_per_class=1, refit_on_holdout=False))
     return labels(judges), model.predict(judges)
 
 

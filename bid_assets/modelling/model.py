@@ -55,7 +55,7 @@ class BidSuccessModel:
     """Facts of the training: rows, label rates, rounds. JSON-able."""
     calibration: Calibration = NOT_CALIBRATED
     judged: BidSuccessModel | None = None
-    """The twin that has not learned from the holdout, if this one has (`refit_after_judging`): reports are about that one."""
+    """The twin that has not learned from the holdout, if this one has (`refit_on_holdout`): reports are about that one."""
 
     @property
     def feature_schema(self) -> pa.Schema:
@@ -140,7 +140,7 @@ class BidSuccessModel:
             "threshold": self.threshold,
             "columns": len(self.encodings),
             "features": len(self.feature_names),
-            "threshold_aim": self.parameters.threshold_aim,
+            "threshold_aim": self.parameters.threshold_objective,
             "linear_weight": self.linear_weight,
             "linear_features": 0 if self.linear is None else len(self.linear.columns),
             "encoder_fingerprint": self.encoder_fingerprint or "none",

@@ -55,6 +55,8 @@ class Part:
 
 
 _COLUMN = {"column": "column", "type": "type"}
+_RENAMED_PARAMETERS = {"threshold_aim": "threshold_objective", "refit_after_judging": "refit_on_holdout"}
+_PARAMETERS = {each.name: each.name for each in fields(TrainingParameters) if each.name not in _RENAMED_PARAMETERS.values()}
 
 PARTS: Mapping[str, Part] = {
     "passthrough": Part(Numbers, _COLUMN),
@@ -95,9 +97,7 @@ PARTS: Mapping[str, Part] = {
             "right_children": "right",
         },
     ),
-    "training_parameters": Part(
-        TrainingParameters, {each.name: each.name for each in fields(TrainingParameters)}, defaults=True
-    ),
+    "training_parameters": Part(TrainingParameters, {**_PARAMETERS, **_RENAMED_PARAMETERS}, defaults=True),
     "bid_success_model": Part(
         BidSuccessModel,
         {

@@ -30,7 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
 }
 
-THRESHOLD_AIMS = ("f1", "precision", "value")
+THRESHOLD_OBJECTIVES = ("f1", "precision", "value")
 CALIBRATIONS = ("none", "sigmoid", "isotonic")
 
 
@@ -69,20 +69,22 @@ class TrainingParameters:
     min_labelled_bids: int = 200
     min_per_class: int = 10
     """Fewest bids of either class in training and in holdout, and in a forward block."""
-    threshold_aim: str = "f1"
+    threshold_objective: str = "f1"
     """What the threshold is to serve; see `thresholds.choose`."""
     min_precision: float = 0.5
     """Of the bids called successes, the least share that shall be; for the aim `precision`."""
     cost_per_bid: float = 1.0
     gain_per_success: float = 10.0
     """What a bid costs and what a success brings, in one currency; for the aim `value`."""
-    refit_after_judging: bool = False
+    refit_on_holdout: bool = False
     """Whether the model that is served learns from the bids of the holdout too, once its twin has been judged on them."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.threshold_aim not in THRESHOLD_AIMS:
-            raise ValueError(f"threshold_aim must be one of {', '.join(THRESHOLD_AIMS)}, not {self.threshold_aim!r}")
+        if self.threshold_objective not in THRESHOLD_OBJECTIVES:
+            raise ValueError(
+                f"threshold_objective must be one of {', '.join(THRESHOLD_OBJECTIVES)}, not {self.threshold_objective!r}"
+            )
         if self.calibration not in CALIBRATIONS:
             raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}")
         for name, (low, high) in _RANGES.items():

@@ -71,7 +71,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
         "calibration": calibrated.kind,
     }
     model = replace(uncalibrated, calibration=calibrated, threshold=best_threshold, training=facts)
-    return refitted(model, dataset) if parameters.refit_after_judging else model
+    return refitted(model, dataset) if parameters.refit_on_holdout else model
 
 
 def refitted(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:

@@ -12,7 +12,7 @@ import dagster as dg
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.in_process_runs import materialize
-from bid_assets.settings import Settings
+from bid_assets.settings import Settings, with_current_names
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.replay import PinnedStore
 
@@ -38,11 +38,11 @@ def rerun_asset(settings: Settings, store: PinnedStore) -> tuple[str, ...]:
 
 
 def _settings_of(manifest: Manifest) -> dict[str, Any]:
-    return {name: value for name, value in manifest.settings.items() if name in Settings.model_fields}
+    return {name: value for name, value in with_current_names(manifest.settings).items() if name in Settings.model_fields}
 
 
 def _config_of(manifest: Manifest) -> dict[str, Any]:
-    config = dict(manifest.settings.get("config", {}))
+    config = with_current_names(manifest.settings.get("config", {}))
     if manifest.cutoff is not None:
         config["cutoff"] = manifest.cutoff.isoformat()
     return config

@@ -38,7 +38,7 @@ PARAMETERS = TrainingParameters(
     max_words_weight=0.4,
     embeddings_in_model=True,
     calibration="sigmoid",
-    refit_after_judging=True,
+    refit_on_holdout=True,
 )
 """With these the model has a part of every kind."""
 

@@ -144,6 +144,13 @@ def test_a_training_parameter_that_the_file_does_not_have_yet_has_its_default() 
     assert from_plain(content).parameters.min_precision == 0.5
 
 
+def test_a_training_parameter_that_was_renamed_keeps_its_name_in_the_file() -> None:
+    content = deepcopy(_content())
+    content["model"]["parameters"].update(threshold_aim="value", refit_after_judging=False)
+    parameters = from_plain(content).parameters
+    assert (parameters.threshold_objective, parameters.refit_on_holdout) == ("value", False)
+
+
 def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     for wrong in (replace(fixed_model(), threshold="high"), replace(fixed_model(), training={"when": object()})):
         with pytest.raises(

@@ -1,4 +1,4 @@
-"""`refit_after_judging`: what is served has learned from the holdout, what is reported has not."""
+"""`refit_on_holdout`: what is served has learned from the holdout, what is reported has not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bid_assets_tests.modelling.conftest import QUICK
 
 @pytest.fixture(scope="module")
 def served(dataset: pa.Table) -> BidSuccessModel:
-    return train(dataset, replace(QUICK, refit_after_judging=True), "an-encoder")
+    return train(dataset, replace(QUICK, refit_on_holdout=True), "an-encoder")
 
 
 def test_the_twin_is_the_model_that_is_made_without_the_setting(served: BidSuccessModel, model: BidSuccessModel) -> None:

@@ -12,19 +12,19 @@ _BARELY = 1e-7
 
 
 def choose(success: Labels, probability: Probabilities, parameters: TrainingParameters, rarer_is_success: bool) -> float:
-    """The threshold for `parameters.threshold_aim`.
+    """The threshold for `parameters.threshold_objective`.
 
     `f1`: best F1 of the rarer class. `precision`: as many bids as possible with at least `min_precision` of successes among
     them; where no threshold reaches it, the one that comes nearest. `value`: the largest sum of `gain_per_success` for each
     success among the called less `cost_per_bid` for each called; above every probability where no bid pays.
     """
-    if parameters.threshold_aim == "f1" or not len(success):
+    if parameters.threshold_objective == "f1" or not len(success):
         return metrics.best_f1_threshold(success, probability, rarer_is_success)
     order = np.argsort(-probability, kind="stable")
     score, hits = probability[order], np.cumsum(success[order])
     last_of_equals = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     score, hits, called = score[last_of_equals], hits[last_of_equals], last_of_equals + 1
-    if parameters.threshold_aim == "precision":
+    if parameters.threshold_objective == "precision":
         precision = hits / called
         wanted = min(parameters.min_precision, float(precision.max()))
         cut = int(np.flatnonzero(precision >= wanted)[-1])

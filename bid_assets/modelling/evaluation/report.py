@@ -60,7 +60,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "holdout_until": _moment(pc.max(holdout["submitted_at"])),
         "model_metrics": {
             **metrics.all_metrics(success, probability, model.threshold, rarer_is_success),
-            "threshold_aim": model.parameters.threshold_aim,
+            "threshold_aim": model.parameters.threshold_objective,
         },
         "baselines": {
             "base_rate": judged((np.full(len(success), known.mean()), 0.5) if len(known) else None),

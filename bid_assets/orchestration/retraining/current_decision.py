@@ -24,7 +24,7 @@ from bid_assets.orchestration.input_tracking import earlier_windows
 from bid_assets.orchestration.io_managers import SETTINGS_KEY
 from bid_assets.orchestration.refresh.planning import lookback_windows
 from bid_assets.orchestration.run_history import RETRAINING_ASSETS
-from bid_assets.settings import Settings
+from bid_assets.settings import Settings, with_current_names
 from bid_assets.version_store.code_version import library_versions
 from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.parquet import WindowedTable
@@ -68,7 +68,10 @@ def _same_code_and_settings(
     for asset, head in heads.items():
         node = graph.get(dg.AssetKey(asset))
         present = settings.model_dump(mode="json", include=set(node.metadata.get(SETTINGS_KEY, ()))) | more.get(asset, {})
-        if (head.code.asset, head.libraries, head.settings) != (node.code_version, library_versions(), present):
+        recorded = with_current_names(head.settings)
+        if "config" in recorded:
+            recorded["config"] = with_current_names(recorded["config"])
+        if (head.code.asset, head.libraries, recorded) != (node.code_version, library_versions(), present):
             return False
     return True
 

@@ -99,7 +99,7 @@ def test_a_model_names_the_encoder_only_if_it_reads_embeddings(told: BidSuccessM
 def test_the_columns_that_training_reads_are_all_that_it_needs(
     documents: pa.Table, changes: dict[str, Any], left_out: set[str]
 ) -> None:
-    parameters = replace(QUICK, max_rounds=5, refit_after_judging=True, **changes)
+    parameters = replace(QUICK, max_rounds=5, refit_on_holdout=True, **changes)
     columns = columns_read(documents.schema, parameters)
     assert set(documents.column_names) - set(columns) == left_out
     assert content_hash(train(documents.select(columns), parameters)) == content_hash(train(documents, parameters))
@@ -144,7 +144,7 @@ def test_other_words_make_another_model(told: BidSuccessModel) -> None:
 
 
 def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: pa.Table, told: BidSuccessModel) -> None:
-    twin = train(documents, replace(QUICK, refit_after_judging=True), "an-encoder")
+    twin = train(documents, replace(QUICK, refit_on_holdout=True), "an-encoder")
     assert twin.training["words_weight"] == told.training["words_weight"]
     assert [score["raising"][0] for score in word_summary(twin)] == ["good"]
 

@@ -15,7 +15,7 @@ scored = st.lists(st.tuples(st.booleans(), st.integers(1, 9)), min_size=1, max_s
 
 
 def aim(name: str, **others: float) -> TrainingParameters:
-    return TrainingParameters(threshold_aim=name, **others)  # type: ignore[arg-type]
+    return TrainingParameters(threshold_objective=name, **others)  # type: ignore[arg-type]
 
 
 def test_f1_is_the_default() -> None:
@@ -48,5 +48,5 @@ def test_no_other_threshold_is_worth_more(rows: tuple[np.ndarray, np.ndarray], g
 
 
 def test_an_unknown_aim_is_refused() -> None:
-    with pytest.raises(ValueError, match="threshold_aim must be one of f1, precision, value"):
+    with pytest.raises(ValueError, match="threshold_objective must be one of f1, precision, value"):
         aim("accuracy")
