@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.inputs import OneBid, Vector
-from bid_assets.features.interval_counts import Integers, microseconds, order_of
+from bid_assets.features.inputs import BidContext, Vector
+from bid_assets.features.interval_counts import Integers, argsort_by_group_time, microseconds
 
 RawTables = Mapping[str, pa.Table]
 """Raw tables by asset name (`raw_bids`, ...), with the schemas of `app_db.contract`."""
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors. Implemented in `encoder.py`; tests may bring a small one of their own."""
+    """A text encoder. `embeddings.encoder.CachedEncoder` is the one that runs; tests may bring a small one."""
 
     @property
     def fingerprint(self) -> str:
@@ -36,19 +36,19 @@ class Encoder(Protocol):
         """One float32 vector per text, in order; null where the text is null or blank."""
 
     def vectors(self, texts: Sequence[str | None]) -> list[Vector | None]:
-        """The same of a few texts, as arrays."""
+        """As `encode`, for a few texts: one array per text."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One declared column. The type decides how a model reads it (see `modelling.preprocess`)."""
+    """One declared column. The type decides how a model reads it (see `modelling.estimators.column_encoders`)."""
 
     name: str
     type: pa.DataType
     meaning: str
 
 
-def _nothing_to_say(tables: RawTables, span: TimeRange) -> Mapping[str, int]:
+def _no_counts(tables: RawTables, span: TimeRange) -> Mapping[str, int]:
     return {}
 
 
@@ -56,12 +56,12 @@ def _nothing_to_say(tables: RawTables, span: TimeRange) -> Mapping[str, int]:
 class FeatureFamily:
     """A named group of features, computed together by a pure function.
 
-    `compute(tables, span, encoder)` returns one row per bid submitted in `span` (key `bid_id`, time `submitted_at`),
+    `compute_table(tables, span, encoder)` returns one row per bid submitted in `span` (key `bid_id`, time `submitted_at`),
     or one per window and job that its bids name (key `job_id`, time `window`), sorted by time and key. `tables` holds
-    at least the rows of `span` and of the `lookback_days` before it; rows outside must not change the answer.
-    `of_few(bids, encoder)`, where there is one, says the same of bids given as plain values, features by name: the service
-    asks it about single bids, which columns would take several times as long for.
-    `remarks(tables, span)` are counts that a reader of the features should know of, by name.
+    at least the rows of `span` and of the `lookback_days` before it; rows outside must not change the result.
+    `compute_rows(bids, encoder)`, if there is one, gives the same features row by row, as mappings: the prediction service calls it for
+    single bids, for which the table-wise computation would take several times as long.
+    `row_counts_metadata(tables, span)` counts rows that a reader of the features should know of, by name: metadata of the asset.
     `readability(tables, span)`, for a family that reads JSON columns: the times of the bids of `span` and, for each such column,
     why each of its values could not be read (see `app_db/json_values.py`).
     """
@@ -71,11 +71,11 @@ class FeatureFamily:
     key: Literal["bid_id", "job_id"]
     reads: tuple[str, ...]
     features: tuple[Feature, ...]
-    compute: Callable[[RawTables, TimeRange, Encoder | None], pa.Table]
-    of_few: Callable[[Sequence[OneBid], Encoder | None], Sequence[Mapping[str, Any]]] | None = None
+    compute_table: Callable[[RawTables, TimeRange, Encoder | None], pa.Table]
+    compute_rows: Callable[[Sequence[BidContext], Encoder | None], Sequence[Mapping[str, Any]]] | None = None
     lookback_days: int = 0
     needs_encoder: bool = False
-    remarks: Callable[[RawTables, TimeRange], Mapping[str, int]] = _nothing_to_say
+    row_counts_metadata: Callable[[RawTables, TimeRange], Mapping[str, int]] = _no_counts
     readability: Callable[[RawTables, TimeRange], tuple[pa.ChunkedArray, Mapping[str, pa.Array]]] | None = None
     code_version: str = "1"
 
@@ -91,9 +91,9 @@ class FeatureFamily:
         return pa.schema([*key, *(pa.field(feature.name, feature.type) for feature in self.features)])
 
     @cached_property
-    def _vectors(self) -> tuple[int, ...]:
-        """The places of the vectors among the columns."""
-        return tuple(place for place, field in enumerate(self.schema) if field.type == VECTOR)
+    def _vector_columns(self) -> tuple[int, ...]:
+        """The indices of the vector columns."""
+        return tuple(index for index, field in enumerate(self.schema) if field.type == VECTOR)
 
     def table(
         self, keys: pa.ChunkedArray, times: pa.ChunkedArray, columns: Mapping[str, pa.Array | pa.ChunkedArray]
@@ -103,74 +103,74 @@ class FeatureFamily:
         Raises `KeyError` where a declared feature is not among `columns`, `ValueError` where their lengths differ.
         """
         schema, arrays = self.schema, [keys, times, *(columns[feature.name] for feature in self.features)]
-        for place in self._vectors:
-            schema = schema.set(place, schema.field(place).with_type(arrays[place].type))
+        for index in self._vector_columns:
+            schema = schema.set(index, schema.field(index).with_type(arrays[index].type))
         table = pa.Table.from_arrays(arrays, schema=schema)  # which casts what has another type
         if table.num_rows < 2:
             return table
         time = microseconds(table[self.time_column])
-        order = order_of(np.zeros_like(time), time, table[self.key])
+        order = argsort_by_group_time(np.zeros_like(time), time, table[self.key])
         return table if (np.diff(order) > 0).all() else table.take(pa.array(order))
 
 
-WORDS = pa.large_list(pa.string())
-"""The declared type of the words of a document: a model weighs every one of them, while of a list of texts (skills) it learns
-the most frequent ones."""
+TOKENS = pa.large_list(pa.string())
+"""The declared type of the token set of a document: a model weighs each token (TF-IDF), while a list of texts (skills) is encoded
+multi-hot, by its most frequent values."""
 
 NAMED_NUMBERS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
-"""The declared type of numbers whose names are not known beforehand, each name once: a model learns the most frequent names, and
-each of them is a number to it."""
+"""The declared type of numbers whose names are not known beforehand, each name once: a model reads the most frequent names, each as
+a number."""
 
 VECTOR = pa.list_(pa.float32())
 """The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""
 
 
-def bids_of(bids: pa.Table, span: TimeRange) -> pa.Table:
+def bids_in_span(bids: pa.Table, span: TimeRange) -> pa.Table:
     """The bids submitted in `span`."""
-    return _rows_in(bids, bids["submitted_at"], span)
+    return _rows_in_span(bids, bids["submitted_at"], span)
 
 
-def jobs_of(jobs: pa.Table, span: TimeRange) -> pa.Table:
+def jobs_in_span(jobs: pa.Table, span: TimeRange) -> pa.Table:
     """The jobs of the windows in `span`."""
-    return _rows_in(jobs, jobs["window"], span)
+    return _rows_in_span(jobs, jobs["window"], span)
 
 
-def _rows_in(table: pa.Table, times: pa.ChunkedArray, span: TimeRange) -> pa.Table:
-    inside = within(times, span)
+def _rows_in_span(table: pa.Table, times: pa.ChunkedArray, span: TimeRange) -> pa.Table:
+    inside = span_mask(times, span)
     return table if inside.all() else table.filter(pa.array(inside))
 
 
-def row_of(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
-    """For each bid the row of `table` that its key names: that of the latest window at or before the bid; -1: none.
+def as_of_row_index(table: pa.Table, keys: pa.ChunkedArray, bids: pa.Table) -> Integers:
+    """As-of join: for each bid the row index in `table` of its key, in the latest window at or before the bid; -1: none.
 
-    Each window's rows were read for the bids of this window, so that a range of windows gives what each alone would.
+    Each window's rows were read for the bids of this window, so a range of windows gives what each window alone would.
     """
     ids = table["id"].combine_chunks().dictionary_encode()
     name, window = ids.indices.to_numpy(), microseconds(table["window"])
-    wanted = pc.fill_null(pc.index_in(keys, value_set=ids.dictionary), -1).to_numpy()
+    bid_name = pc.fill_null(pc.index_in(keys, value_set=ids.dictionary), -1).to_numpy()
     starts = np.unique(window)
     # (key, window) as one number: the last row that is not past the bid's is the one, if it is of the same key
     place = name.astype(np.int64) * len(starts) + np.searchsorted(starts, window)
     order = np.argsort(place)
-    begun = np.searchsorted(starts, microseconds(bids["submitted_at"]), side="right") - 1
-    found = np.searchsorted(place[order], wanted.astype(np.int64) * len(starts) + begun, side="right") - 1
-    row = np.append(order, -1)[found]
-    return np.where(np.append(name, -1)[row] == wanted, row, -1)
+    bid_window = np.searchsorted(starts, microseconds(bids["submitted_at"]), side="right") - 1
+    last = np.searchsorted(place[order], bid_name.astype(np.int64) * len(starts) + bid_window, side="right") - 1
+    row = np.append(order, -1)[last]
+    return np.where(np.append(name, -1)[row] == bid_name, row, -1)
 
 
-def taken(column: pa.ChunkedArray | pa.Array, row: Integers) -> pa.Array:
+def take_or_null(column: pa.ChunkedArray | pa.Array, row: Integers) -> pa.Array:
     """The values at these rows; null where the row is -1."""
-    found = column.take(pa.array(row, mask=row < 0))
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    values = column.take(pa.array(row, mask=row < 0))
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
-def within(times: pa.ChunkedArray, span: TimeRange) -> npt.NDArray[np.bool_]:
-    """Which of the times, none of them missing, lie in `span`."""
-    at, (start, end) = microseconds(times), _ends(span)
+def span_mask(times: pa.ChunkedArray, span: TimeRange) -> npt.NDArray[np.bool_]:
+    """Mask of the times, none of them missing, that lie in `span`."""
+    at, (start, end) = microseconds(times), _span_bounds(span)
     return np.asarray((at >= start) & (at < end))
 
 
 @lru_cache(maxsize=8)
-def _ends(span: TimeRange) -> tuple[int, int]:
+def _span_bounds(span: TimeRange) -> tuple[int, int]:
     start, end = pa.array([span.start, span.end], TIME).view(pa.int64()).to_pylist()
     return start, end

@@ -1,7 +1,7 @@
-"""One bid as plain values, with everything that is known of it: what a service asks a family about (`FeatureFamily.of_few`).
+"""Inputs of the row-wise computation of features (`FeatureFamily.compute_rows`): one bid, and the history that it can see.
 
-Columns are for the hundred thousands of rows of a training: each step over them costs microseconds, however few the rows are.
-What a family says of a bid is the same either way, bit for bit; a law of the tests. Times are microseconds since 1970.
+Plain values, no Arrow: on a few rows, each step over columns costs more than the computation itself. `compute_rows` and `compute_table`
+give the same features, bit for bit; an equivalence test holds them equal. Times are microseconds since 1970.
 """
 
 from __future__ import annotations
@@ -13,40 +13,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Row = Mapping[str, Any]
-"""A raw row by the columns of its schema."""
+RawRow = Mapping[str, Any]
+"""A row of a raw table, by column."""
 
 Vector = npt.NDArray[np.float32]
+"""An embedding, shape (dimension,)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """Some bids of one owner (a profile, or a client whose jobs they are on), and their outcomes, column by column."""
+class BidHistory:
+    """The bids of one owner (a profile, or a client on whose jobs they are) and their outcomes, in columns."""
 
-    submitted: list[int] = field(default_factory=list)
-    """When each bid was made."""
-    bids: list[int] = field(default_factory=list)
-    """Which bid each outcome is of, counted from 0."""
-    outcomes: list[str] = field(default_factory=list)
-    """The outcomes' ids."""
-    successes: list[bool] = field(default_factory=list)
-    known: list[int] = field(default_factory=list)
-    """When each outcome became known."""
+    submitted_at: list[int] = field(default_factory=list)
+    """Of each bid."""
+    outcome_bid_index: list[int] = field(default_factory=list)
+    """Of each outcome: the index of its bid in `submitted_at`."""
+    outcome_ids: list[str] = field(default_factory=list)
+    is_success: list[bool] = field(default_factory=list)
+    """Of each outcome."""
+    known_at: list[int] = field(default_factory=list)
+    """Of each outcome: when it became known."""
 
 
 @dataclass(frozen=True, slots=True)
-class OneBid:
-    """A bid submitted `at`; bids and outcomes of that time and later in the records are nothing that it knows of."""
+class BidContext:
+    """A bid submitted `at`, and what it can see. Whatever in the histories is of that time or later does not count."""
 
     at: int
     amount: float | None
     text: str | None
     settings: str | None
-    """JSON, or rubbish."""
+    """A JSON text, valid or not."""
     signals: str | None
-    """The external signals as JSON, or rubbish."""
-    profile: Row | None
-    job: Row | None
-    profile_record: Record
-    client_record: Record | None
-    """None: whose job it is, is not known."""
+    """The external signals as a JSON text, valid or not."""
+    profile: RawRow | None
+    job: RawRow | None
+    profile_history: BidHistory
+    client_history: BidHistory | None
+    """None: the job, or its client, is not known."""

@@ -1,9 +1,9 @@
-"""Counting over time without loops: rows in order of (group, time), and what holds over stretches of such rows.
+"""Interval counting by event sweep: how many intervals of a group's timeline hold each row, without a loop over rows.
 
-The idea: what is true of a group from one moment until another (a bid is at most 7 days old, an outcome is in force) is
-true for a *stretch* `[start, end)` of the group's rows, once these lie in order of time. Both ends are found by binary
-search; how many stretches hold each row is then one cumulative sum, and the largest value among them takes one pass per
-power of two. What the stretches mean is the caller's business (`profile_history.py`). Times are int64 microseconds.
+Rows are in order of (group, time). Whatever is true of a group from one moment until another (a bid is at most 7 days old, an outcome
+is in force) is true for an *interval* `[start, end)` of row indices. Both ends are found by binary search; the number of intervals
+that hold each row is one cumulative sum, and the largest value among them takes one pass per power of two. What an interval means is
+the caller's business (`families/profile_history.py`). Times are int64 microseconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MICROSECONDS_PER_HOUR = 3_600_000_000
 MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 
 NEVER = np.iinfo(np.int64).min
-"""Stands for a time that is missing: before every other."""
+"""A missing time (numpy's NaT as an integer): before every other."""
 
 _LOW_HALF = 0xFFFFFFFF
 
@@ -31,8 +31,8 @@ def microseconds(times: pa.ChunkedArray) -> Integers:
     )  # a cast would take ten times as long for the few rows that a service asks about
 
 
-def order_of(group: Integers, time: Integers, name: pa.ChunkedArray | None = None) -> Integers:
-    """The rows in order of group (from 0, below 2**31), then time, then name; without names, ties stand in any order.
+def argsort_by_group_time(group: Integers, time: Integers, name: pa.ChunkedArray | None = None) -> Integers:
+    """The indices that sort by group (from 0, below 2**31), then time, then name; without names, ties are in any order.
 
     Sorts plain integers only, which numpy does many times faster than several keys at once; names are compared just
     where group and time are equal.
@@ -52,36 +52,36 @@ def order_of(group: Integers, time: Integers, name: pa.ChunkedArray | None = Non
     return order
 
 
-class Timelines:
-    """Rows of several groups, each in order of time. `group` and `time` come in order of (group, time)."""
+class GroupedTimeline:
+    """Rows of several groups, sorted by (group, time), as `group` and `time` must be."""
 
     def __init__(self, group: Integers, time: Integers) -> None:
         self.rows = len(time)
         self._keys = _keys(group, time)
 
-    def after(self, group: Integers, time: Integers) -> Integers:
-        """For each pair the first row of the group that is later than the time; the group's end where there is none."""
+    def first_after(self, group: Integers, time: Integers) -> Integers:
+        """For each pair the index of the first row of the group after the time; the end of the group if there is none."""
         return np.searchsorted(self._keys, _keys(group, time), side="right")
 
-    def after_each(self) -> Integers:
-        """The same for the rows themselves."""
+    def first_after_each_row(self) -> Integers:
+        """`first_after` of each row's own group and time."""
         ends = np.append(np.flatnonzero(self._keys[1:] != self._keys[:-1]) + 1, self.rows)
         return np.repeat(ends, np.diff(ends, prepend=0))
 
-    def covering(self, start: Integers, end: Integers) -> Integers:
-        """How many of the stretches `[start, end)` hold each row. A stretch that ends before it starts holds none."""
-        begun = np.bincount(start, minlength=self.rows + 1)
-        begun -= np.bincount(np.maximum(start, end), minlength=self.rows + 1)
-        return np.cumsum(begun, dtype=np.int32)[: self.rows]
+    def count_covering(self, start: Integers, end: Integers) -> Integers:
+        """How many of the intervals `[start, end)` hold each row. An interval that ends before it starts holds none."""
+        change = np.bincount(start, minlength=self.rows + 1)
+        change -= np.bincount(np.maximum(start, end), minlength=self.rows + 1)
+        return np.cumsum(change, dtype=np.int32)[: self.rows]
 
-    def largest(self, start: Integers, end: Integers, value: Integers, missing: int) -> Integers:
-        """The largest value of the stretches `[start, end)` that hold each row; `missing`, less than any, where none does.
+    def max_covering(self, start: Integers, end: Integers, value: Integers, missing: int) -> Integers:
+        """The max_covering value of the stretches `[start, end)` that hold each row; `missing`, less than any, where none does.
 
-        Every stretch is the union of two, perhaps overlapping, of one power-of-two length. From the longest down, those of
+        Every interval is the union of two, perhaps overlapping, of one power-of-two length. From the longest down, those of
         a length are written at their first row, and then halved: a sparse table for range maxima, run backwards.
         """
-        some = start < end
-        start, end, value = start[some], end[some], value[some]
+        nonempty = start < end
+        start, end, value = start[nonempty], end[nonempty], value[nonempty]
         power = np.frexp(end - start)[1] - 1
         best = np.full(self.rows, missing)
         for level in range(int(power.max(initial=0)), -1, -1):

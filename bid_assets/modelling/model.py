@@ -65,7 +65,7 @@ class BidSuccessModel:
     @property
     def texts(self) -> frozenset[str]:
         """The columns of words and embeddings that it reads, or its twin."""
-        own = frozenset(each.column for each in self.encodings if isinstance(each, column_encoders.TextScore))
+        own = frozenset(each.column for each in self.encodings if isinstance(each, column_encoders.TextLogit))
         return own if self.judged is None else own | self.judged.texts
 
     @property
@@ -74,7 +74,7 @@ class BidSuccessModel:
         return [name for encoding in self.encodings for name in encoding.names]
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
-        """Probability of success of each row, shape (rows,). Raises `WrongColumns` for a table that does not fit."""
+        """Probability of success of each row, shape (rows,). Raises `ColumnMismatchError` for a table that does not fit."""
         return self.probability_of(column_encoders.encode(table, self.encodings))
 
     def probability_of(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
@@ -86,7 +86,7 @@ class BidSuccessModel:
         return float(self.probability_of(self.matrix_of([{}]))[0])
 
     def matrix_of(self, rows: Sequence[Row]) -> column_encoders.Matrix:
-        """Rows that are plain values by column name, encoded. Raises `WrongColumns`, which names the column."""
+        """Rows that are plain values by column name, encoded. Raises `ColumnMismatchError`, which names the column."""
         return self._row_encoder(rows)
 
     def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
@@ -156,7 +156,7 @@ class BidSuccessModel:
     @cached_property
     def numbers(self) -> int:
         """So many columns of the matrix trees and history see; after them comes what the texts add."""
-        return sum(len(each.names) for each in self.encodings if not isinstance(each, column_encoders.TextScore))
+        return sum(len(each.names) for each in self.encodings if not isinstance(each, column_encoders.TextLogit))
 
     @cached_property
     def _booster(self) -> xgb.Booster:

@@ -26,7 +26,7 @@ from joblib.numpy_pickle import NumpyUnpickler
 
 from bid_assets.modelling import legacy_model_file
 from bid_assets.modelling.estimators.calibration import Calibration
-from bid_assets.modelling.estimators.column_encoders import EmbeddingScore, NamedNumbers, Numbers, Rating, Vocabulary, WordScore
+from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbers, Numbers, Rating, Vocabulary, TokenLogit
 from bid_assets.modelling.estimators.history_logistic_regression import Line
 from bid_assets.modelling.estimators.numpy_trees import PlainTrees
 from bid_assets.modelling.model import BidSuccessModel
@@ -63,10 +63,10 @@ PARTS: Mapping[str, Part] = {
     "named_numbers": Part(NamedNumbers, {**_COLUMN, "names": "numbers"}),
     "multi_hot": Part(Vocabulary, {**_COLUMN, "categories": "values"}),
     "token_logit": Part(
-        WordScore,
+        TokenLogit,
         {**_COLUMN, "tokens": "words", "weights": "weight", "idf_squared": "square", "training_mean": "usual"},
     ),
-    "embedding_logit": Part(EmbeddingScore, {**_COLUMN, "weights": "weight", "training_mean": "usual"}),
+    "embedding_logit": Part(EmbeddingLogit, {**_COLUMN, "weights": "weight", "training_mean": "usual"}),
     "target_statistic": Part(Rating, {"type": "type", "profiles": "profiles", "values": "ratings"}),
     "linear_logit": Part(
         Line,

@@ -214,7 +214,7 @@ class _Material:
             parameters=self.parameters,
             training={
                 "rounds": rounds,
-                "words": sum(len(score.words) for score in scores if isinstance(score, column_encoders.WordScore)),
+                "words": sum(len(score.words) for score in scores if isinstance(score, column_encoders.TokenLogit)),
                 "words_weight": weights.text,
                 "rated_profiles": len(self.ratings.profiles) if self.ratings is not None else 0,
             },

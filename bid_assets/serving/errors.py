@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from bid_assets.app_db.connections import DatabaseRefusalError, DatabaseUnreachableError
 from bid_assets.app_db.contract import ContractError
-from bid_assets.modelling.estimators.column_encoders import WrongColumns
+from bid_assets.modelling.estimators.column_encoders import ColumnMismatchError
 from bid_assets.serving.prediction_service import NotReadyError
 
 MAX_FIELDS = 100
@@ -81,8 +81,8 @@ def add_error_handlers(app: FastAPI) -> None:
         body = validation_error_body(error)
         return error_response(request, 422, body["code"], body["message"], body["fields"])
 
-    @app.exception_handler(WrongColumns)
-    async def _wrong_columns(request: Request, error: WrongColumns) -> Response:
+    @app.exception_handler(ColumnMismatchError)
+    async def _wrong_columns(request: Request, error: ColumnMismatchError) -> Response:
         field = "features" if error.column is None else f"features.{error.column}"
         return error_response(request, 422, "invalid", str(error), [{"field": field, "message": str(error)}])
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import EmbeddingScore, NamedNumbers, Rating, WordScore
+from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbers, Rating, TokenLogit
 from bid_assets.serving.models.loaded_model import LoadedModel
 
 _MAX_TEXT, _MAX_TOKENS = 60, 5
@@ -47,8 +47,8 @@ def explain_prediction(model: LoadedModel, table: pa.Table) -> Explanation:
     ends = np.cumsum([len(encoding.names) for encoding in encodings])
     for encoding, numbers in zip(encodings, np.split(shap_values[0, :-1], ends[:-1]), strict=True):
         log_odds = float(numbers.sum(dtype=np.float64))
-        value = None if isinstance(encoding, EmbeddingScore) else row[encoding.column]
-        if isinstance(encoding, WordScore) and value is not None:
+        value = None if isinstance(encoding, EmbeddingLogit) else row[encoding.column]
+        if isinstance(encoding, TokenLogit) and value is not None:
             value = encoding.strongest(value, _MAX_TOKENS)
         if isinstance(encoding, NamedNumbers) and value is not None:
             value = [f"{item['name']}={item['value']:.4g}" for item in value if item["name"] in encoding.numbers]

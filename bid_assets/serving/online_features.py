@@ -20,7 +20,7 @@ from bid_assets.app_db.point_lookup import LookupResult, PointLookup
 from bid_assets.common.windows import TimeRange, as_utc, microseconds_since_epoch
 from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 from bid_assets.features.family import VECTOR, FeatureFamily
-from bid_assets.features.inputs import OneBid
+from bid_assets.features.inputs import BidContext
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators.column_encoders import PROFILE
 from bid_assets.serving.bid_requests import BidRequest
@@ -62,13 +62,13 @@ class OnlineFeatures:
         self._cadence = settings.cadence
         self.lookup = PointLookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
         self._max_lookback = timedelta(days=max(family.lookback_days for family in families()))
-        self._max_rowwise = MAX_ROWWISE_BIDS if all(family.of_few is not None for family in families()) else 0
+        self._max_rowwise = MAX_ROWWISE_BIDS if all(family.compute_rows is not None for family in families()) else 0
         self._settings = settings
         self._encoder: CachedEncoder | None = None
 
     @property
     def encoder(self) -> CachedEncoder:
-        """The encoder, loaded on first use: many models read no embedding. Raises `EncoderUnavailable`."""
+        """The encoder, loaded on first use: many models read no embedding. Raises `EncoderUnavailableError`."""
         if self._encoder is None:
             settings = self._settings
             self._encoder = make_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache)
@@ -87,7 +87,7 @@ class OnlineFeatures:
     def features(self, bids: Sequence[BidRequest], *, embeddings: bool = True) -> OnlineBatch:
         """The features of `bids`, with one look-up however many they are; without `embeddings` no text is encoded.
 
-        Raises as `PointLookup.fetch`, and `EncoderUnavailable`.
+        Raises as `PointLookup.fetch`, and `EncoderUnavailableError`.
         """
         active_families = [family for family in families() if embeddings or not family.needs_encoder]
         now = datetime.now(UTC)
@@ -111,12 +111,12 @@ class OnlineFeatures:
         return OnlineBatch(rows, schema, missing, times, newest_outcomes(bids, at, lookup))
 
     def _compute_rows(
-        self, active_families: Sequence[FeatureFamily], requests: Sequence[BidRequest], bids: Sequence[OneBid]
+        self, active_families: Sequence[FeatureFamily], requests: Sequence[BidRequest], bids: Sequence[BidContext]
     ) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in requests]
         for family in active_families:
-            assert family.of_few is not None
-            for row, features in zip(rows, family.of_few(bids, self._encoder_of(family)), strict=True):
+            assert family.compute_rows is not None
+            for row, features in zip(rows, family.compute_rows(bids, self._encoder_of(family)), strict=True):
                 row |= features
         return rows
 

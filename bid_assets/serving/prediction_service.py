@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import PROFILE, Matrix, WrongColumns
+from bid_assets.modelling.estimators.column_encoders import PROFILE, Matrix, ColumnMismatchError
 from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.serving.bid_requests import BidRequest, PrecomputedFeatures
 from bid_assets.serving.explanations import Explanation, explain_prediction
@@ -105,7 +105,7 @@ class PredictionService:
     def predict_features(self, rows: Sequence[PrecomputedFeatures]) -> list[tuple[Prediction, list[str]]]:
         """For each row of precomputed features a prediction, and the names of missing features.
 
-        Raises `WrongColumns`, which names the column, and `NotReadyError`.
+        Raises `ColumnMismatchError`, which names the column, and `NotReadyError`.
         """
         now = datetime.now(UTC)
         for row in rows:
@@ -206,13 +206,13 @@ def _is_boolean() -> Mapping[str, bool]:
 
 
 def _require_known_features(features: Mapping[str, Any]) -> None:
-    """Raise `WrongColumns` for a name that is no feature, and for `true` where a number belongs."""
+    """Raise `ColumnMismatchError` for a name that is no feature, and for `true` where a number belongs."""
     is_boolean = _is_boolean()
     for name, value in features.items():
         if name not in is_boolean:
-            raise WrongColumns(f"no feature is called {name!r:.60}; there are {', '.join(feature_names())}", name)
+            raise ColumnMismatchError(f"no feature is called {name!r:.60}; there are {', '.join(feature_names())}", name)
         if isinstance(value, bool) and not is_boolean[name]:
-            raise WrongColumns(f"the feature {name} is not true or false", name)
+            raise ColumnMismatchError(f"the feature {name} is not true or false", name)
 
 
 def _assign_rows(serving: ServingState, contexts: Sequence[_LogContext]) -> Iterator[tuple[str, LoadedModel, list[int]]]:

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from bid_assets.app_db.contract import TIME
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.families.profile_history import DAYS, FAMILY
+from bid_assets.features.families.profile_history import FAMILY, WINDOW_DAYS
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SPAN = TimeRange(START, START + timedelta(days=730))
@@ -59,7 +59,7 @@ def make_rows(bids: int) -> dict[str, pa.Table]:
 
 
 def ours(tables: dict[str, pa.Table]) -> pa.Table:
-    return FAMILY.compute(tables, SPAN, None)
+    return FAMILY.compute_table(tables, SPAN, None)
 
 
 def polars_rolling(tables: dict[str, pa.Table]) -> pa.Table:
@@ -77,27 +77,27 @@ def polars_rolling(tables: dict[str, pa.Table]) -> pa.Table:
     rolled = [
         pl.col(kind).rolling_sum_by("t", f"{w}d", closed="left").over("profile_id").alias(f"{kind}_{w}d")
         for kind in ("bids", "known_outcomes", "successes")
-        for w in DAYS
+        for w in WINDOW_DAYS
     ]
-    last = pl.col("won_at").rolling_max_by("t", f"{DAYS[-1]}d", closed="left").over("profile_id")
+    last = pl.col("won_at").rolling_max_by("t", f"{WINDOW_DAYS[-1]}d", closed="left").over("profile_id")
     found = pl.concat(events).sort("profile_id", "t").with_columns(*rolled, last=last).filter("is_bid")
     return found.select(
         pl.col("bid").alias("bid_id"),
-        *(f"{kind}_{w}d" for kind in ("bids", "known_outcomes", "successes") for w in DAYS),
-        *((pl.col(f"successes_{w}d") / pl.col(f"known_outcomes_{w}d")).alias(f"success_rate_{w}d") for w in DAYS),
+        *(f"{kind}_{w}d" for kind in ("bids", "known_outcomes", "successes") for w in WINDOW_DAYS),
+        *((pl.col(f"successes_{w}d") / pl.col(f"known_outcomes_{w}d")).alias(f"success_rate_{w}d") for w in WINDOW_DAYS),
         ((pl.col("t").to_physical() - pl.col("last")) / 86_400e6).alias("days_since_last_success"),
-        (pl.col(f"bids_{DAYS[-1]}d") - pl.col(f"known_outcomes_{DAYS[-1]}d")).alias("open_bids"),
+        (pl.col(f"bids_{WINDOW_DAYS[-1]}d") - pl.col(f"known_outcomes_{WINDOW_DAYS[-1]}d")).alias("open_bids"),
     ).to_arrow()
 
 
 def _select(sums: Callable[[str, int], str], last: str) -> str:
     """The 14 columns in SQL from the sum of `bids`, `known` or `won` over a window, and the time of the last success."""
     columns = []
-    for w in DAYS:
+    for w in WINDOW_DAYS:
         bids, known, won = (sums(name, w) for name in ("bids", "known", "won"))
         columns += [f"{bids} AS bids_{w}d", f"{known} AS known_outcomes_{w}d", f"{won} AS successes_{w}d"]
         columns += [f"{won} * 1.0::float8 / nullif({known}, 0) AS success_rate_{w}d"]
-    columns += [f"{sums('bids', DAYS[-1])} - {sums('known', DAYS[-1])} AS open_bids"]
+    columns += [f"{sums('bids', WINDOW_DAYS[-1])} - {sums('known', WINDOW_DAYS[-1])} AS open_bids"]
     return ", ".join([*columns, f"extract(epoch FROM t - {last})::float8 / 86400 AS days_since_last_success"])
 
 
@@ -111,8 +111,8 @@ FROM raw_bid_outcomes
 def duckdb_windows(tables: dict[str, pa.Table]) -> pa.Table:
     """Bids and outcomes in one table, window functions over each profile."""
     frame = "RANGE BETWEEN INTERVAL {} DAY PRECEDING AND INTERVAL 1 MICROSECOND PRECEDING"
-    windows = ", ".join(f"w{w} AS (PARTITION BY profile_id ORDER BY t {frame.format(w)})" for w in DAYS)
-    columns = _select(lambda name, w: f"coalesce(sum({name}) OVER w{w}, 0)", f"max(won_at) OVER w{DAYS[-1]}")
+    windows = ", ".join(f"w{w} AS (PARTITION BY profile_id ORDER BY t {frame.format(w)})" for w in WINDOW_DAYS)
+    columns = _select(lambda name, w: f"coalesce(sum({name}) OVER w{w}, 0)", f"max(won_at) OVER w{WINDOW_DAYS[-1]}")
     return _duckdb(
         tables,
         f"""
@@ -141,7 +141,7 @@ def duckdb_join(tables: dict[str, pa.Table]) -> pa.Table:
         }
         FROM raw_bids b
         LEFT JOIN raw_bids past ON past.profile_id = b.profile_id AND past.submitted_at < b.submitted_at
-             AND past.submitted_at >= b.submitted_at - INTERVAL {DAYS[-1]} DAY
+             AND past.submitted_at >= b.submitted_at - INTERVAL {WINDOW_DAYS[-1]} DAY
         LEFT JOIN in_force o ON o.bid_id = past.id AND o.since < b.submitted_at AND b.submitted_at <= o.until
         GROUP BY b.id
         """,
@@ -181,7 +181,7 @@ def fill_postgres(url: str, tables: dict[str, pa.Table]) -> None:
         lambda name, w: f"coalesce(sum({name}) FILTER (WHERE submitted_at >= t - interval '{w} days'), 0)", "max(won_at)"
     )
     names = [column.rsplit(" AS ", 1)[1] for column in columns.split(", ") if " AS " in column]
-    function = SQL_FUNCTION.format(returns=", ".join(f"{n} float8" for n in names), columns=columns, widest=DAYS[-1])
+    function = SQL_FUNCTION.format(returns=", ".join(f"{n} float8" for n in names), columns=columns, widest=WINDOW_DAYS[-1])
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute(SQL_TABLES)
         for name, table in tables.items():
@@ -250,7 +250,7 @@ def compare(bids: int, repeats: int, sample: int) -> None:
     print(f"{bids:,} bids, {tables['raw_bid_outcomes'].num_rows:,} outcomes, {len(COLUMNS)} columns", flush=True)
     base, expected = timed(ours, tables, repeats)
     _report("ours", base, base, "exact")
-    counts = [f"bids_{w}d" for w in DAYS]
+    counts = [f"bids_{w}d" for w in WINDOW_DAYS]
     for title, way, columns, note in (
         ("polars rolling", polars_rolling, counts, "outcomes by the moment they became known"),
         ("DuckDB windows", duckdb_windows, counts, "outcomes by the moment they became known"),

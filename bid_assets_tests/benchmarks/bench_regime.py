@@ -55,7 +55,7 @@ class World:
         market = simulate(options, lambda *_: None)
         self.start, self.raw = options.start, raw_tables(market.bids, market.outcomes, market.jobs, market.profiles)
         span = TimeRange(options.start, options.end)
-        self.features = [(f, f.compute(self.raw, span, None)) for f in families() if not f.needs_encoder]
+        self.features = [(f, f.compute_table(self.raw, span, None)) for f in families() if not f.needs_encoder]
         self.truth = market.truth.select(["bid_id", "is_success"])
 
     def dataset(self, first: datetime, cutoff: datetime, holdout_share: float) -> pa.Table:

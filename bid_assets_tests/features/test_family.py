@@ -7,7 +7,7 @@ import pytest
 
 from bid_assets.app_db.contract import TIME
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.family import VECTOR, Feature, FeatureFamily, within
+from bid_assets.features.family import VECTOR, Feature, FeatureFamily, span_mask
 from bid_assets_tests.features.tables import START, at
 
 FAMILY = FeatureFamily(
@@ -16,7 +16,7 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids",),
     features=(Feature("count", pa.int32(), "a count"), Feature("vector", VECTOR, "a vector")),
-    compute=lambda tables, span, encoder: pa.table({}),
+    compute_table=lambda tables, span, encoder: pa.table({}),
 )
 KEYS = pa.chunked_array([["b", "c", "a"]])
 TIMES = pa.chunked_array([pa.array([START, START - timedelta(1), START], TIME)])
@@ -47,5 +47,5 @@ def test_a_declared_feature_that_was_not_computed_is_an_error() -> None:
 def test_a_span_holds_its_start_and_not_its_end_to_the_microsecond() -> None:
     tick = timedelta(microseconds=1)
     moments = [at(1) - tick, at(1), at(2) - tick, at(2)]
-    inside = within(pa.chunked_array([pa.array(moments, TIME)]), TimeRange(at(1), at(2)))
+    inside = span_mask(pa.chunked_array([pa.array(moments, TIME)]), TimeRange(at(1), at(2)))
     assert inside.tolist() == [False, True, True, False]

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from bid_assets.app_db import contract
 from bid_assets.common.windows import Cadence, TimeRange, microseconds_since_epoch
 from bid_assets.features import families, registry
-from bid_assets.features.family import VECTOR, FeatureFamily, within
-from bid_assets.features.inputs import OneBid, Record, Vector
+from bid_assets.features.family import VECTOR, FeatureFamily, span_mask
+from bid_assets.features.inputs import BidContext, BidHistory, Vector
 from bid_assets.settings import Settings
 from bid_assets_tests.features.tables import START, at, table_of
 
@@ -50,7 +50,7 @@ class Digests:
 
 
 def compute(family: FeatureFamily, tables: dict[str, pa.Table], span: TimeRange = EVERYTHING) -> pa.Table:
-    return family.compute(tables, span, Digests() if family.needs_encoder else None)
+    return family.compute_table(tables, span, Digests() if family.needs_encoder else None)
 
 
 def outcomes_of(bids: list[dict[str, Any]], chance: Random, since: int = 0) -> list[dict[str, Any]]:
@@ -135,7 +135,9 @@ def markets(draw: st.DrawFn) -> dict[str, pa.Table]:
 
 
 def between(tables: dict[str, pa.Table], start: datetime, end: datetime) -> dict[str, pa.Table]:
-    return {name: table.filter(pa.array(within(table[TIME_OF[name]], TimeRange(start, end)))) for name, table in tables.items()}
+    return {
+        name: table.filter(pa.array(span_mask(table[TIME_OF[name]], TimeRange(start, end)))) for name, table in tables.items()
+    }
 
 
 @given(markets(), hours, st.integers(0, 2**32))
@@ -143,7 +145,7 @@ def test_no_outcome_from_t_on_changes_any_feature_of_a_bid_submitted_by_t(
     tables: dict[str, pa.Table], t: int, seed: int
 ) -> None:
     kept = tables["raw_bid_outcomes"]
-    kept = kept.filter(pa.array(within(kept["outcome_timestamp"], TimeRange(START, at(t)))))
+    kept = kept.filter(pa.array(span_mask(kept["outcome_timestamp"], TimeRange(START, at(t)))))
     others = outcomes_of(tables["raw_bids"].to_pylist(), Random(seed), since=t)
     changed = {**tables, "raw_bid_outcomes": pa.concat_tables([kept, table_of(contract.RAW_BID_OUTCOMES, others)])}
     until = TimeRange(START, at(t) + timedelta(microseconds=1))
@@ -155,7 +157,7 @@ def test_no_outcome_from_t_on_changes_any_feature_of_a_bid_submitted_by_t(
 def test_no_bid_from_t_on_changes_any_feature_of_a_bid_submitted_before_t(tables: dict[str, pa.Table], t: int) -> None:
     before = TimeRange(START, at(t))
     bids = tables["raw_bids"]
-    past = {**tables, "raw_bids": bids.filter(pa.array(within(bids["submitted_at"], before)))}
+    past = {**tables, "raw_bids": bids.filter(pa.array(span_mask(bids["submitted_at"], before)))}
     for family in FAMILIES:
         assert compute(family, past, before).equals(compute(family, tables, before)), family.name
 
@@ -182,20 +184,20 @@ def micros(moment: datetime | None) -> int | None:
     return None if moment is None else microseconds_since_epoch(moment)
 
 
-def record_of(bids: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> Record:
-    """Of these bids, whenever they and their outcomes were."""
+def history_of(bids: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> BidHistory:
+    """The history that consists of these bids, whenever they and their outcomes were."""
     place = {bid["id"]: number for number, bid in enumerate(bids)}
     theirs = [outcome for outcome in outcomes if outcome["bid_id"] in place]
-    return Record(
-        submitted=[microseconds_since_epoch(bid["submitted_at"]) for bid in bids],
-        bids=[place[outcome["bid_id"]] for outcome in theirs],
-        outcomes=[outcome["id"] for outcome in theirs],
-        successes=[outcome["is_success"] for outcome in theirs],
-        known=[microseconds_since_epoch(outcome["outcome_timestamp"]) for outcome in theirs],
+    return BidHistory(
+        submitted_at=[microseconds_since_epoch(bid["submitted_at"]) for bid in bids],
+        outcome_bid_index=[place[outcome["bid_id"]] for outcome in theirs],
+        outcome_ids=[outcome["id"] for outcome in theirs],
+        is_success=[outcome["is_success"] for outcome in theirs],
+        known_at=[microseconds_since_epoch(outcome["outcome_timestamp"]) for outcome in theirs],
     )
 
 
-def plain(tables: dict[str, pa.Table]) -> list[OneBid]:
+def contexts(tables: dict[str, pa.Table]) -> list[BidContext]:
     """The bids of the tables, each with all that is known of it."""
     bids, outcomes, profiles, jobs = (
         tables[name].to_pylist() for name in ("raw_bids", "raw_bid_outcomes", "raw_profiles", "raw_jobs")
@@ -211,7 +213,7 @@ def plain(tables: dict[str, pa.Table]) -> list[OneBid]:
         theirs = [other for other in bids if other["profile_id"] == bid["profile_id"]]
         of_client = [other for other in bids if client[other["job_id"]] == client[bid["job_id"]]]
         found.append(
-            OneBid(
+            BidContext(
                 at=microseconds_since_epoch(bid["submitted_at"]),
                 amount=bid["amount"],
                 text=bid["generated_bid_text"],
@@ -219,28 +221,26 @@ def plain(tables: dict[str, pa.Table]) -> list[OneBid]:
                 signals=bid["external_signals_snapshot"],
                 profile=named(profiles, bid["profile_id"], bid["submitted_at"]),
                 job=named(jobs, bid["job_id"], bid["submitted_at"]),
-                profile_record=record_of(theirs, outcomes),
-                client_record=None if client[bid["job_id"]] is None else record_of(of_client, outcomes),
+                profile_history=history_of(theirs, outcomes),
+                client_history=None if client[bid["job_id"]] is None else history_of(of_client, outcomes),
             )
         )
     return found
 
 
 @given(markets(), st.lists(st.text(), min_size=14, max_size=14))
-def test_law_what_a_family_says_of_few_bids_as_plain_values_is_what_it_says_of_columns(
-    tables: dict[str, pa.Table], texts: list[str]
-) -> None:
+def test_compute_rows_equals_compute_table(tables: dict[str, pa.Table], texts: list[str]) -> None:
     bids = tables["raw_bids"]
     place = bids.schema.get_field_index("generated_bid_text")
     tables["raw_bids"] = bids.set_column(place, bids.schema.field(place), pa.array(texts[: len(bids)], pa.string()))
     for family in FAMILIES:
-        if family.of_few is None:
+        if family.compute_rows is None:
             continue
         columns = compute(family, tables)
         expected = {(row.pop(family.key), row.pop(family.time_column)): row for row in columns.to_pylist()}
-        found = family.of_few(plain(tables), Digests() if family.needs_encoder else None)
-        said = pa.Table.from_pylist(list(found), schema=pa.schema(list(columns.schema)[2:])).to_pylist()
-        for bid, row in zip(bids.to_pylist(), said, strict=True):
+        rows = family.compute_rows(contexts(tables), Digests() if family.needs_encoder else None)
+        computed = pa.Table.from_pylist(list(rows), schema=pa.schema(list(columns.schema)[2:])).to_pylist()
+        for bid, row in zip(bids.to_pylist(), computed, strict=True):
             window = Cadence.WEEKLY.floor(bid["submitted_at"])
             key = (bid["id"], bid["submitted_at"]) if family.key == "bid_id" else (bid["job_id"], window)
             assert row == expected[key], family.name
@@ -263,14 +263,14 @@ def test_no_two_features_have_one_name() -> None:
 
 MADE_UP = """
 import pyarrow as pa
-from bid_assets.features.family import Feature, FeatureFamily, bids_of
+from bid_assets.features.family import Feature, FeatureFamily, bids_in_span
 
-def compute(tables, span, encoder):
-    bids = bids_of(tables["raw_bids"], span)
+def compute_table(tables, span, encoder):
+    bids = bids_in_span(tables["raw_bids"], span)
     return FAMILY.table(bids["id"], bids["submitted_at"], {"luck": pa.repeat(7, len(bids))})
 
 FAMILY = FeatureFamily(name="luck_features", description="Luck.", key="bid_id", reads=("raw_bids",),
-                       features=(Feature("luck", pa.int8(), "luck"),), compute=compute)
+                       features=(Feature("luck", pa.int8(), "luck"),), compute_table=compute_table)
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from bid_assets.modelling.dataset.assemble import feature_columns
 from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED
-from bid_assets.modelling.estimators.column_encoders import WrongColumns
+from bid_assets.modelling.estimators.column_encoders import ColumnMismatchError
 from bid_assets.modelling.model import BASE, BidSuccessModel
 from bid_assets.modelling.model_file import content_hash, to_plain
 from bid_assets.modelling.training import train
@@ -58,7 +58,7 @@ def test_no_rows_give_no_probabilities(model: BidSuccessModel, dataset: pa.Table
 
 def test_a_table_that_does_not_fit_is_one_error_that_names_all_columns(model: BidSuccessModel, dataset: pa.Table) -> None:
     broken = dataset.drop_columns(["rate", "skills"])
-    with pytest.raises(WrongColumns, match="column 'rate' is missing; column 'skills' is missing"):
+    with pytest.raises(ColumnMismatchError, match="column 'rate' is missing; column 'skills' is missing"):
         model.predict(broken)
 
 

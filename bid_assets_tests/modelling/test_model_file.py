@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from joblib.numpy_pickle import NumpyUnpickler
 
-from bid_assets.features.family import NAMED_NUMBERS, VECTOR, WORDS
+from bid_assets.features.family import NAMED_NUMBERS, TOKENS, VECTOR
 from bid_assets.modelling.estimators.calibration import Calibration
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import PARTS, ModelFormatError, content_hash, from_plain, load, save, to_plain
@@ -195,7 +195,7 @@ def test_a_damaged_file_is_one_error_that_names_it(damaged: bytes, tmp_path: Pat
             pa.large_string(),
             pa.list_(pa.string()),
         ),
-        *(WORDS, NAMED_NUMBERS, VECTOR, pa.list_(pa.float32(), 4), pa.decimal128(10, 2), pa.decimal256(50, 3)),
+        *(TOKENS, NAMED_NUMBERS, VECTOR, pa.list_(pa.float32(), 4), pa.decimal128(10, 2), pa.decimal256(50, 3)),
     ],
 )
 def test_a_type_of_a_column_comes_back_as_it_was(type_: pa.DataType) -> None:

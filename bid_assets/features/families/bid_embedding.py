@@ -1,4 +1,4 @@
-"""What a bid says: the embedding of its text."""
+"""Feature family: the embedding of the bid's text."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.family import VECTOR, Encoder, Feature, FeatureFamily, RawTables, bids_of
-from bid_assets.features.inputs import OneBid, Vector
+from bid_assets.features.family import VECTOR, Encoder, Feature, FeatureFamily, RawTables, bids_in_span
+from bid_assets.features.inputs import BidContext, Vector
 
 
-def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+def compute_table(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`."""
     assert encoder is not None
-    bids = bids_of(tables["raw_bids"].select(["id", "submitted_at", "generated_bid_text"]), span)
+    bids = bids_in_span(tables["raw_bids"].select(["id", "submitted_at", "generated_bid_text"]), span)
     vectors = encoder.encode(bids["generated_bid_text"])
     return FAMILY.table(bids["id"], bids["submitted_at"], {"bid_text_embedding": vectors})
 
 
-def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, Vector | None]]:
-    """The same of a few bids."""
+def compute_rows(bids: Sequence[BidContext], encoder: Encoder | None) -> list[dict[str, Vector | None]]:
+    """The features of each bid, in order."""
     assert encoder is not None
     return [{"bid_text_embedding": vector} for vector in encoder.vectors([bid.text for bid in bids])]
 
@@ -31,7 +31,7 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids",),
     features=(Feature("bid_text_embedding", VECTOR, "embedding of the bid's text, length 1"),),
-    compute=compute,
-    of_few=of_few,
+    compute_table=compute_table,
+    compute_rows=compute_rows,
     needs_encoder=True,
 )

@@ -1,4 +1,4 @@
-"""What is known of a bid by itself: when it is made, on which terms, and in how many words."""
+"""Feature family: the terms of the bid: time of submission, budget, amount, duration, fixed price, text length."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import TEXT
 from bid_assets.app_db.json_values import read_number, read_object, read_truth_value
 from bid_assets.common.windows import TimeRange, moment_of
-from bid_assets.features.family import Encoder, Feature, FeatureFamily, RawTables, bids_of
-from bid_assets.features.inputs import OneBid
+from bid_assets.features.family import Encoder, Feature, FeatureFamily, RawTables, bids_in_span
+from bid_assets.features.inputs import BidContext
 from bid_assets.features.interval_counts import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, microseconds
 
 THURSDAY = 3
@@ -27,7 +27,7 @@ _READERS: dict[str, Callable[[object], tuple[float | bool | None, str | None]]] 
     "duration_weeks": read_number,
     "is_fixed_price": read_truth_value,
 }
-_WORD = re.compile(r"[^\t\n\f\r ]+")  # what \S means to Arrow, not to Python
+_WORD = re.compile(r"[^\t\n\f\r ]+")  # Arrow's \S, which is not Python's
 
 FEATURES = (
     Feature("hour", pa.int8(), "hour of submission, UTC, 0 to 23"),
@@ -43,13 +43,13 @@ FEATURES = (
 )
 
 
-def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+def compute_table(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`. Terms that are not stated, or are rubbish, are missing."""
-    bids = bids_of(
+    bids = bids_in_span(
         tables["raw_bids"].select(["id", "submitted_at", "amount", "bid_settings_snapshot", "generated_bid_text"]), span
     )
     time, amount = bids["submitted_at"], bids["amount"]
-    budget, duration, fixed = _terms(bids["bid_settings_snapshot"])
+    budget, duration, fixed = _parse_terms(bids["bid_settings_snapshot"])
     moment = microseconds(time)
     day = moment // MICROSECONDS_PER_DAY
     hour, weekday = moment // MICROSECONDS_PER_HOUR % 24, (day + THURSDAY) % 7
@@ -64,17 +64,17 @@ def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.T
         "is_fixed_price": fixed,
         "amount": amount,
         "amount_to_budget": _ratio(amount, budget),
-        "bid_text_words": _words(bids["generated_bid_text"]),
+        "bid_text_words": _word_counts(bids["generated_bid_text"]),
     }
     return FAMILY.table(bids["id"], time, columns)
 
 
-def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, int | float | None]]:
-    """The same of a few bids."""
-    return [_of_one(bid) for bid in bids]
+def compute_rows(bids: Sequence[BidContext], encoder: Encoder | None) -> list[dict[str, int | float | None]]:
+    """The features of each bid, in order."""
+    return [_features_of(bid) for bid in bids]
 
 
-def _of_one(bid: OneBid) -> dict[str, int | float | None]:
+def _features_of(bid: BidContext) -> dict[str, int | float | None]:
     (terms, _), moment = read_object(bid.settings), moment_of(bid.at)
     budget, _ = read_number(terms.get("budget"))
     ratio = bid.amount / budget if bid.amount is not None and budget else math.nan
@@ -99,15 +99,15 @@ def _ratio(amount: pa.ChunkedArray, budget: pa.Array) -> pa.Array:
     return pa.array(ratio, mask=~np.isfinite(ratio))
 
 
-def _words(texts: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """How many words each text has; none is missing."""
+def _word_counts(texts: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The number of words of each text; missing if there is none."""
     words = pc.count_substring_regex(texts, _WORD.pattern)
     return pc.if_else(pc.greater(words, 0), words, None)
 
 
-def _terms(settings: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:
+def _parse_terms(settings: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Budget, duration and fixed price of each settings text; every distinct text is parsed once."""
-    objects, indices = _objects(settings)
+    objects, indices = _parse_objects(settings)
     budget, duration, fixed = (
         pa.array([read(terms.get(name))[0] for terms, _ in objects], kind).take(indices)
         for (name, read), kind in zip(_READERS.items(), (pa.float64(), pa.float64(), pa.bool_()), strict=True)
@@ -116,17 +116,17 @@ def _terms(settings: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:
 
 
 def readability(tables: RawTables, span: TimeRange) -> tuple[pa.ChunkedArray, dict[str, pa.Array]]:
-    """When each bid of `span` was made, and whether its settings and their terms could be read."""
-    bids = bids_of(tables["raw_bids"].select(["submitted_at", _SETTINGS]), span)
-    objects, indices = _objects(bids[_SETTINGS])
+    """Submission time of each bid of `span`, and for its settings and each term the reason why it could not be read."""
+    bids = bids_in_span(tables["raw_bids"].select(["submitted_at", _SETTINGS]), span)
+    objects, indices = _parse_objects(bids[_SETTINGS])
     reasons = {_SETTINGS: [reason for _, reason in objects]}
     for name, read in _READERS.items():
         reasons[f"{_SETTINGS}.{name}"] = [read(terms.get(name))[1] for terms, _ in objects]
-    return bids["submitted_at"], {column: pa.array(each, TEXT).take(indices) for column, each in reasons.items()}
+    return bids["submitted_at"], {column: pa.array(values, TEXT).take(indices) for column, values in reasons.items()}
 
 
-def _objects(settings: pa.ChunkedArray) -> tuple[list[tuple[dict[str, Any], str | None]], pa.Array]:
-    """Every distinct settings text, parsed once, and which of them each row has."""
+def _parse_objects(settings: pa.ChunkedArray) -> tuple[list[tuple[dict[str, Any], str | None]], pa.Array]:
+    """Every distinct settings text, parsed once, and of each row its index among them."""
     encoded = settings.combine_chunks().dictionary_encode()
     return [read_object(text) for text in encoded.dictionary.to_pylist()], encoded.indices
 
@@ -137,8 +137,8 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids",),
     features=FEATURES,
-    compute=compute,
-    of_few=of_few,
+    compute_table=compute_table,
+    compute_rows=compute_rows,
     readability=readability,
     code_version="3",
 )

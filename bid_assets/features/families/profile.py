@@ -1,4 +1,4 @@
-"""Who bids, and how well the profile fits the job: type, experience, skills, and their overlap with what the job requires.
+"""Feature family: the profile and how well it fits the job: type, experience, skills, skill overlap, ages.
 
 Point in time: the application keeps only the present state of a profile. Where it was changed at or after the submission of
 a bid, its state at that moment is not known, and everything read from it but its creation is missing for that bid.
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TEXTS
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.family import Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
-from bid_assets.features.inputs import OneBid
+from bid_assets.features.family import Encoder, Feature, FeatureFamily, RawTables, as_of_row_index, bids_in_span, take_or_null
+from bid_assets.features.inputs import BidContext
 from bid_assets.features.interval_counts import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, NEVER, Integers, microseconds
 
 FEATURES = (
@@ -36,82 +36,82 @@ FEATURES = (
 )
 
 
-def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+def compute_table(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`; an unknown profile or job leaves its features missing."""
     bids = _bids(tables, span)
     profiles, jobs = tables["raw_profiles"].combine_chunks(), tables["raw_jobs"].combine_chunks()
-    profile, job = row_of(profiles, bids["profile_id"], bids), row_of(jobs, bids["job_id"], bids)
+    profile, job = as_of_row_index(profiles, bids["profile_id"], bids), as_of_row_index(jobs, bids["job_id"], bids)
     state = np.where(_changed_since(profiles, profile, bids), -1, profile)
-    has, requires = normal_skills(profiles["skills"]), normal_skills(jobs["required_skills"])
-    skills, wanted = taken(has, state), taken(requires, job)
-    required, overlap = pc.list_value_length(wanted), _overlap(has, state, skills, wanted)
+    has, requires = normalize_skills(profiles["skills"]), normalize_skills(jobs["required_skills"])
+    skills, required = take_or_null(has, state), take_or_null(requires, job)
+    required_count, overlap = pc.list_value_length(required), _overlap(has, state, skills, required)
     columns = {
-        "profile_type": taken(profiles["profile_type"], state),
-        "experience_level": taken(profiles["experience_level"], state),
+        "profile_type": take_or_null(profiles["profile_type"], state),
+        "experience_level": take_or_null(profiles["experience_level"], state),
         "profile_skills": skills,
-        "job_required_skills": wanted,
+        "job_required_skills": required,
         "profile_skill_count": pc.list_value_length(skills),
-        "job_skill_count": required,
+        "job_skill_count": required_count,
         "skill_overlap_count": overlap,
-        "skill_overlap_share": _share(overlap, required),
-        "job_category": taken(jobs["category"], job),
+        "skill_overlap_share": _share(overlap, required_count),
+        "job_category": take_or_null(jobs["category"], job),
         "profile_age_days": _hours_since(profiles["created_at"], profile, bids, per_unit=24),
         "job_age_hours": _hours_since(jobs["posted_at"], job, bids),
     }
     return FAMILY.table(bids["id"], bids["submitted_at"], columns)
 
 
-def remarks(tables: RawTables, span: TimeRange) -> dict[str, int]:
-    """How many bids of `span` have a profile that was changed at or after their submission."""
+def row_counts_metadata(tables: RawTables, span: TimeRange) -> dict[str, int]:
+    """The number of bids of `span` whose profile was changed at or after their submission."""
     bids, profiles = _bids(tables, span), tables["raw_profiles"]
-    changed = _changed_since(profiles, row_of(profiles, bids["profile_id"], bids), bids)
+    changed = _changed_since(profiles, as_of_row_index(profiles, bids["profile_id"], bids), bids)
     return {"bids_with_a_profile_changed_since": int(changed.sum())}
 
 
-def normal_skills(skills: pa.ChunkedArray) -> pa.ListArray:
+def normalize_skills(skills: pa.ChunkedArray) -> pa.ListArray:
     """Skills as sets: trimmed, lower case, each once, in order. Missing lists stay missing, empty names go."""
     lists = skills.combine_chunks()
-    given = lists.flatten().dictionary_encode()  # few skills, many lists: a name is cleaned once
-    clean = pc.utf8_lower(pc.utf8_trim_whitespace(given.dictionary))
+    skill = lists.flatten().dictionary_encode()  # few skills, many lists: a name is cleaned once
+    clean = pc.utf8_lower(pc.utf8_trim_whitespace(skill.dictionary))
     names = pc.unique(clean.filter(pc.greater(pc.utf8_length(clean), 0)))
     names = names.take(pc.sort_indices(names))
-    item = _pairs(pc.list_parent_indices(lists), pc.index_in(clean, value_set=names).take(given.indices), len(names))
+    item = _pairs(pc.list_parent_indices(lists), pc.index_in(clean, value_set=names).take(skill.indices), len(names))
     item = np.sort(item.drop_null().to_numpy())
     row, name = np.divmod(item[np.diff(item, prepend=-1) != 0], max(len(names), 1))
     offsets = np.searchsorted(row, np.arange(len(lists) + 1)).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), names.take(pa.array(name)), mask=pc.is_null(lists))
 
 
-def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, Any]]:
-    """The same of a few bids."""
-    return [_of_one(bid) for bid in bids]
+def compute_rows(bids: Sequence[BidContext], encoder: Encoder | None) -> list[dict[str, Any]]:
+    """The features of each bid, in order."""
+    return [_features_of(bid) for bid in bids]
 
 
-def _of_one(bid: OneBid) -> dict[str, Any]:
+def _features_of(bid: BidContext) -> dict[str, Any]:
     profile, job = bid.profile or {}, bid.job or {}
     changed = profile.get("updated_at")
     state = profile if changed is None or changed < bid.at else {}
-    skills, wanted = _normal(state.get("skills")), _normal(job.get("required_skills"))
-    overlap = None if skills is None or wanted is None else len(set(skills).intersection(wanted))
+    skills, required = _normalize(state.get("skills")), _normalize(job.get("required_skills"))
+    overlap = None if skills is None or required is None else len(set(skills).intersection(required))
     return {
         "profile_type": state.get("profile_type"),
         "experience_level": state.get("experience_level"),
         "profile_skills": skills,
-        "job_required_skills": wanted,
+        "job_required_skills": required,
         "profile_skill_count": None if skills is None else len(skills),
-        "job_skill_count": None if wanted is None else len(wanted),
+        "job_skill_count": None if required is None else len(required),
         "skill_overlap_count": overlap,
-        "skill_overlap_share": overlap / len(wanted) if wanted and overlap is not None else None,
+        "skill_overlap_share": overlap / len(required) if required and overlap is not None else None,
         "job_category": job.get("category"),
         "profile_age_days": _units_since(profile.get("created_at"), bid.at, MICROSECONDS_PER_DAY),
         "job_age_hours": _units_since(job.get("posted_at"), bid.at, MICROSECONDS_PER_HOUR),
     }
 
 
-def _normal(names: Sequence[str | None] | None) -> list[str] | None:
+def _normalize(names: Sequence[str | None] | None) -> list[str] | None:
     if names is None:
         return None
-    return sorted({clean for name in names if name is not None and (clean := _clean(name))})
+    return sorted({clean for name in names if name is not None and (clean := _normalize_name(name))})
 
 
 def _units_since(since: int | None, at: int, unit: int) -> float | None:
@@ -119,36 +119,36 @@ def _units_since(since: int | None, at: int, unit: int) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _clean(name: str) -> str:
-    """By Arrow, as `normal_skills`: Python's own notions of white space and lower case are not quite the same."""
+def _normalize_name(name: str) -> str:
+    """By Arrow, as `normalize_skills`: Python's own notions of white space and lower case are not quite the same."""
     return str(pc.utf8_lower(pc.utf8_trim_whitespace(pa.scalar(name, TEXT))).as_py())
 
 
 def _bids(tables: RawTables, span: TimeRange) -> pa.Table:
-    return bids_of(tables["raw_bids"].select(["id", "profile_id", "job_id", "submitted_at"]), span)
+    return bids_in_span(tables["raw_bids"].select(["id", "profile_id", "job_id", "submitted_at"]), span)
 
 
 def _changed_since(profiles: pa.Table, row: Integers, bids: pa.Table) -> npt.NDArray[np.bool_]:
     """Whether the profile was changed at or after the bid's submission."""
-    return np.asarray(_of_row(profiles["updated_at"], row) >= microseconds(bids["submitted_at"]))
+    return np.asarray(_times_at(profiles["updated_at"], row) >= microseconds(bids["submitted_at"]))
 
 
-def _of_row(times: pa.ChunkedArray, row: Integers) -> Integers:
+def _times_at(times: pa.ChunkedArray, row: Integers) -> Integers:
     """The time at each row, in microseconds; `NEVER` where there is none."""
     return np.asarray(np.append(microseconds(times), NEVER)[row])
 
 
-def _overlap(has: pa.ListArray, profile: Integers, skills: pa.ListArray, wanted: pa.ListArray) -> pa.Array:
-    """How many of the skills `wanted` for each bid its `profile` (rows of `has`: `skills`) has; null if not known."""
+def _overlap(has: pa.ListArray, profile: Integers, skills: pa.ListArray, required: pa.ListArray) -> pa.Array:
+    """How many of the `required` skills of each bid its `profile` (rows of `has`: `skills`) has; null if not known."""
     owner, owned = pc.list_parent_indices(has), has.flatten()
     names = pc.unique(owned)
     pairs = np.sort(_pairs(owner, pc.index_in(owned, value_set=names), len(names)).to_numpy())
-    bid, name = pc.list_parent_indices(wanted), pc.index_in(wanted.flatten(), value_set=names)
+    bid, name = pc.list_parent_indices(required), pc.index_in(required.flatten(), value_set=names)
     owner_of_bid = pa.array(profile, mask=profile < 0)
     pair = pc.fill_null(_pairs(owner_of_bid.take(bid), name, len(names)), -1).to_numpy()
     met = np.append(pairs, -2)[np.searchsorted(pairs, pair)] == pair
-    counts = np.bincount(bid.to_numpy()[met], minlength=len(wanted))
-    known = pc.and_(pc.is_valid(skills), pc.is_valid(wanted))
+    counts = np.bincount(bid.to_numpy()[met], minlength=len(required))
+    known = pc.and_(pc.is_valid(skills), pc.is_valid(required))
     return pa.array(counts, pa.int32(), mask=pc.invert(known).to_numpy(zero_copy_only=False))
 
 
@@ -166,10 +166,10 @@ def _pairs(row: pa.Array, code: pa.Array, codes: int) -> pa.Array:
 
 def _hours_since(times: pa.ChunkedArray, row: Integers, bids: pa.Table, per_unit: int = 1) -> pa.Array:
     """Hours (or units of `per_unit` hours) from the time at each row to the bid; missing where that is later."""
-    since, submitted = _of_row(times, row), microseconds(bids["submitted_at"])
-    absent = (since == NEVER) | (since > submitted)
-    age = np.where(absent, 0, submitted - since)
-    return pa.array(age / (per_unit * MICROSECONDS_PER_HOUR), mask=absent)
+    since, submitted = _times_at(times, row), microseconds(bids["submitted_at"])
+    missing = (since == NEVER) | (since > submitted)
+    age = np.where(missing, 0, submitted - since)
+    return pa.array(age / (per_unit * MICROSECONDS_PER_HOUR), mask=missing)
 
 
 FAMILY = FeatureFamily(
@@ -178,7 +178,7 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids", "raw_profiles", "raw_jobs"),
     features=FEATURES,
-    compute=compute,
-    of_few=of_few,
-    remarks=remarks,
+    compute_table=compute_table,
+    compute_rows=compute_rows,
+    row_counts_metadata=row_counts_metadata,
 )

@@ -1,7 +1,7 @@
-"""Which words the bid's text, the job's text and the external signals hold: what a model can count, beside what they mean.
+"""Feature family: token sets of the bid's text, the job's text and the external signals, for bag-of-words models.
 
-An embedding says what a text is about; that one word, or one repository, goes with success or failure is lost in it.
-External signals become words of their own, and numbers by name: `{"rating": 4.87, "tags": ["new client"]}` holds the words `tags=new`
+An embedding says what a text is about; that a single token, or one repository, goes with success or failure is lost in it.
+External signals become tokens of their own, and numbers by name: `{"rating": 4.87, "tags": ["new client"]}` holds the tokens `tags=new`
 and `tags=client`, and the number 4.87 called `rating`. Several numbers of one name (a list) are one: their mean.
 """
 
@@ -19,102 +19,112 @@ import pyarrow.compute as pc
 from bid_assets.app_db.json_columns import reasons_of
 from bid_assets.app_db.json_values import json_reason, parse_json
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.family import NAMED_NUMBERS, WORDS, Encoder, Feature, FeatureFamily, RawTables, bids_of, row_of, taken
-from bid_assets.features.inputs import OneBid
+from bid_assets.features.family import (
+    NAMED_NUMBERS,
+    TOKENS,
+    Encoder,
+    Feature,
+    FeatureFamily,
+    RawTables,
+    as_of_row_index,
+    bids_in_span,
+    take_or_null,
+)
+from bid_assets.features.inputs import BidContext
 
 FEATURES = (
-    Feature("bid_words", WORDS, "the different words of the bid's text"),
-    Feature("job_words", WORDS, "those of the job's title and description; missing where the job is not known"),
-    Feature("external_signals", WORDS, "the external signals that are no numbers, as `name=word`"),
+    Feature("bid_words", TOKENS, "the different words of the bid's text"),
+    Feature("job_words", TOKENS, "those of the job's title and description; missing where the job is not known"),
+    Feature("external_signals", TOKENS, "the external signals that are no numbers, as `name=word`"),
     Feature("external_numbers", NAMED_NUMBERS, "the external signals that are numbers, by name"),
 )
 
-LONGEST = 5_000
-"""Characters of a text that are looked at."""
-_DEEPEST = 4
-"""Levels of lists and objects in the external signals that are looked at."""
-_WORD = re.compile(r"\w\w+")
+MAX_CHARACTERS = 5_000
+"""Characters of a text that are read."""
+_MAX_DEPTH = 4
+"""Levels of lists and objects in the external signals that are read."""
+_TOKEN = re.compile(r"\w\w+")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 """A number written as text, as in the bid's settings."""
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 
 
-def compute(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+def compute_table(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
     """One row per bid submitted in `span`."""
-    asked = ["id", "job_id", "submitted_at", "generated_bid_text", "external_signals_snapshot"]
-    bids, jobs = bids_of(tables["raw_bids"].select(asked), span), tables["raw_jobs"].combine_chunks()
+    columns_read = ["id", "job_id", "submitted_at", "generated_bid_text", "external_signals_snapshot"]
+    bids, jobs = bids_in_span(tables["raw_bids"].select(columns_read), span), tables["raw_jobs"].combine_chunks()
     text = pc.binary_join_element_wise(jobs["title"], jobs["description"], " ", null_handling="replace", null_replacement="")
     columns = {
-        "bid_words": _of_each(bids["generated_bid_text"], words, WORDS),
-        "job_words": taken(_of_each(text, words, WORDS), row_of(jobs, bids["job_id"], bids)),
-        "external_signals": _of_each(bids["external_signals_snapshot"], signals, WORDS),
-        "external_numbers": _of_each(bids["external_signals_snapshot"], numbers, NAMED_NUMBERS),
+        "bid_words": _map_distinct(bids["generated_bid_text"], tokenize, TOKENS),
+        "job_words": take_or_null(_map_distinct(text, tokenize, TOKENS), as_of_row_index(jobs, bids["job_id"], bids)),
+        "external_signals": _map_distinct(bids["external_signals_snapshot"], signal_tokens, TOKENS),
+        "external_numbers": _map_distinct(bids["external_signals_snapshot"], signal_numbers, NAMED_NUMBERS),
     }
     return FAMILY.table(bids["id"], bids["submitted_at"], columns)
 
 
 def readability(tables: RawTables, span: TimeRange) -> tuple[pa.ChunkedArray, dict[str, pa.Array]]:
-    """When each bid of `span` was made, and whether its external signals could be read."""
-    bids = bids_of(tables["raw_bids"].select(["submitted_at", "external_signals_snapshot"]), span)
+    """Submission time of each bid of `span`, and for its external signals the reason why they could not be read."""
+    bids = bids_in_span(tables["raw_bids"].select(["submitted_at", "external_signals_snapshot"]), span)
     texts = bids["external_signals_snapshot"]
     return bids["submitted_at"], {"external_signals_snapshot": reasons_of(texts, json_reason)}
 
 
-def _of_each(texts: pa.ChunkedArray, said: Callable[[str], list[Any]], type_: pa.DataType) -> pa.Array:
-    """What is `said` of each text, every distinct one looked at once; missing where it is."""
+def _map_distinct(texts: pa.ChunkedArray, function: Callable[[str], list[Any]], type_: pa.DataType) -> pa.Array:
+    """The `function` of each text, computed once per distinct text; null where the text is null."""
     encoded = texts.combine_chunks().dictionary_encode()
-    return pa.array(map(said, encoded.dictionary.to_pylist()), type_).take(encoded.indices)
+    return pa.array(map(function, encoded.dictionary.to_pylist()), type_).take(encoded.indices)
 
 
-def of_few(bids: Sequence[OneBid], encoder: Encoder | None) -> list[dict[str, list[Any] | None]]:
-    """The same of a few bids."""
+def compute_rows(bids: Sequence[BidContext], encoder: Encoder | None) -> list[dict[str, list[Any] | None]]:
+    """The features of each bid, in order."""
     return [
         {
-            "bid_words": None if bid.text is None else _words_of_late(bid.text),
+            "bid_words": None if bid.text is None else _cached_tokens(bid.text),
             "job_words": None
             if bid.job is None
-            else _words_of_late(f"{bid.job['title'] or ''} {bid.job['description'] or ''}"),
-            "external_signals": None if bid.signals is None else signals(bid.signals),
-            "external_numbers": None if bid.signals is None else numbers(bid.signals),
+            else _cached_tokens(f"{bid.job['title'] or ''} {bid.job['description'] or ''}"),
+            "external_signals": None if bid.signals is None else signal_tokens(bid.signals),
+            "external_numbers": None if bid.signals is None else signal_numbers(bid.signals),
         }
         for bid in bids
     ]
 
 
-def words(text: str) -> list[str]:
-    """The words of a text: two letters, digits or underscores and more, in lower case, each once, in order."""
-    return sorted(set(_WORD.findall(text[:LONGEST].lower())))
+def tokenize(text: str) -> list[str]:
+    """The distinct tokens of a text, sorted: runs of two or more letters, digits or underscores, in lower case."""
+    return sorted(set(_TOKEN.findall(text[:MAX_CHARACTERS].lower())))
 
 
-_words_of_late = lru_cache(maxsize=_REMEMBERED)(words)
+_cached_tokens = lru_cache(maxsize=_CACHE_SIZE)(tokenize)
 
 
-def signals(text: str) -> list[str]:
-    """The signals of a JSON text that are no numbers; none in rubbish."""
-    found: set[str] = set()
-    for name, value in _values(text):
+def signal_tokens(text: str) -> list[str]:
+    """The signals of a JSON text that are no numbers, as tokens; none if it is not valid."""
+    tokens: set[str] = set()
+    for name, value in _signal_values(text):
         if isinstance(value, bool):
-            found.add(f"{name}={value}".lower())
+            tokens.add(f"{name}={value}".lower())
         elif isinstance(value, str):
-            found.update(f"{name}={word}" for word in _WORD.findall(value.lower()))
-    return sorted(found)
+            tokens.update(f"{name}={word}" for word in _TOKEN.findall(value.lower()))
+    return sorted(tokens)
 
 
-def numbers(text: str) -> list[dict[str, str | float]]:
-    """The signals of a JSON text that are finite numbers, in the order of their names; none in rubbish."""
-    found: dict[str, list[float]] = {}
-    for name, value in _values(text):
+def signal_numbers(text: str) -> list[dict[str, str | float]]:
+    """The signals of a JSON text that are finite numbers, in the order of their names; none if it is not valid."""
+    values_by_name: dict[str, list[float]] = {}
+    for name, value in _signal_values(text):
         if isinstance(value, float) and math.isfinite(value):
-            found.setdefault(name, []).append(value)
-    means = ((name, sum(values) / len(values)) for name, values in sorted(found.items()))
+            values_by_name.setdefault(name, []).append(value)
+    means = ((name, sum(values) / len(values)) for name, values in sorted(values_by_name.items()))
     return [{"name": name, "value": mean} for name, mean in means if math.isfinite(mean)]
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _values(text: str) -> list[tuple[str, bool | str | float]]:
+@lru_cache(maxsize=_CACHE_SIZE)
+def _signal_values(text: str) -> list[tuple[str, bool | str | float]]:
     """Name and value of each signal of a JSON text, in its order; a text that is a number is one."""
     try:
-        return list(_leaves("", parse_json(text), _DEEPEST))
+        return list(_leaves("", parse_json(text), _MAX_DEPTH))
     except ValueError:
         return []
 
@@ -141,8 +151,8 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids", "raw_jobs"),
     features=FEATURES,
-    compute=compute,
-    of_few=of_few,
+    compute_table=compute_table,
+    compute_rows=compute_rows,
     readability=readability,
     code_version="3",
 )

@@ -87,7 +87,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, eq=False)
-class WordScore:
+class TokenLogit:
     """The words of a document: what they add to the log-odds, as a number (see `words`); 0 is usual. Trees do not look at it.
 
     A row that holds `known` words says the sum of their `weight`, divided by the root of the sum of their `square`, less `usual`.
@@ -128,7 +128,7 @@ class WordScore:
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddingScore:
+class EmbeddingLogit:
     """An embedding: what it adds to the log-odds, as a number (see `words`); 0 is the mean of training. Trees do not look at it.
 
     `weight` has shape (dimension,); a row says the sum of its products with the embedding, less `usual`.
@@ -181,11 +181,11 @@ class Rating:
         return float(self.encode(pa.array([profile], self.type))[0, 0])
 
 
-TextScore = WordScore | EmbeddingScore
-Encoding = Numbers | NamedNumbers | Vocabulary | TextScore | Rating
+TextLogit = TokenLogit | EmbeddingLogit
+Encoding = Numbers | NamedNumbers | Vocabulary | TextLogit | Rating
 
 
-class WrongColumns(ValueError):
+class ColumnMismatchError(ValueError):
     """A table does not have the columns that a model was trained on, or has them with another kind of value."""
 
     def __init__(self, message: str, column: str | None = None) -> None:
@@ -194,7 +194,7 @@ class WrongColumns(ValueError):
 
 
 def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int) -> tuple[Encoding, ...]:
-    """What is learnt of each of `columns` of the training rows. Raises `WrongColumns` for types no encoding is known for."""
+    """What is learnt of each of `columns` of the training rows. Raises `ColumnMismatchError` for types no encoding is known for."""
     encodings: list[Encoding] = []
     for name in columns:
         values = array_of(table[name])
@@ -207,7 +207,7 @@ def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int) -> tup
                 each = pc.struct_field(pc.list_flatten(values), "name")
                 encodings.append(NamedNumbers(name, values.type, _most_frequent(each, vocabulary_size, FEWEST_OF_A_NAME)))
             case _:
-                raise WrongColumns(
+                raise ColumnMismatchError(
                     f"column {name!r} is {values.type}: only numbers, texts, lists of texts and named numbers can be features here"
                 )
     return tuple(encodings)
@@ -216,7 +216,7 @@ def fit(table: pa.Table, columns: Sequence[str], *, vocabulary_size: int) -> tup
 def encode(table: pa.Table, encodings: Sequence[Encoding], spare: int = 0) -> Matrix:
     """The matrix of shape (rows, all names of `encodings`, and so many columns of NaN).
 
-    Raises one `WrongColumns` that lists all that does not fit.
+    Raises one `ColumnMismatchError` that lists all that does not fit.
     """
     problems = []
     for encoding in encodings:
@@ -226,7 +226,7 @@ def encode(table: pa.Table, encodings: Sequence[Encoding], spare: int = 0) -> Ma
         elif not _same_kind(table.schema.field(index).type, encoding.type):
             problems.append(f"column {encoding.column!r} is {table.schema.field(index).type}, not {encoding.type}")
     if problems:
-        raise WrongColumns(f"the model cannot score this table: {'; '.join(problems)}")
+        raise ColumnMismatchError(f"the model cannot score this table: {'; '.join(problems)}")
     width = sum(len(encoding.names) for encoding in encodings)
     matrix = np.full((table.num_rows, width + spare), np.nan, dtype=np.float32)
     start = 0
@@ -261,7 +261,7 @@ def kind(type_: pa.DataType) -> str | None:
 
 def reads_embeddings(encodings: Iterable[object]) -> bool:
     """Whether a text has to be encoded for these encodings."""
-    return any(isinstance(each, EmbeddingScore) for each in encodings)
+    return any(isinstance(each, EmbeddingLogit) for each in encodings)
 
 
 def text_columns(schema: pa.Schema) -> list[str]:
@@ -315,7 +315,7 @@ def _most_frequent(texts: pa.Array, size: int, fewest: int = 1) -> tuple[str, ..
 
 
 def added_by_texts(scores: Matrix) -> npt.NDArray[np.float64]:
-    """The sum of columns each of which a `TextScore` has made, shape (rows,); what is missing adds nothing."""
+    """The sum of columns each of which a `TextLogit` has made, shape (rows,); what is missing adds nothing."""
     added = np.zeros(len(scores))
     for column in scores.T:
         added += np.nan_to_num(column)

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from bid_assets.modelling.estimators.column_encoders import (
-    EmbeddingScore,
+    EmbeddingLogit,
     Encoding,
     Matrix,
     NamedNumbers,
     Numbers,
     Rating,
     Vocabulary,
-    WordScore,
-    WrongColumns,
+    TokenLogit,
+    ColumnMismatchError,
     kind,
 )
 
@@ -59,19 +59,19 @@ class RowEncoder:
                 dict(zip(encoding.words, zip(encoding.weight.tolist(), encoding.square.tolist(), strict=True), strict=True)),
             )
             for encoding, start, _ in placed
-            if isinstance(encoding, WordScore)
+            if isinstance(encoding, TokenLogit)
         ]
         self._ratings: list[tuple[Rating, int, dict[str | None, float]]] = [
             (encoding, start, dict(zip(encoding.profiles, encoding.ratings.tolist(), strict=True)))
             for encoding, start, _ in placed
             if isinstance(encoding, Rating)
         ]
-        self._vectors = [(encoding, start) for encoding, start, _ in placed if isinstance(encoding, EmbeddingScore)]
+        self._vectors = [(encoding, start) for encoding, start, _ in placed if isinstance(encoding, EmbeddingLogit)]
 
     def __call__(self, rows: Sequence[Row]) -> Matrix:
         """The matrix of shape (rows, all names). Absent and None are missing.
 
-        Raises `WrongColumns` that names the column of a value of another kind.
+        Raises `ColumnMismatchError` that names the column of a value of another kind.
         """
         matrix = np.full((len(rows), self._width), np.nan, dtype=np.float32)
         for row, into in zip(rows, matrix, strict=True):
@@ -139,7 +139,7 @@ def _named_numbers(encoding: NamedNumbers, value: Any) -> list[tuple[str, np.flo
     return list(zip(names, floats, strict=True))
 
 
-def _words_of(encoding: Vocabulary | WordScore, value: Any, one: bool) -> Sequence[Any]:
+def _words_of(encoding: Vocabulary | TokenLogit, value: Any, one: bool) -> Sequence[Any]:
     if one != isinstance(value, str) or not isinstance(value, str | list | tuple):
         raise _wrong(encoding, value, "a text is wanted" if one else "a list of texts is wanted")
     words = [value] if one else value
@@ -149,7 +149,7 @@ def _words_of(encoding: Vocabulary | WordScore, value: Any, one: bool) -> Sequen
 
 
 def _said(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> float:
-    """As `WordScore.of_known`, which adds in the same order; `known` has the weight and the square of each word."""
+    """As `TokenLogit.of_known`, which adds in the same order; `known` has the weight and the square of each word."""
     added = length = 0.0
     for word in words:
         if (each := known.get(word)) is not None:
@@ -158,7 +158,7 @@ def _said(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> flo
     return added / (math.sqrt(length) or 1.0)
 
 
-def _said_by_vector(encoding: EmbeddingScore, value: Any) -> float:
+def _said_by_vector(encoding: EmbeddingLogit, value: Any) -> float:
     try:
         vector = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
@@ -168,5 +168,5 @@ def _said_by_vector(encoding: EmbeddingScore, value: Any) -> float:
     return float(encoding.of_vectors(vector[None, :])[0]) if np.isfinite(vector).all() else math.nan
 
 
-def _wrong(encoding: Encoding, value: Any, error: Exception | str) -> WrongColumns:
-    return WrongColumns(f"column {encoding.column!r} is {encoding.type}, not {value!r:.60}: {error}", encoding.column)
+def _wrong(encoding: Encoding, value: Any, error: Exception | str) -> ColumnMismatchError:
+    return ColumnMismatchError(f"column {encoding.column!r} is {encoding.type}, not {value!r:.60}: {error}", encoding.column)

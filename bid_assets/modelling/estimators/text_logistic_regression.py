@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from bid_assets.modelling.estimators.column_encoders import (
     PROFILE,
-    EmbeddingScore,
-    TextScore,
-    WordScore,
+    EmbeddingLogit,
+    TextLogit,
+    TokenLogit,
     added_by_texts,
     array_of,
     encode,
@@ -77,22 +77,22 @@ class TextColumn:
         words = encoded.dictionary.take(order).to_numpy(False)
         return cls(column, values.type, values.is_valid().to_numpy(False), profile, words, has)
 
-    def inputs(self, rows: npt.NDArray[np.int64]) -> tuple[TextScore, sp.csr_array]:
+    def inputs(self, rows: npt.NDArray[np.int64]) -> tuple[TextLogit, sp.csr_array]:
         """A score that says nothing yet, with what these rows teach of the words, and the rows as vectors of length 1."""
         values = self.values[rows]
         if self.words is None:
-            return EmbeddingScore(self.column, self.type, np.zeros(values.shape[1]), 0.0), values
+            return EmbeddingLogit(self.column, self.type, np.zeros(values.shape[1]), 0.0), values
         bids = np.bincount(values.indices, minlength=len(self.words))
         of_profiles = sp.csr_array((np.ones(len(rows), np.float32), (self.profile[rows], np.arange(len(rows)))))
         shared = np.bincount((of_profiles @ values).indices, minlength=len(self.words)) >= FEWEST_PROFILES
         kept = np.argsort(-bids * shared, kind="stable")[: min(MOST_WORDS, int(shared.sum()))]
         square = np.log(len(rows) / bids[kept]) ** 2
         weighted = values[:, kept] * np.sqrt(square)
-        score = WordScore(self.column, self.type, tuple(self.words[kept]), np.zeros(len(kept)), square, 0.0)
+        score = TokenLogit(self.column, self.type, tuple(self.words[kept]), np.zeros(len(kept)), square, 0.0)
         return score, normalize(weighted, copy=False) if len(kept) else weighted
 
 
-def fit(texts: Sequence[TextColumn], rows: npt.NDArray[np.int64], success: Labels) -> tuple[TextScore, ...]:
+def fit(texts: Sequence[TextColumn], rows: npt.NDArray[np.int64], success: Labels) -> tuple[TextLogit, ...]:
     """The regression of `success` on these rows of the texts, as one score for each of them; both kinds of outcome must occur.
 
     `rows`: their places, in order; `success` is of all rows. One thread, so that the same rows give the same bits on any machine of a kind.
@@ -113,17 +113,17 @@ def fit(texts: Sequence[TextColumn], rows: npt.NDArray[np.int64], success: Label
     )
 
 
-def added(table: pa.Table, scores: Sequence[TextScore]) -> Vector:
+def added(table: pa.Table, scores: Sequence[TextLogit]) -> Vector:
     """What the scores add to the log-odds of each row, shape (rows,)."""
     return added_by_texts(encode(table, scores))
 
 
-def scaled(scores: Sequence[TextScore], weight: float) -> tuple[TextScore, ...]:
+def scaled(scores: Sequence[TextLogit], weight: float) -> tuple[TextLogit, ...]:
     """The scores times a weight."""
     return tuple(replace(each, weight=each.weight * weight, usual=each.usual * weight) for each in scores)
 
 
-def _learned(score: TextScore, weight: Vector, said: Vector) -> TextScore:
+def _learned(score: TextLogit, weight: Vector, said: Vector) -> TextLogit:
     """With the regression's weights, and 0 on average over what it says of the rows that have the text."""
-    of_words = weight * np.sqrt(score.square) if isinstance(score, WordScore) else weight
+    of_words = weight * np.sqrt(score.square) if isinstance(score, TokenLogit) else weight
     return replace(score, weight=of_words, usual=float(said.mean()) if len(said) else 0.0)

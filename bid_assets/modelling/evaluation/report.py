@@ -140,7 +140,7 @@ def word_summary(model: BidSuccessModel) -> list[dict[str, Any]]:
     """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest first."""
     told = []
     for score in model.encodings:
-        if isinstance(score, column_encoders.WordScore):
+        if isinstance(score, column_encoders.TokenLogit):
             order = np.argsort(-score.weight, kind="stable")
             raising, lowering = order[:SHOWN_WORDS], order[::-1][:SHOWN_WORDS]
             told.append(

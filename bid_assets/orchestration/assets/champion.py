@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.modelling.dataset.assemble import columns_with_texts, labels, of_split
-from bid_assets.modelling.estimators.column_encoders import WrongColumns
+from bid_assets.modelling.estimators.column_encoders import ColumnMismatchError
 from bid_assets.modelling.evaluation.metrics import success_is_rarer
 from bid_assets.modelling.evaluation.slices import columns
 from bid_assets.modelling.model import BidSuccessModel
@@ -47,7 +47,7 @@ def compared_with_champion(
     train = of_split(rows, "train")
     try:
         scores = model.predict(unseen)
-    except WrongColumns as error:
+    except ColumnMismatchError as error:
         raise NotComparableError(f"{champion.version} cannot score this dataset: {error}") from None
     compared = compare(
         labels(unseen),

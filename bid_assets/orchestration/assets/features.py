@@ -55,12 +55,12 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
             process_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache) if family.needs_encoder else None
         )
         span = run_span(context, settings.cadence)
-        features = family.compute(tables, span, encoder)
+        features = family.compute_table(tables, span, encoder)
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
         alone = len(context.partition_keys) == 1  # in a range run they would be the whole range's, shown for each window
         counts = _readability(family, tables, span, settings.cadence, context.partition_keys)
         record_window_metadata(context, {key: {UNREADABLE_VALUES: reasons} for key, reasons in counts.items()})
-        yield dg.Output(features, metadata={**(family.remarks(tables, span) if alone else {}), **fingerprint})
+        yield dg.Output(features, metadata={**(family.row_counts_metadata(tables, span) if alone else {}), **fingerprint})
         if counts:
             yield readable_values_result(family.name, counts.values())
 

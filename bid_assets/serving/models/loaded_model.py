@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bid_assets.features.embeddings.model_files import EncoderUnavailable
+from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators import column_encoders
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING, BidSuccessModel
@@ -38,7 +38,7 @@ class LoadedModel:
         """Fetch, verify and load a version. Raises `VersionNotFoundError`, `CorruptVersionError`, `ModelRejectedError`.
 
         `encoder_fingerprint`: that of this service's encoder, called only for a model that reads embeddings; it may raise
-        `EncoderUnavailable`.
+        `EncoderUnavailableError`.
         """
         manifest = store.manifest(ref.asset, ref.partition, ref.version)
         path = store.fetch(manifest)  # verifies the checksum: nothing else is ever opened
@@ -69,7 +69,7 @@ class LoadedModel:
         return column_encoders.encode(table, self.scorer.encodings)
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> column_encoders.Matrix:
-        """Encode plain values by column, which is quicker for few rows. Raises `WrongColumns`."""
+        """Encode plain values by column, which is quicker for few rows. Raises `ColumnMismatchError`."""
         return self.scorer.matrix_of(rows)
 
     def probabilities(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
@@ -88,7 +88,7 @@ class LoadedModel:
             return
         try:
             actual = encoder_fingerprint()
-        except EncoderUnavailable as error:
+        except EncoderUnavailableError as error:
             raise ModelRejectedError(f"{self.version} reads embeddings: {error}") from None
         if expected != actual:
             raise ModelRejectedError(

@@ -45,7 +45,7 @@ class DataSet:
         first, last = pc.min_max(self.raw["raw_bids"]["submitted_at"]).as_py().values()
         span = TimeRange(Cadence.WEEKLY.floor(first), Cadence.WEEKLY.floor(last) + WEEK)
         chosen = [family for family in families() if encoder is not None or not family.needs_encoder]
-        return [(family, family.compute(self.raw, span, encoder)) for family in chosen]
+        return [(family, family.compute_table(self.raw, span, encoder)) for family in chosen]
 
 
 def real_data_set(folder: Path, description: str, cutoffs: tuple[str, ...]) -> DataSet:

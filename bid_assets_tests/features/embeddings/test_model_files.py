@@ -17,7 +17,7 @@ from bid_assets.features.embeddings import model_files
 from bid_assets.features.embeddings.encoder import make_encoder
 from bid_assets.features.embeddings.model_files import (
     DEFAULT,
-    EncoderUnavailable,
+    EncoderUnavailableError,
     declared_dimension,
     distilled,
     transformer_folder,
@@ -194,7 +194,7 @@ def test_the_default_model_is_the_packaged_one_under_both_of_its_names(tmp_path:
 
 @pytest.mark.parametrize("name", ["./no/such", "/no/such", "~/no/such", "models/of/mine"])
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(EncoderUnavailable, match=f"names the folder {name}, and there is none"):
+    with pytest.raises(EncoderUnavailableError, match=f"names the folder {name}, and there is none"):
         make_encoder(name, tmp_path)
 
 
@@ -207,7 +207,7 @@ def fetch(name: str, home: Path, hub: Path) -> list[str]:
 
 def test_without_a_network_an_unknown_name_is_a_clear_error(tmp_path: Path) -> None:
     error, _ = fetch("someone/some-model", tmp_path, tmp_path / "hub")
-    assert error.startswith("EncoderUnavailable the setting `encoder` names 'someone/some-model': that is no folder here")
+    assert error.startswith("EncoderUnavailableError the setting `encoder` names 'someone/some-model': that is no folder here")
     assert "Without a network set BID_ASSETS_ENCODER to" in error
     assert not (tmp_path / "encoders" / "someone--some-model").exists()
 

@@ -12,7 +12,7 @@ from bid_assets_tests.features.tables import START, at, table_of
 
 def features(**bid: object) -> dict[str, object]:
     bids = table_of(contract.RAW_BIDS, [{"id": "b", "profile_id": "p", "job_id": "j", "submitted_at": START, **bid}])
-    [row] = FAMILY.compute({"raw_bids": bids}, TimeRange(START, START + timedelta(weeks=1)), None).to_pylist()
+    [row] = FAMILY.compute_table({"raw_bids": bids}, TimeRange(START, START + timedelta(weeks=1)), None).to_pylist()
     return dict(row)
 
 
@@ -117,7 +117,7 @@ def test_every_bid_gets_its_own_terms_though_equal_texts_are_read_once() -> None
     texts = ['{"budget": 1}', None, '{"budget": 2}', '{"budget": 1}']
     rows = [{"id": f"b{i}", "submitted_at": START, "bid_settings_snapshot": text} for i, text in enumerate(texts)]
     bids = table_of(contract.RAW_BIDS, [{"profile_id": "p", "job_id": "j", **row} for row in rows])
-    table = FAMILY.compute({"raw_bids": bids}, TimeRange(START, START + timedelta(weeks=1)), None)
+    table = FAMILY.compute_table({"raw_bids": bids}, TimeRange(START, START + timedelta(weeks=1)), None)
     assert table["budget"].to_pylist() == [1, None, 2, 1]
     assert table.schema == FAMILY.schema
 

@@ -26,7 +26,7 @@ def raw(world: World, jobs: list[str]) -> dict[str, pa.Table]:
 
 
 def features(tables: dict[str, pa.Table]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = client_history.FAMILY.compute(tables, EVERYTHING, None).to_pylist()
+    rows: list[dict[str, Any]] = client_history.FAMILY.compute_table(tables, EVERYTHING, None).to_pylist()
     return rows
 
 
@@ -36,7 +36,7 @@ def test_law_a_clients_record_is_a_profiles_record_with_the_client_for_the_profi
     owners = [OWNERS.get(job) for job in jobs]
     of_clients = [(bid[0], owner, bid[2]) for bid, owner in zip(world.bids, owners, strict=True) if owner is not None]
     tables = {"raw_bids": bids_table(of_clients), "raw_bid_outcomes": outcomes_table(world.outcomes)}
-    expected = {row["bid_id"]: row for row in profile_history.FAMILY.compute(tables, EVERYTHING, None).to_pylist()}
+    expected = {row["bid_id"]: row for row in profile_history.FAMILY.compute_table(tables, EVERYTHING, None).to_pylist()}
     for row in features(raw(world, jobs)):
         record = expected.get(row["bid_id"], {})
         for feature in profile_history.FEATURES:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db import contract
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.families.profile import FAMILY, normal_skills
+from bid_assets.features.families.profile import FAMILY, normalize_skills
 from bid_assets_tests.features.tables import START, at, table_of
 
 SPAN = TimeRange(START, START + timedelta(weeks=4))
@@ -28,7 +28,7 @@ def raw_tables(bids: list[Row], profiles: list[Row], jobs: list[Row]) -> dict[st
 
 
 def features(bids: list[Row], profiles: list[Row], jobs: list[Row]) -> list[Row]:
-    found: pa.Table = FAMILY.compute(raw_tables(bids, profiles, jobs), SPAN, None)
+    found: pa.Table = FAMILY.compute_table(raw_tables(bids, profiles, jobs), SPAN, None)
     assert found.schema == FAMILY.schema
     rows: list[Row] = found.to_pylist()
     return rows
@@ -71,8 +71,8 @@ def test_a_change_after_the_bid_does_not_hide_how_old_the_profile_was() -> None:
 def test_the_bids_whose_profile_was_changed_since_are_counted() -> None:
     bids: list[Row] = [{}, {"submitted_at": at(101)}, {"profile_id": "?"}]
     tables = raw_tables(bids, [{"updated_at": at(100)}], [])
-    assert FAMILY.remarks(tables, SPAN) == {"bids_with_a_profile_changed_since": 1}
-    assert FAMILY.remarks(raw_tables([], [], []), SPAN) == {"bids_with_a_profile_changed_since": 0}
+    assert FAMILY.row_counts_metadata(tables, SPAN) == {"bids_with_a_profile_changed_since": 1}
+    assert FAMILY.row_counts_metadata(raw_tables([], [], []), SPAN) == {"bids_with_a_profile_changed_since": 0}
 
 
 def test_each_bid_sees_the_profile_of_its_own_window() -> None:
@@ -90,7 +90,7 @@ def test_an_age_of_centuries_is_a_number_like_any_other() -> None:
     bid, job = datetime(2390, 1, 1, tzinfo=UTC), datetime(1700, 1, 1, tzinfo=UTC)
     span = TimeRange(bid, bid + timedelta(weeks=1))
     tables = raw_tables([{"submitted_at": bid}], [{"window": bid}], [{"window": bid, "posted_at": job}])
-    [row] = FAMILY.compute(tables, span, None).to_pylist()
+    [row] = FAMILY.compute_table(tables, span, None).to_pylist()
     assert row["job_age_hours"] == (bid - job) / timedelta(hours=1)
 
 
@@ -138,5 +138,10 @@ def test_overlap_is_that_of_the_sets_in_the_bids_own_window(market: tuple[list[R
 
 def test_chunked_and_sliced_lists_are_read_where_they_are() -> None:
     lists = pa.array([["x"], ["Go", "SQL"], None, [], ["go "]])
-    assert normal_skills(pa.chunked_array([lists.slice(1, 2), lists.slice(3)])).to_pylist() == [["go", "sql"], None, [], ["go"]]
-    assert normal_skills(pa.chunked_array([lists.slice(2)])).to_pylist() == [None, [], ["go"]]
+    assert normalize_skills(pa.chunked_array([lists.slice(1, 2), lists.slice(3)])).to_pylist() == [
+        ["go", "sql"],
+        None,
+        [],
+        ["go"],
+    ]
+    assert normalize_skills(pa.chunked_array([lists.slice(2)])).to_pylist() == [None, [], ["go"]]

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.families.profile_history import DAYS, FAMILY
+from bid_assets.features.families.profile_history import FAMILY, WINDOW_DAYS
 from bid_assets_tests.features.tables import START, at, bids_table, outcomes_table
 
 DAY = 24
 # few moments, many of them exactly 7, 30 or 90 days apart
-moments = st.builds(lambda day, window: DAY * (day + window), st.integers(0, 9), st.sampled_from([0, *DAYS]))
+moments = st.builds(lambda day, window: DAY * (day + window), st.integers(0, 9), st.sampled_from([0, *WINDOW_DAYS]))
 
 
 class World(NamedTuple):
@@ -46,7 +46,7 @@ EVERYTHING = TimeRange(START, at(200 * DAY))
 
 def history(world: World, span: TimeRange = EVERYTHING) -> list[dict[str, object]]:
     tables = {"raw_bids": bids_table(world.bids), "raw_bid_outcomes": outcomes_table(world.outcomes)}
-    rows: list[dict[str, object]] = FAMILY.compute(tables, span, None).to_pylist()
+    rows: list[dict[str, object]] = FAMILY.compute_table(tables, span, None).to_pylist()
     return rows
 
 
@@ -59,7 +59,7 @@ def by_definition(world: World, bid: tuple[str, str, float]) -> dict[str, object
         known = [(when, name, success) for name, of, success, when in world.outcomes if of == other and when < t]
         return max(known, default=None)
 
-    for w in DAYS:
+    for w in WINDOW_DAYS:
         seen = [b for b in world.bids if b[1] == profile and t - w * 24 <= b[2] < t]
         outcomes = [outcome for b in seen if (outcome := in_force(b[0])) is not None]
         successes = [outcome for outcome in outcomes if outcome[2]]
@@ -153,7 +153,7 @@ def test_a_success_counts_as_long_as_its_bid_is_in_the_window_however_late_it_wa
 
 def test_without_any_row_there_is_a_table_with_the_declared_columns() -> None:
     tables = {"raw_bids": bids_table([]), "raw_bid_outcomes": outcomes_table([])}
-    empty = FAMILY.compute(tables, TimeRange(START, at(1)), None)
+    empty = FAMILY.compute_table(tables, TimeRange(START, at(1)), None)
     assert empty.num_rows == 0
     assert empty.schema == FAMILY.schema
 
@@ -161,5 +161,5 @@ def test_without_any_row_there_is_a_table_with_the_declared_columns() -> None:
 @pytest.mark.parametrize("moment", [at(0), at(24)])
 def test_the_span_is_half_open(moment: datetime) -> None:
     tables = {"raw_bids": bids_table([("b0", "p", 0), ("b1", "p", 24)]), "raw_bid_outcomes": outcomes_table([])}
-    found: pa.Table = FAMILY.compute(tables, TimeRange(moment, moment + timedelta(hours=24)), None)
+    found: pa.Table = FAMILY.compute_table(tables, TimeRange(moment, moment + timedelta(hours=24)), None)
     assert found["submitted_at"].to_pylist() == [moment]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db import contract
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.families.text_tokens import FAMILY, LONGEST, words
+from bid_assets.features.families.text_tokens import FAMILY, MAX_CHARACTERS, tokenize
 from bid_assets_tests.features.tables import START, at, table_of
 
 
@@ -20,7 +20,7 @@ def row(bid: dict[str, Any], job: dict[str, Any] | None = None) -> dict[str, Any
         "raw_bids": table_of(contract.RAW_BIDS, [{"id": "b", "profile_id": "p", "job_id": "j", "submitted_at": at(9), **bid}]),
         "raw_jobs": table_of(contract.RAW_JOBS, [] if job is None else [{"id": "j", "window": START, **job}]),
     }
-    [found] = FAMILY.compute(tables, TimeRange(START, START + timedelta(weeks=1)), None).to_pylist()
+    [found] = FAMILY.compute_table(tables, TimeRange(START, START + timedelta(weeks=1)), None).to_pylist()
     return dict(found)
 
 
@@ -80,10 +80,10 @@ def test_missing_external_signals_are_missing_numbers() -> None:
 
 
 def test_only_the_start_of_a_very_long_text_is_looked_at() -> None:
-    assert words("ab " * LONGEST + "cd") == ["ab"]
+    assert tokenize("ab " * MAX_CHARACTERS + "cd") == ["ab"]
 
 
 @given(st.text())
 def test_law_order_and_number_of_words_change_nothing(text: str) -> None:
     again = " ".join(reversed(text.split())) + " " + text
-    assert words(again) == words(text)
+    assert tokenize(again) == tokenize(text)

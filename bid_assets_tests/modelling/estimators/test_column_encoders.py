@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.features.family import NAMED_NUMBERS
-from bid_assets.modelling.estimators.column_encoders import EmbeddingScore, NamedNumbers, WrongColumns, encode, fit
+from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbers, ColumnMismatchError, encode, fit
 from bid_assets_tests.modelling.market import vectors
 
 
@@ -60,7 +60,7 @@ def test_a_number_by_name_that_is_missing_unknown_or_not_finite_is_nan() -> None
 def test_an_embedding_says_its_weighted_sum_and_a_missing_one_nothing() -> None:
     values, weight = np.random.default_rng(2).normal(size=(50, 4)), np.array([1.0, -2.0, 0.5, 0.0])
     missing = np.arange(50) % 5 == 0
-    score = EmbeddingScore("v", pa.list_(pa.float32(), 4), weight, 0.25)
+    score = EmbeddingLogit("v", pa.list_(pa.float32(), 4), weight, 0.25)
     said = encode(pa.table({"v": vectors(values, missing)}), (score,))[:, 0]
     np.testing.assert_allclose(said[~missing], (values.astype(np.float32) @ weight - 0.25)[~missing], atol=1e-5)
     assert np.isnan(said[missing]).all()
@@ -73,16 +73,16 @@ def test_a_column_without_any_value_is_learnt_as_nothing() -> None:
 
 def test_everything_that_does_not_fit_is_said_at_once() -> None:
     known = fitted(pa.table({"x": [1.0], "kind": ["a"]}))
-    known += (EmbeddingScore("v", pa.list_(pa.float32(), 4), np.ones(4), 0.0),)
+    known += (EmbeddingLogit("v", pa.list_(pa.float32(), 4), np.ones(4), 0.0),)
     wrong = pa.table({"kind": [1], "v": vectors(np.zeros((1, 5)))})
     with pytest.raises(
-        WrongColumns, match=r"'x' is missing; column 'kind' is int64, not string; column 'v' is .*\[5\], not .*\[4\]"
+        ColumnMismatchError, match=r"'x' is missing; column 'kind' is int64, not string; column 'v' is .*\[5\], not .*\[4\]"
     ):
         encode(wrong, known)
 
 
 def test_a_type_that_cannot_be_a_feature_is_named() -> None:
-    with pytest.raises(WrongColumns, match="'when' is date32"):
+    with pytest.raises(ColumnMismatchError, match="'when' is date32"):
         fitted(pa.table({"when": pa.array([0], pa.date32())}))
 
 

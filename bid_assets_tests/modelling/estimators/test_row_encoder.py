@@ -39,16 +39,16 @@ def test_law_any_numbers_by_name_are_encoded_alike(values: dict[str, float | Non
 
 @pytest.mark.parametrize("value", ["text", 3, ["a"], {"a": 1}, [{"name": "a"}], [{"name": "a", "value": "x"}]])
 def test_what_are_no_numbers_by_name_is_refused(value: object) -> None:
-    with pytest.raises(column_encoders.WrongColumns, match="column 'n' is list"):
+    with pytest.raises(column_encoders.ColumnMismatchError, match="column 'n' is list"):
         RowEncoder([column_encoders.NamedNumbers("n", NAMED_NUMBERS, ("a",))])([{"n": value}])
 
 
 @pytest.mark.parametrize("value", ["text", ["a"], {"a": 1}])
 def test_a_value_of_another_kind_is_refused_by_name(value: object) -> None:
-    with pytest.raises(column_encoders.WrongColumns, match="column 'n' is double"):
+    with pytest.raises(column_encoders.ColumnMismatchError, match="column 'n' is double"):
         RowEncoder([column_encoders.Numbers("n", pa.float64())])([{"n": value}])
 
 
 def test_a_text_where_a_list_is_wanted_is_refused() -> None:
-    with pytest.raises(column_encoders.WrongColumns, match="a list of texts is wanted"):
+    with pytest.raises(column_encoders.ColumnMismatchError, match="a list of texts is wanted"):
         RowEncoder([column_encoders.Vocabulary("s", pa.list_(pa.string()), ("sql",))])([{"s": "sql"}])

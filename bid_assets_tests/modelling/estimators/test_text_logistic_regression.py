@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
-from bid_assets.features.family import NAMED_NUMBERS, WORDS
+from bid_assets.features.family import NAMED_NUMBERS, TOKENS
 from bid_assets.modelling import model_file
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS
 from bid_assets.modelling.estimators import column_encoders, text_logistic_regression
@@ -36,7 +36,7 @@ def documents(dataset: pa.Table) -> pa.Table:
         held |= {"good"} if rng.random() < (0.5 if won else 0.1) else set()
         held |= {"bad"} if rng.random() < (0.1 if won else 0.5) else set()
         texts.append(None if rng.random() < 0.1 else sorted(held))
-    return dataset.append_column("said", pa.array(texts, WORDS))
+    return dataset.append_column("said", pa.array(texts, TOKENS))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_words_that_tell_are_named(told: BidSuccessModel) -> None:
 def test_words_that_tell_nothing_are_left_out(dataset: pa.Table) -> None:
     rng = np.random.default_rng(6)
     texts = [[f"w{n}" for n in sorted(set(rng.integers(0, 50, 10).tolist()))] for _ in range(dataset.num_rows)]
-    found = train(dataset.append_column("said", pa.array(texts, WORDS)), replace(QUICK, embeddings_in_model=False))
+    found = train(dataset.append_column("said", pa.array(texts, TOKENS)), replace(QUICK, embeddings_in_model=False))
     assert found.training["words_weight"] <= 0.1
     assert ("said" in found.feature_names) == (found.training["words_weight"] > 0)
 
@@ -74,10 +74,10 @@ def test_none_is_allowed_and_none_counts(documents: pa.Table, model: BidSuccessM
 
 
 def test_words_and_embeddings_are_one_model_under_one_penalty(told: BidSuccessModel) -> None:
-    scores = [each for each in told.encodings if isinstance(each, column_encoders.TextScore)]
+    scores = [each for each in told.encodings if isinstance(each, column_encoders.TextLogit)]
     assert [each.column for each in scores] == ["text", "job", "said"]
     market_text = next(each for each in scores if each.column == "text")
-    assert isinstance(market_text, column_encoders.EmbeddingScore)
+    assert isinstance(market_text, column_encoders.EmbeddingLogit)
     assert np.abs(market_text.weight).argmax() == 3  # the entry of the embedding that decides
 
 
@@ -138,7 +138,7 @@ def test_the_same_rows_give_the_same_words(told: BidSuccessModel, documents: pa.
 
 def test_other_words_make_another_model(told: BidSuccessModel) -> None:
     score = told.encodings[-1]
-    assert isinstance(score, column_encoders.WordScore)
+    assert isinstance(score, column_encoders.TokenLogit)
     other = replace(told, encodings=(*told.encodings[:-1], replace(score, words=("x", *score.words[1:]))))
     assert content_hash(other) != content_hash(told)
 
@@ -155,10 +155,10 @@ def test_words_alone_make_no_model(documents: pa.Table) -> None:
         train(alone, QUICK)
 
 
-def learnt(bids: list[tuple[list[str], str]]) -> tuple[column_encoders.TextScore, ...]:
+def learnt(bids: list[tuple[list[str], str]]) -> tuple[column_encoders.TextLogit, ...]:
     """What is learnt of bids, each with its words and its profile; every second one succeeds."""
     said, profiles = zip(*bids, strict=True)
-    table = pa.table({"said": pa.array(said, WORDS), "profile_id": pa.array(profiles)})
+    table = pa.table({"said": pa.array(said, TOKENS), "profile_id": pa.array(profiles)})
     return text_logistic_regression.fit(
         [text_logistic_regression.TextColumn.of(table, "said")], np.arange(len(bids)), np.arange(len(bids)) % 2 == 0
     )
@@ -167,7 +167,7 @@ def learnt(bids: list[tuple[list[str], str]]) -> tuple[column_encoders.TextScore
 def test_what_a_single_profile_writes_such_as_its_name_is_not_learnt_however_often() -> None:
     bids = [(["ada", "hello"] if n % 4 == 0 else ["hello", "work"] if n % 4 == 1 else [], f"p{n % 4}") for n in range(80)]
     [score] = learnt(bids)
-    assert isinstance(score, column_encoders.WordScore)
+    assert isinstance(score, column_encoders.TokenLogit)
     assert score.words == ("hello",)
 
 
@@ -178,7 +178,7 @@ def test_where_no_word_is_shared_there_is_nothing_to_learn() -> None:
 def test_of_very_many_words_the_most_frequent_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_logistic_regression, "MOST_WORDS", 2)
     [score] = learnt([(["all"] + ["half"] * (n % 2) + ["few"] * (n % 10 == 0), f"p{n}") for n in range(60)])
-    assert isinstance(score, column_encoders.WordScore)
+    assert isinstance(score, column_encoders.TokenLogit)
     assert score.words == ("all", "half")
 
 
@@ -187,13 +187,13 @@ def test_it_is_the_regression_that_scikit_learn_finds_on_tf_idf() -> None:
     rng = np.random.default_rng(9)
     bids = [(sorted({f"w{n}" for n in rng.integers(0, 30, 6)}), f"p{n % 7}") for n in range(300)]
     [score] = learnt(bids)
-    assert isinstance(score, column_encoders.WordScore)
+    assert isinstance(score, column_encoders.TokenLogit)
     has = np.array([[word in said for word in score.words] for said, _ in bids])
     weighed = normalize(has * np.log(len(bids) / has.sum(axis=0)))
     regression = LogisticRegression(C=text_logistic_regression.LOOSENESS, solver="liblinear", max_iter=300).fit(
         weighed, np.arange(300) % 2 == 0
     )
-    found = text_logistic_regression.added(pa.table({"said": pa.array([said for said, _ in bids], WORDS)}), [score])
+    found = text_logistic_regression.added(pa.table({"said": pa.array([said for said, _ in bids], TOKENS)}), [score])
     expected = weighed @ regression.coef_[0]
     np.testing.assert_allclose(found, expected - expected.mean(), atol=1e-5)
 
