@@ -214,12 +214,12 @@ def static_encoder() -> Path:
 
     One worker distils it (two minutes) while others wait: two at a time would take longer than a test may.
     """
-    from bid_assets.features.embeddings.model_files import distilled
+    from bid_assets.features.embeddings.model_files import static_model_folder
 
     folder = CHECKOUT / ".bid_assets" / "tests"
     folder.mkdir(parents=True, exist_ok=True)
     with one_worker_at_a_time(folder / "distilling.lock"):
-        return distilled(folder)
+        return static_model_folder(folder)
 
 
 @pytest.fixture

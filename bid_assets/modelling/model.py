@@ -21,7 +21,7 @@ from bid_assets.modelling.estimators import column_encoders, history_logistic_re
 from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED, Calibration
 from bid_assets.modelling.estimators.history_logistic_regression import Line
 from bid_assets.modelling.estimators.numpy_trees import FEW, PlainTrees
-from bid_assets.modelling.estimators.row_encoder import Row, RowEncoder
+from bid_assets.modelling.estimators.row_encoder import FeatureRow, RowEncoder
 from bid_assets.modelling.parameters import TrainingParameters
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PROBABILITY_OF_NOTHING = "probability_of_nothing"
 class BidSuccessModel:
     """Scores bids: features in, probability of success out."""
 
-    encodings: tuple[column_encoders.Encoding, ...]
+    encoders: tuple[column_encoders.ColumnEncoder, ...]
     """Those that the trees see, then those of texts."""
     trees: bytes
     """The booster in XGBoost's UBJSON."""
@@ -60,22 +60,22 @@ class BidSuccessModel:
     @property
     def feature_schema(self) -> pa.Schema:
         """The columns that a table must have to be scored, with the types that the model was trained on."""
-        return pa.schema({encoding.column: encoding.type for encoding in self.encodings})
+        return pa.schema({encoder.column: encoder.type for encoder in self.encoders})
 
     @property
     def texts(self) -> frozenset[str]:
         """The columns of words and embeddings that it reads, or its twin."""
-        own = frozenset(each.column for each in self.encodings if isinstance(each, column_encoders.TextLogit))
+        own = frozenset(each.column for each in self.encoders if isinstance(each, column_encoders.TextLogit))
         return own if self.judged is None else own | self.judged.texts
 
     @property
     def feature_names(self) -> list[str]:
-        """The names of the numbers that the model sees, in order; see `encodings`."""
-        return [name for encoding in self.encodings for name in encoding.names]
+        """The names of the numbers that the model sees, in order; see `encoders`."""
+        return [name for encoder in self.encoders for name in encoder.names]
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Probability of success of each row, shape (rows,). Raises `ColumnMismatchError` for a table that does not fit."""
-        return self.probability_of(column_encoders.encode(table, self.encodings))
+        return self.probability_of(column_encoders.encode(table, self.encoders))
 
     def probability_of(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
         """The same of rows that are encoded already, shape (rows, len(feature_names))."""
@@ -85,13 +85,13 @@ class BidSuccessModel:
         """What it says of a bid of which nothing is known: a canned prediction, to be the same wherever it is loaded."""
         return float(self.probability_of(self.matrix_of([{}]))[0])
 
-    def matrix_of(self, rows: Sequence[Row]) -> column_encoders.Matrix:
+    def matrix_of(self, rows: Sequence[FeatureRow]) -> column_encoders.Matrix:
         """Rows that are plain values by column name, encoded. Raises `ColumnMismatchError`, which names the column."""
         return self._row_encoder(rows)
 
     def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """What the model says before it is calibrated, shape (rows,)."""
-        return self._log_odds_of(column_encoders.encode(table, self.encodings))
+        return self._log_odds_of(column_encoders.encode(table, self.encoders))
 
     def _log_odds_of(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
         if not len(matrix):
@@ -103,7 +103,7 @@ class BidSuccessModel:
             log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.linear is not None:
             log_odds = history_logistic_regression.blended(log_odds, self.linear.log_odds(matrix), self.linear_weight)
-        return np.asarray(log_odds + column_encoders.added_by_texts(texts), dtype=np.float64)
+        return np.asarray(log_odds + column_encoders.text_log_odds(texts), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
         """What each feature adds to the log-odds (SHAP), shape (rows, features + 1); the last column is `BASE`.
@@ -113,7 +113,7 @@ class BidSuccessModel:
         """
         import xgboost as xgb
 
-        matrix = column_encoders.encode(table, self.encodings)
+        matrix = column_encoders.encode(table, self.encoders)
         names = [*self.feature_names, BASE]
         if not len(matrix):
             return names, np.empty((0, len(names)), dtype=np.float32)
@@ -138,7 +138,7 @@ class BidSuccessModel:
         return {
             **self.training,
             "threshold": self.threshold,
-            "columns": len(self.encodings),
+            "columns": len(self.encoders),
             "features": len(self.feature_names),
             "threshold_aim": self.parameters.threshold_objective,
             "linear_weight": self.linear_weight,
@@ -151,12 +151,12 @@ class BidSuccessModel:
     @cached_property
     def reads_embeddings(self) -> bool:
         """Whether a text has to be encoded for this model to score it."""
-        return column_encoders.reads_embeddings(self.encodings)
+        return column_encoders.reads_embeddings(self.encoders)
 
     @cached_property
     def numbers(self) -> int:
         """So many columns of the matrix trees and history see; after them comes what the texts add."""
-        return sum(len(each.names) for each in self.encodings if not isinstance(each, column_encoders.TextLogit))
+        return sum(len(each.names) for each in self.encoders if not isinstance(each, column_encoders.TextLogit))
 
     @cached_property
     def _booster(self) -> xgb.Booster:
@@ -173,4 +173,4 @@ class BidSuccessModel:
 
     @cached_property
     def _row_encoder(self) -> RowEncoder:
-        return RowEncoder(self.encodings)
+        return RowEncoder(self.encoders)

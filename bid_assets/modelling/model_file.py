@@ -26,7 +26,14 @@ from joblib.numpy_pickle import NumpyUnpickler
 
 from bid_assets.modelling import legacy_model_file
 from bid_assets.modelling.estimators.calibration import Calibration
-from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbers, Numbers, Rating, Vocabulary, TokenLogit
+from bid_assets.modelling.estimators.column_encoders import (
+    EmbeddingLogit,
+    MultiHotEncoder,
+    NamedNumbersEncoder,
+    PassthroughEncoder,
+    TargetStatistic,
+    TokenLogit,
+)
 from bid_assets.modelling.estimators.history_logistic_regression import Line
 from bid_assets.modelling.estimators.numpy_trees import PlainTrees
 from bid_assets.modelling.model import BidSuccessModel
@@ -59,15 +66,15 @@ _RENAMED_PARAMETERS = {"threshold_aim": "threshold_objective", "refit_after_judg
 _PARAMETERS = {each.name: each.name for each in fields(TrainingParameters) if each.name not in _RENAMED_PARAMETERS.values()}
 
 PARTS: Mapping[str, Part] = {
-    "passthrough": Part(Numbers, _COLUMN),
-    "named_numbers": Part(NamedNumbers, {**_COLUMN, "names": "numbers"}),
-    "multi_hot": Part(Vocabulary, {**_COLUMN, "categories": "values"}),
+    "passthrough": Part(PassthroughEncoder, _COLUMN),
+    "named_numbers": Part(NamedNumbersEncoder, {**_COLUMN, "names": "known_names"}),
+    "multi_hot": Part(MultiHotEncoder, {**_COLUMN, "categories": "categories"}),
     "token_logit": Part(
         TokenLogit,
-        {**_COLUMN, "tokens": "words", "weights": "weight", "idf_squared": "square", "training_mean": "usual"},
+        {**_COLUMN, "tokens": "tokens", "weights": "weights", "idf_squared": "idf_squared", "training_mean": "training_mean"},
     ),
-    "embedding_logit": Part(EmbeddingLogit, {**_COLUMN, "weights": "weight", "training_mean": "usual"}),
-    "target_statistic": Part(Rating, {"type": "type", "profiles": "profiles", "values": "ratings"}),
+    "embedding_logit": Part(EmbeddingLogit, {**_COLUMN, "weights": "weights", "training_mean": "training_mean"}),
+    "target_statistic": Part(TargetStatistic, {"type": "type", "profiles": "profiles", "values": "values"}),
     "linear_logit": Part(
         Line,
         {
@@ -101,7 +108,7 @@ PARTS: Mapping[str, Part] = {
     "bid_success_model": Part(
         BidSuccessModel,
         {
-            "encoders": "encodings",
+            "encoders": "encoders",
             "booster": "trees",
             "history": "linear",
             "history_weight": "linear_weight",

@@ -27,7 +27,7 @@ from bid_assets.modelling.evaluation.metrics import Labels
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
 
-[RATING] = column_encoders.Rating.names
+[RATING] = column_encoders.TargetStatistic.names
 
 SELECTION_ROWS = 200_000
 """Of more older rows every second, third, ... is learnt from to choose rounds and weights: the choice needs no more."""
@@ -91,7 +91,7 @@ def columns_read(schema: pa.Schema, parameters: TrainingParameters) -> list[str]
     """The columns of a dataset of this schema that `train` reads: whoever reads a file for it needs no others."""
     texts = [name for name in column_encoders.text_columns(schema) if name not in parameters.excluded]
     if not parameters.embeddings_in_model:
-        texts = [name for name in texts if column_encoders.kind(schema.field(name).type) != "vector"]
+        texts = [name for name in texts if column_encoders.feature_kind(schema.field(name).type) != "vector"]
     return columns_with_texts(schema, texts)
 
 
@@ -135,7 +135,7 @@ class _Material:
     success: Labels
     texts: list[str]
     history_columns: list[str]
-    encodings: tuple[column_encoders.Encoding, ...]
+    encoders: tuple[column_encoders.ColumnEncoder, ...]
     matrix: column_encoders.Matrix
     ratings: target_statistics.RatingHistory | None
     """Behind the last column of the matrix; None: there is no rating."""
@@ -146,26 +146,26 @@ class _Material:
         """Raises `NotTrainable` where there is no column but texts."""
         columns = [name for name in columns if name not in parameters.excluded]
         texts = [name for name in column_encoders.text_columns(rows.schema) if name in columns]
-        encodings = column_encoders.fit(
+        encoders = column_encoders.fit_encoders(
             rows, [name for name in columns if name not in texts], vocabulary_size=parameters.vocabulary_size
         )
-        if not encodings:
+        if not encoders:
             raise NotTrainable("the dataset has no feature column" + (" but texts" if texts else ""))
         rated = RATING not in parameters.excluded
-        matrix = column_encoders.encode(rows, encodings, spare=int(rated))
+        matrix = column_encoders.encode(rows, encoders, extra_columns=int(rated))
         history, kept = history_logistic_regression.history_columns(rows), rows.select([*KEY_COLUMNS, *texts])
-        material = cls(kept, labels(rows), texts, history, encodings, matrix, None, parameters)
+        material = cls(kept, labels(rows), texts, history, encoders, matrix, None, parameters)
         return material.with_ratings() if rated else material
 
     def with_ratings(self) -> _Material:
         """The same with the ratings of the profiles, as they were when the bids were made, in the last column."""
         seen = [number for number in range(self.matrix.shape[1] - 1) if number not in self.history]
-        weights = column_weights(self.encodings)[seen]
+        weights = column_weights(self.encoders)[seen]
         ratings = target_statistics.RatingHistory.of(
             self.rows, target_statistics.expected_of_each(self.matrix[:, seen], self.rows, weights, self.parameters)
         )
         self.matrix[:, -1] = ratings.at_submission()
-        return replace(self, encodings=(*self.encodings, ratings.latest()), ratings=ratings)
+        return replace(self, encoders=(*self.encoders, ratings.latest()), ratings=ratings)
 
     def selected(self, blocks: Sequence[ForwardBlock]) -> tuple[_Selection, list[history_logistic_regression.Vector]]:
         """What is best on the blocks, with components that have learned from older rows only, and the log-odds that these give them."""
@@ -184,8 +184,10 @@ class _Material:
                     matrix
                 )
             if self.texts and self.parameters.max_words_weight:
-                scores = text_logistic_regression.fit(self.text_columns, np.flatnonzero(fitted), self.success)
-                text = text_logistic_regression.added(self.rows.select(self.texts).filter(pa.array(block.validation)), scores)
+                scores = text_logistic_regression.fit_text_regression(self.text_columns, np.flatnonzero(fitted), self.success)
+                text = text_logistic_regression.predict_log_odds(
+                    self.rows.select(self.texts).filter(pa.array(block.validation)), scores
+                )
             components.append(Components(of_trees, history, text, self.success[block.validation]))
         weights = blend_weights(components, Weights(self.parameters.max_linear_weight, self.parameters.max_words_weight))
         return _Selection(rounds, weights), [each.blended(weights) for each in components]
@@ -202,10 +204,12 @@ class _Material:
         rounds, weights = selection
         line = history_logistic_regression.fit(self.matrix, self.success, self.history) if weights.history else None
         scores = (
-            text_logistic_regression.fit(self.text_columns, np.arange(len(self.success)), self.success) if weights.text else ()
+            text_logistic_regression.fit_text_regression(self.text_columns, np.arange(len(self.success)), self.success)
+            if weights.text
+            else ()
         )
         return BidSuccessModel(
-            (*self.encodings, *text_logistic_regression.scaled(scores, weights.text)),
+            (*self.encoders, *text_logistic_regression.scale(scores, weights.text)),
             self.learner.fitted_to_all(rounds).saved(),
             line,
             weights.history,
@@ -214,7 +218,7 @@ class _Material:
             parameters=self.parameters,
             training={
                 "rounds": rounds,
-                "words": sum(len(score.words) for score in scores if isinstance(score, column_encoders.TokenLogit)),
+                "words": sum(len(score.tokens) for score in scores if isinstance(score, column_encoders.TokenLogit)),
                 "words_weight": weights.text,
                 "rated_profiles": len(self.ratings.profiles) if self.ratings is not None else 0,
             },
@@ -222,17 +226,17 @@ class _Material:
 
     @cached_property
     def learner(self) -> Learner:
-        return Learner(self.matrix, self.success, column_weights(self.encodings), self.parameters)
+        return Learner(self.matrix, self.success, column_weights(self.encoders), self.parameters)
 
     @cached_property
     def text_columns(self) -> list[text_logistic_regression.TextColumn]:
-        return [text_logistic_regression.TextColumn.of(self.rows, name) for name in self.texts]
+        return [text_logistic_regression.TextColumn.from_table(self.rows, name) for name in self.texts]
 
     @cached_property
     def history(self) -> list[int]:
         """Where in the matrix the profile's history stands, its rating too."""
-        columns = {*self.history_columns, column_encoders.Rating.column}
-        sources = [encoding.column for encoding in self.encodings for _ in encoding.names]
+        columns = {*self.history_columns, column_encoders.TargetStatistic.column}
+        sources = [encoder.column for encoder in self.encoders for _ in encoder.names]
         return [number for number, source in enumerate(sources) if source in columns]
 
 

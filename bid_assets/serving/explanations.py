@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbers, Rating, TokenLogit
+from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbersEncoder, TargetStatistic, TokenLogit
 from bid_assets.serving.models.loaded_model import LoadedModel
 
 _MAX_TEXT, _MAX_TOKENS = 60, 5
@@ -43,18 +43,18 @@ def explain_prediction(model: LoadedModel, table: pa.Table) -> Explanation:
     """Explain the prediction for the one row of a table of features."""
     _, shap_values = model.scorer.contributions(table)
     row, contributions = table.to_pylist()[0], []
-    encodings = model.scorer.encodings
-    ends = np.cumsum([len(encoding.names) for encoding in encodings])
-    for encoding, numbers in zip(encodings, np.split(shap_values[0, :-1], ends[:-1]), strict=True):
+    encoders = model.scorer.encoders
+    ends = np.cumsum([len(encoder.names) for encoder in encoders])
+    for encoder, numbers in zip(encoders, np.split(shap_values[0, :-1], ends[:-1]), strict=True):
         log_odds = float(numbers.sum(dtype=np.float64))
-        value = None if isinstance(encoding, EmbeddingLogit) else row[encoding.column]
-        if isinstance(encoding, TokenLogit) and value is not None:
-            value = encoding.strongest(value, _MAX_TOKENS)
-        if isinstance(encoding, NamedNumbers) and value is not None:
-            value = [f"{item['name']}={item['value']:.4g}" for item in value if item["name"] in encoding.numbers]
-        missing, name = row[encoding.column] is None, encoding.column
-        if isinstance(encoding, Rating):
-            [name], value = encoding.names, encoding.of(value)
+        value = None if isinstance(encoder, EmbeddingLogit) else row[encoder.column]
+        if isinstance(encoder, TokenLogit) and value is not None:
+            value = encoder.strongest(value, _MAX_TOKENS)
+        if isinstance(encoder, NamedNumbersEncoder) and value is not None:
+            value = [f"{item['name']}={item['value']:.4g}" for item in value if item["name"] in encoder.known_names]
+        missing, name = row[encoder.column] is None, encoder.column
+        if isinstance(encoder, TargetStatistic):
+            [name], value = encoder.names, encoder.value_of(value)
         contributions.append(Contribution(name, value, log_odds, _sentence(name, value, log_odds, missing=missing)))
     contributions = sorted((item for item in contributions if item.log_odds), key=lambda item: -abs(item.log_odds))
     base = float(shap_values[0, -1])
@@ -75,7 +75,7 @@ def _sentence(column: str, value: Any, log_odds: float, *, missing: bool) -> str
 @cache
 def _meanings() -> dict[str, str]:
     features = {feature.name: feature.meaning for family in families() for feature in family.features}
-    return {**features, **dict.fromkeys(Rating.names, Rating.meaning)}
+    return {**features, **dict.fromkeys(TargetStatistic.names, TargetStatistic.meaning)}
 
 
 def _format_value(value: Any) -> str:

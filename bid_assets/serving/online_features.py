@@ -22,7 +22,7 @@ from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 from bid_assets.features.family import VECTOR, FeatureFamily
 from bid_assets.features.inputs import BidContext
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import PROFILE
+from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN
 from bid_assets.serving.bid_requests import BidRequest
 from bid_assets.serving.feature_inputs import build_contexts
 from bid_assets.serving.freshness import SETTINGS_FEATURES, missing_inputs, newest_outcomes
@@ -113,7 +113,7 @@ class OnlineFeatures:
     def _compute_rows(
         self, active_families: Sequence[FeatureFamily], requests: Sequence[BidRequest], bids: Sequence[BidContext]
     ) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [{PROFILE: bid.profile_id} for bid in requests]
+        rows: list[dict[str, Any]] = [{PROFILE_COLUMN: bid.profile_id} for bid in requests]
         for family in active_families:
             assert family.compute_rows is not None
             for row, features in zip(rows, family.compute_rows(bids, self._encoder_of(family)), strict=True):
@@ -129,7 +129,7 @@ class OnlineFeatures:
     ) -> pa.Table:
         rows = SyntheticRawTables(bids, times, lookup, self._cadence)
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
-        columns: dict[str, pa.Array] = {PROFILE: pa.array([bid.profile_id for bid in bids], TEXT)}
+        columns: dict[str, pa.Array] = {PROFILE_COLUMN: pa.array([bid.profile_id for bid in bids], TEXT)}
         for family in active_families:
             columns |= rows.features_in_order(family, family.compute(rows.tables(family), span, self._encoder_of(family)))
         return pa.table(columns)
@@ -147,6 +147,6 @@ def _schema(dimension: int | None) -> pa.Schema:
     """Profile and features with the types of the store; embeddings of this dimension, or none."""
     features = [(each.name, each.type) for family in families() for each in family.features]
     if dimension is None:
-        return pa.schema([(PROFILE, TEXT), *((name, kind) for name, kind in features if kind != VECTOR)])
+        return pa.schema([(PROFILE_COLUMN, TEXT), *((name, kind) for name, kind in features if kind != VECTOR)])
     vector = pa.list_(pa.float32(), dimension)
-    return pa.schema([(PROFILE, TEXT), *((name, vector if kind == VECTOR else kind) for name, kind in features)])
+    return pa.schema([(PROFILE_COLUMN, TEXT), *((name, vector if kind == VECTOR else kind) for name, kind in features)])

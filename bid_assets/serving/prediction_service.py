@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import PROFILE, Matrix, ColumnMismatchError
+from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN, Matrix, ColumnMismatchError
 from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.serving.bid_requests import BidRequest, PrecomputedFeatures
 from bid_assets.serving.explanations import Explanation, explain_prediction
@@ -111,7 +111,7 @@ class PredictionService:
         for row in rows:
             _require_known_features(row.features)
         contexts = [_LogContext(now, row.bid_id, row.profile_id, row.job_id) for row in rows]
-        predictions = self._score(self.serving, contexts, [{**row.features, PROFILE: row.profile_id} for row in rows])
+        predictions = self._score(self.serving, contexts, [{**row.features, PROFILE_COLUMN: row.profile_id} for row in rows])
         return [
             (prediction, [name for name in feature_names() if row.features.get(name) is None])
             for prediction, row in zip(predictions, rows, strict=True)

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from bid_assets.features.embeddings.cache import EmbeddingCache, Vectors
 from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
-from bid_assets.features.embeddings.model_files import DEFAULT, distilled, quiet, transformer_folder
+from bid_assets.features.embeddings.model_files import DEFAULT, silence_libraries, static_model_folder, transformer_folder
 from bid_assets_tests.conftest import CHECKOUT
 
 WORDS = [
@@ -88,7 +88,7 @@ def theirs(name: str, folder: Path) -> Any:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-    with quiet():
+    with silence_libraries():
         return (
             SentenceTransformer(modules=[StaticEmbedding.load(str(folder))])
             if name == "static"
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--known", type=int, default=100_000, help="texts to look up")
     options = parser.parse_args()
     rows: list[tuple[str, int, float]] = []
-    static = distilled(HOME)
+    static = static_model_folder(HOME)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "encoders").symlink_to(static.parent)

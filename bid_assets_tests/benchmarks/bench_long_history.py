@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bid_assets.embedded_postgres.server import shared_server
-from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets_tests.conftest import CHECKOUT, fresh_databases, settings_for
 from bid_assets_tests.platforms import call
 
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "home").mkdir()
-        (folder / "home" / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
+        (folder / "home" / "encoders").symlink_to(static_model_folder(CHECKOUT / ".bid_assets" / "tests").parent)
         postgres = shared_server(folder / "postgres", durable=False)
         with fresh_databases(postgres) as new, settings_for(folder, new(), new()):
             call("marketplace", "create", "--weeks", str(options.weeks), "--bids", str(options.bids))

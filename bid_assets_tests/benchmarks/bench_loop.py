@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets.orchestration.liveness import code_is_loaded
 from bid_assets.orchestration.run_history import Kind, LoopRun
 from bid_assets_tests.conftest import CHECKOUT
@@ -65,7 +65,7 @@ def main() -> None:
     times = parser.parse_args().times
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)
-    with loop_in(folder, distilled(CHECKOUT / ".bid_assets" / "tests")) as loop:
+    with loop_in(folder, static_model_folder(CHECKOUT / ".bid_assets" / "tests")) as loop:
         loop.up()
         eventually(lambda: code_is_loaded(f"127.0.0.1:{loop.port}"), 90)
         time.sleep(20)  # the first ticks compare everything

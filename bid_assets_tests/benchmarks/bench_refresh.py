@@ -26,7 +26,7 @@ from rich.table import Table
 from bid_assets.app_db.connections import engine
 from bid_assets.embedded_postgres.server import shared_server
 from bid_assets.features.embeddings.encoder import make_encoder
-from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.in_process_runs import materialize
 from bid_assets.orchestration.instance import open_instance
@@ -89,7 +89,7 @@ def script(settings: Settings, folder: Path) -> tuple[float, float]:
     history = grouping + (time.perf_counter() - start - grouping) * len(bids) / len(rows)
     encoder_home = folder / "script"  # no text was seen there yet
     encoder_home.mkdir()
-    (encoder_home / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
+    (encoder_home / "encoders").symlink_to(static_model_folder(CHECKOUT / ".bid_assets" / "tests").parent)
     start = time.perf_counter()
     encoder = make_encoder("static", encoder_home)
     for column in ("generated_bid_text", "description"):
@@ -124,7 +124,7 @@ def main() -> None:
             folder = Path(name)
             folder.chmod(0o755)
             (folder / "home").mkdir()
-            (folder / "home" / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
+            (folder / "home" / "encoders").symlink_to(static_model_folder(CHECKOUT / ".bid_assets" / "tests").parent)
             postgres = shared_server(folder / "postgres", durable=False)
             with fresh_databases(postgres) as new, settings_for(folder, new(), new()) as settings:
                 call("marketplace", "create", "--weeks", str(count), "--bids", str(count * options.bids_a_week))

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.liveness import code_is_loaded
 from bid_assets_tests.benchmarks.bench_loop import PARTS, one_turn
@@ -133,7 +133,7 @@ def main() -> None:
     begin = time.perf_counter()
     with loop_in(
         folder,
-        distilled(CHECKOUT / ".bid_assets" / "tests"),
+        static_model_folder(CHECKOUT / ".bid_assets" / "tests"),
         weeks_to_play=1,
         weeks=WEEKS,
         bids=options.bids,

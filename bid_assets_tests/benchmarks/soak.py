@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import Loop, loop_in
 from bid_assets_tests.soaking import Disturbance, nothing_left_undone, soak
@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        encoder = distilled(CHECKOUT / ".bid_assets" / "tests")
+        encoder = static_model_folder(CHECKOUT / ".bid_assets" / "tests")
         with loop_in(folder, encoder, weeks_to_play=options.weeks, weeks=10, first_run=False) as loop:
             loop.up()
             disturbances = [Disturbance[each] for each in options.disturbances]

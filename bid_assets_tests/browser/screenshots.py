@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from bid_assets.embedded_postgres.server import shared_server
-from bid_assets.features.embeddings.model_files import distilled
+from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets_tests.browser.chromium import chromium, new_page
 from bid_assets_tests.browser.pages import metadata, open_graph, open_tick, tick
 from bid_assets_tests.browser.site import Site, site_over
@@ -26,7 +26,10 @@ def main() -> None:
     folder.chmod(0o755)  # the database's user must be able to enter it
     postgres = shared_server(folder / "postgres", durable=False)
     try:
-        with site_over(postgres, folder, distilled(CHECKOUT / ".bid_assets" / "tests")) as site, chromium() as browser:
+        with (
+            site_over(postgres, folder, static_model_folder(CHECKOUT / ".bid_assets" / "tests")) as site,
+            chromium() as browser,
+        ):
             report(site, browser)
             ticks(site, browser)
             graph(site, browser)

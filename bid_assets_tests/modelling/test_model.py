@@ -130,10 +130,9 @@ def test_whatever_decides_a_score_or_a_call_is_in_the_hash(blended_model: BidSuc
 
 def test_a_vocabulary_in_another_order_is_another_model(model: BidSuccessModel) -> None:
     swapped = tuple(
-        replace(encoding, values=encoding.values[::-1]) if encoding.column == "level" else encoding
-        for encoding in model.encodings
+        replace(encoder, values=encoder.values[::-1]) if encoder.column == "level" else encoder for encoder in model.encoders
     )
-    assert content_hash(replace(model, encodings=swapped)) != content_hash(model)
+    assert content_hash(replace(model, encoders=swapped)) != content_hash(model)
 
 
 def test_the_facts_of_a_model_can_be_written_as_json(model: BidSuccessModel) -> None:

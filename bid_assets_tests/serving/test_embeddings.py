@@ -43,7 +43,7 @@ def reader(platform: Platform, first: InputRef) -> InputRef:
     embedding = EmbeddingLogit(
         "bid_text_embedding", pa.list_(pa.float32(), STATIC_DIMENSION), np.full(STATIC_DIMENSION, 0.5), 0.0
     )
-    model = replace(loaded.scorer, encodings=(*loaded.scorer.encodings, embedding), encoder_fingerprint=fingerprint)
+    model = replace(loaded.scorer, encoders=(*loaded.scorer.encoders, embedding), encoder_fingerprint=fingerprint)
     info = {PROBABILITY_OF_NOTHING: model.probability_of_nothing()}
     draft = Draft("trained_model", first.partition, "joblib", content_hash(model), inputs=loaded.manifest.inputs, info=info)
     return platform.store.write(draft, lambda path: save(model, path)).manifest.ref

@@ -1,6 +1,6 @@
-"""Vectors of texts that have been encoded before: kept for ever, by encoder and text, shared by all processes.
+"""Persistent cache of embeddings (LMDB), by encoder and text, shared by all processes.
 
-LMDB: readers never wait, writers queue, a killed writer leaves nothing half done. What encodes texts is in `encoder.py`.
+Readers never wait, writers queue, a killed writer leaves nothing half done. What encodes texts is in `encoder.py`.
 
 A folder holds two tables: `rows`, from the SHA-256 of a text to a row number, and `vectors`, from the row number to the
 vector as little-endian float32. Numbered rows are appended to full pages one after the other; under their hashes the vectors
@@ -21,14 +21,14 @@ import lmdb
 import numpy as np
 import numpy.typing as npt
 
-FIRST_BYTES = 1 << 26
+INITIAL_BYTES = 1 << 26
 """Size that a cache's file may grow to before the map is doubled for the first time: 64 MiB, some 30,000 vectors."""
 
-MOST_PROCESSES = 1024
+MAX_PROCESSES = 1024
 """Processes that may read one cache at once."""
 
 Vectors = npt.NDArray[np.float32]
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _row_number = struct.Struct("=Q").pack  # LMDB's integer keys are in the machine's own byte order
 
@@ -36,19 +36,19 @@ _row_number = struct.Struct("=Q").pack  # LMDB's integer keys are in the machine
 class EmbeddingCache:
     """Vectors of one length, by the SHA-256 of their text. One object per folder and process (`open_cache`)."""
 
-    def __init__(self, folder: Path, dimension: int, first_bytes: int = FIRST_BYTES) -> None:
+    def __init__(self, folder: Path, dimension: int, initial_bytes: int = INITIAL_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.dimension = dimension
         self.process = os.getpid()
-        self._turn = Lock()  # the map may grow only while no thread of this process is inside it
+        self._lock = Lock()  # the map may grow only while no thread of this process is inside it
         # One flush of the disk for each commit instead of two: if the machine dies, the last commit may be undone, no more.
         self._environment = lmdb.open(
-            str(folder), map_size=first_bytes, max_dbs=2, max_readers=MOST_PROCESSES, readahead=False, metasync=False
+            str(folder), map_size=initial_bytes, max_dbs=2, max_readers=MAX_PROCESSES, readahead=False, metasync=False
         )
         self._environment.reader_check()  # frees the places of readers that were killed
-        self._rows = self._in_turn(lambda: self._environment.open_db(b"rows"))
-        self._vectors = self._in_turn(lambda: self._environment.open_db(b"vectors", integerkey=True))
+        self._rows = self._retry_with_larger_map(lambda: self._environment.open_db(b"rows"))
+        self._vectors = self._retry_with_larger_map(lambda: self._environment.open_db(b"vectors", integerkey=True))
 
     def lookup(self, texts: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """The vectors of `texts`, shape (texts, dimension), and which of them are known; the others are zeros.
@@ -56,7 +56,7 @@ class EmbeddingCache:
         Raises `ValueError` where the cache holds a vector of another length.
         """
         keys = [_key(text) for text in texts]
-        return self._in_turn(lambda: self._read(keys))
+        return self._retry_with_larger_map(lambda: self._read(keys))
 
     def store(self, texts: Sequence[str], vectors: Vectors) -> None:
         """Keep the vectors of `texts`, in one transaction. Texts that are known already keep the vector they have."""
@@ -65,18 +65,18 @@ class EmbeddingCache:
                 f"the embedding cache {self.folder} takes vectors of shape {(len(texts), self.dimension)}, not {vectors.shape}"
             )
         entries = [(_key(text), row.tobytes()) for text, row in zip(texts, vectors.astype("<f4", copy=False), strict=True)]
-        self._in_turn(lambda: self._write(entries))
+        self._retry_with_larger_map(lambda: self._write(entries))
 
     def close(self) -> None:
         """Give the files back; the object is of no use afterwards."""
         self._environment.close()
 
     def __len__(self) -> int:
-        return self._in_turn(self._count)
+        return self._retry_with_larger_map(self._count)
 
     def _read(self, keys: list[bytes]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        found = np.empty((len(keys), self.dimension), dtype="<f4")
-        room, length = found.view(np.uint8).reshape(-1).data, found.itemsize * self.dimension
+        stored = np.empty((len(keys), self.dimension), dtype="<f4")
+        room, length = stored.view(np.uint8).reshape(-1).data, stored.itemsize * self.dimension
         unknown = []
         with self._environment.begin() as transaction:
             get, rows, vectors = transaction.get, self._rows, self._vectors
@@ -93,8 +93,8 @@ class EmbeddingCache:
                     )
                 room[place * length : (place + 1) * length] = value
         known = np.ones(len(keys), dtype=np.bool_)
-        known[unknown], found[unknown] = False, 0
-        return found, known
+        known[unknown], stored[unknown] = False, 0
+        return stored, known
 
     def _write(self, entries: list[tuple[bytes, bytes]]) -> None:
         with self._environment.begin(write=True) as transaction:
@@ -108,9 +108,9 @@ class EmbeddingCache:
         with self._environment.begin() as transaction:
             return int(transaction.stat(self._vectors)["entries"])
 
-    def _in_turn(self, work: Callable[[], Answer]) -> Answer:
+    def _retry_with_larger_map(self, work: Callable[[], Result]) -> Result:
         """Do `work`, once more with a larger map if it is full, or if another process has made the file larger."""
-        with self._turn:
+        with self._lock:
             while True:
                 try:
                     return work()

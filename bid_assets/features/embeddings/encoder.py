@@ -1,4 +1,4 @@
-"""Texts to vectors. Each distinct text is encoded once per encoder, for ever; after that it is looked up.
+"""Text encoder with a cache: each distinct text is encoded once per model; after that its vector is looked up.
 
 `make_encoder` takes the setting `encoder`: a sentence-transformers model by name or folder, or `static`, a model of token
 vectors distilled once from the default. The models are in `models.py`, their files in `model_files.py`. torch and
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from bid_assets.common.progress import report
 from bid_assets.features.embeddings.cache import EmbeddingCache, Vectors, open_cache
-from bid_assets.features.embeddings.model_files import distilled, transformer_folder
+from bid_assets.features.embeddings.model_files import static_model_folder, transformer_folder
 from bid_assets.features.embeddings.models import StaticModel, TextModel, TransformerModel
 from bid_assets.features.inputs import Vector
 
@@ -29,8 +29,8 @@ STATIC = "static"
 SLICE = 1024
 """Texts looked up, encoded and written to the cache at a time: the memory needed beside the answer, and what a crash loses."""
 
-RECENT = 4096
-"""Texts asked about a few at a time whose vectors stay at hand, so that a service need not look on disk for them again."""
+MAX_RECENT = 4096
+"""Vectors of texts given a few at a time that stay in memory, so that a service need not read them from disk again."""
 
 
 def make_encoder(name: str, home: Path, models: Path | None = None) -> CachedEncoder:
@@ -40,22 +40,22 @@ def make_encoder(name: str, home: Path, models: Path | None = None) -> CachedEnc
     Raises `EncoderUnavailableError` where there is no such model here, and none could be fetched.
     """
     caches = home / "embeddings"
-    memory = caches / "models.json"
+    digest_cache = caches / "models.json"
     if name == STATIC:
-        return CachedEncoder(StaticModel(distilled(home, models), memory), caches)
-    return CachedEncoder(TransformerModel(transformer_folder(name, home), memory), caches)
+        return CachedEncoder(StaticModel(static_model_folder(home, models), digest_cache), caches)
+    return CachedEncoder(TransformerModel(transformer_folder(name, home), digest_cache), caches)
 
 
 class CachedEncoder:
-    """A model with the memory of all texts that it has ever encoded. Implements `features.base.Encoder`."""
+    """A text model with a persistent cache of vectors. Implements `features.family.Encoder`."""
 
     def __init__(self, model: TextModel, caches: Path) -> None:
         self.model = model
         self.hits = self.misses = 0
-        """Texts that were known when they were looked up, and those that had to be encoded."""
+        """Texts whose vectors were cached, and texts that had to be encoded."""
         self._caches = caches
         self._opened: EmbeddingCache | None = None
-        self._recent: dict[str | None, Vector | None] = {}
+        self._recent_vectors: dict[str | None, Vector | None] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -86,33 +86,33 @@ class CachedEncoder:
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dimension, mask=missing)
 
     def vectors(self, texts: Sequence[str | None]) -> list[Vector | None]:
-        """As `encode`, of a few texts, as arrays; those of late are at hand."""
-        at_hand = self._recent
-        new = [text for text in dict.fromkeys(texts) if text not in at_hand]
+        """As `encode`, for a few texts: one array per text. The most recent ones are in memory."""
+        recent = self._recent_vectors
+        new = [text for text in dict.fromkeys(texts) if text not in recent]
         self.hits += len(texts) - len(new)
-        encoded = zip(new, self.encode(pa.array(new, pa.string())), strict=True) if new else ()
-        found = {text: vector.values.to_numpy().copy() if vector.is_valid else None for text, vector in encoded}
-        if len(at_hand) + len(found) > RECENT:
-            self._recent = {}  # begun anew rather than thinned out: another thread may be reading it
-        self._recent.update(found)
-        return [found[text] if text in found else at_hand[text] for text in texts]
+        pairs = zip(new, self.encode(pa.array(new, pa.string())), strict=True) if new else ()
+        encoded = {text: vector.values.to_numpy().copy() if vector.is_valid else None for text, vector in pairs}
+        if len(recent) + len(encoded) > MAX_RECENT:
+            self._recent_vectors = {}  # begun anew rather than thinned out: another thread may be reading it
+        self._recent_vectors.update(encoded)
+        return [encoded[text] if text in encoded else recent[text] for text in texts]
 
     def _encode_slice(self, texts: pa.ChunkedArray | pa.Array, vectors: Vectors) -> None:
-        """Put in the vectors of a few texts, each distinct one dealt with once; rows of missing texts stay as they are."""
-        given = texts.to_pylist()
-        told = [row for row, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()) if text]
+        """Write the vectors of these texts into `vectors`; rows of missing texts stay as they are."""
+        values = texts.to_pylist()
+        present = [row for row, text in enumerate(pc.utf8_trim_whitespace(texts).to_pylist()) if text]
         place: dict[str, int] = {}
-        index = [place.setdefault(given[row], len(place)) for row in told]
+        index = [place.setdefault(values[row], len(place)) for row in present]
         if place:
-            vectors[told] = self._distinct(list(place))[index]
+            vectors[present] = self._distinct(list(place))[index]
 
     def _distinct(self, texts: list[str]) -> Vectors:
-        """Look all of them up; encode those that are new. What is kept counts: another process may have been quicker."""
+        """Look the texts up and encode the new ones. The stored vector counts: another process may have been first."""
         vectors, known = self._cache.lookup(texts)
-        found = int(known.sum())
-        self.hits += found
-        self.misses += len(texts) - found
-        if found < len(texts):
+        hits = int(known.sum())
+        self.hits += hits
+        self.misses += len(texts) - hits
+        if hits < len(texts):
             new = [texts[row] for row in np.flatnonzero(~known)]
             self._cache.store(new, self.model.vectors(new))
             vectors[~known], _ = self._cache.lookup(new)

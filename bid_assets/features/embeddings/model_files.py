@@ -1,4 +1,4 @@
-"""Where the files of a text model are, and which model they are. Finds, fetches, distils and fingerprints; encodes nothing.
+"""Files of text models: locates, downloads, distils and fingerprints them; encodes nothing.
 
 torch and sentence-transformers are imported only where the static model has to be distilled, which happens once per user.
 """
@@ -25,10 +25,10 @@ from bid_assets.common.progress import report
 DEFAULT = "all-MiniLM-L6-v2"
 STATIC_DIMENSION = 256
 
-HUB_SECONDS = 10
+HUB_TIMEOUT_SECONDS = 10
 """How long to wait for the hub to say whether it has a model."""
 
-NOT_THE_MODEL = {".md", ".py", ".png"}
+NON_MODEL_SUFFIXES = {".md", ".py", ".png"}
 """Files beside a model that say something about it; the same model in other formats is in `OTHER_FORMATS`."""
 OTHER_FORMATS = {"onnx", "openvino"}
 OTHER_WEIGHTS = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf"]
@@ -54,10 +54,10 @@ def transformer_folder(name: str, home: Path) -> Path:
         raise EncoderUnavailableError(f"the setting `encoder` names the folder {name}, and there is none")
     if name.removeprefix("sentence-transformers/") == DEFAULT and (packaged := _packaged_default()):
         return packaged
-    return _made_once(home / "encoders" / name.replace("/", "--"), lambda folder: _fetch(name, folder))
+    return _create_atomically(home / "encoders" / name.replace("/", "--"), lambda folder: _fetch(name, folder))
 
 
-def distilled(home: Path, cache: Path | None = None) -> Path:
+def static_model_folder(home: Path, cache: Path | None = None) -> Path:
     """The folder of the static model: the home's own, else that in `cache`, where it is distilled from the default if need be.
 
     Without a cache, or where nothing can be written to it, it is distilled in the home. Raises `EncoderUnavailableError`.
@@ -72,28 +72,30 @@ def distilled(home: Path, cache: Path | None = None) -> Path:
         report("distilling the static encoder", 1, 1)
 
     if cache is None or own.is_dir():
-        return _made_once(own, make)
+        return _create_atomically(own, make)
     if not (cache / name).is_dir() and (problem := _write_error(cache)) is not None:
         log.warning(
             f"the static encoder is kept in {own.parent}, for this home only: the cache of encoders cannot be written to ({problem}); "
             "BID_ASSETS_ENCODER_CACHE may name another folder"
         )
-        return _made_once(own, make)
-    return _made_once(cache / name, make)
+        return _create_atomically(own, make)
+    return _create_atomically(cache / name, make)
 
 
-def fingerprint(folder: Path, settings: str, memory: Path) -> str:
+def fingerprint(folder: Path, settings: str, digest_cache: Path) -> str:
     """SHA-256 of a model's files and of the `settings` that change its vectors.
 
-    Weights are large: `memory` is a JSON file with the digests of folders whose files have kept their sizes and times.
+    Weights are large: `digest_cache` is a JSON file with the digests of folders whose files have kept their sizes and times.
     """
-    files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file() and _matters(file.relative_to(folder))]
+    files = [
+        (file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file() and _is_model_file(file.relative_to(folder))
+    ]
     state = [[file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in files]
-    known, place = _remembered(memory), str(folder.resolve())
+    known, place = _read_digest_cache(digest_cache), str(folder.resolve())
     entry = known.get(place)
     if not isinstance(entry, dict) or entry.get("files") != state:
         entry = {"files": state, "sha256": _digest(folder, [file for file, _ in files])}
-        _remember(memory, {**known, place: entry})
+        _write_digest_cache(digest_cache, {**known, place: entry})
     return hashlib.sha256(f"{settings}\0{entry['sha256']}".encode()).hexdigest()
 
 
@@ -114,8 +116,8 @@ def declared_dimension(folder: Path) -> int | None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' own bars, reports and remarks off the terminal; errors are raised as ever."""
+def silence_libraries() -> Iterator[None]:
+    """Silence the progress bars and log messages of the libraries; errors are raised as ever."""
     reports = import_module("transformers.utils.logging")
     reports.get_verbosity()  # the first time transformers sets the level of its logger, over whatever was set before
     with ExitStack() as undo:
@@ -150,18 +152,18 @@ def _fetch(name: str, target: Path) -> None:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    trouble, unwanted = None, [f"{folder}/*" for folder in OTHER_FORMATS] + OTHER_WEIGHTS
+    hub_error, ignored = None, [f"{folder}/*" for folder in OTHER_FORMATS] + OTHER_WEIGHTS
     try:
-        files = [file.rfilename for file in HfApi().model_info(name, timeout=HUB_SECONDS).siblings or ()]
-        unwanted += ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
+        files = [file.rfilename for file in HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS).siblings or ()]
+        ignored += ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
     except Exception as error:
-        trouble = error
+        hub_error = error
     report(f"fetching {name}", 0, 1)
     try:
         disable_progress_bars()
-        folder = snapshot_download(name, ignore_patterns=unwanted, local_files_only=trouble is not None)
+        folder = snapshot_download(name, ignore_patterns=ignored, local_files_only=hub_error is not None)
     except Exception as error:
-        reason = " ".join(str(trouble or error).split())[:200]
+        reason = " ".join(str(hub_error or error).split())[:200]
         raise EncoderUnavailableError(
             f"the setting `encoder` names {name!r}: that is no folder here, it is not packaged, and it could not be fetched "
             f"from the hub ({reason}). Without a network set BID_ASSETS_ENCODER to the folder of a "
@@ -172,7 +174,7 @@ def _fetch(name: str, target: Path) -> None:
 
 
 def _distil(source: Path, target: Path) -> None:
-    with quiet():
+    with silence_libraries():
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
         StaticEmbedding.from_distillation(str(source), device="cpu", pca_dims=STATIC_DIMENSION).save(str(target))
@@ -194,20 +196,20 @@ def _write_error(folder: Path) -> OSError | None:
         return error
 
 
-def _made_once(target: Path, make: Callable[[Path], None]) -> Path:
-    """`target`, made if need be: whole or not at all, for its owner only. Of two processes that make it at once, the first one's is kept."""
+def _create_atomically(target: Path, make: Callable[[Path], None]) -> Path:
+    """`target`, created by `make` if it is missing: whole or not at all, for its owner only. Of two processes at once, the first wins."""
     if target.is_dir():
         return target
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as temporary:
-        made = Path(temporary) / "model"
-        made.mkdir()
-        make(made)
-        for file in (made, *made.rglob("*")):
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        make(folder)
+        for file in (folder, *folder.rglob("*")):
             file.chmod(0o700 if file.is_dir() else 0o600)
             _flush(file)
         try:
-            made.rename(target)
+            folder.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
@@ -222,9 +224,9 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _matters(file: Path) -> bool:
+def _is_model_file(file: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.parts)
-    return not hidden and file.suffix not in NOT_THE_MODEL and file.parts[0] not in OTHER_FORMATS
+    return not hidden and file.suffix not in NON_MODEL_SUFFIXES and file.parts[0] not in OTHER_FORMATS
 
 
 def _digest(folder: Path, files: list[Path]) -> str:
@@ -236,21 +238,21 @@ def _digest(folder: Path, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _remembered(memory: Path) -> dict[str, Any]:
-    known = _json(memory)
+def _read_digest_cache(path: Path) -> dict[str, Any]:
+    known = _json(path)
     return known if isinstance(known, dict) else {}
 
 
-def _remember(memory: Path, known: dict[str, Any]) -> None:
-    """Replace the file whole. Of two processes at once one is forgotten, and hashes again next time."""
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=memory.parent, prefix=".tmp-", delete=False) as file:
+def _write_digest_cache(path: Path, known: dict[str, Any]) -> None:
+    """Replace the file whole. Of two processes that write at once one entry is lost and hashed again next time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
         file.write(orjson.dumps(known))
-    Path(file.name).replace(memory)
+    Path(file.name).replace(path)
 
 
 def _json(path: Path) -> Any:
-    """The content of a JSON file; None where there is none or it is rubbish."""
+    """The content of a JSON file; None where there is none or it is not valid."""
     try:
         return orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):

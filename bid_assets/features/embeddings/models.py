@@ -1,4 +1,4 @@
-"""What turns texts into vectors: a sentence-transformers model, or a static one. Neither remembers anything (`encoder.py` does).
+"""Text models: a sentence-transformers model, or a static one. Neither caches anything (`encoder.py` does).
 
 Vectors are float32 of length 1. Nothing heavy is imported, and no weights are read, before the first text is encoded.
 """
@@ -13,22 +13,22 @@ import numpy as np
 import orjson
 
 from bid_assets.features.embeddings.cache import Vectors
-from bid_assets.features.embeddings.model_files import declared_dimension, fingerprint, quiet
+from bid_assets.features.embeddings.model_files import declared_dimension, fingerprint, silence_libraries
 
 CODE_VERSION = "1"
 """To be raised when this code gives other vectors for the same model and text."""
 
-BATCH = 32
+BATCH_SIZE = 32
 BFLOAT16_PROCESSORS = {"amx_bf16", "avx512_bf16"}
 """Flags of processors that multiply bfloat16 natively, which is when it is faster than float32."""
 
 
 class TextModel(Protocol):
-    """What turns texts into vectors, without a memory of its own."""
+    """Encodes texts, without a cache of its own."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides about the vectors."""
+        """SHA-256 of everything that the vectors depend on."""
 
     @property
     def dimension(self) -> int:
@@ -41,14 +41,14 @@ class TextModel(Protocol):
 class StaticModel:
     """The mean of token vectors, as sentence-transformers' `StaticEmbedding` computes it, without torch."""
 
-    def __init__(self, folder: Path, memory: Path) -> None:
+    def __init__(self, folder: Path, digest_cache: Path) -> None:
         self.folder = folder
-        self._memory = memory
+        self._digest_cache = digest_cache
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the distilled files."""
-        return fingerprint(self.folder, f"static, normalised, code {CODE_VERSION}", self._memory)
+        return fingerprint(self.folder, f"static, normalised, code {CODE_VERSION}", self._digest_cache)
 
     @cached_property
     def dimension(self) -> int:
@@ -65,7 +65,7 @@ class StaticModel:
         for row, text in enumerate(tokens):
             if text.ids:
                 means[row] = self._weights[text.ids].mean(axis=0)
-        return _normalised(means)
+        return _normalize(means)
 
     @cached_property
     def _weights(self) -> Vectors:
@@ -95,14 +95,14 @@ class TransformerModel:
     its text was in, for batches are padded to their longest text.
     """
 
-    def __init__(self, folder: Path, memory: Path) -> None:
+    def __init__(self, folder: Path, digest_cache: Path) -> None:
         self.folder = folder
-        self._memory = memory
+        self._digest_cache = digest_cache
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the model's files, which say the maximal length too, and of the precision."""
-        return fingerprint(self.folder, f"transformer, normalised, {self._precision}, code {CODE_VERSION}", self._memory)
+        return fingerprint(self.folder, f"transformer, normalised, {self._precision}, code {CODE_VERSION}", self._digest_cache)
 
     @cached_property
     def dimension(self) -> int:
@@ -110,9 +110,9 @@ class TransformerModel:
         return declared_dimension(self.folder) or int(self._model.get_embedding_dimension())
 
     def vectors(self, texts: list[str]) -> Vectors:
-        """Encode in batches of similar length (sentence-transformers sorts what it is given)."""
-        encoded = self._model.encode(texts, batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False)
-        return _normalised(encoded.float().cpu().numpy())
+        """Encode in batches of similar length (sentence-transformers sorts the texts)."""
+        encoded = self._model.encode(texts, batch_size=BATCH_SIZE, convert_to_tensor=True, show_progress_bar=False)
+        return _normalize(encoded.float().cpu().numpy())
 
     @cached_property
     def _precision(self) -> str:
@@ -120,7 +120,7 @@ class TransformerModel:
 
     @cached_property
     def _model(self) -> Any:
-        with quiet():
+        with silence_libraries():
             import torch
             from sentence_transformers import SentenceTransformer
 
@@ -128,7 +128,7 @@ class TransformerModel:
 
 
 def processor_flags() -> set[str]:
-    """What the processor can do, in Linux' words; nothing where the system does not tell (then float32 is used)."""
+    """The processor's flags in /proc/cpuinfo; empty where there is no such file (then float32 is used)."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -136,6 +136,6 @@ def processor_flags() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
-def _normalised(vectors: Vectors) -> Vectors:
+def _normalize(vectors: Vectors) -> Vectors:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)

@@ -101,9 +101,9 @@ def best_rounds(validated: Sequence[Boosted], weights: history_logistic_regressi
     return int(np.average(losses, axis=0, weights=weights).argmin()) + 1
 
 
-def column_weights(encodings: Sequence[column_encoders.Encoding]) -> column_encoders.Matrix:
+def column_weights(encoders: Sequence[column_encoders.ColumnEncoder]) -> column_encoders.Matrix:
     """How often a feature is offered to a tree: each column of the dataset alike, however many numbers it has become.
 
     Otherwise two embeddings of 16 components each would crowd out the profile's history.
     """
-    return np.array([1 / len(encoding.names) for encoding in encodings for _ in encoding.names], dtype=np.float32)
+    return np.array([1 / len(encoder.names) for encoder in encoders for _ in encoder.names], dtype=np.float32)

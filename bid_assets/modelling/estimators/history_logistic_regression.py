@@ -73,7 +73,7 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:
     """
     from sklearn.linear_model import LogisticRegression
 
-    some = evenly_spread(success, MOST_ROWS)
+    some = stratified_subsample(success, MOST_ROWS)
     numbers, success = compressed(np.take(matrix[some], columns, axis=1)), success[some]
     missing = np.isnan(numbers)
     numbers[:, missing.all(axis=0)] = 0.0
@@ -100,7 +100,7 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:
     )
 
 
-def evenly_spread(success: Labels, most: int) -> npt.NDArray[np.int64]:
+def stratified_subsample(success: Labels, most: int) -> npt.NDArray[np.int64]:
     """Places of at most about so many rows, in order: every second, third, ... of either class."""
     step = max(1, -(-len(success) // most))
     return np.sort(np.concatenate([np.flatnonzero(label)[::step] for label in (success, ~success)]))

@@ -1,6 +1,6 @@
-"""As `preprocess.encode`, of rows that are plain values by column name: no Arrow, and twenty times faster for one row.
+"""Row-wise form of `column_encoders.encode`, for rows that are mappings of plain values: no Arrow, twenty times faster for one row.
 
-What a value becomes is the same, bit for bit; a law of the tests.
+The results are equal bit for bit; an equivalence test holds this.
 """
 
 from __future__ import annotations
@@ -12,63 +12,71 @@ from typing import Any
 import numpy as np
 
 from bid_assets.modelling.estimators.column_encoders import (
-    EmbeddingLogit,
-    Encoding,
-    Matrix,
-    NamedNumbers,
-    Numbers,
-    Rating,
-    Vocabulary,
-    TokenLogit,
+    ColumnEncoder,
     ColumnMismatchError,
-    kind,
+    EmbeddingLogit,
+    Matrix,
+    MultiHotEncoder,
+    NamedNumbersEncoder,
+    PassthroughEncoder,
+    TargetStatistic,
+    TokenLogit,
+    feature_kind,
 )
 
-Row = Mapping[str, Any]
+FeatureRow = Mapping[str, Any]
 
-_PLAIN, _WORDS = frozenset({float, int, bool, type(None)}), frozenset({str, type(None)})  # seen at a glance
-_NO_NUMBERS = (str, list, tuple, dict, bytes)
+_NUMBER_TYPES, _TEXT_TYPES = frozenset({float, int, bool, type(None)}), frozenset({str, type(None)})
+_NON_NUMBER_TYPES = (str, list, tuple, dict, bytes)
 
 
 class RowEncoder:
-    """Encodes rows for one model; made once, since it looks up where each column goes."""
+    """Encodes rows for one model; built once, since it looks up where each column goes."""
 
-    def __init__(self, encodings: Sequence[Encoding]) -> None:
-        starts = np.cumsum([0, *(len(encoding.names) for encoding in encodings)]).tolist()
-        placed = list(zip(encodings, starts, starts[1:], strict=False))
+    def __init__(self, encoders: Sequence[ColumnEncoder]) -> None:
+        starts = np.cumsum([0, *(len(encoder.names) for encoder in encoders)]).tolist()
+        placed = list(zip(encoders, starts, starts[1:], strict=False))
         self._width = starts[-1]
-        self._numbers = [encoding for encoding in encodings if isinstance(encoding, Numbers)]
-        self._number_columns = [encoding.column for encoding in self._numbers]
+        self._numbers = [encoder for encoder in encoders if isinstance(encoder, PassthroughEncoder)]
+        self._number_columns = [encoder.column for encoder in self._numbers]
         self._number_places = np.array(
-            [start for encoding, start, _ in placed if isinstance(encoding, Numbers)], dtype=np.int64
+            [start for encoder, start, _ in placed if isinstance(encoder, PassthroughEncoder)], dtype=np.int64
         )
-        self._named = [
-            (encoding, {name: start + place for place, name in enumerate(encoding.numbers)})
-            for encoding, start, _ in placed
-            if isinstance(encoding, NamedNumbers)
+        self._named_numbers = [
+            (encoder, {name: start + place for place, name in enumerate(encoder.known_names)})
+            for encoder, start, _ in placed
+            if isinstance(encoder, NamedNumbersEncoder)
         ]
-        self._words = [
-            (encoding, kind(encoding.type) == "text", start, end, {w: start + place for place, w in enumerate(encoding.values)})
-            for encoding, start, end in placed
-            if isinstance(encoding, Vocabulary)
-        ]
-        self._scores = [
+        self._multi_hot = [
             (
-                encoding,
+                encoder,
+                feature_kind(encoder.type) == "text",
                 start,
-                dict(zip(encoding.words, zip(encoding.weight.tolist(), encoding.square.tolist(), strict=True), strict=True)),
+                end,
+                {w: start + place for place, w in enumerate(encoder.categories)},
             )
-            for encoding, start, _ in placed
-            if isinstance(encoding, TokenLogit)
+            for encoder, start, end in placed
+            if isinstance(encoder, MultiHotEncoder)
         ]
-        self._ratings: list[tuple[Rating, int, dict[str | None, float]]] = [
-            (encoding, start, dict(zip(encoding.profiles, encoding.ratings.tolist(), strict=True)))
-            for encoding, start, _ in placed
-            if isinstance(encoding, Rating)
+        self._token_logits = [
+            (
+                encoder,
+                start,
+                dict(
+                    zip(encoder.tokens, zip(encoder.weights.tolist(), encoder.idf_squared.tolist(), strict=True), strict=True)
+                ),
+            )
+            for encoder, start, _ in placed
+            if isinstance(encoder, TokenLogit)
         ]
-        self._vectors = [(encoding, start) for encoding, start, _ in placed if isinstance(encoding, EmbeddingLogit)]
+        self._target_statistics: list[tuple[TargetStatistic, int, dict[str | None, float]]] = [
+            (encoder, start, dict(zip(encoder.profiles, encoder.values.tolist(), strict=True)))
+            for encoder, start, _ in placed
+            if isinstance(encoder, TargetStatistic)
+        ]
+        self._vectors = [(encoder, start) for encoder, start, _ in placed if isinstance(encoder, EmbeddingLogit)]
 
-    def __call__(self, rows: Sequence[Row]) -> Matrix:
+    def __call__(self, rows: Sequence[FeatureRow]) -> Matrix:
         """The matrix of shape (rows, all names). Absent and None are missing.
 
         Raises `ColumnMismatchError` that names the column of a value of another kind.
@@ -76,30 +84,32 @@ class RowEncoder:
         matrix = np.full((len(rows), self._width), np.nan, dtype=np.float32)
         for row, into in zip(rows, matrix, strict=True):
             into[self._number_places] = self._floats(row)
-            for named, places in self._named:
+            for named, places in self._named_numbers:
                 for name, number in _named_numbers(named, row.get(named.column)):
                     if (place := places.get(name)) is not None:
                         into[place] = number
-            for words, one, start, end, places in self._words:
+            for words, one, start, end, places in self._multi_hot:
                 if (value := row.get(words.column)) is not None:
                     into[start:end] = 0.0
-                    for word in _words_of(words, value, one):
+                    for word in _texts_of(words, value, one):
                         if (place := places.get(word)) is not None:
                             into[place] = 1.0
-            for score, start, known in self._scores:
+            for score, start, known in self._token_logits:
                 if (value := row.get(score.column)) is not None:
-                    into[start] = _said(known, _words_of(score, value, one=False)) - score.usual
-            for rating, start, ratings in self._ratings:
-                into[start] = ratings.get(row.get(rating.column), 0.0)
+                    into[start] = _token_score(known, _texts_of(score, value, one=False)) - score.training_mean
+            for statistic, start, values in self._target_statistics:
+                into[start] = values.get(row.get(statistic.column), 0.0)
             for embedding, start in self._vectors:
                 if (value := row.get(embedding.column)) is not None:
-                    into[start] = _said_by_vector(embedding, value)
+                    into[start] = _vector_score(embedding, value)
         return matrix
 
-    def _floats(self, row: Row) -> Matrix:
+    def _floats(self, row: FeatureRow) -> Matrix:
         values = [row.get(column) for column in self._number_columns]
         try:
-            if not _PLAIN.issuperset(map(type, values)) and any(isinstance(value, _NO_NUMBERS) for value in values):
+            if not _NUMBER_TYPES.issuperset(map(type, values)) and any(
+                isinstance(value, _NON_NUMBER_TYPES) for value in values
+            ):
                 raise TypeError
             numbers = np.array(values, dtype=np.float64)  # None becomes NaN
         except (TypeError, ValueError, OverflowError):
@@ -110,21 +120,21 @@ class RowEncoder:
         return floats
 
 
-def _number(encoding: Numbers, value: Any) -> float:
+def _number(encoder: PassthroughEncoder, value: Any) -> float:
     """One value, or the error that names its column."""
     if value is None:
         return math.nan
     try:
-        if isinstance(value, _NO_NUMBERS):
-            raise TypeError("a number is wanted")
+        if isinstance(value, _NON_NUMBER_TYPES):
+            raise TypeError("a number is expected")
         return float(value)
     except OverflowError:
         return math.nan
     except (TypeError, ValueError) as error:
-        raise _wrong(encoding, value, error) from None
+        raise _mismatch(encoder, value, error) from None
 
 
-def _named_numbers(encoding: NamedNumbers, value: Any) -> list[tuple[str, np.float32]]:
+def _named_numbers(encoder: NamedNumbersEncoder, value: Any) -> list[tuple[str, np.float32]]:
     """Name and value of each number; what is missing or not finite is NaN, as in a table."""
     if value is None:
         return []
@@ -132,24 +142,24 @@ def _named_numbers(encoding: NamedNumbers, value: Any) -> list[tuple[str, np.flo
         numbers = np.array([each["value"] for each in value], dtype=np.float64)  # None becomes NaN
         names = [each["name"] for each in value]
     except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
-        raise _wrong(encoding, value, error) from None
+        raise _mismatch(encoder, value, error) from None
     with np.errstate(over="ignore"):
         floats = numbers.astype(np.float32)
     floats[~np.isfinite(floats)] = np.nan
     return list(zip(names, floats, strict=True))
 
 
-def _words_of(encoding: Vocabulary | TokenLogit, value: Any, one: bool) -> Sequence[Any]:
+def _texts_of(encoder: MultiHotEncoder | TokenLogit, value: Any, one: bool) -> Sequence[Any]:
     if one != isinstance(value, str) or not isinstance(value, str | list | tuple):
-        raise _wrong(encoding, value, "a text is wanted" if one else "a list of texts is wanted")
+        raise _mismatch(encoder, value, "a text is expected" if one else "a list of texts is expected")
     words = [value] if one else value
-    if not _WORDS.issuperset(map(type, words)) and not all(word is None or isinstance(word, str) for word in words):
-        raise _wrong(encoding, value, "a list of texts is wanted")
+    if not _TEXT_TYPES.issuperset(map(type, words)) and not all(word is None or isinstance(word, str) for word in words):
+        raise _mismatch(encoder, value, "a list of texts is expected")
     return words
 
 
-def _said(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> float:
-    """As `TokenLogit.of_known`, which adds in the same order; `known` has the weight and the square of each word."""
+def _token_score(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> float:
+    """`TokenLogit.score_tokens` of one row, added in the same order; `known`: token -> (weight, squared IDF)."""
     added = length = 0.0
     for word in words:
         if (each := known.get(word)) is not None:
@@ -158,15 +168,15 @@ def _said(known: Mapping[str, tuple[float, float]], words: Sequence[Any]) -> flo
     return added / (math.sqrt(length) or 1.0)
 
 
-def _said_by_vector(encoding: EmbeddingLogit, value: Any) -> float:
+def _vector_score(encoder: EmbeddingLogit, value: Any) -> float:
     try:
         vector = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise _wrong(encoding, value, error) from None
-    if vector.shape != encoding.weight.shape:
-        raise _wrong(encoding, value, f"{len(encoding.weight)} numbers are wanted")
-    return float(encoding.of_vectors(vector[None, :])[0]) if np.isfinite(vector).all() else math.nan
+        raise _mismatch(encoder, value, error) from None
+    if vector.shape != encoder.weights.shape:
+        raise _mismatch(encoder, value, f"{len(encoder.weights)} numbers are expected")
+    return float(encoder.score_vectors(vector[None, :])[0]) if np.isfinite(vector).all() else math.nan
 
 
-def _wrong(encoding: Encoding, value: Any, error: Exception | str) -> ColumnMismatchError:
-    return ColumnMismatchError(f"column {encoding.column!r} is {encoding.type}, not {value!r:.60}: {error}", encoding.column)
+def _mismatch(encoder: ColumnEncoder, value: Any, error: Exception | str) -> ColumnMismatchError:
+    return ColumnMismatchError(f"column {encoder.column!r} is {encoder.type}, not {value!r:.60}: {error}", encoder.column)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import labels
-from bid_assets.modelling.estimators.column_encoders import Matrix, Rating
+from bid_assets.modelling.estimators.column_encoders import Matrix, TargetStatistic
 from bid_assets.modelling.estimators.gradient_boosting import Learner
 from bid_assets.modelling.estimators.history_logistic_regression import Vector, probability
 from bid_assets.modelling.parameters import TrainingParameters
@@ -65,10 +65,10 @@ class RatingHistory:
         surplus, information = (self._known_before(moments, part) for part in (self.surplus, self.information))
         return surplus / (information + PRIOR)
 
-    def latest(self) -> Rating:
+    def latest(self) -> TargetStatistic:
         """Of each profile, from all rows."""
         surplus, information = (np.bincount(self.profile, part) for part in (self.surplus, self.information))
-        return Rating(self.type, tuple(self.profiles), np.asarray(surplus / (information + PRIOR), dtype=np.float64))
+        return TargetStatistic(self.type, tuple(self.profiles), np.asarray(surplus / (information + PRIOR), dtype=np.float64))
 
     def _known_before(self, at: npt.NDArray[np.int64], part: Vector) -> Vector:
         """Of each row the sum of `part` over the rows of its profile that were known before that moment."""

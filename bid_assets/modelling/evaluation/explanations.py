@@ -34,7 +34,7 @@ def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
     table = pa.table(
         {
             "feature": model.feature_names,
-            "source_column": [encoding.column for encoding in model.encodings for _ in encoding.names],
+            "source_column": [encoder.column for encoder in model.encoders for _ in encoder.names],
             "gain": model.scores("gain"),
             "weight": model.scores("weight"),
             "mean_abs_shap": shap,

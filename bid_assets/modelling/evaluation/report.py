@@ -108,13 +108,13 @@ def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool)
     columns, known = history_logistic_regression.history_columns(train), labels(train)
     if not columns or len(np.unique(known)) < 2:
         return None
-    encodings = column_encoders.fit(train, columns, vocabulary_size=0)
-    matrix = column_encoders.encode(train, encodings)
+    encoders = column_encoders.fit_encoders(train, columns, vocabulary_size=0)
+    matrix = column_encoders.encode(train, encoders)
     regression = history_logistic_regression.fit(matrix, known, range(matrix.shape[1]))
     threshold = metrics.best_f1_threshold(
         known, history_logistic_regression.probability(regression.log_odds(matrix)), rarer_is_success
     )
-    return history_logistic_regression.probability(regression.log_odds(column_encoders.encode(holdout, encodings))), threshold
+    return history_logistic_regression.probability(regression.log_odds(column_encoders.encode(holdout, encoders))), threshold
 
 
 def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]
     names, contributions = model.contributions(taken)
     if not len(contributions):
         return []
-    matrix, shap = column_encoders.encode(taken, model.encodings), contributions[:, :-1]
+    matrix, shap = column_encoders.encode(taken, model.encoders), contributions[:, :-1]
     mean_abs = np.abs(shap).mean(axis=0, dtype=np.float64)
     order = np.argsort(-mean_abs, kind="stable")[:SHAP_FEATURES]
     return [
@@ -139,15 +139,15 @@ def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]
 def word_summary(model: BidSuccessModel) -> list[dict[str, Any]]:
     """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest first."""
     told = []
-    for score in model.encodings:
+    for score in model.encoders:
         if isinstance(score, column_encoders.TokenLogit):
-            order = np.argsort(-score.weight, kind="stable")
+            order = np.argsort(-score.weights, kind="stable")
             raising, lowering = order[:SHOWN_WORDS], order[::-1][:SHOWN_WORDS]
             told.append(
                 {
                     "document": score.column,
-                    "raising": [score.words[n] for n in raising if score.weight[n] > 0],
-                    "lowering": [score.words[n] for n in lowering if score.weight[n] < 0],
+                    "raising": [score.tokens[n] for n in raising if score.weights[n] > 0],
+                    "lowering": [score.tokens[n] for n in lowering if score.weights[n] < 0],
                 }
             )
     return told

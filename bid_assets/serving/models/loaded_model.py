@@ -66,7 +66,7 @@ class LoadedModel:
 
     def encode_table(self, table: pa.Table) -> column_encoders.Matrix:
         """Encode a table of features as the model's input matrix, shape (rows, model's columns)."""
-        return column_encoders.encode(table, self.scorer.encodings)
+        return column_encoders.encode(table, self.scorer.encoders)
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> column_encoders.Matrix:
         """Encode plain values by column, which is quicker for few rows. Raises `ColumnMismatchError`."""
@@ -77,7 +77,7 @@ class LoadedModel:
         return self.scorer.probability_of(matrix)
 
     def _require_known_columns(self) -> None:
-        known = {column_encoders.PROFILE, *(feature.name for family in families() for feature in family.features)}
+        known = {column_encoders.PROFILE_COLUMN, *(feature.name for family in families() for feature in family.features)}
         unknown = [name for name in self.scorer.feature_schema.names if name not in known]
         if unknown:
             raise ModelRejectedError(f"{self.version} needs features that this code does not have: {', '.join(unknown)}")

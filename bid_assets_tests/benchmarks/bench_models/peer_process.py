@@ -75,12 +75,12 @@ class PeerProcess:
 
 def peer_rows(data: DataSet, rows: TrainTestRows, model: BidSuccessModel) -> tuple[pa.Table, pa.Table]:
     """Train and test rows for the peers: ids, the bid's text, the numbers that our trees see (but the rating), embeddings reduced."""
-    kinds = (column_encoders.Numbers, column_encoders.NamedNumbers, column_encoders.Vocabulary)
-    encodings = [encoding for encoding in model.encodings if isinstance(encoding, kinds)]
-    names = [f"feature:{name}" for encoding in encodings for name in encoding.names]
+    kinds = (column_encoders.PassthroughEncoder, column_encoders.NamedNumbersEncoder, column_encoders.MultiHotEncoder)
+    encoders = [encoder for encoder in model.encoders if isinstance(encoder, kinds)]
+    names = [f"feature:{name}" for encoder in encoders for name in encoder.names]
     tables = []
     for dataset in (rows.train, rows.test):
-        matrix = column_encoders.encode(dataset, encodings)
+        matrix = column_encoders.encode(dataset, encoders)
         columns = {**_ids_and_text(data, dataset), **dict(zip(names, matrix.T, strict=True))}
         tables.append(pa.table(columns))
     tables[0] = tables[0].append_column("success", rows.train["target_is_success"])

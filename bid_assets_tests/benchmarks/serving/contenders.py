@@ -20,8 +20,8 @@ import numpy as np
 
 from bid_assets.deployments.events import active_model
 from bid_assets.embedded_postgres.server import shared_server as embedded_server
-from bid_assets.features.embeddings.model_files import distilled
-from bid_assets.modelling.estimators.column_encoders import PROFILE
+from bid_assets.features.embeddings.model_files import static_model_folder
+from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN
 from bid_assets.serving.middleware.api_keys import create_key
 from bid_assets.serving.models.loaded_model import LoadedModel
 from bid_assets.serving.online_features import OnlineFeatures
@@ -61,7 +61,7 @@ def market(folder: Path, weeks: int, bids: int) -> Iterator[Settings]:
     postgres = embedded_server(folder / "postgres")
     with settings_for(folder, postgres.url("bench_app"), postgres.url("bench_dagster")) as settings:
         settings.home.mkdir()
-        (settings.home / "encoders").symlink_to(distilled(CHECKOUT / ".bid_assets" / "tests").parent)
+        (settings.home / "encoders").symlink_to(static_model_folder(CHECKOUT / ".bid_assets" / "tests").parent)
         call("marketplace", "create", "--weeks", str(weeks), "--bids", str(bids))
         call("run")
         yield settings
@@ -93,7 +93,7 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
     (folder / "booster.ubj").write_bytes(model.scorer.trees)
     names = [f"number_{number}" for number in range(matrix.shape[1])]  # XGBoost allows no brackets in names of columns
     (folder / "names.json").write_text(json.dumps(names))
-    ready = [{"profile_id": features.pop(PROFILE), "features": features} for features in table.to_pylist()]
+    ready = [{"profile_id": features.pop(PROFILE_COLUMN), "features": features} for features in table.to_pylist()]
     return Bodies(bids, ready, names, matrix.tolist())
 
 

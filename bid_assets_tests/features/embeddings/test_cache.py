@@ -29,8 +29,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from bid_assets.features.embeddings.cache import EmbeddingCache
-folder, first, last, mark, dimension, slice_, first_bytes = Path(sys.argv[1]), *map(int, sys.argv[2:])
-cache = EmbeddingCache(folder, dimension, first_bytes)
+folder, first, last, mark, dimension, slice_, initial_bytes = Path(sys.argv[1]), *map(int, sys.argv[2:])
+cache = EmbeddingCache(folder, dimension, initial_bytes)
 print("ready", flush=True)
 sys.stdin.readline()
 for start in range(first, last, slice_):
@@ -129,7 +129,7 @@ def test_a_folder_is_opened_once_whatever_it_is_called(tmp_path: Path) -> None:
 
 
 def test_the_map_grows_when_it_is_full(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path, 256, first_bytes=SMALL)
+    cache = EmbeddingCache(tmp_path, 256, initial_bytes=SMALL)
     texts, vectors = [str(number) for number in range(1000)], vectors_for(1000, 256)
     for start in range(0, 1000, 300):
         cache.store(texts[start : start + 300], vectors[start : start + 300])
@@ -138,7 +138,7 @@ def test_the_map_grows_when_it_is_full(tmp_path: Path) -> None:
 
 
 def test_a_map_that_another_process_has_outgrown_is_followed(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path, 64, first_bytes=SMALL)
+    cache = EmbeddingCache(tmp_path, 64, initial_bytes=SMALL)
     cache.store(["here"], vectors_for(1, 64))
     Writer(tmp_path, 0, 2000, mark=1).finish()
     vectors, found = cache.lookup([f"text {number}" for number in range(2000)])
@@ -184,7 +184,7 @@ def test_a_writer_killed_at_any_moment_leaves_all_that_it_had_finished(tmp_path:
 
 
 def test_threads_read_and_write_while_the_map_grows(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path, 64, first_bytes=SMALL)
+    cache = EmbeddingCache(tmp_path, 64, initial_bytes=SMALL)
 
     def work(thread: int) -> bool:
         for start in range(0, 1000, 100):

@@ -19,20 +19,20 @@ from bid_assets.features.embeddings.model_files import (
     DEFAULT,
     EncoderUnavailableError,
     declared_dimension,
-    distilled,
+    static_model_folder,
     transformer_folder,
 )
 
 MAKE_SLOWLY = """
 import sys, time
 from pathlib import Path
-from bid_assets.features.embeddings.model_files import _made_once
+from bid_assets.features.embeddings.model_files import _create_atomically
 def make(folder):
     print("making", flush=True)
     (folder / "one").write_text(sys.argv[2])
     sys.stdin.readline()
     (folder / "two").write_text(sys.argv[2])
-print(_made_once(Path(sys.argv[1]), make))
+print(_create_atomically(Path(sys.argv[1]), make))
 """
 
 FETCH = """
@@ -256,7 +256,7 @@ def test_a_first_load_in_a_fresh_process_says_nothing_either(tiny_transformer: P
 
 def test_a_model_that_is_there_is_not_distilled_again(static_encoder_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(model_files, "_distil")
-    assert (distilled(static_encoder_home) / "model.safetensors").exists()
+    assert (static_model_folder(static_encoder_home) / "model.safetensors").exists()
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def distilling(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_homes_of_a_user_share_one_distilled_model_that_is_private(tmp_path: Path, distilling: list[Path]) -> None:
     cache = tmp_path / "cache" / "bid-assets"
-    folders = {distilled(tmp_path / home, cache) for home in ("one", "two")}
+    folders = {static_model_folder(tmp_path / home, cache) for home in ("one", "two")}
     assert folders == {cache / "static-256"}
     assert len(distilling) == 1
     shared = (cache, *cache.rglob("*"))
@@ -282,8 +282,8 @@ def test_homes_of_a_user_share_one_distilled_model_that_is_private(tmp_path: Pat
 
 
 def test_a_home_that_has_a_model_of_its_own_keeps_it(tmp_path: Path, distilling: list[Path]) -> None:
-    own = distilled(tmp_path / "home")
-    assert distilled(tmp_path / "home", tmp_path / "cache") == own
+    own = static_model_folder(tmp_path / "home")
+    assert static_model_folder(tmp_path / "home", tmp_path / "cache") == own
     assert not (tmp_path / "cache").exists()
 
 
@@ -291,7 +291,7 @@ def test_where_the_cache_cannot_be_written_to_the_home_keeps_the_model_and_a_lin
     tmp_path: Path, distilling: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cache").touch()
-    assert distilled(tmp_path / "home", tmp_path / "cache") == tmp_path / "home" / "encoders" / "static-256"
+    assert static_model_folder(tmp_path / "home", tmp_path / "cache") == tmp_path / "home" / "encoders" / "static-256"
     (line,) = caplog.messages
     assert "for this home only" in line
     assert "BID_ASSETS_ENCODER_CACHE" in line
@@ -321,5 +321,5 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise RuntimeError("no space")
 
     with pytest.raises(RuntimeError, match="no space"):
-        model_files._made_once(tmp_path / "encoders" / "made", make)
+        model_files._create_atomically(tmp_path / "encoders" / "made", make)
     assert list((tmp_path / "encoders").iterdir()) == []

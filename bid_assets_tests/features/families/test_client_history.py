@@ -31,7 +31,9 @@ def features(tables: dict[str, pa.Table]) -> list[dict[str, Any]]:
 
 
 @given(worlds(), st.data())
-def test_law_a_clients_record_is_a_profiles_record_with_the_client_for_the_profile(world: World, data: st.DataObject) -> None:
+def test_property_a_clients_record_is_a_profiles_record_with_the_client_for_the_profile(
+    world: World, data: st.DataObject
+) -> None:
     jobs = [data.draw(st.sampled_from([*OWNERS, "unknown"])) for _ in world.bids]
     owners = [OWNERS.get(job) for job in jobs]
     of_clients = [(bid[0], owner, bid[2]) for bid, owner in zip(world.bids, owners, strict=True) if owner is not None]

@@ -84,6 +84,6 @@ def test_only_the_start_of_a_very_long_text_is_looked_at() -> None:
 
 
 @given(st.text())
-def test_law_order_and_number_of_words_change_nothing(text: str) -> None:
+def test_property_order_and_number_of_words_change_nothing(text: str) -> None:
     again = " ".join(reversed(text.split())) + " " + text
     assert tokenize(again) == tokenize(text)

@@ -30,7 +30,7 @@ def test_every_so_many_outcomes_trains_just_after_the_last_of_them() -> None:
 
 
 @given(st.integers(1, 60))
-def test_law_between_two_cutoffs_exactly_so_many_outcomes_become_known(count: int) -> None:
+def test_property_between_two_cutoffs_exactly_so_many_outcomes_become_known(count: int) -> None:
     moments = cutoffs_of(f"every:{count}", START, END, KNOWN)
     at = [int(moment.timestamp() * 1e6) for moment in moments]
     assert all(((low <= KNOWN) & (high > KNOWN)).sum() == count for low, high in zip(at[:-1], at[1:], strict=True))

@@ -14,7 +14,7 @@ histories = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30), st.boolea
 
 
 @given(histories, st.sampled_from([0.1, 0.3, 0.6]))
-def test_law_blocks_follow_each_other_to_the_newest_row_and_nothing_fitted_knows_of_their_time(
+def test_property_blocks_follow_each_other_to_the_newest_row_and_nothing_fitted_knows_of_their_time(
     history: list[tuple[int, int, bool]], share: float
 ) -> None:
     submitted = np.array([time for time, _, _ in history], dtype=np.int64)

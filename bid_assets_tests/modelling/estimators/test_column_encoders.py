@@ -5,12 +5,18 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.features.family import NAMED_NUMBERS
-from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit, NamedNumbers, ColumnMismatchError, encode, fit
+from bid_assets.modelling.estimators.column_encoders import (
+    ColumnMismatchError,
+    EmbeddingLogit,
+    NamedNumbersEncoder,
+    encode,
+    fit_encoders,
+)
 from bid_assets_tests.modelling.market import vectors
 
 
 def fitted(table: pa.Table, size: int = 3) -> tuple:
-    return fit(table, table.column_names, vocabulary_size=size)
+    return fit_encoders(table, table.column_names, vocabulary_size=size)
 
 
 def test_numbers_stay_as_they_are_and_missing_is_nan() -> None:
@@ -21,7 +27,7 @@ def test_numbers_stay_as_they_are_and_missing_is_nan() -> None:
 
 def test_a_vocabulary_keeps_the_most_frequent_values_and_of_equals_the_first_in_the_alphabet() -> None:
     (vocabulary,) = fitted(pa.table({"kind": ["z", "z", "b", "a", "c", None]}))
-    assert vocabulary.values == ("z", "a", "b")
+    assert vocabulary.categories == ("z", "a", "b")
     assert vocabulary.names == ("kind=z", "kind=a", "kind=b")
 
 
@@ -51,7 +57,7 @@ def test_each_frequent_name_is_a_number_of_its_own_and_rare_names_are_not_learnt
 
 
 def test_a_number_by_name_that_is_missing_unknown_or_not_finite_is_nan() -> None:
-    known = (NamedNumbers("signals", NAMED_NUMBERS, ("a", "b")),)
+    known = (NamedNumbersEncoder("signals", NAMED_NUMBERS, ("a", "b")),)
     matrix = encode(named({"a": None, "never seen": 1}, {"a": np.inf, "b": 1e300}, {}).slice(0, 3), known)
     assert np.isnan(matrix).all()
     assert encode(named({"a": 1}, {"a": 2}).slice(1), known)[0, 0] == 2

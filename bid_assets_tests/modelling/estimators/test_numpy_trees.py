@@ -19,7 +19,9 @@ from bid_assets.modelling.model import BidSuccessModel
     rate=st.floats(0.05, 0.95),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_law_plain_trees_equal_xgboost_for_any_booster_and_any_rows(depth: int, rounds: int, rate: float, seed: int) -> None:
+def test_property_plain_trees_equal_xgboost_for_any_booster_and_any_rows(
+    depth: int, rounds: int, rate: float, seed: int
+) -> None:
     random = np.random.default_rng(seed)
     matrix = random.normal(size=(200, 6)).round(1).astype(np.float32)  # ties with the conditions of splits
     matrix[random.random(matrix.shape) < 0.2] = np.nan

@@ -40,19 +40,19 @@ def documents(dataset: pa.Table) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def told(documents: pa.Table) -> BidSuccessModel:
+def text_model(documents: pa.Table) -> BidSuccessModel:
     return train(documents, QUICK, "an-encoder")
 
 
-def test_words_that_tell_make_a_better_model(told: BidSuccessModel, model: BidSuccessModel, documents: pa.Table) -> None:
+def test_words_that_tell_make_a_better_model(text_model: BidSuccessModel, model: BidSuccessModel, documents: pa.Table) -> None:
     holdout = documents.filter(pc.equal(documents["split"], "holdout"))
     success = holdout["target_is_success"].to_numpy()
-    assert roc_auc_score(success, told.predict(holdout)) > roc_auc_score(success, model.predict(holdout)) + 0.02
-    assert told.training["words_weight"] > 0
+    assert roc_auc_score(success, text_model.predict(holdout)) > roc_auc_score(success, model.predict(holdout)) + 0.02
+    assert text_model.training["words_weight"] > 0
 
 
-def test_the_words_that_tell_are_named(told: BidSuccessModel) -> None:
-    [summary] = word_summary(told)
+def test_the_words_that_tell_are_named(text_model: BidSuccessModel) -> None:
+    [summary] = word_summary(text_model)
     assert (summary["document"], summary["raising"][0], summary["lowering"][0]) == ("said", "good", "bad")
 
 
@@ -64,8 +64,8 @@ def test_words_that_tell_nothing_are_left_out(dataset: pa.Table) -> None:
     assert ("said" in found.feature_names) == (found.training["words_weight"] > 0)
 
 
-def test_the_trees_do_not_see_them(told: BidSuccessModel, model: BidSuccessModel) -> None:
-    assert told.trees == model.trees
+def test_the_trees_do_not_see_them(text_model: BidSuccessModel, model: BidSuccessModel) -> None:
+    assert text_model.trees == model.trees
 
 
 def test_none_is_allowed_and_none_counts(documents: pa.Table, model: BidSuccessModel) -> None:
@@ -73,16 +73,16 @@ def test_none_is_allowed_and_none_counts(documents: pa.Table, model: BidSuccessM
     assert none.feature_names == [name for name in model.feature_names if name not in ("text", "job")]
 
 
-def test_words_and_embeddings_are_one_model_under_one_penalty(told: BidSuccessModel) -> None:
-    scores = [each for each in told.encodings if isinstance(each, column_encoders.TextLogit)]
+def test_words_and_embeddings_are_one_model_under_one_penalty(text_model: BidSuccessModel) -> None:
+    scores = [each for each in text_model.encoders if isinstance(each, column_encoders.TextLogit)]
     assert [each.column for each in scores] == ["text", "job", "said"]
     market_text = next(each for each in scores if each.column == "text")
     assert isinstance(market_text, column_encoders.EmbeddingLogit)
-    assert np.abs(market_text.weight).argmax() == 3  # the entry of the embedding that decides
+    assert np.abs(market_text.weights).argmax() == 3  # the entry of the embedding that decides
 
 
-def test_a_model_names_the_encoder_only_if_it_reads_embeddings(told: BidSuccessModel, documents: pa.Table) -> None:
-    assert (told.reads_embeddings, told.encoder_fingerprint) == (True, "an-encoder")
+def test_a_model_names_the_encoder_only_if_it_reads_embeddings(text_model: BidSuccessModel, documents: pa.Table) -> None:
+    assert (text_model.reads_embeddings, text_model.encoder_fingerprint) == (True, "an-encoder")
     words_alone = train(documents, replace(QUICK, embeddings_in_model=False), "an-encoder")
     assert words_alone.texts == {"said"}
     assert (words_alone.reads_embeddings, words_alone.encoder_fingerprint) == (False, None)
@@ -105,47 +105,49 @@ def test_the_columns_that_training_reads_are_all_that_it_needs(
     assert content_hash(train(documents.select(columns), parameters)) == content_hash(train(documents, parameters))
 
 
-def test_law_a_row_alone_is_scored_as_in_its_table(told: BidSuccessModel, documents: pa.Table) -> None:
-    rows = documents.select(told.feature_schema.names).slice(0, 300)
-    whole = column_encoders.encode(rows, told.encodings)
-    alone = np.concatenate([told.matrix_of([row]) for row in rows.to_pylist()])
+def test_property_a_row_alone_is_scored_as_in_its_table(text_model: BidSuccessModel, documents: pa.Table) -> None:
+    rows = documents.select(text_model.feature_schema.names).slice(0, 300)
+    whole = column_encoders.encode(rows, text_model.encoders)
+    alone = np.concatenate([text_model.matrix_of([row]) for row in rows.to_pylist()])
     assert np.array_equal(whole, alone, equal_nan=True)
-    assert np.array_equal(told.probability_of(whole), np.concatenate([told.probability_of(row[None]) for row in alone]))
+    assert np.array_equal(
+        text_model.probability_of(whole), np.concatenate([text_model.probability_of(row[None]) for row in alone])
+    )
 
 
-def test_a_document_that_is_missing_adds_nothing(told: BidSuccessModel, documents: pa.Table) -> None:
+def test_a_document_that_is_missing_adds_nothing(text_model: BidSuccessModel, documents: pa.Table) -> None:
     rows = documents.filter(pc.is_null(documents["said"])).slice(0, 20)
-    names, parts = told.contributions(rows)
+    names, parts = text_model.contributions(rows)
     assert (parts[:, names.index("said")] == 0).all()
 
 
-def test_what_words_add_is_0_on_average(told: BidSuccessModel, documents: pa.Table) -> None:
+def test_what_words_add_is_0_on_average(text_model: BidSuccessModel, documents: pa.Table) -> None:
     train_rows = documents.filter(pc.equal(documents["split"], "train"))
-    said = column_encoders.encode(train_rows, told.encodings)[:, -1]
+    said = column_encoders.encode(train_rows, text_model.encoders)[:, -1]
     assert np.nanmean(said) == pytest.approx(0, abs=1e-6)
 
 
-def test_contributions_add_up_with_words(told: BidSuccessModel, documents: pa.Table) -> None:
+def test_contributions_add_up_with_words(text_model: BidSuccessModel, documents: pa.Table) -> None:
     rows = documents.slice(0, 50)
-    _, parts = told.contributions(rows)
-    expected = told.calibration.slope * told.log_odds(rows) + told.calibration.intercept
+    _, parts = text_model.contributions(rows)
+    expected = text_model.calibration.slope * text_model.log_odds(rows) + text_model.calibration.intercept
     assert parts.sum(axis=1) == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_same_rows_give_the_same_words(told: BidSuccessModel, documents: pa.Table) -> None:
-    assert content_hash(train(documents, QUICK, "an-encoder")) == content_hash(told)
+def test_the_same_rows_give_the_same_words(text_model: BidSuccessModel, documents: pa.Table) -> None:
+    assert content_hash(train(documents, QUICK, "an-encoder")) == content_hash(text_model)
 
 
-def test_other_words_make_another_model(told: BidSuccessModel) -> None:
-    score = told.encodings[-1]
+def test_other_words_make_another_model(text_model: BidSuccessModel) -> None:
+    score = text_model.encoders[-1]
     assert isinstance(score, column_encoders.TokenLogit)
-    other = replace(told, encodings=(*told.encodings[:-1], replace(score, words=("x", *score.words[1:]))))
-    assert content_hash(other) != content_hash(told)
+    other = replace(text_model, encoders=(*text_model.encoders[:-1], replace(score, tokens=("x", *score.tokens[1:]))))
+    assert content_hash(other) != content_hash(text_model)
 
 
-def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: pa.Table, told: BidSuccessModel) -> None:
+def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: pa.Table, text_model: BidSuccessModel) -> None:
     twin = train(documents, replace(QUICK, refit_on_holdout=True), "an-encoder")
-    assert twin.training["words_weight"] == told.training["words_weight"]
+    assert twin.training["words_weight"] == text_model.training["words_weight"]
     assert [score["raising"][0] for score in word_summary(twin)] == ["good"]
 
 
@@ -155,57 +157,59 @@ def test_words_alone_make_no_model(documents: pa.Table) -> None:
         train(alone, QUICK)
 
 
-def learnt(bids: list[tuple[list[str], str]]) -> tuple[column_encoders.TextLogit, ...]:
+def fit_on(bids: list[tuple[list[str], str]]) -> tuple[column_encoders.TextLogit, ...]:
     """What is learnt of bids, each with its words and its profile; every second one succeeds."""
     said, profiles = zip(*bids, strict=True)
     table = pa.table({"said": pa.array(said, TOKENS), "profile_id": pa.array(profiles)})
-    return text_logistic_regression.fit(
-        [text_logistic_regression.TextColumn.of(table, "said")], np.arange(len(bids)), np.arange(len(bids)) % 2 == 0
+    return text_logistic_regression.fit_text_regression(
+        [text_logistic_regression.TextColumn.from_table(table, "said")], np.arange(len(bids)), np.arange(len(bids)) % 2 == 0
     )
 
 
 def test_what_a_single_profile_writes_such_as_its_name_is_not_learnt_however_often() -> None:
     bids = [(["ada", "hello"] if n % 4 == 0 else ["hello", "work"] if n % 4 == 1 else [], f"p{n % 4}") for n in range(80)]
-    [score] = learnt(bids)
+    [score] = fit_on(bids)
     assert isinstance(score, column_encoders.TokenLogit)
-    assert score.words == ("hello",)
+    assert score.tokens == ("hello",)
 
 
 def test_where_no_word_is_shared_there_is_nothing_to_learn() -> None:
-    assert learnt([([f"w{n}"], f"p{n}") for n in range(20)]) == ()
+    assert fit_on([([f"w{n}"], f"p{n}") for n in range(20)]) == ()
 
 
 def test_of_very_many_words_the_most_frequent_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_logistic_regression, "MOST_WORDS", 2)
-    [score] = learnt([(["all"] + ["half"] * (n % 2) + ["few"] * (n % 10 == 0), f"p{n}") for n in range(60)])
+    monkeypatch.setattr(text_logistic_regression, "MAX_TOKENS", 2)
+    [score] = fit_on([(["all"] + ["half"] * (n % 2) + ["few"] * (n % 10 == 0), f"p{n}") for n in range(60)])
     assert isinstance(score, column_encoders.TokenLogit)
-    assert score.words == ("all", "half")
+    assert score.tokens == ("all", "half")
 
 
 def test_it_is_the_regression_that_scikit_learn_finds_on_tf_idf() -> None:
-    """Documents weighed by the logarithm of rows / rows with the word, and brought to length 1."""
+    """Documents weighted by the logarithm of rows / rows with the word, and brought to length 1."""
     rng = np.random.default_rng(9)
     bids = [(sorted({f"w{n}" for n in rng.integers(0, 30, 6)}), f"p{n % 7}") for n in range(300)]
-    [score] = learnt(bids)
+    [score] = fit_on(bids)
     assert isinstance(score, column_encoders.TokenLogit)
-    has = np.array([[word in said for word in score.words] for said, _ in bids])
-    weighed = normalize(has * np.log(len(bids) / has.sum(axis=0)))
-    regression = LogisticRegression(C=text_logistic_regression.LOOSENESS, solver="liblinear", max_iter=300).fit(
-        weighed, np.arange(300) % 2 == 0
+    has = np.array([[word in said for word in score.tokens] for said, _ in bids])
+    tfidf = normalize(has * np.log(len(bids) / has.sum(axis=0)))
+    regression = LogisticRegression(C=text_logistic_regression.C, solver="liblinear", max_iter=300).fit(
+        tfidf, np.arange(300) % 2 == 0
     )
-    found = text_logistic_regression.added(pa.table({"said": pa.array([said for said, _ in bids], TOKENS)}), [score])
-    expected = weighed @ regression.coef_[0]
+    found = text_logistic_regression.predict_log_odds(pa.table({"said": pa.array([said for said, _ in bids], TOKENS)}), [score])
+    expected = tfidf @ regression.coef_[0]
     np.testing.assert_allclose(found, expected - expected.mean(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["words", "embeddings"])
-def test_law_a_regression_on_some_rows_is_that_of_a_table_of_these_rows(documents: pa.Table, kind: str) -> None:
+def test_property_a_regression_on_some_rows_is_that_of_a_table_of_these_rows(documents: pa.Table, kind: str) -> None:
     column = "said" if kind == "words" else "text"
     success, rows = documents["target_is_success"].to_numpy(), np.arange(100, 700, 2)
-    [of_some] = text_logistic_regression.fit([text_logistic_regression.TextColumn.of(documents, column)], rows, success)
+    [of_some] = text_logistic_regression.fit_text_regression(
+        [text_logistic_regression.TextColumn.from_table(documents, column)], rows, success
+    )
     table = documents.take(pa.array(rows))
-    [of_table] = text_logistic_regression.fit(
-        [text_logistic_regression.TextColumn.of(table, column)], np.arange(len(rows)), success[rows]
+    [of_table] = text_logistic_regression.fit_text_regression(
+        [text_logistic_regression.TextColumn.from_table(table, column)], np.arange(len(rows)), success[rows]
     )
     assert plain_hash(model_file.plain_part(of_some)) == plain_hash(model_file.plain_part(of_table))
 
