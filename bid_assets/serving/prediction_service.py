@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN, Matrix, ColumnMismatchError
+from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN, ColumnMismatchError, Matrix
 from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.serving.bid_requests import BidRequest, PrecomputedFeatures
 from bid_assets.serving.explanations import Explanation, explain_prediction
