@@ -131,7 +131,7 @@ class OnlineFeatures:
         span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
         columns: dict[str, pa.Array] = {PROFILE_COLUMN: pa.array([bid.profile_id for bid in bids], TEXT)}
         for family in active_families:
-            columns |= rows.features_in_order(family, family.compute(rows.tables(family), span, self._encoder_of(family)))
+            columns |= rows.features_in_order(family, family.compute_table(rows.tables(family), span, self._encoder_of(family)))
         return pa.table(columns)
 
     def _encoder_of(self, family: FeatureFamily) -> CachedEncoder | None:
