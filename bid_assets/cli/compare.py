@@ -12,7 +12,7 @@ from rich.table import Table
 from bid_assets.cli.inspect import find_manifest, open_store
 from bid_assets.cli.models import MODEL
 from bid_assets.cli.output import console, print_json
-from bid_assets.deployments.events import History, history
+from bid_assets.deployments.events import DeploymentHistory, read_history
 from bid_assets.settings import with_current_names
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
@@ -27,7 +27,7 @@ DATASET_METADATA = ("bids", "labelled", "undecided", "label_rate", "label_maturi
 def show_comparison(first: str, second: str, *, as_json: bool) -> None:
     """Print what two models have in common and what not."""
     store = open_store()
-    deployments = history(store)
+    deployments = read_history(store)
     sides = [_facts(store, deployments, find_manifest(store, MODEL, None, version)) for version in (first, second)]
     if as_json:
         print_json({"a": sides[0], "b": sides[1], "differences": differences(*sides)})
@@ -54,7 +54,7 @@ def differences(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str,
     return {section: rows for section, rows in sections.items() if rows}
 
 
-def _facts(store: VersionStore, deployments: History, model: Manifest) -> dict[str, dict[str, Any]]:
+def _facts(store: VersionStore, deployments: DeploymentHistory, model: Manifest) -> dict[str, dict[str, Any]]:
     """All that is compared of one model, by section."""
     dataset = _dataset(store, model)
     report = _report(store, model)

@@ -15,7 +15,7 @@ from rich.table import Table
 from bid_assets.cli.models import METRICS, MODEL, metric_cells, model_metrics, state_cell
 from bid_assets.cli.output import console, print_json
 from bid_assets.deployments import commands
-from bid_assets.deployments.events import Event, History, history
+from bid_assets.deployments.events import DeploymentHistory, Event, read_history
 from bid_assets.settings import get_settings
 from bid_assets.version_store.store import VersionStore
 from bid_assets.version_store.version_ids import short_ids
@@ -29,7 +29,7 @@ SHOWN = 20
 def show_deployments(*, as_json: bool) -> None:
     """What each model is now, with its metrics; the history, oldest first; and who answers."""
     store = _store()
-    deployments = history(store)
+    deployments = read_history(store)
     if as_json:
         states = [{**asdict(model), "state": state} for model, state in deployments.states.items()]
         print_json(
@@ -46,7 +46,7 @@ def show_deployments(*, as_json: bool) -> None:
     console.print(traffic_in_words(deployments))
 
 
-def _models_table(store: VersionStore, deployments: History, ids: Mapping[str, str]) -> Table:
+def _models_table(store: VersionStore, deployments: DeploymentHistory, ids: Mapping[str, str]) -> Table:
     metrics = model_metrics(store)
     table = Table("model", "window", "created (UTC)", *METRICS.values(), "state", title="Models", title_justify="left")
     for model, state in list(deployments.states.items())[-SHOWN:]:
@@ -61,12 +61,12 @@ def _models_table(store: VersionStore, deployments: History, ids: Mapping[str, s
     return table
 
 
-def _events_table(deployments: History, ids: Mapping[str, str]) -> Table:
+def _events_table(deployments: DeploymentHistory, ids: Mapping[str, str]) -> Table:
     earlier = len(deployments.events) - SHOWN
     title = "Deployments" + (f" ({earlier:,} earlier ones: --json)" if earlier > 0 else "")
     table = Table("", "when (UTC)", "model", "what", "by", "reason", title=title, title_justify="left")
     for event in deployments.events[-SHOWN:]:
-        row = event.in_words()
+        row = event.table_row()
         reason = escape(event.reason.replace(event.model.version, ids[event.model.version]))
         table.add_row(row["event"], row["when"][:16], ids[event.model.version], row["what"], _who(event), reason)
     return table
@@ -78,7 +78,7 @@ def _who(event: Event) -> str:
     return escape(event.by) if by or not run else f"loop, run {run[:8]}"
 
 
-def traffic_in_words(deployments: History) -> str:
+def traffic_in_words(deployments: DeploymentHistory) -> str:
     """Who answers now."""
     active, canary = deployments.traffic.active, deployments.traffic.canary
     if active is None:
@@ -122,7 +122,7 @@ def end(version: str, reason: str) -> None:
 
 
 def _apply_and_print(act: Callable[[VersionStore, str], Event]) -> None:
-    row = act(_store(), getpass.getuser()).in_words()
+    row = act(_store(), getpass.getuser()).table_row()
     console.print(f"Event {row['event']}, by {row['by']}: [bold]{row['model']}[/bold] of window {row['window']}: {row['what']}")
 
 

@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from bid_assets.cli.models import METRICS, MODEL, metric_cells, model_metrics, state_cell
 from bid_assets.cli.output import console, print_json, stderr
-from bid_assets.deployments.events import State, history
+from bid_assets.deployments.events import ModelState, read_history
 from bid_assets.settings import get_settings
 from bid_assets.version_store import lineage
 from bid_assets.version_store.manifest import Manifest
@@ -57,11 +57,11 @@ def _of_tables(item: Manifest) -> dict[str, str]:
 
 def _of_models(store: VersionStore) -> Callable[[Manifest], dict[str, str]]:
     """How good a model is, and what it is now."""
-    metrics, states = model_metrics(store), history(store).states
+    metrics, states = model_metrics(store), read_history(store).states
 
     def about(item: Manifest) -> dict[str, str]:
         cells = dict(zip(METRICS.values(), metric_cells(metrics.get(item.version)), strict=True))
-        return {**cells, "state": state_cell(states.get(item.ref, State.CANDIDATE))}
+        return {**cells, "state": state_cell(states.get(item.ref, ModelState.CANDIDATE))}
 
     return about
 

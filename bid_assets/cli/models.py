@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bid_assets.deployments.commands import MODEL
-from bid_assets.deployments.events import State
+from bid_assets.deployments.events import ModelState
 from bid_assets.version_store.store import VersionStore
 
 __all__ = ["METRICS", "MODEL", "metric_cells", "model_metrics", "state_cell"]
@@ -27,6 +27,6 @@ def metric_cells(metrics: Mapping[str, Any] | None) -> list[str]:
     return ["" if value is None else f"{value:.4f}" for value in values]
 
 
-def state_cell(state: State) -> str:
+def state_cell(state: ModelState) -> str:
     """The state, the active one to be seen at a glance."""
-    return "[bold green]active[/bold green]" if state is State.ACTIVE else state.value
+    return "[bold green]active[/bold green]" if state is ModelState.ACTIVE else state.value

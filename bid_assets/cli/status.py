@@ -11,7 +11,7 @@ from rich.table import Table
 from bid_assets.cli.output import console, print_json
 from bid_assets.cli.running_loop import difference_in_words, settings_of_loop
 from bid_assets.common.windows import utc_now
-from bid_assets.deployments.events import State
+from bid_assets.deployments.events import ModelState
 from bid_assets.orchestration.loop_status import loop_status
 from bid_assets.orchestration.retraining.policy import in_words
 from bid_assets.serving.announcement import running_services
@@ -78,8 +78,8 @@ def _print_models(active: dict[str, Any] | None, newest: dict[str, Any] | None) 
             f"trained on {active['dataset']}",
             soft_wrap=True,
         )
-    if newest is not None and newest["state"] != State.ACTIVE:
-        rejected = newest["state"] == State.REJECTED
+    if newest is not None and newest["state"] != ModelState.ACTIVE:
+        rejected = newest["state"] == ModelState.REJECTED
         console.print(
             f"Newest model: [bold]{newest['model']}[/bold] of window {newest['window']}, "
             f"[{'red' if rejected else 'yellow'}]{newest['state']}[/]"

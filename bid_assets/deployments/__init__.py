@@ -1,4 +1,5 @@
-"""Which models are served, and who decided so: an append-only history of events, the commands that add to it, requests for a retraining.
+"""Deployments: which models are served, as an event-sourced history, the commands that add to it, and requests for a retraining.
 
-Kept in the version store. The decision itself is made in `modelling/promotion/`; serving follows the history. No Dagster here.
+All of it is kept in the version store. The loop's decision is made in `modelling/promotion/`; serving follows the history. No Dagster
+here.
 """

@@ -1,9 +1,9 @@
-"""Which models are served, and how that came about: an append-only history, and the state that it folds to.
+"""Deployment events: an append-only history, and the state of models and traffic that it reduces to.
 
 The history is the truth: one immutable file per event, numbered. Event N+1 can be put once, so of two people who decide at
-once on the same state one wins and the other is told. The pointer ACTIVE holds the folded state for quick reading, with the
-number of its last event; a reader who finds the next event there (the writer was killed between the two), or does not find
-that event (the pointer is ahead of the history), folds the history. What people may do to it is in `approval`.
+once on the same state one wins and the other gets a `ConcurrentDecisionError`. The pointer ACTIVE holds the reduced state for
+quick reading, with the number of its last event; a reader who finds the next event there (the writer was killed between the two),
+or does not find that event (the pointer is ahead of the history), reduces the history. The commands of people are in `commands.py`.
 
 Each event is stored twice: in its own file, and in that of the next event (`previous`) or in the pointer (`last`). So one file
 that is damaged or gone costs nothing: readers take the copy, `bid-assets verify --repair` restores the file.
@@ -26,7 +26,7 @@ LOG = "deployments"
 
 
 class Action(StrEnum):
-    """What happened to a model."""
+    """The type of a deployment event."""
 
     ACTIVATED = "activated"
     REJECTED = "rejected"
@@ -39,8 +39,8 @@ class Action(StrEnum):
     ENDED = "ended"
 
 
-class State(StrEnum):
-    """What a model is now. A version that no event names is a candidate."""
+class ModelState(StrEnum):
+    """The deployment state of a model. A version that no event names is a candidate."""
 
     CANDIDATE = "candidate"
     REJECTED = "rejected"
@@ -54,7 +54,7 @@ _SERVING = (Action.ACTIVATED, Action.APPROVED, Action.OVERRIDDEN, Action.ROLLED_
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: to which model, by whom, why. `decision`: the version behind it, where the loop decided."""
+    """One deployment event: of which model, by whom, why. `decision`: the decision's version, where the loop decided."""
 
     action: Action
     model: InputRef
@@ -62,19 +62,19 @@ class Event:
     reason: str
     decision: InputRef | None = None
     share: float | None = None
-    """Of the profiles, for a canary."""
+    """The share of the profiles, for a canary."""
     at: datetime = field(default_factory=utc_now)
     number: int = 0
 
-    def in_words(self) -> dict[str, str]:
+    def table_row(self) -> dict[str, str]:
         """A row of the history, for people."""
-        what = self.action.value if self.share is None else f"{self.action.value} for {self.share:.0%} of the profiles"
+        action = self.action.value if self.share is None else f"{self.action.value} for {self.share:.0%} of the profiles"
         return {
             "event": str(self.number),
             "when": f"{self.at:%Y-%m-%d %H:%M:%S}",
             "model": self.model.version,
             "window": self.model.partition,
-            "what": what,
+            "what": action,
             "by": self.by,
             "reason": self.reason,
         }
@@ -82,7 +82,7 @@ class Event:
 
 @dataclass(frozen=True)
 class ActiveModel:
-    """The model that is served: its version, the decision behind it, since when, and the event that made it so."""
+    """The model that is served: its version, its decision, since when, and the number of the event that activated it."""
 
     model: InputRef
     decision: InputRef | None
@@ -109,36 +109,36 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class History:
-    """All events in their order, and what they fold to."""
+class DeploymentHistory:
+    """All events in their order, and the state that they reduce to."""
 
     events: tuple[Event, ...] = ()
     traffic: Traffic = Traffic()
-    states: Mapping[InputRef, State] = field(default_factory=dict)
-    before: tuple[InputRef, ...] = ()
+    states: Mapping[InputRef, ModelState] = field(default_factory=dict)
+    rollback_stack: tuple[InputRef, ...] = ()
     """Models that a rollback goes back to, the next one last."""
 
-    def state(self, model: InputRef) -> State:
-        """What a model is now."""
-        return self.states.get(model, State.CANDIDATE)
+    def state(self, model: InputRef) -> ModelState:
+        """The state of a model."""
+        return self.states.get(model, ModelState.CANDIDATE)
 
-    def of(self, model: InputRef) -> list[Event]:
-        """What happened to a model."""
+    def events_of(self, model: InputRef) -> list[Event]:
+        """The events of a model."""
         return [event for event in self.events if event.model == model]
 
-    def then(self, event: Event) -> History:
-        """The history with one more event."""
-        states, before, traffic = dict(self.states), self.before, replace(self.traffic, event=event.number)
+    def apply(self, event: Event) -> DeploymentHistory:
+        """The history with one more event: the reducer."""
+        states, rollback_stack, traffic = dict(self.states), self.rollback_stack, replace(self.traffic, event=event.number)
         active = traffic.active.model if traffic.active is not None else None
         if event.action in _SERVING:
             if active is not None and active != event.model:
-                states[active] = State.RETIRED
-            before = _ways_back(before, active, event)
-            states[event.model] = State.ACTIVE
+                states[active] = ModelState.RETIRED
+            rollback_stack = _rollback_stack(rollback_stack, active, event)
+            states[event.model] = ModelState.ACTIVE
             decision = event.decision or self._decision(event.model)
             traffic = _without(replace(traffic, active=ActiveModel(event.model, decision, event.at, event.number)), event.model)
         elif event.action in (Action.REJECTED, Action.AWAITING):
-            states[event.model] = State(event.action.value)
+            states[event.model] = ModelState(event.action.value)
         elif event.action is Action.CANARY:
             traffic = replace(_without(traffic, event.model), canary=Canary(event.model, event.share or 0.0))
         elif event.action is Action.SHADOW:
@@ -146,22 +146,22 @@ class History:
             traffic = replace(rest, shadows=(*rest.shadows, event.model))
         else:
             traffic = _without(traffic, event.model)
-        return History((*self.events, event), traffic, states, before)
+        return DeploymentHistory((*self.events, event), traffic, states, rollback_stack)
 
-    def corrected(self, traffic: Traffic) -> History:
-        """The same events, folded to what is known to be right."""
-        retired = {model: State.RETIRED for model, state in self.states.items() if state is State.ACTIVE}
+    def with_traffic(self, traffic: Traffic) -> DeploymentHistory:
+        """The same events, reduced to this traffic, which is known to be right."""
+        retired = {model: ModelState.RETIRED for model, state in self.states.items() if state is ModelState.ACTIVE}
         states = {**self.states, **retired}
         if traffic.active is not None:
-            states[traffic.active.model] = State.ACTIVE
+            states[traffic.active.model] = ModelState.ACTIVE
         return replace(self, traffic=traffic, states=states)
 
     def _decision(self, model: InputRef) -> InputRef | None:
-        return next((event.decision for event in reversed(self.of(model)) if event.decision is not None), None)
+        return next((event.decision for event in reversed(self.events_of(model)) if event.decision is not None), None)
 
 
 class ConcurrentDecisionError(RuntimeError):
-    """Somebody else has decided first; the message names the event."""
+    """Another decision was recorded first; the message names the event."""
 
 
 def event_path(number: int) -> str:
@@ -180,7 +180,7 @@ def is_event_path(path: str) -> bool:
     return name.isdigit() and path == event_path(int(name))
 
 
-class Log(NamedTuple):
+class EventLog(NamedTuple):
     """The events that can be read, by number; which files of them must be restored from copies; and which are lost for good."""
 
     events: dict[int, Event]
@@ -190,8 +190,8 @@ class Log(NamedTuple):
     """Number of the last event, be it readable or not; 0 where there is none."""
 
 
-def read_log(store: VersionStore) -> Log:
-    """All events. Where the file of one is damaged or gone, the copy that the next event or the pointer has of it."""
+def read_log(store: VersionStore) -> EventLog:
+    """All events; where the file of one is damaged or gone, its copy in the next event or in the pointer."""
     entries, pointer = store.entries(LOG), store.read_pointer(POINTER) or {}
     copies = {number - 1: entry.get("previous") for number, entry in entries.items() if entry is not None}
     last = max(entries, default=0)
@@ -202,114 +202,117 @@ def read_log(store: VersionStore) -> Log:
     restorable: list[int] = []
     lost: list[int] = []
     for number in range(1, last + 1):
-        event = _parsed(store, number, entries.get(number))
+        event = _parse_event(store, number, entries.get(number))
         if event is None:
-            event = _parsed(store, number, copies.get(number))
+            event = _parse_event(store, number, copies.get(number))
             (lost if event is None else restorable).append(number)
         if event is not None:
             events[number] = event
-    return Log(events, tuple(restorable), tuple(lost), last)
+    return EventLog(events, tuple(restorable), tuple(lost), last)
 
 
-def history(store: VersionStore) -> History:
-    """Everything that has happened so far, but for events that are lost.
-
-    What events fold to after a lost one is taken from the pointer, which knew it.
-    """
+def read_history(store: VersionStore) -> DeploymentHistory:
+    """The history, but for events that are lost. The state after a lost event comes from the pointer, which has its effect."""
     log = read_log(store)
-    pointer = _pointer(store) if log.lost else None
-    folded = History()
+    pointer = _read_pointer(store) if log.lost else None
+    history = DeploymentHistory()
     for number in range(1, log.last + 1):
         if number in log.events:
-            folded = folded.then(log.events[number])
+            history = history.apply(log.events[number])
         if pointer is not None and pointer.event == number > log.lost[0]:
-            folded = folded.corrected(pointer)
-    return replace(folded, traffic=replace(folded.traffic, event=log.last))
+            history = history.with_traffic(pointer)
+    return replace(history, traffic=replace(history.traffic, event=log.last))
 
 
-def record(store: VersionStore, seen: History, event: Event) -> History:
-    """Add an event to the history as it was `seen`, and move the pointer. Raises `ConcurrentDecisionError` if it has gone on since."""
-    number = seen.traffic.event + 1
+def append_event(store: VersionStore, history: DeploymentHistory, event: Event) -> DeploymentHistory:
+    """Append an event to `history`, and move the pointer. Raises `ConcurrentDecisionError` if the store has later events already."""
+    number = history.traffic.event + 1
     numbered = replace(event, number=number)
-    previous = asdict(seen.events[-1]) if seen.events and seen.events[-1].number == number - 1 else None
+    previous = asdict(history.events[-1]) if history.events and history.events[-1].number == number - 1 else None
     if not store.append(LOG, number, {**asdict(numbered), "previous": previous}):
-        other = _parsed(store, number, store.entries(LOG, after=number - 1).get(number))
+        other = _parse_event(store, number, store.entries(LOG, after=number - 1).get(number))
         if other is None:
             raise ConcurrentDecisionError(f"event {number} of {LOG}/ is there already and cannot be read; nothing was changed")
         raise ConcurrentDecisionError(
             f"{other.by} was quicker: {other.model.version} is {other.action.value} since {other.at:%Y-%m-%d %H:%M:%S} UTC "
             f"({other.reason}); nothing was changed. Look at `bid-assets deployments`, then decide again"
         )
-    now = seen.then(numbered)
-    point_to(store, now)
-    return now
+    extended = history.apply(numbered)
+    write_pointer(store, extended)
+    return extended
 
 
-def pointer_problem(store: VersionStore) -> str | None:
-    """In which way the pointer does not say what the history folds to; None where it does."""
-    told, folded = _pointer(store), history(store).traffic
-    if told == folded or (told is None and not folded.event):
+def pointer_mismatch(store: VersionStore) -> str | None:
+    """How the pointer differs from the state that the history reduces to; None where it does not."""
+    pointer, expected = _read_pointer(store), read_history(store).traffic
+    if pointer == expected or (pointer is None and not expected.event):
         return None
-    if told is None:
-        return f"it is gone or damaged; the history has {folded.event} events"
-    if told.event != folded.event:
-        return f"it is of event {told.event}, but the last event of the history is {folded.event}"
+    if pointer is None:
+        return f"it is gone or damaged; the history has {expected.event} events"
+    if pointer.event != expected.event:
+        return f"it is of event {pointer.event}, but the last event of the history is {expected.event}"
     return "it does not say what the history folds to"
 
 
-def point_to(store: VersionStore, now: History) -> None:
-    """Let the pointer say what the history folds to."""
-    last = now.events[-1] if now.events and now.events[-1].number == now.traffic.event else None
-    store.move_pointer(POINTER, {**asdict(now.traffic), "last": None if last is None else asdict(last)})
+def write_pointer(store: VersionStore, history: DeploymentHistory) -> None:
+    """Set the pointer to the state that the history reduces to."""
+    last = history.events[-1] if history.events and history.events[-1].number == history.traffic.event else None
+    store.move_pointer(POINTER, {**asdict(history.traffic), "last": None if last is None else asdict(last)})
 
 
-def traffic(store: VersionStore) -> Traffic:
-    """Who answers now: three small reads, cheap enough to ask every second.
+def read_traffic(store: VersionStore) -> Traffic:
+    """The current traffic: three small reads, cheap enough for every second.
 
     A pointer that is damaged, behind the history or ahead of it is not followed: the history is.
     """
-    found = _pointer(store)
-    event = found.event if found is not None else 0
-    known, next_one = store.has_entries(LOG, event, event + 1)
-    if found is not None and not known:
+    pointer = _read_pointer(store)
+    event = pointer.event if pointer is not None else 0
+    exists, next_exists = store.has_entries(LOG, event, event + 1)
+    if pointer is not None and not exists:
         store.warn_of_damage(POINTER, f"it is ahead of the history, which has no event {event}")
-    return found if found is not None and known and not next_one else history(store).traffic
+    return pointer if pointer is not None and exists and not next_exists else read_history(store).traffic
 
 
 def active_model(store: VersionStore) -> ActiveModel | None:
     """The active model; None where none has been activated yet."""
-    return traffic(store).active
+    return read_traffic(store).active
 
 
-def record_decision(store: VersionStore, model: InputRef, outcome: State, reason: str, decision: InputRef, by: str) -> None:
-    """Let the loop's decision on a model be history, once. Once a model has served, only people move it.
+def record_decision(
+    store: VersionStore, model: InputRef, outcome: ModelState, reason: str, decision: InputRef, by: str
+) -> None:
+    """Append the loop's decision on a model to the history, once. After a model has served, only people move it.
 
     `outcome`: active, awaiting approval or rejected.
     """
-    action = {State.ACTIVE: Action.ACTIVATED, State.AWAITING: Action.AWAITING, State.REJECTED: Action.REJECTED}[outcome]
+    action = {
+        ModelState.ACTIVE: Action.ACTIVATED,
+        ModelState.AWAITING: Action.AWAITING,
+        ModelState.REJECTED: Action.REJECTED,
+    }[outcome]
     while True:
-        seen = history(store)
-        if is_recorded(seen, model, decision):
+        history = read_history(store)
+        if is_recorded(history, model, decision):
             return
         try:
-            record(store, seen, Event(action, model, by, reason, decision))
+            append_event(store, history, Event(action, model, by, reason, decision))
         except ConcurrentDecisionError:
             continue
         return
 
 
-def is_recorded(seen: History, model: InputRef, decision: InputRef) -> bool:
+def is_recorded(history: DeploymentHistory, model: InputRef, decision: InputRef) -> bool:
     """Whether the history needs no event for a decision: it has one, or the model has served."""
-    served = seen.state(model) in (State.ACTIVE, State.RETIRED)
-    return served or any(event.decision == decision for event in seen.of(model))
+    served = history.state(model) in (ModelState.ACTIVE, ModelState.RETIRED)
+    return served or any(event.decision == decision for event in history.events_of(model))
 
 
-def _ways_back(before: tuple[InputRef, ...], active: InputRef | None, event: Event) -> tuple[InputRef, ...]:
-    """A rollback along the way takes its target and the models after it off; any other change puts the former model on it."""
-    if event.action is Action.ROLLED_BACK and event.model in before:
-        return before[: before.index(event.model)]
-    passed = before if active is None else (*before, active)
-    return tuple(model for model in passed if model != event.model)
+def _rollback_stack(rollback_stack: tuple[InputRef, ...], active: InputRef | None, event: Event) -> tuple[InputRef, ...]:
+    """A rollback to a model of the stack pops it and the models above it; any other change pushes the former active model."""
+    if event.action is Action.ROLLED_BACK and event.model in rollback_stack:
+        return rollback_stack[: rollback_stack.index(event.model)]
+    stack = rollback_stack if active is None else (*rollback_stack, active)
+    return tuple(model for model in stack if model != event.model)
 
 
 def _without(traffic: Traffic, model: InputRef) -> Traffic:
@@ -317,7 +320,7 @@ def _without(traffic: Traffic, model: InputRef) -> Traffic:
     return replace(traffic, canary=canary, shadows=tuple(each for each in traffic.shadows if each != model))
 
 
-def _parsed(store: VersionStore, number: int, entry: Mapping[str, Any] | None) -> Event | None:
+def _parse_event(store: VersionStore, number: int, entry: Mapping[str, Any] | None) -> Event | None:
     """The event of a log entry; None for one that is absent or names no event of this number."""
     if entry is None:
         return None
@@ -340,17 +343,17 @@ def _parsed(store: VersionStore, number: int, entry: Mapping[str, Any] | None) -
     return event
 
 
-def _pointer(store: VersionStore) -> Traffic | None:
-    """What the pointer says; None where there is none, or one that names no models."""
+def _read_pointer(store: VersionStore) -> Traffic | None:
+    """The value of the pointer; None where there is none, or one that names no models."""
     value = store.read_pointer(POINTER)
     try:
-        return None if value is None else _traffic(value)
+        return None if value is None else _parse_traffic(value)
     except (KeyError, TypeError, ValueError) as error:
         store.warn_of_damage(POINTER, f"it names no models: {error!r}")
         return None
 
 
-def _traffic(value: Mapping[str, Any]) -> Traffic:
+def _parse_traffic(value: Mapping[str, Any]) -> Traffic:
     active, canary = value["active"], value["canary"]
     return Traffic(
         event=int(value["event"]),

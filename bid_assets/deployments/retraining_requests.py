@@ -1,4 +1,4 @@
-"""Wishes for a retraining, kept in the store: raised by monitoring or by a person, answered by the next retraining."""
+"""Requests for a retraining, kept in the store: made by monitoring or by a person, fulfilled by the next retraining."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from bid_assets.version_store.store import VersionStore
 POINTER = "FLAGS"
 
 
-def raise_flag(store: VersionStore, name: str, reason: str) -> None:
-    """Wish for a retraining because of `reason`. A flag of the same name is replaced."""
+def request_retraining(store: VersionStore, name: str, reason: str) -> None:
+    """Request a retraining because of `reason`. A request of the same name is replaced."""
     store.move_pointer(POINTER, {**_read(store), name: {"reason": reason, "raised_at": utc_now().isoformat()}})
 
 
-def lower_flag(store: VersionStore, name: str) -> None:
-    """Take a wish back; nothing happens if there is none of that name."""
-    flags = _read(store)
-    if flags.pop(name, None) is not None:
-        store.move_pointer(POINTER, flags)
+def withdraw_request(store: VersionStore, name: str) -> None:
+    """Withdraw a request; nothing happens if there is none of that name."""
+    requests = _read(store)
+    if requests.pop(name, None) is not None:
+        store.move_pointer(POINTER, requests)
 
 
-def raised_flags(store: VersionStore) -> Mapping[str, tuple[str, datetime]]:
-    """Name -> (reason, when it was raised)."""
+def pending_requests(store: VersionStore) -> Mapping[str, tuple[str, datetime]]:
+    """Name -> (reason, time of the request)."""
     try:
-        return {name: (flag["reason"], datetime.fromisoformat(flag["raised_at"])) for name, flag in _read(store).items()}
+        return {name: (each["reason"], datetime.fromisoformat(each["raised_at"])) for name, each in _read(store).items()}
     except (KeyError, TypeError, ValueError) as error:
-        store.warn_of_damage(POINTER, f"it holds no flags: {error!r}")
+        store.warn_of_damage(POINTER, f"it holds no retraining requests: {error!r}")
         return {}
 
 
-def well_formed(value: Mapping[str, Any]) -> bool:
-    """Whether a pointer with this value holds flags."""
-    return all(isinstance(flag, Mapping) and {"reason", "raised_at"} <= flag.keys() for flag in value.values())
+def is_well_formed(value: Mapping[str, Any]) -> bool:
+    """Whether a pointer with this value holds requests."""
+    return all(isinstance(each, Mapping) and {"reason", "raised_at"} <= each.keys() for each in value.values())
 
 
 def _read(store: VersionStore) -> dict[str, Any]:

@@ -328,19 +328,24 @@ class DecisionIOManager(JsonIOManager):
 
     def after_write(self, context: dg.OutputContext, value: Any, manifest: Manifest) -> None:
         """Let the decision be history, and show what has become of the model."""
-        from bid_assets.deployments.events import State, history, record_decision
+        from bid_assets.deployments.events import ModelState, read_history, record_decision
 
         model = InputRef(**value["model"])
         record_decision(
-            self.store, model, State(value["outcome"]), value["reason"], manifest.ref, by=f"bid_assets, run {context.run_id}"
+            self.store,
+            model,
+            ModelState(value["outcome"]),
+            value["reason"],
+            manifest.ref,
+            by=f"bid_assets, run {context.run_id}",
         )
-        now = history(self.store)
+        now = read_history(self.store)
         context.add_output_metadata(
             {
                 "state": now.state(model).value,
                 "active_model": now.traffic.active.model.version if now.traffic.active is not None else "none",
                 "deployments": dg.MetadataValue.table(
-                    [dg.TableRecord(event.in_words()) for event in now.events[-_SHOWN_EVENTS:]]
+                    [dg.TableRecord(event.table_row()) for event in now.events[-_SHOWN_EVENTS:]]
                 ),
             }
         )

@@ -186,14 +186,14 @@ def _pointers(store: VersionStore) -> Iterator[Finding]:
         except ValueError as error:
             problem = str(error)
         if name == events.POINTER and problem is None:
-            problem = events.pointer_problem(store)
+            problem = events.pointer_mismatch(store)
         if problem is not None:
             yield Finding(Kind.POINTER, name, problem)
 
 
 def _content_problem(name: str, value: Mapping[str, object]) -> str | None:
-    if name == retraining_requests.POINTER and not retraining_requests.well_formed(value):
-        return "it holds no flags"
+    if name == retraining_requests.POINTER and not retraining_requests.is_well_formed(value):
+        return "it holds no retraining requests"
     cadence = value.get(store_metadata.CADENCE)
     if name == store_metadata.METADATA and cadence is not None and cadence not in list(Cadence):
         return f"{cadence!r} is no cadence"

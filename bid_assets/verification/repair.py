@@ -109,10 +109,10 @@ def _lead_heads_to_intact_versions(store: VersionStore) -> list[Repair]:
 
 def _reset_pointer(store: VersionStore, cadence: Cadence, name: str) -> Outcome:
     if name == events.POINTER:
-        events.point_to(store, events.history(store))
+        events.write_pointer(store, events.read_history(store))
         return Outcome("made again from the deployment history", True)
     store.files.remove(name)
     if name == retraining_requests.POINTER:
-        return Outcome("removed: the wishes for a retraining in it are lost", False)
+        return Outcome("removed: the requests for a retraining in it are lost", False)
     store_metadata.remember_cadence(store, cadence)
     return Outcome("made again from the windows", True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from bid_assets.deployments.events import State, history
+from bid_assets.deployments.events import ModelState, read_history
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.orchestration.instance import open_instance
 from bid_assets.version_store.manifest import InputRef
@@ -27,8 +27,8 @@ def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: p
         yield made
 
 
-def state(platform: Platform, model: InputRef) -> State:
-    return history(platform.store).state(model)
+def state(platform: Platform, model: InputRef) -> ModelState:
+    return read_history(platform.store).state(model)
 
 
 def shown(asset: str) -> dict[str, str]:
@@ -47,7 +47,7 @@ def first(platform: Platform) -> InputRef:
 def test_a_model_that_has_passed_waits_and_its_page_says_how_to_approve_it(platform: Platform, first: InputRef) -> None:
     assert platform.first_run["active_model"] is None
     assert platform.first_run["cutoff_windows"][0]["outcome"] == "awaiting approval"
-    assert state(platform, first) is State.AWAITING
+    assert state(platform, first) is ModelState.AWAITING
     assert f"bid-assets approve {first.version}" in shown("deployment")["reason"]
     assert shown("deployment")["state"] == "awaiting approval"
 
@@ -55,14 +55,14 @@ def test_a_model_that_has_passed_waits_and_its_page_says_how_to_approve_it(platf
 def test_half_a_sentence_in_the_config_changes_nothing(platform: Platform, first: InputRef) -> None:
     outcome = make(platform, ["deployment"], platform.window, deployment={"approve": first.version})
     assert "`by` (who) and `reason` (why)" in outcome.failures[0]
-    assert state(platform, first) is State.AWAITING
+    assert state(platform, first) is ModelState.AWAITING
 
 
 def test_it_is_approved_by_materialising_deployment_with_config(platform: Platform, first: InputRef) -> None:
     versions = platform.versions()
     config = {"approve": first.version, "by": "ada", "reason": "looked at the report"}
     assert make(platform, ["deployment"], platform.window, deployment=config).succeeded
-    assert state(platform, first) is State.ACTIVE
+    assert state(platform, first) is ModelState.ACTIVE
     assert shown("deployment")["state"] == "active"
     assert "looked at the report" in shown("deployment")["deployments"]
     assert platform.versions() == versions  # what a person said is an event; the loop's decision stands as it was

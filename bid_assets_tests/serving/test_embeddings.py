@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bid_assets.deployments.events import Action, Event, history, record
+from bid_assets.deployments.events import Action, Event, append_event, read_history
 from bid_assets.features.embeddings.model_files import STATIC_DIMENSION
 from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit
 from bid_assets.modelling.model import PROBABILITY_OF_NOTHING
@@ -98,10 +98,12 @@ def test_a_model_that_reads_embeddings_of_another_encoder_or_of_none_here_is_ref
         ({"encoder": "/nowhere/model"}, "names the folder /nowhere/model"),
     ):
         with started(platform, **settings) as service:
-            record(platform.store, history(platform.store), Event(Action.ACTIVATED, reader, "test", "to see it refused"))
+            append_event(
+                platform.store, read_history(platform.store), Event(Action.ACTIVATED, reader, "test", "to see it refused")
+            )
             try:
                 status = service.watcher.refresh()
                 assert why in status.rejections[reader.version]
                 assert service.predict([BidIn(profile_id="p").to_request()])[0][0].model_version == first.version
             finally:
-                record(platform.store, history(platform.store), Event(Action.ACTIVATED, first, "test", "seen"))
+                append_event(platform.store, read_history(platform.store), Event(Action.ACTIVATED, first, "test", "seen"))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bid_assets.common.windows import Cadence
-from bid_assets.deployments.events import Action, Event, State, history, record, record_decision, traffic
-from bid_assets.deployments.retraining_requests import raise_flag, raised_flags
+from bid_assets.deployments.events import Action, Event, ModelState, append_event, read_history, read_traffic, record_decision
+from bid_assets.deployments.retraining_requests import request_retraining, pending_requests
 from bid_assets.verification.damage import Finding, Key
 from bid_assets.verification.repair import Outcome
 from bid_assets.verification.restoring import RestoringStore
@@ -44,12 +44,12 @@ class SmallStore:
         for window in WINDOWS:
             made._write("raw_bids", window, "read too soon")
             early = made._write("trained_model", window, "learned too soon", made._ref("raw_bids", window))
-            record_decision(store, early, State.REJECTED, "too few", made._write("deployment", window, "no", early), "run")
+            record_decision(store, early, ModelState.REJECTED, "too few", made._write("deployment", window, "no", early), "run")
             made._write("raw_bids", window, "bids")
             model = made._write("trained_model", window, "model", made._ref("raw_bids", window))
-            record_decision(store, model, State.ACTIVE, "good", made._write("deployment", window, "yes", model), "run")
-        record(store, history(store), Event(Action.SHADOW, early, "ann", "let us see"))
-        raise_flag(store, "drift", "amounts have doubled")
+            record_decision(store, model, ModelState.ACTIVE, "good", made._write("deployment", window, "yes", model), "run")
+        append_event(store, read_history(store), Event(Action.SHADOW, early, "ann", "let us see"))
+        request_retraining(store, "drift", "amounts have doubled")
         return made
 
     def _write(self, asset: str, window: str, text: str, *inputs: InputRef) -> InputRef:
@@ -84,9 +84,9 @@ class SmallStore:
         return {
             "assets": store.assets(),
             "heads": {(asset, key): head_text(store, key, asset) for asset in ASSETS for key in store.partitions(asset)},
-            "history": history(store),
-            "traffic": traffic(store),
-            "flags": raised_flags(store),
+            "history": read_history(store),
+            "traffic": read_traffic(store),
+            "flags": pending_requests(store),
             "metadata": read_metadata(store),
         }
 

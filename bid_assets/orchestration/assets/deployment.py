@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from bid_assets.deployments import commands
-from bid_assets.deployments.events import Action, ActiveModel, History, State, history
+from bid_assets.deployments.events import Action, ActiveModel, DeploymentHistory, ModelState, read_history
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.orchestration.input_tracking import loaded_versions
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
@@ -73,7 +73,7 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
         return dg.Output(
             decision,
             metadata={
-                "activated": decision["outcome"] == State.ACTIVE,
+                "activated": decision["outcome"] == ModelState.ACTIVE,
                 "outcome": decision["outcome"],
                 "reason": decision["reason"],
                 "rules": dg.MetadataValue.table([_row(rule) for rule in decision["rules"]]),
@@ -96,7 +96,7 @@ def apply_manual_decision(store: VersionStore, config: DeploymentConfig) -> None
             commands.approve(store, config.approve, config.by, config.reason, override=config.override)
         else:
             commands.reject(store, config.reject, config.by, config.reason)
-    except commands.REFUSALS as error:
+    except commands.COMMAND_ERRORS as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
@@ -121,11 +121,11 @@ def decide(
 ) -> dict[str, Any]:
     """The decision about `model`: is it good enough, is it no worse than the active one, and has no person decided otherwise.
 
-    JSON-able: `model`, `outcome` (a `State`), `reason`, `rules`, `comparison` with the active model (None where there is none).
+    JSON-able: `model`, `outcome` (a `ModelState`), `reason`, `rules`, `comparison` with the active model (None where there is none).
     """
     from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
 
-    deployments = history(store)
+    deployments = read_history(store)
     comparison, promotion = _compare_with_champion(store, deployments.traffic.active, ref, model, dataset, settings)
     rules = [
         *floors(report, Thresholds(**settings.model_dump(include=set(FLOORS)))),
@@ -135,12 +135,12 @@ def decide(
     ]
     passed, reason = verdict(rules, report)
     if not passed:
-        outcome = State.REJECTED
+        outcome = ModelState.REJECTED
     elif settings.approval == "manual":
-        outcome = State.AWAITING
+        outcome = ModelState.AWAITING
         reason += f"; approve it with `bid-assets approve {ref.version} --reason ...`, or here with the config `approve`"
     else:
-        outcome = State.ACTIVE
+        outcome = ModelState.ACTIVE
     return {"model": asdict(ref), "outcome": outcome.value, "reason": reason, "rules": rules, "comparison": comparison}
 
 
@@ -172,10 +172,10 @@ def _no_later_window_rule(active: ActiveModel | None, ref: InputRef) -> dict[str
     }
 
 
-def _not_manually_retired_rule(deployments: History, ref: InputRef) -> dict[str, Any]:
+def _not_manually_retired_rule(deployments: DeploymentHistory, ref: InputRef) -> dict[str, Any]:
     """A rule: a model that people have replaced or rejected is not activated again by itself."""
-    rejections = [event for event in deployments.of(ref) if event.action is Action.REJECTED and event.decision is None]
-    retired = deployments.state(ref) is State.RETIRED
+    rejections = [event for event in deployments.events_of(ref) if event.action is Action.REJECTED and event.decision is None]
+    retired = deployments.state(ref) is ModelState.RETIRED
     if retired:
         otherwise = "it was active before and has been replaced; `bid-assets rollback --to` brings it back"
     else:

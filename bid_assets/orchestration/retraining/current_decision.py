@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.compute as pc
 
-from bid_assets.deployments.events import history, is_recorded
+from bid_assets.deployments.events import is_recorded, read_history
 from bid_assets.orchestration.assets.data_checks import QUALITY_BASIS_KEY, quality_basis
 from bid_assets.orchestration.assets.dataset import DatasetConfig, cutoff_of
 from bid_assets.orchestration.assets.model import training_config
@@ -116,5 +116,5 @@ def _same_rows_known(settings: Settings, store: VersionStore, dataset: Manifest,
 
 def _state_is_as_decided(store: VersionStore, heads: Mapping[str, Manifest]) -> bool:
     """Whether the history has the decision, and nobody has moved the model since."""
-    decision, model, seen = heads["deployment"].ref, heads["trained_model"].ref, history(store)
+    decision, model, seen = heads["deployment"].ref, heads["trained_model"].ref, read_history(store)
     return is_recorded(seen, model, decision) and seen.state(model).value == heads["deployment"].info.get("outcome")

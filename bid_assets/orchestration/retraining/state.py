@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from bid_assets.common.windows import TimeRange, utc_now
 from bid_assets.deployments.events import active_model
-from bid_assets.deployments.retraining_requests import raised_flags
+from bid_assets.deployments.retraining_requests import pending_requests
 from bid_assets.orchestration.assets.data_checks import QUALITY_CHECKS
 from bid_assets.orchestration.assets.model import MODEL_CODE_VERSION
 from bid_assets.orchestration.lookback import dataset_lookback
@@ -56,7 +56,7 @@ def gather_state(instance: dg.DagsterInstance, store: VersionStore, settings: Se
         undecided_dataset=newest.version if newest is not None and not _decided(store, newest, ended) else None,
         retraining_runs=tuple(run.run_id for run in retrainings_in_flight(instance)),
         refreshing_runs=tuple(run.run_id for run in refreshes_in_flight(instance) if run.is_executing),
-        requests=tuple(RetrainingRequest(name, reason, at) for name, (reason, at) in raised_flags(store).items()),
+        requests=tuple(RetrainingRequest(name, reason, at) for name, (reason, at) in pending_requests(store).items()),
         outdated_model=_outdated_model(store),
     )
 

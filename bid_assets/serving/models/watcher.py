@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from bid_assets.deployments.events import ActiveModel, Traffic, traffic
+from bid_assets.deployments.events import ActiveModel, Traffic, read_traffic
 from bid_assets.serving.models.loaded_model import LoadedModel, ModelRejectedError
 from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
@@ -108,7 +108,7 @@ class DeploymentWatcher:
         with self._lock:
             before = self.status
             try:
-                target = traffic(self._store)
+                target = read_traffic(self._store)
             except (CorruptVersionError, OSError) as error:
                 self.status = WatcherStatus(before.serving, before.rejections, str(error), before.target_version)
             else:

@@ -14,7 +14,7 @@ import pytest
 
 from bid_assets.common.windows import Cadence
 from bid_assets.deployments import events
-from bid_assets.deployments.events import Action, Event, history
+from bid_assets.deployments.events import Action, Event, read_history
 from bid_assets.orchestration.assets import model as model_assets
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.instance import open_instance
@@ -160,7 +160,7 @@ def test_an_open_window_is_due_once_its_cutoff_has_passed_a_row(copy: Platform, 
 
 def test_it_is_due_when_the_model_is_not_as_the_decision_has_left_it(copy: Platform) -> None:
     model = copy.head("trained_model").ref
-    events.record(copy.store, history(copy.store), Event(Action.REJECTED, model, "someone", "it is odd"))
+    events.append_event(copy.store, read_history(copy.store), Event(Action.REJECTED, model, "someone", "it is odd"))
     assert not is_current(copy)
 
 

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from bid_assets.app_db.database import prediction_db_url
-from bid_assets.deployments.events import LOG, POINTER, Action, Event, active_model, history, record
+from bid_assets.deployments.events import LOG, POINTER, Action, Event, active_model, append_event, read_history
 from bid_assets.version_store.manifest import InputRef
 from bid_assets_tests.loops import eventually
 from bid_assets_tests.platforms import Platform, call, make
@@ -52,7 +52,7 @@ def back_to_the_first(platform: Platform, first: InputRef) -> Iterator[None]:
 
 
 def activate(platform: Platform, model: InputRef) -> None:
-    record(platform.store, history(platform.store), Event(Action.ACTIVATED, model, "test", "to see it swapped"))
+    append_event(platform.store, read_history(platform.store), Event(Action.ACTIVATED, model, "test", "to see it swapped"))
 
 
 def test_without_a_model_it_says_so_and_picks_the_first_one_up(platform: Platform, first: InputRef, tmp_path: Path) -> None:
