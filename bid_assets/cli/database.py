@@ -16,7 +16,7 @@ from rich.live import Live
 from bid_assets.app_db.connections import engine
 from bid_assets.app_db.database import app_db_url
 from bid_assets.cli.output import console, progress_bars
-from bid_assets.common.progress import report
+from bid_assets.common.progress import report_progress
 from bid_assets.common.windows import as_utc
 from bid_assets.settings import get_settings
 
@@ -42,7 +42,7 @@ def import_directory(directory: str, *, mix: bool = False) -> None:
     engine(app_db_url(get_settings())).dispose()  # so that an unreachable server is one line
     with progress_bars():
         result = importer.import_directory(
-            app_db_url(get_settings()), Path(directory), progress=report, silence=get_settings().db_silence_seconds
+            app_db_url(get_settings()), Path(directory), progress=report_progress, silence=get_settings().db_silence_seconds
         )
     console.print(result.summary())
 
@@ -61,7 +61,7 @@ def create_marketplace(
         options = replace(options, end=as_utc(end))
     with progress_bars():
         market = simulate(options)
-        write(market, app_db_url(settings), settings.home / TRUTH_FOLDER, progress=report, replace=overwrite)
+        write(market, app_db_url(settings), settings.home / TRUTH_FOLDER, progress=report_progress, replace=overwrite)
     console.print(
         f"Wrote {market.bids.num_rows:,} bids of {market.profiles.num_rows:,} profiles on {market.jobs.num_rows:,} jobs, "
         f"with {market.outcomes.num_rows:,} outcomes so far. Next: [bold]bid-assets run[/bold]"

@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bid_assets.common.progress import listening
+from bid_assets.common.progress import on_progress
 
 WIDE = 140
 
@@ -38,5 +38,5 @@ def progress_bars() -> Iterator[Progress]:
                 stages[stage] = bars.add_task(stage, total=total)
             bars.update(stages[stage], completed=done, total=total)
 
-        with listening(show):
+        with on_progress(show):
             yield bars

@@ -25,7 +25,7 @@ from rich.table import Table
 from bid_assets import modelling
 from bid_assets.cli.backtest import families_read, read_history
 from bid_assets.cli.output import console, print_json, progress_bars
-from bid_assets.common.progress import report
+from bid_assets.common.progress import report_progress
 from bid_assets.common.windows import TimeRange, as_utc
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.orchestration.assets.dataset import LABEL_SETTINGS, label_rules
@@ -166,7 +166,7 @@ def _mapped(path: Path) -> pa.Table:
 def _work(walk: Walk, settings: Settings, fingerprint: str | None, workers: int) -> None:
     """Make every step that is not finished yet, in processes of their own."""
     waiting = [moment for moment in walk.cutoffs if not _file(walk.folder, moment, walk.until[moment]).exists()]
-    report("cutoffs", len(walk.cutoffs) - len(waiting), len(walk.cutoffs))
+    report_progress("cutoffs", len(walk.cutoffs) - len(waiting), len(walk.cutoffs))
     if not waiting:
         return
     settings_json = settings.model_dump_json()
@@ -176,7 +176,7 @@ def _work(walk: Walk, settings: Settings, fingerprint: str | None, workers: int)
         running = [pool.submit(_step, moment, walk.until[moment]) for moment in waiting]
         for done, future in enumerate(as_completed(running), start=len(walk.cutoffs) - len(waiting) + 1):
             future.result()
-            report("cutoffs", done, len(walk.cutoffs))
+            report_progress("cutoffs", done, len(walk.cutoffs))
 
 
 _worker: dict[str, Any] = {}

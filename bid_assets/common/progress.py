@@ -1,4 +1,4 @@
-"""A way for long work to say how far it is, without knowing who listens: the command line draws a bar, tests nothing."""
+"""Progress reports of long work through callbacks of the process: the command line draws a bar, tests do nothing."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
-class Listener(Protocol):
-    """Whoever wants to know how far the work is."""
+class ProgressCallback(Protocol):
+    """A function that is called with the progress of some work."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` units of `stage` are finished."""
 
 
-_listeners: list[Listener] = []
+_callbacks: list[ProgressCallback] = []
 
 
-def report(stage: str, done: int, total: int) -> None:
-    """Tell all listeners of this process."""
-    for listener in _listeners:
-        listener(stage, done, total)
+def report_progress(stage: str, done: int, total: int) -> None:
+    """Call the process's callbacks."""
+    for callback in _callbacks:
+        callback(stage, done, total)
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Have `listener` told for as long as the block runs."""
-    _listeners.append(listener)
+def on_progress(callback: ProgressCallback) -> Iterator[None]:
+    """Register `callback` for as long as the block runs."""
+    _callbacks.append(callback)
     try:
         yield
     finally:
-        _listeners.remove(listener)
+        _callbacks.remove(callback)

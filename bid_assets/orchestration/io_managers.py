@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets.common.arrow import split_by_window
-from bid_assets.common.progress import report
+from bid_assets.common.progress import report_progress
 from bid_assets.orchestration import metadata
 from bid_assets.orchestration.input_tracking import LoadedInput, loaded_by, recorded_window_metadata
 from bid_assets.orchestration.partitions import LOOKBACK_KEY, keys_of_input, lookback_of, resolved_lookback
@@ -125,7 +125,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         for done, written in enumerate(writes, start=1):
             content_hashes.append(written.manifest.content_hash)
             self._show(context, written.manifest, created=written.created, of=keys)
-            report(asset, done, len(keys))
+            report_progress(asset, done, len(keys))
         data_version = content_hashes[0] if len(content_hashes) == 1 else json_hash(content_hashes)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
 

@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TEXT, TIME
-from bid_assets.app_db.importing.parsing import noun, parsed
+from bid_assets.app_db.importing.parsing import parse_column, type_description
 from bid_assets.common.windows import as_utc, microseconds_since_epoch
 
 _ISO_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:[0-5]\d)?", re.ASCII)
@@ -76,10 +76,10 @@ def parse_timestamp(value: Any) -> datetime:
         with suppress(UnicodeEncodeError, OverflowError):  # half of a surrogate pair; a day beyond Python's
             if _ISO_TIMESTAMP.fullmatch(value):
                 return as_utc(datetime.fromisoformat(value))
-            timestamp: datetime | None = parsed(pa.chunked_array([pa.array([value], TEXT)]), TIME)[0].as_py()
+            timestamp: datetime | None = parse_column(pa.chunked_array([pa.array([value], TEXT)]), TIME)[0].as_py()
             if timestamp is not None:
                 return timestamp
-    raise ValueError(f"must be {noun(TEXT, TIME)}")
+    raise ValueError(f"must be {type_description(TEXT, TIME)}")
 
 
 @dataclass(frozen=True)

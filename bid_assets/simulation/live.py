@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from psycopg2.extras import execute_values
 
 from bid_assets.app_db.connections import engine
-from bid_assets.common.progress import Listener, report
-from bid_assets.common.windows import microseconds_since_epoch, moment_of, utc_now
+from bid_assets.common.progress import ProgressCallback, report_progress
+from bid_assets.common.windows import microseconds_since_epoch, datetime_from_microseconds, utc_now
 from bid_assets.simulation.timeline import MOMENT, TABLES, Timeline
 from bid_assets.simulation.truth import options_of, read_truth, replace_truth
 from bid_assets.simulation.write import lock_market
@@ -76,7 +76,7 @@ class LiveMarket:
     @property
     def at(self) -> datetime:
         """The market's own time: all that happens before it is in the database."""
-        return moment_of(self._at)
+        return datetime_from_microseconds(self._at)
 
     def advance(self, to: datetime) -> None:
         """Write all that happens before `to`, in one transaction. If that fails nothing of it is there, and it may be tried again."""
@@ -108,7 +108,7 @@ class LiveMarket:
 
 
 @contextmanager
-def open_market(url: str, truth_folder: Path, progress: Listener = report) -> Iterator[LiveMarket]:
+def open_market(url: str, truth_folder: Path, progress: ProgressCallback = report_progress) -> Iterator[LiveMarket]:
     """The simulated market that `write.write` put into this database and this folder, for this process alone to play.
 
     Raises `FileNotFoundError` where there is no truth, `NotPlayableError` where the tables are not those of that truth, and

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.common.progress import Listener, report
+from bid_assets.common.progress import ProgressCallback, report_progress
 from bid_assets.simulation.options import MarketplaceOptions
 from bid_assets.simulation.weeks import BIDS, JOBS, OUTCOMES, TRUTH, market_weeks, profile_table
 
@@ -30,7 +30,7 @@ class Marketplace:
     """One row for each bid, with the schema `weeks.TRUTH`."""
 
 
-def simulate(options: MarketplaceOptions, progress: Listener = report) -> Marketplace:
+def simulate(options: MarketplaceOptions, progress: ProgressCallback = report_progress) -> Marketplace:
     """The market of these options. Equal options give equal tables; more weeks at the same rate and start only add to them."""
     weeks = []
     for week in islice(market_weeks(options), options.weeks):

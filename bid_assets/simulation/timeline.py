@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.common.progress import Listener, report
+from bid_assets.common.progress import ProgressCallback, report_progress
 from bid_assets.simulation.options import MarketplaceOptions
 from bid_assets.simulation.weeks import BIDS, JOBS, OUTCOMES, PROFILES, MarketWeek, market_weeks, profile_table
 
@@ -26,7 +26,7 @@ class Timeline:
     weeks: new rows are added, changed profiles replaced, and a bid's status follows its outcomes.
     """
 
-    def __init__(self, options: MarketplaceOptions, progress: Listener = report) -> None:
+    def __init__(self, options: MarketplaceOptions, progress: ProgressCallback = report_progress) -> None:
         """Goes through the created weeks first."""
         self.options = options
         self.pending = {name: _by_moment(schema.empty_table(), pa.array([], pa.int64())) for name, schema in TABLES.items()}

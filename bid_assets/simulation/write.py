@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 
 from bid_assets.app_db.connections import engine
 from bid_assets.app_db.schema import create_tables
-from bid_assets.common.progress import Listener, report
+from bid_assets.common.progress import ProgressCallback, report_progress
 from bid_assets.simulation.simulate import Marketplace
 from bid_assets.simulation.truth import TRUTH_FILE, write_truth
 
@@ -46,7 +46,12 @@ def lock_market(cursor: Any, *, until: str) -> None:
 
 
 def write(
-    marketplace: Marketplace, url: str, truth_folder: Path, progress: Listener = report, *, replace: bool = False
+    marketplace: Marketplace,
+    url: str,
+    truth_folder: Path,
+    progress: ProgressCallback = report_progress,
+    *,
+    replace: bool = False,
 ) -> None:
     """Write all tables, or none, and then the truth. Makes the tables that are not there.
 
@@ -93,7 +98,7 @@ def _require_empty_tables(cursor: Any, tables: list[str], replace: bool) -> None
             )
 
 
-def _copy(cursor: Any, tables: dict[str, pa.Table], progress: Listener) -> None:
+def _copy(cursor: Any, tables: dict[str, pa.Table], progress: ProgressCallback) -> None:
     done, total = 0, sum(len(table) for table in tables.values())
     for name, table in tables.items():
         statement = f"COPY {name} ({', '.join(table.column_names)}) FROM STDIN WITH (FORMAT csv)"

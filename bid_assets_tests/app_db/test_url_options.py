@@ -83,7 +83,7 @@ def left_behind(plain: str) -> set[tuple[str, ...]]:
 
 def test_every_way_to_connect_keeps_what_the_url_says(url: str, files: Path, app_db: str) -> None:
     report = import_directory(url, files)
-    assert report.written["bids"].inserted == 1
+    assert report.counts["bids"].inserted == 1
     assert {schema for (schema,) in rows(app_db, "select schemaname::text from pg_tables where tablename = 'bids'")} == {"app"}
     with snapshot_of(url) as taken:
         with taken._pool.cursor() as cursor:
@@ -100,7 +100,7 @@ def test_every_way_to_connect_keeps_what_the_url_says(url: str, files: Path, app
     lookup = PointLookup(url)
     assert lookup.fetch(["p1"], ["j1"], MONDAY, MONDAY + WEEK).profile_history.owners == ["p1"]
     lookup.close()
-    assert import_directory(url, files).written["bids"].unchanged == 1
+    assert import_directory(url, files).counts["bids"].unchanged == 1
 
 
 def test_look_ups_side_by_side_answer_and_leave_nothing_on_the_sessions(url: str, files: Path, app_db: str) -> None:

@@ -27,7 +27,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from bid_assets.cli import main
-from bid_assets.common.progress import listening
+from bid_assets.common.progress import on_progress
 
 start, first = time.monotonic(), []
 
@@ -36,7 +36,7 @@ def listen(stage, done, total):
         first.append(time.monotonic() - start)
 
 try:
-    with listening(listen):
+    with on_progress(listen):
         main(["run", "--json"])
 finally:
     Path(sys.argv[1]).write_text(str(first[0]) if first else "")

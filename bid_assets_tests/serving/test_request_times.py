@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.app_db.contract import TEXT, TIME
-from bid_assets.app_db.importing.parsing import parsed
+from bid_assets.app_db.importing.parsing import parse_column
 from bid_assets.serving.bid_requests import parse_timestamp
 
 DATES = st.builds("{:%Y-%m-%d}".format, st.dates(date(1700, 1, 1))) | st.sampled_from(["20240531", "2024-02-30"])
@@ -21,7 +21,7 @@ MOMENTS = st.builds("{}{}{}{}{}".format, DATES, st.sampled_from(["T", " ", "t", 
 
 
 def imported(text: str) -> datetime | None:
-    moment: datetime | None = parsed(pa.chunked_array([pa.array([text], TEXT)]), TIME)[0].as_py()
+    moment: datetime | None = parse_column(pa.chunked_array([pa.array([text], TEXT)]), TIME)[0].as_py()
     return moment
 
 

@@ -1,8 +1,8 @@
-"""Files of rows as they are: one CSV or Parquet file each, given as unparsed Arrow columns in batches.
+"""Reading one CSV or Parquet file as batches of unparsed Arrow columns.
 
-CSV columns come as text, Parquet columns as whatever they are. The structure of a CSV file (quotes, fields, lines) is checked by
+CSV columns come as text, Parquet columns with their own types. The structure of a CSV file (quotes, fields, lines) is checked by
 Python's `csv` in strict mode, which refuses what Arrow's faster reader lets pass; the values are then read by Arrow. Which files
-there are is the business of `files.py`, what the columns must hold that of `parsing.py` and `importer.py`.
+there are is in `files.py`, what the columns must hold in `parsing.py` and `importer.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _READ_ERRORS = (OSError, EOFError, UnicodeError, pa.ArrowException, csv.Error)
 
 
 @dataclass(frozen=True)
-class Problem:
+class ImportProblem:
     """Why a file cannot be imported. `line` is the physical line where the row starts (Parquet: the row's number)."""
 
     file: str
@@ -53,12 +53,12 @@ class Problem:
 class UnreadableFileError(Exception):
     """The file is not what its name says; holds the problems."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[ImportProblem]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = list(problems)
 
 
-class Part(Protocol):
+class FilePart(Protocol):
     """One file of rows. Every method raises `UnreadableFileError`."""
 
     @property
@@ -82,28 +82,28 @@ class ParquetPart:
 
     path: Path
     name: str
-    folder_values: dict[str, str | None] = field(default_factory=dict)
+    partition_values: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
     def _stored(self) -> list[str]:
-        with _refusing(self.name):
+        with _reading(self.name):
             return list(pq.read_schema(self.path).names)
 
     @property
     def columns(self) -> list[str]:
         """Those of the file, then those of its folders."""
         stored = [_normal(name) for name in self._stored]
-        return stored + [name for name in self.folder_values if name not in stored]
+        return stored + [name for name in self.partition_values if name not in stored]
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The columns with the types that the file gives them; dates that nanoseconds cannot hold are read as well."""
         names = {_normal(stored): stored for stored in self._stored}
-        with _refusing(self.name), pq.ParquetFile(self.path, coerce_int96_timestamp_unit="us") as file:
+        with _reading(self.name), pq.ParquetFile(self.path, coerce_int96_timestamp_unit="us") as file:
             stored = [names[name] for name in columns if name in names]
             for batch in file.iter_batches(_BATCH_ROWS, columns=stored):
                 yield pa.table(
                     {
-                        name: batch[names[name]] if name in names else self._folder_column(name, batch.num_rows)
+                        name: batch[names[name]] if name in names else self._partition_column(name, batch.num_rows)
                         for name in columns
                     }
                 )
@@ -112,13 +112,13 @@ class ParquetPart:
         """The row's number from 1."""
         return row + 1
 
-    def _folder_column(self, name: str, rows: int) -> pa.Array:
-        return pa.repeat(pa.scalar(self.folder_values[name], pa.string()), rows)
+    def _partition_column(self, name: str, rows: int) -> pa.Array:
+        return pa.repeat(pa.scalar(self.partition_values[name], pa.string()), rows)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a CSV file is written."""
+    """The dialect of a CSV file."""
 
     encoding: str
     delimiter: str
@@ -143,7 +143,7 @@ class DelimitedPart:
     @cached_property
     def _layout(self) -> _Layout:
         """The separator is the one that `sep=` names, or else the one by which the header has most of the known columns."""
-        with _refusing(self.name):
+        with _reading(self.name):
             csv.field_size_limit(_BLOCK_BYTES)
             encoding = self._encoding()
             with self._open_text(encoding) as file:
@@ -178,7 +178,7 @@ class DelimitedPart:
     def _lines(self) -> array[int]:
         """The line where each row starts. Refuses a file whose quotes or fields do not add up."""
         layout, starts, problems = self._layout, array("q"), []
-        with _refusing(self.name), self._open_text(layout.encoding) as file:
+        with _reading(self.name), self._open_text(layout.encoding) as file:
             for _ in range(layout.line - 1):
                 file.readline()
             records = csv.reader(file, delimiter=layout.delimiter, strict=True)
@@ -189,10 +189,14 @@ class DelimitedPart:
                         starts.append(start)
                         if len(record) != len(layout.header):
                             reason = f"{len(record)} fields, but the header has {len(layout.header)}"
-                            problems.append(Problem(self.name, start, reason))
+                            problems.append(ImportProblem(self.name, start, reason))
                     start = before + records.line_num
             except csv.Error as error:
-                problems.append(Problem(self.name, start, _malformed(error, before + records.line_num - 1, layout.delimiter)))
+                problems.append(
+                    ImportProblem(
+                        self.name, start, _syntax_error_message(error, before + records.line_num - 1, layout.delimiter)
+                    )
+                )
         if problems:
             raise UnreadableFileError(problems)
         return starts[1:]
@@ -204,13 +208,13 @@ class DelimitedPart:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The columns as text; empty without quotes is null. The whole file has been checked before the first batch."""
         rows = 0
-        with _refusing(self.name):
+        with _reading(self.name):
             for raw in self._raw_batches(columns) if len(self._lines) else ():
                 yield self._decoded(raw, rows)
                 rows += raw.num_rows
         if rows != len(self._lines):
             raise UnreadableFileError(
-                [Problem(self.name, None, f"holds {len(self._lines):,} rows, but {rows:,} could be read")]
+                [ImportProblem(self.name, None, f"holds {len(self._lines):,} rows, but {rows:,} could be read")]
             )
 
     def _raw_batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -248,7 +252,9 @@ class DelimitedPart:
         except pa.ArrowInvalid:
             rows = {row for column in raw.columns for row, value in enumerate(column.to_pylist()) if not _is_utf8(value)}
             reason = "holds bytes that are not UTF-8 (save the file as UTF-8)"
-            raise UnreadableFileError([Problem(self.name, self.line(before + row), reason) for row in sorted(rows)]) from None
+            raise UnreadableFileError(
+                [ImportProblem(self.name, self.line(before + row), reason) for row in sorted(rows)]
+            ) from None
 
     def _open_bytes(self) -> pa.NativeFile:
         return pa.input_stream(str(self.path), compression=_COMPRESSIONS.get(self.path.suffix.lower()))
@@ -259,21 +265,21 @@ class DelimitedPart:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Whatever goes wrong while a file is read is a problem with this file."""
+def _reading(name: str) -> Iterator[None]:
+    """Errors in this block become an `UnreadableFileError` of this file."""
     try:
         yield
     except _READ_ERRORS as error:
-        raise UnreadableFileError([Problem(name, None, str(error))]) from error
+        raise UnreadableFileError([ImportProblem(name, None, str(error))]) from error
 
 
-def _malformed(error: csv.Error, line: int, delimiter: str) -> str:
-    words = str(error)
-    if "unexpected end" in words or "field limit" in words:
+def _syntax_error_message(error: csv.Error, line: int, delimiter: str) -> str:
+    message = str(error)
+    if "unexpected end" in message or "field limit" in message:
         return "a quoted field is never closed"
-    if "expected after" in words:
+    if "expected after" in message:
         return f"text after a closing quote in line {line}: a quote inside a quoted field is written twice"
-    return f"{words} (read with {delimiter!r} between the fields)"
+    return f"{message} (read with {delimiter!r} between the fields)"
 
 
 def _normal(name: str) -> str:

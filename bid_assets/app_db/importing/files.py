@@ -1,7 +1,6 @@
-"""Which files of a folder hold the rows of which table, and which ones are passed over.
+"""Discovery of the files to import: which files of a folder hold the rows of which table, and which are ignored.
 
-The rows of a table come from one file, or from one folder of parts, that is named after it. How the files themselves are read is
-in `batches.py`.
+The rows of a table come from one file, or from one folder of parts, that is named after it. Reading the files is in `batches.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db import contract
-from bid_assets.app_db.importing.batches import DelimitedPart, ParquetPart, Part, Problem, UnreadableFileError
+from bid_assets.app_db.importing.batches import DelimitedPart, FilePart, ImportProblem, ParquetPart, UnreadableFileError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
 """What is read, as an error names it."""
@@ -38,15 +37,15 @@ class SourceFile:
     path: Path
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[FilePart]:
         """The files that hold its rows, in order of their names."""
         if not self.path.is_dir():
             return [self._part(self.path)]
         paths = sorted(path for path in self.path.rglob("*") if path.is_file() and not self._is_hidden(path))
-        strange = [path for path in paths if not (_DELIMITED.fullmatch(path.name) or _PARQUET.fullmatch(path.name))]
-        if strange or not paths:
-            names = ", ".join(str(path.relative_to(self.path)) for path in strange[:3])
-            reason = f"is a folder with files that are not read: {names}" if strange else "is a folder without parts"
+        unreadable = [path for path in paths if not (_DELIMITED.fullmatch(path.name) or _PARQUET.fullmatch(path.name))]
+        if unreadable or not paths:
+            names = ", ".join(str(path.relative_to(self.path)) for path in unreadable[:3])
+            reason = f"is a folder with files that are not read: {names}" if unreadable else "is a folder without parts"
             raise UnreadableFileError([self.problem(f"{reason} (parts are {', '.join(SUFFIXES)})")])
         return [self._part(path) for path in paths]
 
@@ -72,29 +71,29 @@ class SourceFile:
         """How many rows were read of each part."""
         return {}
 
-    def problem_at(self, row: int, reason: str) -> Problem:
+    def problem_at(self, row: int, reason: str) -> ImportProblem:
         """A problem with one row, counted from 0 over all parts, once the rows have been read."""
         ends = list(accumulate(self._rows.get(part.name, 0) for part in self.parts))
-        place = int(np.searchsorted(ends, row, side="right"))
-        part = self.parts[place]
-        return Problem(part.name, part.line(row - (ends[place - 1] if place else 0)), reason)
+        index = int(np.searchsorted(ends, row, side="right"))
+        part = self.parts[index]
+        return ImportProblem(part.name, part.line(row - (ends[index - 1] if index else 0)), reason)
 
-    def problem(self, reason: str) -> Problem:
+    def problem(self, reason: str) -> ImportProblem:
         """A problem with the file as a whole."""
-        return Problem(self.path.name, None, reason)
+        return ImportProblem(self.path.name, None, reason)
 
-    def header_problem(self, reason: str) -> Problem:
+    def header_problem(self, reason: str) -> ImportProblem:
         """A problem with the names of the columns."""
-        return Problem(self.path.name, None if self._is_parquet else 1, reason)
+        return ImportProblem(self.path.name, None if self._is_parquet else 1, reason)
 
     @property
     def _is_parquet(self) -> bool:
         return self.path.is_dir() or _PARQUET.fullmatch(self.path.name) is not None
 
-    def _part(self, path: Path) -> Part:
+    def _part(self, path: Path) -> FilePart:
         name = str(path.relative_to(self.path.parent))
         if _PARQUET.fullmatch(path.name):
-            return ParquetPart(path, name, _folder_values(path.relative_to(self.path.parent).parts[1:-1]))
+            return ParquetPart(path, name, _hive_partition_values(path.relative_to(self.path.parent).parts[1:-1]))
         return DelimitedPart(path, name, frozenset(contract.STREAMS[f"raw_{self.table}"].names))
 
     def _is_hidden(self, path: Path) -> bool:
@@ -107,7 +106,7 @@ class Selection:
     """The files to import, and the names of those that look like a table's but are not read."""
 
     files: list[SourceFile]
-    not_read: list[str]
+    unrecognized_files: list[str]
 
 
 def find_files(directory: Path, tables: Sequence[str]) -> Selection:
@@ -115,7 +114,7 @@ def find_files(directory: Path, tables: Sequence[str]) -> Selection:
 
     Raises `UnreadableFileError` where there is none, where two could be read of one table, and where there are only such that cannot.
     """
-    files, problems, not_read = [], [], []
+    files, problems, unrecognized_files = [], [], []
     entries = sorted(directory.iterdir()) if directory.is_dir() else []
     for table in tables:
         similar = [path for path in entries if path.name.lower().startswith(table)]
@@ -123,18 +122,20 @@ def find_files(directory: Path, tables: Sequence[str]) -> Selection:
         others = [path.name for path in similar if path not in readable]
         if len(readable) > 1:
             names = ", ".join(path.name for path in readable)
-            problems.append(Problem(str(directory), None, f"holds more than one file of {table} ({names}): keep one of them"))
+            problems.append(
+                ImportProblem(str(directory), None, f"holds more than one file of {table} ({names}): keep one of them")
+            )
         elif readable:
             files.append(SourceFile(table, readable[0]))
-            not_read += others
+            unrecognized_files += others
         else:
             expected = f"the rows of {table} are read from {table} with one of {', '.join(SUFFIXES)}, or a folder of such files"
-            problems += [Problem(name, None, f"is not read: {expected}") for name in others]
+            problems += [ImportProblem(name, None, f"is not read: {expected}") for name in others]
     if not files and not problems:
-        problems = [Problem(str(directory), None, f"holds none of {', '.join(tables)} as {' or '.join(SUFFIXES)}")]
+        problems = [ImportProblem(str(directory), None, f"holds none of {', '.join(tables)} as {' or '.join(SUFFIXES)}")]
     if problems:
         raise UnreadableFileError(problems)
-    return Selection(files, not_read)
+    return Selection(files, unrecognized_files)
 
 
 def rows_with_nul(column: pa.ChunkedArray) -> list[int]:
@@ -148,7 +149,7 @@ def _is_readable(path: Path, table: str) -> bool:
     return _END.fullmatch(end) is not None and (path.is_dir() or bool(_DELIMITED.fullmatch(end) or _PARQUET.fullmatch(end)))
 
 
-def _folder_values(folders: Sequence[str]) -> dict[str, str | None]:
-    """What the names of folders say as Hive has it: `year=2024`."""
+def _hive_partition_values(folders: Sequence[str]) -> dict[str, str | None]:
+    """The values in Hive-partitioned folder names such as `year=2024`."""
     pairs = (folder.split("=", 1) for folder in folders if "=" in folder)
     return {name.strip().lower(): None if value == _NO_VALUE else unquote(value) for name, value in pairs}

@@ -1,9 +1,9 @@
-"""`import_directory`: files named after the tables into the application's database, wholly or not at all.
+"""`import_directory`: an atomic import of files named after the tables into the application's database.
 
 First everything is read, parsed and checked, and every problem is collected with its file and line; then, in one transaction,
-rows are staged and checked by the database itself, and only then written. How files are read is in `files.py`, how values
-are parsed in `parsing.py`, how rows are staged in `staging.py` and written in `upsert.py`. Rows that can be stored but make no sense (an outcome before its bid) are imported: the
-reader sets such rows aside wherever they come from.
+rows are staged and checked by the database itself, and only then written. How files are read is in `files.py`, how values are
+parsed in `parsing.py`, how rows are staged in `staging.py` and written in `upsert.py`. Rows that can be stored but make no sense
+(an outcome before its bid) are imported: the reader rejects such rows wherever they come from.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import pyarrow as pa
 from bid_assets.app_db import contract
 from bid_assets.app_db.connections import REQUIRED_PARAMETERS, SILENCE_SECONDS, connect, set_config, translate_errors
 from bid_assets.app_db.contract import ContractError
-from bid_assets.app_db.importing.batches import Problem, UnreadableFileError
+from bid_assets.app_db.importing.batches import ImportProblem, UnreadableFileError
 from bid_assets.app_db.importing.files import SourceFile, find_files, rows_with_nul
-from bid_assets.app_db.importing.parsing import blank, noun, parsed, shown, unreadable
-from bid_assets.app_db.importing.staging import Progress, Stage
-from bid_assets.app_db.importing.upsert import Written, merge
+from bid_assets.app_db.importing.parsing import blank_rows, format_value, parse_column, type_description, unreadable_rows
+from bid_assets.app_db.importing.staging import StagingTable
+from bid_assets.app_db.importing.upsert import UpsertCounts, upsert
 from bid_assets.app_db.introspection import Columns, columns_of, contract_columns
+from bid_assets.common.progress import ProgressCallback
 
 _SHOWN_PROBLEMS = 10
 _REFERENCES = {"bids": ("profile_id", "profiles", "profile"), "bid_outcomes": ("bid_id", "bids", "bid")}
@@ -50,7 +51,7 @@ TABLES = {
 class ImportRefusedError(Exception):
     """Nothing was written. `problems` holds the first ones, `total` their number."""
 
-    def __init__(self, problems: Sequence[Problem], total: int) -> None:
+    def __init__(self, problems: Sequence[ImportProblem], total: int) -> None:
         self.problems = list(problems)
         self.total = total
         more = f"\n... and {total - len(problems):,} more" if total > len(problems) else ""
@@ -60,25 +61,25 @@ class ImportRefusedError(Exception):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did, by table, the columns that it did not know, by file, and files that look like a table's but are not."""
+    """The result of an import: row counts by table, unknown columns by file, and files that look like a table's but are none."""
 
-    written: dict[str, Written]
+    counts: dict[str, UpsertCounts]
     ignored_columns: dict[str, list[str]]
-    not_read: list[str]
+    unrecognized_files: list[str]
 
     def summary(self) -> str:
         """A line per table, per file with unknown columns and per file that was not read."""
         lines = [
-            f"{table}: {done.inserted:,} inserted, {done.updated:,} updated, {done.unchanged:,} unchanged"
-            for table, done in self.written.items()
+            f"{table}: {count.inserted:,} inserted, {count.updated:,} updated, {count.unchanged:,} unchanged"
+            for table, count in self.counts.items()
         ]
         lines += [f"{file}: ignored {', '.join(names)}" for file, names in self.ignored_columns.items()]
-        lines += [f"{name}: not read" for name in self.not_read]
+        lines += [f"{name}: not read" for name in self.unrecognized_files]
         return "\n".join(lines)
 
 
 @dataclass
-class _Loaded:
+class _ParsedFile:
     """A file's parsed columns, the names of those that are none of ours, and what is wrong with it: (row, reason)."""
 
     file: SourceFile
@@ -88,7 +89,7 @@ class _Loaded:
 
 
 def import_directory(
-    url: str, directory: Path, progress: Progress | None = None, *, silence: float = SILENCE_SECONDS
+    url: str, directory: Path, progress: ProgressCallback | None = None, *, silence: float = SILENCE_SECONDS
 ) -> ImportReport:
     """Import `profiles`, `jobs`, `bids` and `bid_outcomes` (CSV or Parquet), as many as are in `directory`.
 
@@ -99,35 +100,35 @@ def import_directory(
         selection = find_files(directory, list(TABLES))
     except UnreadableFileError as error:
         raise ImportRefusedError(error.problems, len(error.problems)) from None
-    loaded = _load_all(selection.files)
-    _refuse_if_faulty(loaded)
+    parsed_files = _load_all(selection.files)
+    _refuse_if_faulty(parsed_files)
     with closing(connect(url, silence=silence)) as connection, translate_errors(url):
         connection.autocommit = False
         with connection, connection.cursor() as cursor:  # one transaction
             cursor.execute(set_config({**connection.options, **REQUIRED_PARAMETERS}, local=True))
-            written, ignored = _write(cursor, loaded, progress or (lambda *_: None))
-            names = [_qualified_name(cursor, table) for table in written]
+            counts, ignored = _write(cursor, parsed_files, progress or (lambda *_: None))
+            names = [_qualified_name(cursor, table) for table in counts]
         connection.autocommit = True
         with connection.cursor() as cursor:
             for name in names:  # so that the next reading is planned on what is there now
                 cursor.execute(f"VACUUM ANALYZE {name}")
-    return ImportReport(written, ignored, selection.not_read)
+    return ImportReport(counts, ignored, selection.unrecognized_files)
 
 
-def _load_all(files: Sequence[SourceFile]) -> list[_Loaded]:
+def _load_all(files: Sequence[SourceFile]) -> list[_ParsedFile]:
     """Every file, parsed; files that cannot be read at all are refused together."""
-    loaded, problems = [], []
+    parsed_files, problems = [], []
     for file in files:
         try:
-            loaded.append(_load(file))
+            parsed_files.append(_load(file))
         except UnreadableFileError as error:
             problems += error.problems
     if problems:
         raise ImportRefusedError(problems[:_SHOWN_PROBLEMS], len(problems))
-    return loaded
+    return parsed_files
 
 
-def _load(file: SourceFile) -> _Loaded:
+def _load(file: SourceFile) -> _ParsedFile:
     known = TABLES[file.table]
     present = file.columns
     twice = [name for name in known if present.count(name) > 1]
@@ -139,29 +140,29 @@ def _load(file: SourceFile) -> _Loaded:
     names = [name for name in known if name in present]
     batches, faults, start = [pa.schema([(name, known[name]) for name in names]).empty_table()], [], 0
     for raw in file.batches(names):
-        values = pa.table({name: parsed(raw[name], known[name]) for name in names})
-        found = (fault for name in names for fault in _faults(file.table, name, raw[name], values[name]))
-        faults += [(start + row, reason) for row, reason in found]
+        values = pa.table({name: parse_column(raw[name], known[name]) for name in names})
+        batch_faults = (fault for name in names for fault in _faults(file.table, name, raw[name], values[name]))
+        faults += [(start + row, reason) for row, reason in batch_faults]
         batches.append(values)
         start += values.num_rows
     rows = pa.concat_tables(batches)
-    faults += [(row, f"duplicate id {shown(rows['id'], row)}") for row in _repeated(rows["id"])]
-    return _Loaded(file, rows, [name for name in present if name not in known], faults)
+    faults += [(row, f"duplicate id {format_value(rows['id'], row)}") for row in _duplicate_rows(rows["id"])]
+    return _ParsedFile(file, rows, [name for name in present if name not in known], faults)
 
 
 def _faults(table: str, name: str, raw: pa.ChunkedArray, values: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
     """What is wrong with one column: values that cannot be read, that may not be empty, that cannot be stored."""
-    bad = unreadable(raw, values)
-    yield from ((row, f"{name} {shown(raw, row)} is not {noun(raw.type, values.type)}") for row in bad)
+    bad = unreadable_rows(raw, values)
+    yield from ((row, f"{name} {format_value(raw, row)} is not {type_description(raw.type, values.type)}") for row in bad)
     is_text = values.type == contract.TEXT
     if name in contract.REQUIRED_COLUMNS[table]:
-        empty = blank(values) if is_text else np.flatnonzero(values.is_null()).tolist()
+        empty = blank_rows(values) if is_text else np.flatnonzero(values.is_null()).tolist()
         yield from ((row, f"{name} is empty") for row in sorted(set(empty) - set(bad)))
     if is_text:
         yield from ((row, f"{name} holds a NUL character") for row in rows_with_nul(values))
 
 
-def _repeated(ids: pa.ChunkedArray) -> list[int]:
+def _duplicate_rows(ids: pa.ChunkedArray) -> list[int]:
     """The rows whose id has occurred in a row before."""
     codes = ids.combine_chunks().dictionary_encode().indices.drop_null().to_numpy()
     _, first = np.unique(codes, return_index=True)
@@ -169,47 +170,49 @@ def _repeated(ids: pa.ChunkedArray) -> list[int]:
     return np.delete(rows, first).tolist()
 
 
-def _refuse_if_faulty(loaded: Sequence[_Loaded]) -> None:
+def _refuse_if_faulty(parsed_files: Sequence[_ParsedFile]) -> None:
     """Raises `ImportRefusedError` with the first faults of each file, in the order of its lines."""
-    total = sum(len(one.faults) for one in loaded)
+    total = sum(len(one.faults) for one in parsed_files)
     if not total:
         return
-    problems: list[Problem] = []
-    for one in loaded:
+    problems: list[ImportProblem] = []
+    for one in parsed_files:
         first = sorted(one.faults, key=itemgetter(0))[: _SHOWN_PROBLEMS - len(problems)]
         problems += [one.file.problem_at(row, reason) for row, reason in first]
     raise ImportRefusedError(problems, total)
 
 
-def _write(cursor: Any, loaded: Sequence[_Loaded], progress: Progress) -> tuple[dict[str, Written], dict[str, list[str]]]:
-    """Stage, check and merge all files: what became of each table's rows, and which columns were not written, by file."""
+def _write(
+    cursor: Any, parsed_files: Sequence[_ParsedFile], progress: ProgressCallback
+) -> tuple[dict[str, UpsertCounts], dict[str, list[str]]]:
+    """Stage, check and upsert all files: row counts by table, and the columns that were not written, by file."""
     cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    columns = _ensured_tables(cursor)
+    columns = _create_missing_tables(cursor)
     stages, ignored = {}, {}
-    for one in loaded:
+    for one in parsed_files:
         types = columns[one.file.table]
         stored = [name for name in one.rows.column_names if name in types and not types[name].is_generated]
         if others := one.ignored + [name for name in one.rows.column_names if name not in stored]:
             ignored[one.file.path.name] = others
-        stage = stages[one.file.table] = Stage(one.file.table, one.rows.select(stored), types)
+        stage = stages[one.file.table] = StagingTable(one.file.table, one.rows.select(stored), types)
         one.faults += stage.fill(cursor, progress)
-    for one in loaded:
-        one.faults += _faults_among_rows(cursor, stages, one, columns)
-    _refuse_if_faulty(loaded)
-    written = {}
-    for one in loaded:
-        result = merge(cursor, stages[one.file.table])
-        if isinstance(result, Written):
-            written[one.file.table] = result
+    for one in parsed_files:
+        one.faults += _database_faults(cursor, stages, one, columns)
+    _refuse_if_faulty(parsed_files)
+    counts = {}
+    for one in parsed_files:
+        result = upsert(cursor, stages[one.file.table])
+        if isinstance(result, UpsertCounts):
+            counts[one.file.table] = result
         else:
             one.faults += [(row, f"the database refuses it: {message}") for row, message in result]
             _refuse_if_faulty([one])
     for stage in stages.values():
         stage.drop(cursor)
-    return written, ignored
+    return counts, ignored
 
 
-def _ensured_tables(cursor: Any) -> Mapping[str, Columns]:
+def _create_missing_tables(cursor: Any) -> Mapping[str, Columns]:
     """The tables' columns, after those tables have been created that are not there; `ContractError` where they do not fit."""
     missing = [table for table in TABLES if not columns_of(cursor, table)]
     if missing:
@@ -240,14 +243,17 @@ def _qualified_name(cursor: Any, table: str) -> str:
     return str(cursor.fetchone()[0])
 
 
-def _faults_among_rows(
-    cursor: Any, stages: Mapping[str, Stage], one: _Loaded, columns: Mapping[str, Columns]
+def _database_faults(
+    cursor: Any, stages: Mapping[str, StagingTable], one: _ParsedFile, columns: Mapping[str, Columns]
 ) -> Iterator[tuple[int, str]]:
     """Rows that are one id in the database, and those that name a profile or bid which neither it nor the files have."""
     stage = stages[one.file.table]
     for row, first in stage.equal_ids(cursor).items():
-        yield row, f"id {shown(one.rows['id'], row)} is one id in the database with {shown(one.rows['id'], first)} before it"
+        yield (
+            row,
+            f"id {format_value(one.rows['id'], row)} is one id in the database with {format_value(one.rows['id'], first)} before it",
+        )
     if one.file.table in _REFERENCES:
         column, table, kind = _REFERENCES[one.file.table]
         for row in stage.unknown_references(cursor, column, table, columns[table], table in stages):
-            yield row, f"{column} {shown(one.rows[column], row)}: there is no such {kind}"
+            yield row, f"{column} {format_value(one.rows[column], row)}: there is no such {kind}"

@@ -1,6 +1,6 @@
 """Columns of imported files -> columns of the contract: what text is a time, a number or a truth value.
 
-A value that cannot be read becomes null; `unreadable` tells it from one that was not there. Parquet columns that already
+A value that cannot be read becomes null; `unreadable_rows` tells it from one that was not there. Parquet columns that already
 have a fitting type are only cast. pandas does the parsing of text, since it can say of each value whether it can be read.
 """
 
@@ -25,7 +25,7 @@ _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UT
 _EXACT_INTEGERS = 2.0**53
 
 
-def parsed(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+def parse_column(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     """`column` as `target` (text, time, number or truth value). Lists, maps and structs become JSON text.
 
     Null where a value cannot be read as `target`, and everywhere where no value of the column's type can.
@@ -45,7 +45,7 @@ def parsed(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     return _nulls(len(column), target)
 
 
-def unreadable(column: pa.ChunkedArray, result: pa.ChunkedArray) -> list[int]:
+def unreadable_rows(column: pa.ChunkedArray, result: pa.ChunkedArray) -> list[int]:
     """The rows where `column` holds something and `result` does not."""
     column = _decoded(column)
     something = column.is_valid()
@@ -57,8 +57,8 @@ def unreadable(column: pa.ChunkedArray, result: pa.ChunkedArray) -> list[int]:
     return np.flatnonzero(pc.and_(something, result.is_null())).tolist()
 
 
-def noun(source: pa.DataType, target: pa.DataType) -> str:
-    """What a value of `source` that could not be read as `target` is not."""
+def type_description(source: pa.DataType, target: pa.DataType) -> str:
+    """In words, what a value of `source` that could not be read as `target` should have been."""
     if target != TEXT:
         return _NOUNS[target]
     if pa.types.is_nested(source):
@@ -66,8 +66,8 @@ def noun(source: pa.DataType, target: pa.DataType) -> str:
     return "text in UTF-8" if pa.types.is_binary(source) or pa.types.is_fixed_size_binary(source) else "text"
 
 
-def shown(column: pa.ChunkedArray, row: int) -> str:
-    """A value as a message shows it."""
+def format_value(column: pa.ChunkedArray, row: int) -> str:
+    """A value as text for a message."""
     try:
         scalar = column[row].as_py()
         value = scalar.isoformat() if isinstance(scalar, datetime) else repr(scalar)
@@ -76,7 +76,7 @@ def shown(column: pa.ChunkedArray, row: int) -> str:
     return value if len(value) <= 80 else f"{value[:77]}..."
 
 
-def blank(column: pa.ChunkedArray) -> list[int]:
+def blank_rows(column: pa.ChunkedArray) -> list[int]:
     """The rows where a text column holds nothing, or white space only."""
     return np.flatnonzero(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)).tolist()
 

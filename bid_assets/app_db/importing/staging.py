@@ -1,7 +1,7 @@
-"""Rows of a file beside the table that they are meant for: in a temporary table of its columns' very types.
+"""Staging tables: the rows of a file in a temporary table with the column types of their target table.
 
-What the table could not hold, or would round, is found here, row by row and column by column, and so is what only the database
-can tell: ids that it calls equal, and references to nothing. How the rows get into the table itself is in `upsert.py`.
+Here values that the target could not hold, or would round, are detected row by row and column by column, and so is what only the
+database knows: ids that it calls equal, and dangling references. How the rows get into the target is in `upsert.py`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bid_assets.app_db.contract import TEXT, TIME
-from bid_assets.app_db.importing.parsing import shown
+from bid_assets.app_db.importing.parsing import format_value
 from bid_assets.app_db.introspection import Columns
 from bid_assets.app_db.sql_ids import names_row
+from bid_assets.common.progress import ProgressCallback
 
-Progress = Callable[[str, int, int], None]
-"""Called with (table, rows done, rows in total)."""
+RefusedRow = tuple[int, str]
+"""The number of a row that the database refuses, and why."""
 
-Refusal = tuple[int, str]
-"""A row that the database does not take, and why."""
-
-MAX_REFUSALS = 10
-"""So many are looked for in a file: each takes some steps."""
+MAX_REFUSED_ROWS = 10
+"""So many are searched in a file: each takes a binary search."""
 
 _SLICE_ROWS = 20_000
 _COPIED_AS = {TEXT: "text", TIME: "timestamptz", pa.float64(): "float8", pa.bool_(): "boolean"}
@@ -42,7 +40,7 @@ _EXACT = dict.fromkeys(_INTEGERS | {"numeric"}, "numeric") | dict.fromkeys(_MOME
 
 
 @dataclass(frozen=True)
-class Stage:
+class StagingTable:
     """A table, rows for it (`import_row` counts them from 0), and what the database says of the table's columns."""
 
     table: str
@@ -54,7 +52,7 @@ class Stage:
         """The temporary table."""
         return f"import_{self.table}"
 
-    def fill(self, cursor: Any, progress: Progress) -> list[Refusal]:
+    def fill(self, cursor: Any, progress: ProgressCallback) -> list[RefusedRow]:
         """Make the temporary table and fill it with the rows that it can hold; the others are given back."""
         names = self.rows.column_names
         copied = ", ".join(f"{name} {_COPIED_AS[self.rows.schema.field(name).type]}" for name in names)
@@ -64,13 +62,13 @@ class Stage:
         )
         progress(self.table, 0, self.rows.num_rows)
         total = self.rows.num_rows
-        if attempt(cursor, lambda: self._copy(cursor, names, 0, total, progress)) is None:
-            return self._rounded(cursor)
-        refused = refusals(cursor, lambda start, end: self._copy(cursor, names, start, end), total)
+        if run_in_savepoint(cursor, lambda: self._copy(cursor, names, 0, total, progress)) is None:
+            return self._lossy_rows(cursor)
+        refused = find_refusals(cursor, lambda start, end: self._copy(cursor, names, start, end), total)
         return [(row, self._reason(cursor, row, message)) for row, message in refused]
 
-    def _rounded(self, cursor: Any) -> list[Refusal]:
-        """The first staged rows of which a column holds another value than the file: decimals, fractions of a second, a time of day."""
+    def _lossy_rows(self, cursor: Any) -> list[RefusedRow]:
+        """The first rows that lose precision in a column: decimals, fractions of a second, a time of day."""
         kinds = {name: _EXACT.get(self.columns[name].type) for name in self.rows.column_names if not self._is_truth_value(name)}
         differs = {name: f"s.{name}::{kind} IS DISTINCT FROM r.{name}::{kind}" for name, kind in kinds.items() if kind}
         if not differs:
@@ -81,12 +79,12 @@ class Stage:
         )
         cursor.execute(
             f"SELECT s.import_row, {column}, {stored} FROM {self.name} s JOIN {self.name}_text r USING (import_row)"
-            f" WHERE {' OR '.join(differs.values())} ORDER BY 1 LIMIT {MAX_REFUSALS}"
+            f" WHERE {' OR '.join(differs.values())} ORDER BY 1 LIMIT {MAX_REFUSED_ROWS}"
         )
         return [
             (
                 row,
-                f"{name} {shown(self.rows[name], row)}: the column is of type {self.columns[name].type} and would hold {value}",
+                f"{name} {format_value(self.rows[name], row)}: the column is of type {self.columns[name].type} and would hold {value}",
             )
             for row, name, value in cursor.fetchall()
         ]
@@ -94,7 +92,7 @@ class Stage:
     def _is_truth_value(self, name: str) -> bool:
         return bool(self.rows.schema.field(name).type == pa.bool_())
 
-    def _copy(self, cursor: Any, names: list[str], start: int, end: int, progress: Progress | None = None) -> None:
+    def _copy(self, cursor: Any, names: list[str], start: int, end: int, progress: ProgressCallback | None = None) -> None:
         """The rows from `start` to `end`, of these columns, first as what they were parsed as and then as what the table has."""
         listed = ", ".join(names)
         for at in range(start, end, _SLICE_ROWS):
@@ -125,9 +123,9 @@ class Stage:
     def _reason(self, cursor: Any, row: int, message: str) -> str:
         """The same with the column that is to blame, and its value."""
         for name in self.rows.column_names:
-            alone = attempt(cursor, lambda name=name: self._copy(cursor, [name], row, row + 1), keep=False)  # type: ignore[misc]
+            alone = run_in_savepoint(cursor, lambda name=name: self._copy(cursor, [name], row, row + 1), keep=False)  # type: ignore[misc]
             if alone is not None:
-                return f"{name} {shown(self.rows[name], row)}: {alone}"
+                return f"{name} {format_value(self.rows[name], row)}: {alone}"
         return message
 
     def equal_ids(self, cursor: Any) -> dict[int, int]:
@@ -153,8 +151,8 @@ class Stage:
         cursor.execute(f"DROP TABLE {self.name}, {self.name}_text")
 
 
-def attempt(cursor: Any, work: Callable[[], object], *, keep: bool = True) -> str | None:
-    """Do some work in a savepoint. What the database says where it refuses, after which nothing has happened; else None."""
+def run_in_savepoint(cursor: Any, work: Callable[[], object], *, keep: bool = True) -> str | None:
+    """Run some work in a savepoint. Returns the database's message where it refuses (the work is rolled back then), else None."""
     cursor.execute("SAVEPOINT import_attempt")
     refusal = None
     try:
@@ -169,22 +167,22 @@ def attempt(cursor: Any, work: Callable[[], object], *, keep: bool = True) -> st
     return refusal
 
 
-def refusals(cursor: Any, work: Callable[[int, int], object], rows: int) -> list[Refusal]:
-    """The first rows that the database refuses, by halving; the work on the others before them is done."""
-    found: list[Refusal] = []
+def find_refusals(cursor: Any, work: Callable[[int, int], object], rows: int) -> list[RefusedRow]:
+    """The first rows that the database refuses, by binary search; the work on the others before them is done."""
+    refused_rows: list[RefusedRow] = []
     start = 0
-    while start < rows and len(found) < MAX_REFUSALS:
+    while start < rows and len(refused_rows) < MAX_REFUSED_ROWS:
         low, high = start, rows
-        if attempt(cursor, lambda: work(start, rows)) is None:  # noqa: B023 - called at once
+        if run_in_savepoint(cursor, lambda: work(start, rows)) is None:  # noqa: B023 - called at once
             break
         while high - low > 1:
             middle = (low + high) // 2
-            if attempt(cursor, lambda: work(low, middle)) is None:  # noqa: B023 - called at once
+            if run_in_savepoint(cursor, lambda: work(low, middle)) is None:  # noqa: B023 - called at once
                 low = middle
             else:
                 high = middle
-        message = attempt(cursor, lambda: work(low, low + 1))  # noqa: B023 - called at once
+        message = run_in_savepoint(cursor, lambda: work(low, low + 1))  # noqa: B023 - called at once
         if message is not None:
-            found.append((low, message))
+            refused_rows.append((low, message))
         start = low + 1
-    return found
+    return refused_rows

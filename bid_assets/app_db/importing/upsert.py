@@ -1,4 +1,4 @@
-"""Writing staged rows into the application's tables: merged by id, all in one transaction.
+"""Upsert of staged rows into the application's tables by id, all in one transaction.
 
 It works for whatever the application made of a table: partitions, identity columns, a view that can be written. What the rows
 are is decided before; see `importer.py` and `staging.py`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bid_assets.app_db.importing.staging import Refusal, Stage, attempt, refusals
+from bid_assets.app_db.importing.staging import RefusedRow, StagingTable, find_refusals, run_in_savepoint
 from bid_assets.app_db.introspection import Column
 from bid_assets.app_db.sql_ids import names_row
 
@@ -18,29 +18,29 @@ _COMPARED_AS_TEXT = {"json", "xml", "citext"}
 
 
 @dataclass(frozen=True)
-class Written:
-    """What became of the rows of one table."""
+class UpsertCounts:
+    """How many rows of one table were inserted, updated and left as they were."""
 
     inserted: int
     updated: int
     unchanged: int
 
 
-def merge(cursor: Any, stage: Stage) -> Written | list[Refusal]:
+def upsert(cursor: Any, stage: StagingTable) -> UpsertCounts | list[RefusedRow]:
     """Insert the staged rows that are new by id and update those that differ in any of their columns; does not commit.
 
-    Where the database refuses (a constraint, a trigger), which rows, and nothing else.
+    Where the database refuses rows (a constraint, a trigger), returns these rows; nothing is written then.
     """
     total = stage.rows.num_rows
     counts: list[tuple[int, int]] = []
-    if attempt(cursor, lambda: counts.append(_merge(cursor, stage, 0, total))) is not None:
-        return refusals(cursor, lambda start, end: _merge(cursor, stage, start, end), total)
+    if run_in_savepoint(cursor, lambda: counts.append(_upsert_range(cursor, stage, 0, total))) is not None:
+        return find_refusals(cursor, lambda start, end: _upsert_range(cursor, stage, start, end), total)
     ((inserted, updated),) = counts
     _advance_sequence(cursor, stage)
-    return Written(inserted, updated, total - inserted - updated)
+    return UpsertCounts(inserted, updated, total - inserted - updated)
 
 
-def _merge(cursor: Any, stage: Stage, start: int, end: int) -> tuple[int, int]:
+def _upsert_range(cursor: Any, stage: StagingTable, start: int, end: int) -> tuple[int, int]:
     """How many rows were inserted and updated. Not by ON CONFLICT: views and tables without a unique index know none."""
     names = stage.rows.column_names
     others = [name for name in names if name != "id"]
@@ -69,7 +69,7 @@ def _count(cursor: Any, statement: str) -> int:
     return int(cursor.fetchone()[0])
 
 
-def _advance_sequence(cursor: Any, stage: Stage) -> None:
+def _advance_sequence(cursor: Any, stage: StagingTable) -> None:
     """The ids that the application draws next must not be those that were imported."""
     cursor.execute(f"SELECT pg_get_serial_sequence('{stage.table}', 'id')")
     (sequence,) = cursor.fetchone()

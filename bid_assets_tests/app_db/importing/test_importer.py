@@ -44,7 +44,7 @@ def refusal(url: str, path: Path) -> ImportRefusedError:
 
 def test_a_folder_of_csv_files_arrives_in_the_database(app_db: str, tmp_path: Path) -> None:
     report = import_directory(app_db, folder(tmp_path))
-    assert {table: done.inserted for table, done in report.written.items()} == {
+    assert {table: done.inserted for table, done in report.counts.items()} == {
         "profiles": 2,
         "jobs": 1,
         "bids": 2,
@@ -65,22 +65,22 @@ def test_importing_twice_changes_nothing(app_db: str, tmp_path: Path) -> None:
     import_directory(app_db, folder(tmp_path))
     before = rows(app_db, "SELECT xmin::text, ctid::text, * FROM bids")
     report = import_directory(app_db, tmp_path)
-    assert all((done.inserted, done.updated) == (0, 0) for done in report.written.values())
-    assert report.written["bids"].unchanged == 2
+    assert all((done.inserted, done.updated) == (0, 0) for done in report.counts.values())
+    assert report.counts["bids"].unchanged == 2
     assert rows(app_db, "SELECT xmin::text, ctid::text, * FROM bids") == before
 
 
 def test_a_row_with_other_content_is_updated_and_counted(app_db: str, tmp_path: Path) -> None:
     import_directory(app_db, folder(tmp_path))
     report = import_directory(app_db, folder(tmp_path, bids=BIDS.replace("10.5", "11")))
-    assert (report.written["bids"].updated, report.written["bids"].unchanged) == (1, 1)
+    assert (report.counts["bids"].updated, report.counts["bids"].unchanged) == (1, 1)
     assert rows(app_db, "SELECT amount FROM bids WHERE id = 'b1'") == [(11.0,)]
 
 
 def test_columns_that_a_file_does_not_have_are_left_as_they_are(app_db: str, tmp_path: Path) -> None:
     import_directory(app_db, folder(tmp_path))
     report = import_directory(app_db, folder(tmp_path, profiles="id,name\np1,Ada\np2,Bob\n"))
-    assert report.written["profiles"].unchanged == 2
+    assert report.counts["profiles"].unchanged == 2
     assert rows(app_db, "SELECT skills FROM profiles WHERE id = 'p1'") == [('["python"]',)]
 
 
@@ -118,7 +118,7 @@ def test_unknown_columns_are_ignored_and_named(app_db: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("text", ["id,title", "id,title\n", "id,title\n\n"])
 def test_a_file_without_rows_is_fine(app_db: str, tmp_path: Path, text: str) -> None:
     report = import_directory(app_db, folder(tmp_path, jobs=text))
-    assert (report.written["jobs"].inserted, report.written["bids"].inserted) == (0, 2)
+    assert (report.counts["jobs"].inserted, report.counts["bids"].inserted) == (0, 2)
 
 
 def test_one_file_alone_may_refer_to_what_the_database_has(app_db: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_one_file_alone_may_refer_to_what_the_database_has(app_db: str, tmp_path
         (tmp_path / f"{name}.csv").unlink()
     (tmp_path / "bid_outcomes.csv").write_text(OUTCOMES.replace("o1", "o3"))
     report = import_directory(app_db, tmp_path)
-    assert (report.written["bid_outcomes"].inserted, report.written["bid_outcomes"].unchanged) == (1, 1)
+    assert (report.counts["bid_outcomes"].inserted, report.counts["bid_outcomes"].unchanged) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_line(app_db: str, tmp_pa
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(app_db: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("\ufeffid,title\nj1,A job\n")
-    assert import_directory(app_db, tmp_path).written["jobs"].inserted == 1
+    assert import_directory(app_db, tmp_path).counts["jobs"].inserted == 1
 
 
 def test_a_parquet_row_is_named_by_its_number(app_db: str, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_tables_of_other_types_are_filled_by_casting(app_db: str, tmp_path: Path
     report = import_directory(app_db, tmp_path)
     assert report.ignored_columns == {"jobs.csv": ["title"]}
     assert rows(app_db, "SELECT submitted_at, amount::text FROM bids") == [(datetime(2024, 1, 1, 22), "3.50")]  # noqa: DTZ001
-    assert all(done.unchanged == 1 for done in import_directory(app_db, tmp_path).written.values())
+    assert all(done.unchanged == 1 for done in import_directory(app_db, tmp_path).counts.values())
 
 
 def test_tables_that_break_the_contract_are_named(app_db: str, tmp_path: Path) -> None:
@@ -271,11 +271,11 @@ def test_a_row_is_found_at_the_line_where_an_editor_shows_it(tmp_path_factory, t
 @pytest.mark.skipif(not GSOC.is_dir(), reason=f"the real data set is not at {GSOC}")
 def test_the_real_data_set_is_imported_whole_and_importing_it_again_changes_nothing(app_db: str) -> None:
     report = import_directory(app_db, GSOC)
-    assert {table: done.inserted for table, done in report.written.items()} == {
+    assert {table: done.inserted for table, done in report.counts.items()} == {
         "profiles": 2_237,
         "jobs": 2_021,
         "bids": 17_209,
         "bid_outcomes": 16_303,
     }
     assert report.ignored_columns == {}
-    assert all((done.inserted, done.updated) == (0, 0) for done in import_directory(app_db, GSOC).written.values())
+    assert all((done.inserted, done.updated) == (0, 0) for done in import_directory(app_db, GSOC).counts.values())

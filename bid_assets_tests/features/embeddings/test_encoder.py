@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bid_assets.common.progress import listening
+from bid_assets.common.progress import on_progress
 from bid_assets.features.embeddings import models
 from bid_assets.features.embeddings.cache import Vectors, open_cache
 from bid_assets.features.embeddings.encoder import SLICE, CachedEncoder, make_encoder
@@ -140,7 +140,7 @@ def test_the_vector_that_was_kept_first_counts_for_a_slower_process_too(tmp_path
 
 def test_progress_is_told_up_to_the_last_text(tmp_path: Path) -> None:
     heard: list[tuple[str, int, int]] = []
-    with listening(lambda stage, done, total: heard.append((stage, done, total))):
+    with on_progress(lambda stage, done, total: heard.append((stage, done, total))):
         CachedEncoder(Counting(), tmp_path).encode(pa.array(["a"] * (SLICE + 1)))
     assert heard == [("encoding texts", SLICE, SLICE + 1), ("encoding texts", SLICE + 1, SLICE + 1)]
 
