@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bid_assets.app_db.connections import MalformedUrlError, libpq_url, url_with_schema
-from bid_assets.common.private_state import private_home
+from bid_assets.common.private_state import ensure_private_home
 from bid_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ def _embedded_url(settings: Settings, database: str) -> str:
 def _embedded(settings: Settings) -> EmbeddedServer:
     from bid_assets.embedded_postgres.server import shared_server
 
-    return shared_server(settings.postgres_data or settings.home / "postgres", home=private_home(settings.home))
+    return shared_server(settings.postgres_data or settings.home / "postgres", home=ensure_private_home(settings.home))

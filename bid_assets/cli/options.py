@@ -16,9 +16,9 @@ class CommandGroup(click.Group):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As a program: files that it writes are readable by their owner alone."""
-        from bid_assets.common.private_state import keep_private
+        from bid_assets.common.private_state import restrict_umask
 
-        keep_private()
+        restrict_umask()
         return super().__call__(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

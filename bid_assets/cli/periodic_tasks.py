@@ -56,7 +56,7 @@ def keep_postgres_running(server: EmbeddedServer, report: LineHandler) -> Callab
     def keep() -> None:
         nonlocal failed_probes
         server.ensure_running()
-        failed_probes = 0 if server.answers() else failed_probes + 1
+        failed_probes = 0 if server.is_responding() else failed_probes + 1
         if failed_probes >= MAX_FAILED_PROBES:
             report("PostgreSQL", f"has failed {failed_probes} health checks in a row; it is restarted")
             failed_probes = 0

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from bid_assets.common.private_state import private_home
+from bid_assets.common.private_state import ensure_private_home
 from bid_assets.common.windows import utc_now
 from bid_assets.settings import Settings, with_current_names
 
@@ -55,7 +55,7 @@ class SettingDifference:
 @contextmanager
 def exclusive_loop(settings: Settings) -> Iterator[None]:
     """Be the one that turns the loop of this home, and say with which settings. Raises `LoopAlreadyRunningError`."""
-    lock = os.open(private_home(settings.home) / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(ensure_private_home(settings.home) / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _acquire(lock, settings.home)
         description = {"pid": os.getpid(), "started_at": utc_now().isoformat(), "settings": shown_settings(settings)}

@@ -1,4 +1,4 @@
-"""Cutting the rows of a range run by window. Pure Arrow; who writes the windows is not its business."""
+"""Splitting Arrow tables and streams by window."""
 
 from __future__ import annotations
 

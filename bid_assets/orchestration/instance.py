@@ -24,7 +24,7 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 
 from bid_assets.app_db.connections import add_deadlines_to_all_engines
 from bid_assets.app_db.database import dagster_db_url
-from bid_assets.common.private_state import keep_private, private_home
+from bid_assets.common.private_state import ensure_private_home, restrict_umask
 from bid_assets.settings import get_settings
 
 INSTANCE_FILE = "dagster.yaml"
@@ -98,7 +98,7 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PostgresStorage:
         """Storage at the URL of the settings. SQLAlchemy must be told to use psycopg 2, as dagster-postgres does."""
-        keep_private()  # the first that Dagster does in each of its processes, also where it was started without us
+        restrict_umask()  # the first that Dagster does in each of its processes, also where it was started without us
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
         add_deadlines_to_all_engines(min(get_settings().db_silence_seconds, LONGEST_SILENCE))
         url = dagster_db_url(get_settings()).replace("postgresql://", "postgresql+psycopg2://", 1)
@@ -135,7 +135,7 @@ class HomeComputeLogManager(LocalComputeLogManager):
 
 def state_folder() -> Path:
     """Where Dagster keeps its local files."""
-    folder = private_home(get_settings().home) / "dagster"
+    folder = ensure_private_home(get_settings().home) / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from bid_assets.common.private_state import keep_private
+from bid_assets.common.private_state import restrict_umask
 from bid_assets.serving import errors
 from bid_assets.serving.api_docs import DESCRIPTION_PATHS, new_app
 from bid_assets.serving.micro_batching import MicroBatcher
@@ -82,6 +82,6 @@ def _required_scopes() -> dict[str, str | None]:
 
 def from_environment() -> FastAPI:
     """The application with the settings of the environment: uvicorn's factory in each worker."""
-    keep_private()
+    restrict_umask()
     sys.setswitchinterval(SWITCH_SECONDS)
     return create_app(get_settings())

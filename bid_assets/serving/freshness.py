@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bid_assets.app_db.point_lookup import LookupResult
-from bid_assets.common.windows import moment_of
+from bid_assets.common.windows import datetime_from_microseconds
 from bid_assets.serving.bid_requests import BidRequest
 
 SETTINGS_FEATURES = ("budget", "duration_weeks", "is_fixed_price")
@@ -54,4 +54,4 @@ def newest_outcomes(bids: Sequence[BidRequest], at: Sequence[int], lookup: Looku
         max((moment for moment in known_at.get(bid.profile_id, ()) if moment < submitted_at), default=None)
         for bid, submitted_at in zip(bids, at, strict=True)
     ]
-    return [None if moment is None else moment_of(moment) for moment in newest]
+    return [None if moment is None else datetime_from_microseconds(moment) for moment in newest]

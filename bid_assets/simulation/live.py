@@ -22,7 +22,7 @@ from psycopg2.extras import execute_values
 
 from bid_assets.app_db.connections import engine
 from bid_assets.common.progress import ProgressCallback, report_progress
-from bid_assets.common.windows import microseconds_since_epoch, datetime_from_microseconds, utc_now
+from bid_assets.common.windows import datetime_from_microseconds, microseconds_since_epoch, utc_now
 from bid_assets.simulation.timeline import MOMENT, TABLES, Timeline
 from bid_assets.simulation.truth import options_of, read_truth, replace_truth
 from bid_assets.simulation.write import lock_market

@@ -66,18 +66,18 @@ def postmaster(server: EmbeddedServer) -> psutil.Process:
 def test_a_server_that_is_gone_is_started_and_one_that_hangs_is_restarted(
     postgres: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "ANSWER_SECONDS", 2)
+    monkeypatch.setattr(server, "QUERY_TIMEOUT_SECONDS", 2)
     reports: Reports = []
     keep = keep_postgres_running(postgres, lambda *report: reports.append(report))
     gone = postmaster(postgres)
     gone.kill()
     gone.wait(10)
     keep()
-    assert postgres.answers()
+    assert postgres.is_responding()
     hanging = postmaster(postgres)
     hanging.suspend()
     for _ in range(MAX_FAILED_PROBES):
         keep()
     assert reports == [("PostgreSQL", "has failed 3 health checks in a row; it is restarted")]
-    assert postgres.answers()
+    assert postgres.is_responding()
     assert postmaster(postgres) != hanging

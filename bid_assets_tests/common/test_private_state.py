@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bid_assets.common.private_state import private_home
+from bid_assets.common.private_state import ensure_private_home
 from bid_assets_tests.conftest import CHECKOUT
 
 
@@ -25,19 +25,19 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_home_is_its_owners_alone(tmp_path: Path) -> None:
-    assert mode(private_home(tmp_path / "new" / "home")) == 0o700
+    assert mode(ensure_private_home(tmp_path / "new" / "home")) == 0o700
 
 
 def test_a_home_that_was_open_is_closed(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir(mode=0o755)
-    assert mode(private_home(tmp_path / "home")) == 0o700
+    assert mode(ensure_private_home(tmp_path / "home")) == 0o700
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
 def test_a_home_of_somebody_else_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir(mode=0o755)
     os.chown(tmp_path / "home", 65534, 65534)
-    assert mode(private_home(tmp_path / "home")) == 0o755
+    assert mode(ensure_private_home(tmp_path / "home")) == 0o755
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
@@ -45,7 +45,7 @@ def test_a_home_with_data_of_the_servers_user_stays_open_to_that_users_group_onl
     data = tmp_path / "home" / "postgres" / "data"
     data.mkdir(mode=0o755, parents=True)
     os.chown(data, 4242, 4242)
-    home = private_home(tmp_path / "home")
+    home = ensure_private_home(tmp_path / "home")
     assert (mode(home), home.stat().st_gid) == (0o710, 4242)
 
 

@@ -17,7 +17,7 @@ import psutil
 import psycopg2
 import pytest
 
-from bid_assets.embedded_postgres import last_user, paths, postmaster, server
+from bid_assets.embedded_postgres import paths, postmaster, server, watchdog
 from bid_assets.embedded_postgres.server import EmbeddedServer, PostgresUnavailableError, shared_server
 from bid_assets_tests.conftest import CHECKOUT
 
@@ -54,19 +54,19 @@ def running(folder: Path) -> bool:
 
 
 def kill_server(folder: Path) -> None:
-    postmaster, *children = family(folder)
+    postmaster, *children = processes(folder)
     postmaster.kill()
     psutil.wait_procs(children, timeout=10)
 
 
-def family(folder: Path) -> list[psutil.Process]:
+def processes(folder: Path) -> list[psutil.Process]:
     """The server and its processes."""
     postmaster = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
     return [postmaster, *postmaster.children()]
 
 
 def watchers(folder: Path) -> list[psutil.Process]:
-    found = [process for process in psutil.process_iter(["cmdline"]) if last_user.__name__ in (process.info["cmdline"] or [])]
+    found = [process for process in psutil.process_iter(["cmdline"]) if watchdog.__name__ in (process.info["cmdline"] or [])]
     return [process for process in found if str(folder) in process.info["cmdline"]]
 
 
@@ -134,7 +134,7 @@ def test_the_server_ends_after_its_last_user_was_killed(folder: Path) -> None:
     second, url = holder(folder)
     first.kill()
     first.wait()
-    time.sleep(2 * last_user.LOOK_SECONDS)
+    time.sleep(2 * watchdog.POLL_SECONDS)
     assert ask(url, "select 1") == 1
     second.kill()
     second.wait()
@@ -170,7 +170,7 @@ def test_one_process_watches_a_server_and_it_is_replaced_when_it_was_killed(fold
 
 def test_the_last_one_out_of_a_halted_server_stops_it(folder: Path) -> None:
     used = shared_server(folder, durable=False)
-    for process in family(folder):
+    for process in processes(folder):
         process.suspend()
     used.release()
     assert not running(folder)
@@ -179,15 +179,15 @@ def test_the_last_one_out_of_a_halted_server_stops_it(folder: Path) -> None:
 def test_a_halted_server_does_not_answer_and_is_restarted_with_what_was_committed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "ANSWER_SECONDS", 2)
+    monkeypatch.setattr(server, "QUERY_TIMEOUT_SECONDS", 2)
     used = shared_server(folder, durable=False)
     ask(used.url("app"), "create table t as select 42 as n")
-    assert used.answers()
-    for process in family(folder):
+    assert used.is_responding()
+    for process in processes(folder):
         process.suspend()
-    assert not used.answers()
+    assert not used.is_responding()
     used.restart()
-    assert used.answers()
+    assert used.is_responding()
     assert ask(used.url("app"), "select n from t") == 42
     used.release()
 
@@ -197,7 +197,7 @@ def test_a_server_that_gives_a_reason_why_it_takes_no_connection_answers(folder:
     ask(used.url("app"), "alter database postgres allow_connections false")
     with pytest.raises(psycopg2.OperationalError):
         psycopg2.connect(used.url("postgres"))
-    assert used.answers()
+    assert used.is_responding()
     used.release()
 
 
@@ -205,9 +205,9 @@ def test_a_process_that_halts_while_it_starts_a_server_is_not_waited_for_for_eve
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = shared_server(folder, durable=False)
-    with (folder / server.STARTING).open() as held:
+    with (folder / server.START_LOCK_FILE).open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        monkeypatch.setattr(server, "PATIENCE", 0.1)
+        monkeypatch.setattr(server, "TIMEOUT_SECONDS", 0.1)
         with pytest.raises(PostgresUnavailableError, match="starting or stopping"):
             used.ensure_running()
     monkeypatch.undo()
@@ -294,7 +294,7 @@ def test_processes_with_other_variables_of_postgresql_share_it_too(folder: Path,
 
 def test_the_servers_processes_know_none_of_our_settings(folder: Path) -> None:
     other, _ = holder(folder, BID_ASSETS_APP_DB_URL="postgresql://me:hunter2@db/app")
-    for process in (*family(folder), *watchers(folder)):
+    for process in (*processes(folder), *watchers(folder)):
         with suppress(psutil.NoSuchProcess):  # a worker of PostgreSQL that came to its end just then
             assert not any(name.startswith("BID_ASSETS_") for name in process.environ())
     other.kill()
@@ -360,11 +360,11 @@ class TestAsRoot:
     @pytest.fixture(autouse=True)
     def system(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A folder that stands for /var/lib/bid_assets."""
-        monkeypatch.setattr(paths, "SYSTEM_FOLDER", folder.parent / "system")
+        monkeypatch.setattr(paths, "SYSTEM_DIR", folder.parent / "system")
         return folder.parent / "system"
 
     def test_no_mode_of_a_parent_folder_changes(self, folder: Path) -> None:
-        parents = [folder.parent, *folder.parent.parents, *paths.programs().parents]
+        parents = [folder.parent, *folder.parent.parents, *paths.bin_dir().parents]
         before = [parent.stat().st_mode for parent in parents]
         shared_server(folder, durable=False).release()
         assert [parent.stat().st_mode for parent in parents] == before
@@ -392,7 +392,7 @@ class TestAsRoot:
         used.release()
         open_place = Path(tempfile.mkdtemp(prefix="pg-"))
         open_place.chmod(0o755)
-        used.folder.rename(system / paths.elsewhere(open_place / "home").name)  # as if its parents had been closed once
+        used.folder.rename(system / paths.fallback_data_dir(open_place / "home").name)  # as if its parents had been closed once
         again = shared_server(open_place / "home", durable=False)
         assert ask(again.url("app"), "select n from t") == 42
         again.release()
@@ -418,15 +418,15 @@ class TestAsRoot:
         self, tmp_path: Path, folder: Path, system: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hidden = tmp_path / "venv"
-        package = paths.programs().parent.parent
-        for source in (paths.programs().parent, package.with_name(f"{package.name}.libs")):
+        package = paths.bin_dir().parent.parent
+        for source in (paths.bin_dir().parent, package.with_name(f"{package.name}.libs")):
             shutil.copytree(source, hidden / source.relative_to(package.parent), symlinks=True)
         hidden.chmod(0o700)
-        monkeypatch.setattr(paths, "programs", lambda: hidden / package.name / "pginstall18" / "bin")
+        monkeypatch.setattr(paths, "bin_dir", lambda: hidden / package.name / "pginstall18" / "bin")
         for _ in range(2):
             used = shared_server(folder, durable=False)
             assert ask(used.url("app"), "select 1") == 1
-            assert used.programs.is_relative_to(system)
+            assert used.bin_dir.is_relative_to(system)
             used.release()
         assert len(list(system.iterdir())) == 1
         assert stat.S_IMODE(hidden.stat().st_mode) == 0o700
@@ -461,6 +461,6 @@ class TestAsRoot:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "closed").mkdir(mode=0o700)
-        monkeypatch.setattr(paths, "SYSTEM_FOLDER", tmp_path / "closed" / "system")
+        monkeypatch.setattr(paths, "SYSTEM_DIR", tmp_path / "closed" / "system")
         with pytest.raises(PostgresUnavailableError, match=r"may not enter .*BID_ASSETS_POSTGRES_DATA"):
             shared_server(tmp_path / "closed" / "home", durable=False)

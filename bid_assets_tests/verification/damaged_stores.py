@@ -9,7 +9,7 @@ from typing import Any
 
 from bid_assets.common.windows import Cadence
 from bid_assets.deployments.events import Action, Event, ModelState, append_event, read_history, read_traffic, record_decision
-from bid_assets.deployments.retraining_requests import request_retraining, pending_requests
+from bid_assets.deployments.retraining_requests import pending_requests, request_retraining
 from bid_assets.verification.damage import Finding, Key
 from bid_assets.verification.repair import Outcome
 from bid_assets.verification.restoring import RestoringStore

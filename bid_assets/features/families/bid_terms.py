@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT
 from bid_assets.app_db.json_values import read_number, read_object, read_truth_value
-from bid_assets.common.windows import TimeRange, moment_of
+from bid_assets.common.windows import TimeRange, datetime_from_microseconds
 from bid_assets.features.family import Encoder, Feature, FeatureFamily, RawTables, bids_in_span
 from bid_assets.features.inputs import BidContext
 from bid_assets.features.interval_counts import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, microseconds
@@ -75,7 +75,7 @@ def compute_rows(bids: Sequence[BidContext], encoder: Encoder | None) -> list[di
 
 
 def _features_of(bid: BidContext) -> dict[str, int | float | None]:
-    (terms, _), moment = read_object(bid.settings), moment_of(bid.at)
+    (terms, _), moment = read_object(bid.settings), datetime_from_microseconds(bid.at)
     budget, _ = read_number(terms.get("budget"))
     ratio = bid.amount / budget if bid.amount is not None and budget else math.nan
     return {

@@ -1,8 +1,8 @@
-"""Stops an embedded PostgreSQL whose last user is gone, however that one ended: a process of its own, beside the server.
+"""The watchdog of an embedded PostgreSQL: a process that stops the server when the last lease is gone, however its holder ended.
 
-python -m bid_assets.embedded_postgres.last_user FOLDER LEASES STARTING
+python -m bid_assets.embedded_postgres.watchdog FOLDER LEASES STARTING
 
-Users that end in order stop the server themselves (`server.py`). This is for those that were killed. It ends with the server.
+Processes that end normally stop the server themselves (`server.py`). This is for those that were killed. It ends with the server.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 def main(folder: Path, leases: str, starting: str) -> None:
     """Watch the locks of `folder` until nobody has a lease on its server, or it has none any more."""
     lease, turn = (os.open(folder / name, os.O_RDWR) for name in (leases, starting))
     while _is_at(turn, folder / starting) and (folder / "data" / "postmaster.pid").exists():
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         if not try_lock(turn):  # somebody is just coming or going
             continue
         try:
