@@ -164,8 +164,8 @@ def _server_user() -> Account:
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            is_failure = isinstance(error, subprocess.CalledProcessError)
-            reason = error.stderr.decode(errors="replace").strip() if is_failure else error
+            stderr = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
+            reason = stderr.decode(errors="replace").strip()
             if not _user_exists(SERVER_USER):  # else another process was quicker
                 raise PostgresUnavailableError(
                     f"PostgreSQL does not run as root, and `{' '.join(command)}` failed: {reason}. Make that user, or set "
