@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from bid_assets.deployments.commands import MODEL
-from bid_assets.deployments.events import active_model, history
+from bid_assets.deployments.events import active_model, read_history
 from bid_assets.orchestration.instance import open_instance
 from bid_assets.orchestration.refresh.change_detection import detect_new_rows
 from bid_assets.orchestration.retraining.policy import RetrainingRules, RetrainingState, decide
@@ -59,8 +59,8 @@ def _newest_model(store: VersionStore) -> dict[str, Any] | None:
     newest = max(models, key=lambda model: model.created_at, default=None)
     if newest is None:
         return None
-    deployments = history(store)
-    events = deployments.of(newest.ref)[-1:]
+    deployments = read_history(store)
+    events = deployments.events_of(newest.ref)[-1:]
     return {
         "model": newest.version,
         "window": newest.partition,

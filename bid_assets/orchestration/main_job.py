@@ -14,7 +14,7 @@ import dagster as dg
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.snapshot_reader import open_snapshot
 from bid_assets.app_db.time_extent import RowsOutside
-from bid_assets.common.progress import report
+from bid_assets.common.progress import report_progress
 from bid_assets.common.windows import TimeRange, as_utc
 from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
@@ -141,7 +141,7 @@ def run_main_job(
         else:
             tags = _tags(Kind.RETRAINING)
             result.decisions[key] = materialize(definitions, instance, RETRAINING_ASSETS, [key], config=config, tags=tags)
-        report("dataset to deployment", done, len(plan.cutoffs))
+        report_progress("dataset to deployment", done, len(plan.cutoffs))
     return result
 
 
