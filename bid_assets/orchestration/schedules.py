@@ -80,12 +80,12 @@ def _predictions(settings: Settings, store: VersionStore) -> dg.ScheduleDefiniti
         description="Reads the predictions of the open window, and of those that have ended since they were read.",
     )
     def nightly_predictions(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from bid_assets.prediction_log.reader import open_predictions
+        from bid_assets.prediction_log.reader import open_prediction_reader
 
         now, cadence = _time_of(context), settings.cadence
         try:
-            with open_predictions(prediction_db_url(settings)) as predictions:
-                oldest, _ = predictions.ends()
+            with open_prediction_reader(prediction_db_url(settings)) as predictions:
+                oldest, _ = predictions.time_range()
         except DatabaseUnreachableError as error:
             return dg.SkipReason(f"{error}; what is missed tonight is read the next night")
         if oldest is None:

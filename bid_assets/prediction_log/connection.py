@@ -1,4 +1,4 @@
-"""One connection over which Arrow goes to and from PostgreSQL by COPY."""
+"""A connection to the prediction database (ADBC): Arrow to and from PostgreSQL by COPY."""
 
 from __future__ import annotations
 
@@ -14,41 +14,44 @@ from bid_assets.app_db.connections import DatabaseUnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WRITING_SECONDS = 30.0
-"""A database that says nothing for so long while predictions are written or read is given up."""
+SILENCE_SECONDS = 30.0
+"""A database that is silent for so long while predictions are written or read counts as unreachable."""
 
 
-class Connection:
+class PredictionConnection:
     """A connection to the PostgreSQL at a libpq URL, in autocommit. Not for several threads at once.
 
-    Raises `DatabaseUnreachableError` (without the password) when made and when the database is silent, else `adbc_driver_manager.Error`.
+    Raises `DatabaseUnreachableError` (without the password) where it cannot be opened or the database is silent, else
+    `adbc_driver_manager.Error`.
     """
 
-    def __init__(self, url: str, *, silence: float = WRITING_SECONDS) -> None:
-        self._opened = ArrowConnections(
+    def __init__(self, url: str, *, silence: float = SILENCE_SECONDS) -> None:
+        self._connections = ArrowConnections(
             url, 1, silence=silence, at_start_up=True, purpose="the prediction database", limit="its limit"
         )
-        [self._connection] = self._opened.connections
+        [self._connection] = self._connections.connections
 
     def execute(self, *statements: str) -> None:
-        """Run statements that give no rows."""
+        """Execute statements that return no rows."""
         for statement in statements:
-            with self._statement(statement) as prepared, self._opened.deadline():
+            with self._statement(statement) as prepared, self._connections.deadline():
                 prepared.execute_update()
 
     def execute_each(self, statement: str, parameters: pa.RecordBatch) -> None:
-        """Run a statement once for each row of `parameters`: `$1` is its first column."""
-        with self._statement(statement) as prepared, self._opened.deadline():
+        """Execute a statement once for each row of `parameters`: `$1` is its first column."""
+        with self._statement(statement) as prepared, self._connections.deadline():
             prepared.prepare()
             prepared.bind(parameters)
             prepared.execute_update()
 
     def append(self, rows: pa.RecordBatch, table: str, *, schema: str | None) -> None:
         """Append rows to a table by COPY, all or none; `schema=None`: to a temporary table."""
-        place = {"adbc.ingest.temporary": "true"} if schema is None else {"adbc.ingest.target_db_schema": schema}
+        target = {"adbc.ingest.temporary": "true"} if schema is None else {"adbc.ingest.target_db_schema": schema}
         with self._statement() as statement:
-            statement.set_options(**{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append", **place})
-            with self._opened.deadline():
+            statement.set_options(
+                **{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append", **target}
+            )
+            with self._connections.deadline():
                 statement.bind(rows)
                 statement.execute_update()
 
@@ -68,7 +71,7 @@ class Connection:
     def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
         """The rows of a query, for as long as the block runs; a few megabytes of them are held at a time."""
         with self._statement(query) as statement:
-            with self._opened.deadline():
+            with self._connections.deadline():
                 handle, _ = statement.execute_query()
                 rows = pa.RecordBatchReader.from_stream(handle)
             yield pa.RecordBatchReader.from_batches(rows.schema, self._batches(rows))
@@ -79,13 +82,13 @@ class Connection:
             return rows.read_all()
 
     def close(self) -> None:
-        """Close it; whatever was not committed is rolled back."""
-        self._opened.close()
+        """Close the connection; what was not committed is rolled back."""
+        self._connections.close()
 
     def _batches(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         """Each wait for more rows has a deadline of its own."""
         while True:
-            with self._opened.deadline():
+            with self._connections.deadline():
                 batch = next(rows, None)
             if batch is None:
                 return

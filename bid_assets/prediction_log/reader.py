@@ -1,6 +1,6 @@
-"""Predictions read back as Arrow, in order of time, a few megabytes at a time.
+"""Reads the prediction log as Arrow, in order of time, a few megabytes at a time.
 
-with open_predictions(url) as predictions, predictions.stream(span) as rows:
+with open_prediction_reader(url) as reader, reader.stream(span) as rows:
     for batch in rows: ...
 """
 
@@ -13,52 +13,52 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from bid_assets.common.windows import TimeRange
-from bid_assets.prediction_log.connection import Connection
-from bid_assets.prediction_log.schema import COLUMNS, MODEL_FEATURES, PREDICTIONS, exist
+from bid_assets.prediction_log.connection import PredictionConnection
+from bid_assets.prediction_log.schema import COLUMNS, MODEL_FEATURES, PREDICTIONS, tables_exist
 
 
-class Predictions:
-    """What the prediction database holds. Made by `open_predictions`."""
+class PredictionReader:
+    """Reads the prediction database. Opened by `open_prediction_reader`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: PredictionConnection) -> None:
         self._connection = connection
-        self.present = exist(connection)
-        """Whether any prediction was ever to be remembered; without, everything else here is empty."""
+        self.has_tables = tables_exist(connection)
+        """Whether the tables exist; without them everything else here is empty."""
 
-    def ends(self) -> tuple[datetime | None, datetime | None]:
-        """The times of the oldest and of the newest prediction."""
-        if not self.present:
+    def time_range(self) -> tuple[datetime | None, datetime | None]:
+        """The times of the oldest and the newest prediction; None where there is none."""
+        if not self.has_tables:
             return None, None
         [row] = self._connection.fetch(f"SELECT min(at) AS oldest, max(at) AS newest FROM {PREDICTIONS}").to_pylist()
         return row["oldest"] and row["oldest"].astimezone(UTC), row["newest"] and row["newest"].astimezone(UTC)
 
     def feature_names(self, span: TimeRange) -> dict[str, list[str]]:
-        """Of each model version that predicted in `span`: the names of the numbers in `features`."""
-        if not self.present:
+        """Model version -> the names of the numbers in `features`, for the models that predicted in `span`."""
+        if not self.has_tables:
             return {}
-        found = self._connection.fetch(
-            f"SELECT model, names FROM {MODEL_FEATURES} WHERE model IN (SELECT model FROM {PREDICTIONS} WHERE {_within(span)}) "
+        table = self._connection.fetch(
+            f"SELECT model, names FROM {MODEL_FEATURES} WHERE model IN (SELECT model FROM {PREDICTIONS} WHERE {_in_span(span)}) "
             "ORDER BY model"
         )
-        return dict(zip(found["model"].to_pylist(), found["names"].to_pylist(), strict=True))
+        return dict(zip(table["model"].to_pylist(), table["names"].to_pylist(), strict=True))
 
     @contextmanager
     def stream(self, span: TimeRange) -> Iterator[pa.RecordBatchReader]:
         """The predictions of `span` by time and id, with the schema `COLUMNS`, for as long as the block runs."""
-        if not self.present:
+        if not self.has_tables:
             yield COLUMNS.empty_table().to_reader()
             return
         columns = ", ".join(COLUMNS.names)
-        with self._connection.stream(f"SELECT {columns} FROM {PREDICTIONS} WHERE {_within(span)} ORDER BY at, id") as rows:
+        with self._connection.stream(f"SELECT {columns} FROM {PREDICTIONS} WHERE {_in_span(span)} ORDER BY at, id") as rows:
             yield rows.cast(COLUMNS)
 
 
 @contextmanager
-def open_predictions(url: str) -> Iterator[Predictions]:
-    """The predictions in the database at a libpq URL. Raises `DatabaseUnreachableError`."""
-    with closing(Connection(url)) as connection:
-        yield Predictions(connection)
+def open_prediction_reader(url: str) -> Iterator[PredictionReader]:
+    """A reader of the prediction database at a libpq URL. Raises `DatabaseUnreachableError`."""
+    with closing(PredictionConnection(url)) as connection:
+        yield PredictionReader(connection)
 
 
-def _within(span: TimeRange) -> str:
+def _in_span(span: TimeRange) -> str:
     return f"at >= '{span.start.isoformat()}' AND at < '{span.end.isoformat()}'"

@@ -1,7 +1,7 @@
 """HTTP connections of the service: their deadlines before and after a request, and their number.
 
-uvicorn waits for ever for the headers of a request, for a caller who does not read the response, and for the rest of a body after
-the response. While a request is being handled, the deadline of the request middleware counts (`request_guard.py`).
+uvicorn waits for ever for the headers of a request, for a caller who does not read the response, and for the rest of a body
+after the response. While a request is being handled, the deadline of the request middleware counts (`request_guard.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Health probe of the point lookup: an empty look-up every two seconds, over a connection of its own, whatever requests come."""
+"""Health probe of the point lookup: an empty look-up every two seconds, on a connection of its own, whatever requests come."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 from bid_assets.app_db.connections import DatabaseUnreachableError, connect, engine, snapshot
 from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.embedded_postgres.server import EmbeddedServer
-from bid_assets.prediction_log.connection import Connection as PredictionConnection
+from bid_assets.prediction_log.connection import PredictionConnection
 from bid_assets_tests.app_db.database import MONDAY, bid, execute, insert, outcome, read, snapshot_of, standard_tables
 from bid_assets_tests.conftest import administer
 from bid_assets_tests.proxies import Proxy, proxy_to

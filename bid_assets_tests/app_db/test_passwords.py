@@ -17,7 +17,7 @@ from bid_assets.app_db.connections import MalformedUrlError, connect, engine, li
 from bid_assets.app_db.database import app_db_url, dagster_db_url, prediction_db_url
 from bid_assets.app_db.point_lookup import PointLookup
 from bid_assets.cli import main
-from bid_assets.prediction_log.connection import Connection as PredictionConnection
+from bid_assets.prediction_log.connection import PredictionConnection
 from bid_assets.settings import Settings
 from bid_assets_tests.app_db.database import MONDAY, snapshot_of
 from bid_assets_tests.conftest import settings_for

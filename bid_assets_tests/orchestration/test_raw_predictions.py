@@ -21,7 +21,7 @@ from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.conftest import settings_for
-from bid_assets_tests.serving.predictions import NAMES, remembered, some, write
+from bid_assets_tests.serving.predictions import NAMES, logged_rows, make_records, write
 
 WEEKS = ["2026-10-26", "2026-11-02", "2026-11-09", "2026-11-16"]
 FIRST = datetime(2026, 10, 26, tzinfo=UTC)
@@ -42,7 +42,7 @@ def store(settings: Settings) -> VersionStore:
 
 @pytest.fixture
 def logged(settings: Settings) -> None:
-    write(settings, [one for number, at in enumerate(ENDS, start=1) for one in some(number, at)])
+    write(settings, [one for number, at in enumerate(ENDS, start=1) for one in make_records(number, at)])
 
 
 def run(settings: Settings, instance: dg.DagsterInstance, keys: list[str]) -> RunOutcome:
@@ -72,7 +72,7 @@ def test_predictions_are_in_the_window_of_their_time(
 ) -> None:
     run(settings, dagster_instance, WEEKS)
     assert [head.rows for head in heads(store)] == [1, 5, 0, 4]
-    assert rows(store).cast(remembered(settings).schema).to_pandas().equals(remembered(settings).to_pandas())
+    assert rows(store).cast(logged_rows(settings).schema).to_pandas().equals(logged_rows(settings).to_pandas())
     assert [head.info[FEATURE_NAMES] for head in heads(store)] == [{"model_1": NAMES}] * 2 + [{}] + [{"model_1": NAMES}]
 
 
@@ -108,7 +108,7 @@ def test_what_has_left_the_database_stays_in_the_store(
     execute(settings, "DROP SCHEMA bid_assets CASCADE")
     run(settings, dagster_instance, WEEKS)
     assert heads(store) == first
-    write(settings, some(7, ENDS[-1] + timedelta(hours=1), model="model_2"))
+    write(settings, make_records(7, ENDS[-1] + timedelta(hours=1), model="model_2"))
     run(settings, dagster_instance, WEEKS)
     assert [head.rows for head in heads(store)] == [1, 5, 0, 11]
     assert set(heads(store)[-1].info[FEATURE_NAMES]) == {"model_1", "model_2"}

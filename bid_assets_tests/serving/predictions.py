@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from bid_assets.app_db.database import prediction_db_url
 from bid_assets.common.windows import TimeRange
-from bid_assets.prediction_log.reader import open_predictions
+from bid_assets.prediction_log.reader import open_prediction_reader
 from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.settings import Settings, get_settings
 
 NAMES = ["amount", "bids_90d", "weekend"]
-EVER = TimeRange(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+ALL_TIME = TimeRange(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
-def some(count: int, at: datetime | None = None, **values: object) -> list[PredictionRecord]:
+def make_records(count: int, at: datetime | None = None, **values: object) -> list[PredictionRecord]:
     """Predictions that differ, all of one moment (now, if none is given)."""
     matrix = np.random.default_rng(count).random((count, len(NAMES)), np.float32)
     matrix[:, 1] = np.nan
@@ -40,8 +40,8 @@ def some(count: int, at: datetime | None = None, **values: object) -> list[Predi
     return [PredictionRecord(id=uuid4().hex, at=at, features=row, **{**usual, **values}) for row in matrix]  # type: ignore[arg-type]
 
 
-def remembered(settings: Settings, span: TimeRange = EVER) -> pa.Table:
-    with open_predictions(prediction_db_url(settings)) as predictions, predictions.stream(span) as rows:
+def logged_rows(settings: Settings, span: TimeRange = ALL_TIME) -> pa.Table:
+    with open_prediction_reader(prediction_db_url(settings)) as predictions, predictions.stream(span) as rows:
         return rows.read_all()
 
 

@@ -16,7 +16,7 @@ from bid_assets.app_db.connections import engine
 from bid_assets.app_db.schema import create_tables
 from bid_assets.settings import Settings
 from bid_assets_tests.conftest import CHECKOUT, settings_for
-from bid_assets_tests.serving.predictions import remembered, some, write
+from bid_assets_tests.serving.predictions import logged_rows, make_records, write
 
 NOW = datetime.now(UTC)
 
@@ -54,13 +54,17 @@ def test_outcomes_join_by_bid_or_else_by_profile_and_job(settings: Settings) -> 
     then = NOW - timedelta(days=2)
     write(
         settings,
-        [*some(1, then), *some(1, then, bid_id="named", variant="canary", probability=0.5), *some(1, then, job_id="x")],
+        [
+            *make_records(1, then),
+            *make_records(1, then, bid_id="named", variant="canary", probability=0.5),
+            *make_records(1, then, job_id="x"),
+        ],
     )
     expected = [("model_1", "active", 1, 0.25, 1), ("model_1", "canary", 1, 0.5, 0)]
     with psycopg2.connect(str(settings.app_db_url)) as connection, connection.cursor() as cursor:
         cursor.execute(block("sql"))
         assert cursor.fetchall() == expected
-        tables = {"predictions": remembered(settings)}
+        tables = {"predictions": logged_rows(settings)}
         for name in ("bids", "bid_outcomes"):
             cursor.execute(f"select * from {name}")
             names = [column.name for column in cursor.description or ()]

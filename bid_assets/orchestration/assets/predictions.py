@@ -19,7 +19,7 @@ from bid_assets.version_store.parquet import WindowedTable
 from bid_assets.version_store.store import VersionStore
 
 if TYPE_CHECKING:
-    from bid_assets.prediction_log.reader import Predictions
+    from bid_assets.prediction_log.reader import PredictionReader
 
 RAW_PREDICTIONS = "raw_predictions"
 
@@ -45,10 +45,10 @@ def predictions_asset(settings: Settings) -> dg.AssetsDefinition:
         metadata={TIME_COLUMN_KEY: "at"},
     )
     def raw_predictions(context: dg.AssetExecutionContext) -> Iterator[dg.Output[object]]:
-        from bid_assets.prediction_log.reader import open_predictions  # its driver takes a while to load
+        from bid_assets.prediction_log.reader import open_prediction_reader  # its driver takes a while to load
         from bid_assets.prediction_log.schema import COLUMNS
 
-        with open_predictions(prediction_db_url(settings)) as predictions:
+        with open_prediction_reader(prediction_db_url(settings)) as predictions:
             log = _PredictionWindows(settings, context.resources.store, predictions)
             keys = list(context.partition_keys)
             record_window_metadata(context, {key: {FEATURE_NAMES: log.feature_names(key)} for key in keys})
@@ -65,11 +65,11 @@ def predictions_asset(settings: Settings) -> dg.AssetsDefinition:
 class _PredictionWindows:
     """The predictions of the database, and those that have left it since they were read into the store."""
 
-    def __init__(self, settings: Settings, store: VersionStore, predictions: "Predictions") -> None:
+    def __init__(self, settings: Settings, store: VersionStore, predictions: "PredictionReader") -> None:
         self._cadence = settings.cadence
         self._store = store
         self._predictions = predictions
-        self._oldest, self._newest = predictions.ends()
+        self._oldest, self._newest = predictions.time_range()
 
     def rows(self, key: str) -> Iterator[pa.RecordBatch]:
         """The predictions of a window, by time and id."""
@@ -94,7 +94,7 @@ class _PredictionWindows:
 
     def warning(self) -> str | None:
         """What a person should know who wonders about an empty window."""
-        if not self._predictions.present:
+        if not self._predictions.has_tables:
             return "no service has remembered predictions in this database yet (BID_ASSETS_PREDICTION_DB_URL says which it is)"
         return None if self._oldest else "no prediction has been remembered yet, or all are older than the retention"
 
