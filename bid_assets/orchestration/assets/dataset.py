@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from bid_assets.common.private_state import private_home
+from bid_assets.common.private_state import ensure_private_home
 from bid_assets.common.windows import Cadence, TimeRange, as_utc, utc_now
 from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
@@ -114,7 +114,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         about = facts(bids, rows)
         encoder = one_encoder(inputs)
         # not in the system's folder for temporary files, which may be memory
-        with TemporaryDirectory(dir=private_home(settings.home), prefix="dataset-") as folder:
+        with TemporaryDirectory(dir=ensure_private_home(settings.home), prefix="dataset-") as folder:
             dataset, missing = write_dataset(rows, inputs, settings.cadence, Path(folder) / "dataset.parquet")
             results = run_data_checks(
                 store, dataset, missing, inputs["raw_bids"], about["label_rate"], settings, encoder.get("encoder_fingerprint")
