@@ -13,6 +13,7 @@ import pytest
 
 from bid_assets.cli import main
 from bid_assets.serving.middleware.prometheus import Metrics
+from bid_assets.settings import RENAMED_SETTINGS, Settings
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.reference_pages import COMMAND, REFERENCE
 from bid_assets_tests.reference_pages import PAGES as GENERATED
@@ -133,6 +134,13 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     for line in command_lines(page):
         for words in calls(line):
             (check_command if words[0] == "bid-assets" else check_module)(words)
+
+
+@pytest.mark.parametrize("page", LIVING, ids=name_of)
+def test_every_setting_that_a_page_names_exists(page: Path) -> None:
+    lists_old_names = page.name in ("CHANGELOG.md", "settings.md")
+    names = {f"BID_ASSETS_{name.upper()}" for name in (*Settings.model_fields, *(RENAMED_SETTINGS if lists_old_names else ()))}
+    assert set(re.findall(r"BID_ASSETS_[A-Z_]+[A-Z]", page.read_text())) <= names
 
 
 def test_a_command_that_is_not_there_is_seen() -> None:

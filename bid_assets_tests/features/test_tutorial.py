@@ -8,9 +8,10 @@ from types import ModuleType
 
 import pytest
 
+from bid_assets.app_db import contract
 from bid_assets.common.windows import TimeRange, microseconds_since_epoch
 from bid_assets.features.family import FeatureFamily
-from bid_assets.features.inputs import OneBid, Record
+from bid_assets.features.inputs import BidContext, BidHistory
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.features.tables import START, table_of
 
@@ -27,12 +28,16 @@ def family() -> FeatureFamily:
 
 
 def test_the_family_of_the_tutorial_says_the_same_of_a_table_and_of_rows(family: FeatureFamily) -> None:
-    rows = [{"id": f"b{n}", "submitted_at": START + timedelta(hours=n), "generated_bid_text": text} for n, text in enumerate(TEXTS)]
-    table = family.compute({"raw_bids": table_of("raw_bids", rows)}, TimeRange(START, START + timedelta(weeks=1)), None)
+    rows = [
+        {"id": f"b{n}", "submitted_at": START + timedelta(hours=n), "generated_bid_text": text} for n, text in enumerate(TEXTS)
+    ]
+    table = family.compute_table(
+        {"raw_bids": table_of(contract.RAW_BIDS, rows)}, TimeRange(START, START + timedelta(weeks=1)), None
+    )
     at = microseconds_since_epoch(START)
-    bids = [OneBid(at, None, text, None, None, None, None, Record(), None) for text in TEXTS]
-    assert family.of_few is not None
-    by_row = family.of_few(bids, None)
+    bids = [BidContext(at, None, text, None, None, None, None, BidHistory(), None) for text in TEXTS]
+    assert family.compute_rows is not None
+    by_row = family.compute_rows(bids, None)
     assert table.select(["question_marks", "mentions_number"]).to_pylist() == by_row
     assert by_row[0] == {"question_marks": 2, "mentions_number": False}
     assert by_row[1] == {"question_marks": 0, "mentions_number": True}
