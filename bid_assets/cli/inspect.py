@@ -105,7 +105,7 @@ def show_containing(*, profile: str | None, bid: str | None, as_json: bool) -> N
     column, value = ("profile_id", profile) if profile is not None else ("bid_id", bid)
     assert value is not None
     whose = f"{column.removesuffix('_id')} {value}"
-    versions = lineage.containing(store, column=column, value=value)
+    versions = lineage.versions_containing(store, column=column, value=value)
     if not versions:
         windows = lineage.windows_with(store, "raw_bids", "profile_id" if profile is not None else "id", value)
         if not windows:

@@ -17,7 +17,7 @@ from bid_assets.deployments.events import (
 )
 from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
-from bid_assets.version_store.version_ids import matching, resolve
+from bid_assets.version_store.version_ids import match_versions, resolve
 
 MODEL = "trained_model"
 
@@ -110,7 +110,7 @@ def _resolve_inactive_model(store: VersionStore, history: DeploymentHistory, ver
 def _resolve_model(store: VersionStore, history: DeploymentHistory, version: str) -> InputRef:
     """The model that a version or short id stands for: in the history, or else in the store."""
     models = {event.model.version: event.model for event in history.events}
-    matches = matching(list(models), version)
+    matches = match_versions(list(models), version)
     if matches == [version]:  # without the store, which has lost its file perhaps
         return models[version]
     window, name = resolve(store, MODEL, version)

@@ -31,7 +31,7 @@ from bid_assets.version_store.code_version import current_code_version
 from bid_assets.version_store.content_hash import json_hash, table_hash
 from bid_assets.version_store.manifest import Draft, InputRef, Manifest
 from bid_assets.version_store.parquet import TableFile, WindowedTable, write_parquet
-from bid_assets.version_store.store import VersionStore, Written
+from bid_assets.version_store.store import VersionStore, WriteResult
 from bid_assets.version_store.store_metadata import remember_cadence
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         data_version = content_hashes[0] if len(content_hashes) == 1 else json_hash(content_hashes)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
 
-    def _write(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> Written:
+    def _write(self, context: dg.OutputContext, asset: str, key: str, value: Any) -> WriteResult:
         draft = self._draft(context, asset, key, value)
         written = self.store.write(draft, lambda path: self.write_file(value, path))
         self.after_write(context, value, written.manifest)

@@ -29,7 +29,7 @@ def rebuilt_content_hash(settings: Settings, manifest: Manifest) -> str:
 
 def rerun_asset(settings: Settings, store: PinnedStore) -> tuple[str, ...]:
     """Run the asset of the version that `store` is pinned to, for its window; the failures. Raw tables are read all together."""
-    manifest = store.rebuilt
+    manifest = store.target
     settings_then = settings.model_validate({**settings.model_dump(), **_settings_of(manifest)})
     config = {manifest.asset: _config_of(manifest)} if _config_of(manifest) else {}
     assets = list(RAW_ASSETS) if manifest.asset in RAW_ASSETS else [manifest.asset]

@@ -16,12 +16,9 @@ from bid_assets.common.windows import Cadence, utc_now
 from bid_assets.deployments import events, retraining_requests
 from bid_assets.version_store import store_metadata
 from bid_assets.version_store.atomic_files import STALE_SECONDS
-from bid_assets.version_store.manifest import InputRef, Manifest
-from bid_assets.version_store.sealed_json import unseal
+from bid_assets.version_store.checksummed_json import parse_checksummed
+from bid_assets.version_store.manifest import InputRef, Manifest, VersionKey
 from bid_assets.version_store.store import HEAD, MANIFEST, VersionStore, is_version_path, parsed_manifest
-
-Key = tuple[str, str, str]
-"""Asset, window, version."""
 
 POINTERS = (events.POINTER, retraining_requests.POINTER, store_metadata.METADATA)
 _NAME_OF_VERSION = re.compile(r".+_(\d{8}_\d{6})_[0-9a-f]{8}")
@@ -46,7 +43,7 @@ class Finding:
     kind: Kind
     path: str
     problem: str
-    version: Key | None = None
+    version: VersionKey | None = None
     content_hash: str | None = None
     manifest: Manifest | None = None
     readers: bool = False
@@ -64,12 +61,12 @@ class _Contents:
 
     heads: dict[tuple[str, str], str] = field(default_factory=dict)
     """Asset and window -> content of HEAD."""
-    manifests: dict[Key, Manifest] = field(default_factory=dict)
-    illegible: dict[Key, str] = field(default_factory=dict)
-    files: dict[Key, str] = field(default_factory=dict)
+    manifests: dict[VersionKey, Manifest] = field(default_factory=dict)
+    illegible: dict[VersionKey, str] = field(default_factory=dict)
+    files: dict[VersionKey, str] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
 
-    def named_by_head(self, key: Key) -> bool:
+    def named_by_head(self, key: VersionKey) -> bool:
         return self.heads.get(key[:2]) == key[2]
 
 
@@ -134,7 +131,7 @@ def _damaged_files(store: VersionStore, contents: _Contents) -> Iterator[Finding
 
 def _lost_versions(store: VersionStore, contents: _Contents) -> Iterator[Finding]:
     """Versions without a readable manifest that something names or that have left a damaged one."""
-    lost: dict[Key, tuple[str, str | None]] = {}
+    lost: dict[VersionKey, tuple[str, str | None]] = {}
     heads = [key for window, version in contents.heads.items() if (key := (*window, version)) in contents.files]
     for key in (*contents.illegible, *heads):
         if key not in contents.manifests:
@@ -149,7 +146,7 @@ def _lost_versions(store: VersionStore, contents: _Contents) -> Iterator[Finding
         yield Finding(Kind.MANIFEST, path, problem, key, content_hash, readers=contents.named_by_head(key))
 
 
-def _references(store: VersionStore, manifests: Mapping[Key, Manifest]) -> Iterator[tuple[str, InputRef]]:
+def _references(store: VersionStore, manifests: Mapping[VersionKey, Manifest]) -> Iterator[tuple[str, InputRef]]:
     for manifest in manifests.values():
         for ref in manifest.inputs:
             yield manifest.version, ref
@@ -182,7 +179,7 @@ def _pointers(store: VersionStore) -> Iterator[Finding]:
     for name, text in texts.items():
         problem: str | None
         try:
-            problem = None if text is None else _content_problem(name, unseal(text))
+            problem = None if text is None else _content_problem(name, parse_checksummed(text))
         except ValueError as error:
             problem = str(error)
         if name == events.POINTER and problem is None:
@@ -211,7 +208,7 @@ def _leftovers(contents: _Contents) -> Iterator[Finding]:
         yield Finding(Kind.STRAY, path, "it is no file of the store; nothing reads it")
 
 
-def time_of(key: Key) -> datetime:
+def time_of(key: VersionKey) -> datetime:
     """When a version was made, by its name, to the second."""
     match = _NAME_OF_VERSION.fullmatch(key[2])
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bid_assets.verification.damage import Finding, time_of
 from bid_assets.version_store.manifest import Draft, Manifest
 from bid_assets.version_store.replay import PinnedStore
-from bid_assets.version_store.store import VersionStore, Written, manifest_of
+from bid_assets.version_store.store import VersionStore, WriteResult, manifest_of
 
 
 class RestoringStore(PinnedStore):
@@ -21,7 +21,7 @@ class RestoringStore(PinnedStore):
         super().__init__(url, lost.manifest or _manifest_by_name(lost))
         self.lost = lost
         self.replaceable = replaceable
-        self.restored: Written | None = None
+        self.restored: WriteResult | None = None
 
     def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
         """The pinned versions, or those of now."""
@@ -32,14 +32,14 @@ class RestoringStore(PinnedStore):
         """The store without anything pinned."""
         return VersionStore(self.url)
 
-    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
+    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> WriteResult:
         """Restore the version, or make a new one; other assets' drafts go nowhere."""
         written = super().write(draft, write_file)
-        if (draft.asset, draft.partition) != (self.rebuilt.asset, self.rebuilt.partition):
+        if (draft.asset, draft.partition) != (self.target.asset, self.target.partition):
             return written
         if draft.has_content(self.lost.content_hash):
-            manifest = self.lost.manifest or manifest_of(draft, self.rebuilt.version, self.rebuilt.created_at)
-            self.restored = Written(self.restore(manifest, write_file), created=False)
+            manifest = self.lost.manifest or manifest_of(draft, self.target.version, self.target.created_at)
+            self.restored = WriteResult(self.restore(manifest, write_file), created=False)
         elif self.replaceable:
             self.restored = self.present.write(draft, write_file)
         return self.restored or written

@@ -23,7 +23,7 @@ STALE_SECONDS = 24 * 3600
 
 
 class ChecksumMismatchError(Exception):
-    """A file's SHA-256 is another one than was asked for; the message is what it is."""
+    """A file's SHA-256 is not the expected one; the message is the actual one."""
 
 
 class Files(ABC):
@@ -130,8 +130,8 @@ class LocalFiles(Files):
     def local(self, path: str, sha256: str) -> Path:
         """The file itself."""
         file = self.root / path
-        if (found := sha256_of(file)) != sha256:
-            raise ChecksumMismatchError(found)
+        if (actual := sha256_of(file)) != sha256:
+            raise ChecksumMismatchError(actual)
         return file
 
     def sizes(self, *paths: str) -> list[int | None]:
@@ -210,8 +210,8 @@ class RemoteFiles(Files):
         """One listing."""
         system = self._system
         root = system._strip_protocol(self.base).rstrip("/")
-        found = [name.removeprefix(root).lstrip("/") for name in system.find(f"{root}/{folder}".rstrip("/"))]
-        return sorted(path for path in found if "/." not in f"/{path}")
+        paths = [name.removeprefix(root).lstrip("/") for name in system.find(f"{root}/{folder}".rstrip("/"))]
+        return sorted(path for path in paths if "/." not in f"/{path}")
 
     def local(self, path: str, sha256: str) -> Path:
         """A copy, downloaded once."""
@@ -222,8 +222,8 @@ class RemoteFiles(Files):
             return copy
         copy.parent.mkdir(parents=True, exist_ok=True)
         with _written_beside(copy, lambda file: self._system.get_file(self.url(path), str(file))) as temporary:
-            if (found := sha256_of(temporary)) != sha256:
-                raise ChecksumMismatchError(found)
+            if (actual := sha256_of(temporary)) != sha256:
+                raise ChecksumMismatchError(actual)
             temporary.replace(copy)
         return copy
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bid_assets.version_store.manifest import CodeVersion
 
-OURS = "bid-assets"
+PACKAGE_NAME = "bid-assets"
 LIBRARIES = (
-    OURS,
+    PACKAGE_NAME,
     "dagster",
     "numpy",
     "pandas",
@@ -57,15 +57,15 @@ def _checkout() -> tuple[str | None, bool | None]:
 @cache
 def library_versions() -> dict[str, str]:
     """The installed versions of the libraries that decide about content; of our own package with a hash of its files, edits and all."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    if OURS in found:
-        found[OURS] += f"+{source_hash(PACKAGE)[:12]}"
-    return found
+    if PACKAGE_NAME in versions:
+        versions[PACKAGE_NAME] += f"+{source_hash(PACKAGE)[:12]}"
+    return versions
 
 
 def source_hash(package: Path) -> str:

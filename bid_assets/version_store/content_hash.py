@@ -38,22 +38,22 @@ def table_hash(table: pa.Table) -> str:
     the hash only where pandas keeps the content: it takes null and NaN for one, and integers with nulls become floats.
     Raises `TypeError` for maps, unions and list views.
     """
-    content = TableContent(table.schema)
+    content = TableHasher(table.schema)
     content.add(table)
     return content.hash()
 
 
-class TableContent:
+class TableHasher:
     """The content of a table that comes part by part, as `table_hash` knows it."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._rows = 0
-        self._columns: list[tuple[int, str, Any, _Content]] = []
+        self._columns: list[tuple[int, str, Any, _ColumnHasher]] = []
         for place, field in enumerate(schema):
             if (field.metadata or {}).items() >= VOLATILE.items():
                 continue
             try:
-                self._columns.append((place, field.name, _type_name(field.type), _Content()))
+                self._columns.append((place, field.name, _type_name(field.type), _ColumnHasher()))
             except TypeError as error:
                 raise TypeError(f"column {field.name!r}: {error}") from None
 
@@ -116,7 +116,7 @@ def _add_plain(digest: Any, content: Any) -> None:
         raise TypeError(f"no content hash is defined for {kind.__module__}.{kind.__name__}")
 
 
-class _Content:
+class _ColumnHasher:
     """The content of one column as streams of bytes, a few for each level of nesting; chunk borders leave no trace."""
 
     def __init__(self) -> None:

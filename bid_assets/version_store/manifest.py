@@ -1,4 +1,4 @@
-"""What is known of a version: the manifest beside its file, and the draft that a writer starts from."""
+"""Manifests: the metadata of a version, beside its file; and the draft that a writer starts from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bid_assets.version_store.sealed_json import seal, unseal
+from bid_assets.version_store.checksummed_json import dump_checksummed, parse_checksummed
+
+VersionKey = tuple[str, str, str]
+"""Asset, window, version."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -22,7 +25,7 @@ class InputRef:
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """The code that made a version: the checkout's commit, whether it had uncommitted changes, the asset's own version."""
+    """The code that wrote a version: the checkout's commit, whether it had uncommitted changes, the asset's own code version."""
 
     git_commit: str | None
     dirty: bool | None
@@ -31,7 +34,7 @@ class CodeVersion:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a writer says of a version before it is written. Fields as in `Manifest`; `extension` has no dot."""
+    """The metadata of a version before it is written. Fields as in `Manifest`; `extension` has no dot."""
 
     asset: str
     partition: str
@@ -46,7 +49,7 @@ class Draft:
     cutoff: datetime | None = None
     info: dict[str, Any] = field(default_factory=dict)
     former_content_hashes: tuple[str, ...] = ()
-    """Of the same content, by the rules of earlier releases: a manifest made by one of them may have either. Not in the manifest."""
+    """Hashes of the same content by the rules of earlier releases, whose manifests may have either. Not in the manifest."""
 
     def has_content(self, content_hash: str | None) -> bool:
         """Whether it is the content that a manifest with this hash describes."""
@@ -55,7 +58,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that is known of a version. Times are UTC; `file` lies beside the manifest; `info` is free JSON."""
+    """All metadata of a version. Times are UTC; `file` lies beside the manifest; `info` is free JSON."""
 
     asset: str
     partition: str
@@ -82,12 +85,12 @@ class Manifest:
 
     def to_json(self) -> builtins.bytes:
         """Readable, stable JSON with a checksum."""
-        return seal(vars(self))
+        return dump_checksummed(vars(self))
 
     @classmethod
     def from_json(cls, text: builtins.bytes) -> Manifest:
         """The manifest of `to_json`. Raises `ValueError`, `KeyError` or `TypeError` where the text is anything else."""
-        value = unseal(text, unsealed=False)
+        value = parse_checksummed(text, allow_missing=False)
         return cls(
             **value
             | {

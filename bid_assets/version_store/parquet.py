@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import dataset
 
-from bid_assets.version_store.content_hash import TableContent
+from bid_assets.version_store.content_hash import TableHasher
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
 
@@ -105,7 +105,7 @@ def write_parts(parts: Iterable[pa.Table], path: Path) -> TableFile:
     """Write at least one table, one after the other, as one. Raises `ValueError` where one has other columns than the first."""
     parts = iter(parts)
     first = next(parts)
-    content, rows = TableContent(first.schema), 0
+    content, rows = TableHasher(first.schema), 0
     with _writer(first.schema, path) as writer:
         for part in chain([first], parts):
             if not part.schema.equals(first.schema):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bid_assets.version_store.manifest import Draft, Manifest
-from bid_assets.version_store.store import VersionNotFoundError, VersionStore, Written
+from bid_assets.version_store.store import VersionNotFoundError, VersionStore, WriteResult
 from bid_assets.version_store.store_metadata import METADATA
 
 
@@ -17,26 +17,26 @@ class PinnedStore(VersionStore):
 
     def __init__(self, url: str, manifest: Manifest) -> None:
         super().__init__(url)
-        self.rebuilt = manifest
+        self.target = manifest
         self.drafts: list[Draft] = []
 
     def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
         """The pinned versions; windows that the version did not use are absent. Raises `VersionNotFoundError`."""
-        pinned = {ref.partition: ref for ref in self.rebuilt.inputs if ref.asset == asset}
-        wanted = [pinned[partition] for partition in partitions if partition in pinned]
-        found = self.manifests(wanted)
-        gone = [ref.version for ref in wanted if ref not in found]
+        pinned = {ref.partition: ref for ref in self.target.inputs if ref.asset == asset}
+        refs = [pinned[partition] for partition in partitions if partition in pinned]
+        manifests = self.manifests(refs)
+        gone = [ref.version for ref in refs if ref not in manifests]
         if gone:
             raise VersionNotFoundError(
-                f"{self.rebuilt.version} was made from versions that the store has no more: {', '.join(gone)}"
+                f"{self.target.version} was made from versions that the store has no more: {', '.join(gone)}"
             )
-        return {ref.partition: manifest for ref, manifest in found.items()}
+        return {ref.partition: manifest for ref, manifest in manifests.items()}
 
-    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
+    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> WriteResult:
         """Nothing is written; the draft is kept so that its content hash can be compared."""
-        if (draft.asset, draft.partition) == (self.rebuilt.asset, self.rebuilt.partition):
+        if (draft.asset, draft.partition) == (self.target.asset, self.target.partition):
             self.drafts.append(draft)
-        return Written(self.rebuilt, created=False)
+        return WriteResult(self.target, created=False)
 
     def move_pointer(self, name: str, value: dict[str, Any]) -> None:
         """A rebuild decides nothing."""
@@ -51,6 +51,6 @@ class PinnedStore(VersionStore):
 
     def entries(self, log: str, after: int = 0) -> dict[int, dict[str, Any] | None]:
         """What had happened before the version was made."""
-        then = self.rebuilt.created_at
+        created_at = self.target.created_at
         entries = super().entries(log, after).items()
-        return {number: entry for number, entry in entries if entry and datetime.fromisoformat(entry["at"]) < then}
+        return {number: entry for number, entry in entries if entry and datetime.fromisoformat(entry["at"]) < created_at}

@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 
 from bid_assets.common.windows import as_utc, utc_now
 from bid_assets.version_store.atomic_files import ChecksumMismatchError, files_at, sha256_of
+from bid_assets.version_store.checksummed_json import dump_checksummed, parse_checksummed
 from bid_assets.version_store.code_version import library_versions
 from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.manifest import Draft, InputRef, Manifest
-from bid_assets.version_store.sealed_json import seal, unseal
 
 HEAD = "HEAD"
 MANIFEST = ".manifest.json"
@@ -39,13 +39,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _WINDOW = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ENTRY = re.compile(r"(\d{8})\.json")
 
-REPAIR = "`bid-assets verify --repair` mends it"
+REPAIR_HINT = "`bid-assets verify --repair` mends it"
 
 log = logging.getLogger(__name__)
 
 
-class Written(NamedTuple):
-    """The version that a write ended with, and whether the write made it."""
+class WriteResult(NamedTuple):
+    """The version that is HEAD after a write, and whether the write created it."""
 
     manifest: Manifest
     created: bool
@@ -70,13 +70,13 @@ class VersionStore:
         self.files = files_at(url)
         self._warnings: set[str] = set()
 
-    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> Written:
+    def write(self, draft: Draft, write_file: Callable[[Path], None]) -> WriteResult:
         """Make a version of `draft` and move HEAD to it; or nothing, where HEAD is the same version already and unharmed.
 
         `write_file` fills a new local file and is called only if a version is made, or if HEAD is the same version and its
         file is damaged: it is then restored in place.
         """
-        _checked(draft.extension)
+        _validate_name(draft.extension)
         head = self.head(draft.asset, draft.partition)
         if head is not None and same_version(draft, head):
             manifest, created = head if self._intact(head) else self.restore(head, write_file), False
@@ -90,16 +90,16 @@ class VersionStore:
             )
         if self._head_text(manifest.asset, manifest.partition) != manifest.version:
             self.files.replace(_path(manifest, HEAD), _writer(manifest.version.encode()))
-        return Written(manifest, created)
+        return WriteResult(manifest, created)
 
     def restore(self, manifest: Manifest, write_file: Callable[[Path], None]) -> Manifest:
         """Write the file of a version again, in its place, and its manifest, should bytes or checksum be others now.
 
         The caller vouches that the content is that of the version's content hash. Not for versions that are intact.
         """
-        facts: dict[str, Any] = {}
-        self.files.replace(_path(manifest, manifest.file), _measuring(write_file, facts))
-        restored = replace(manifest, **facts)
+        file_info: dict[str, Any] = {}
+        self.files.replace(_path(manifest, manifest.file), _recording_checksum(write_file, file_info))
+        restored = replace(manifest, **file_info)
         text = restored.to_json()
         path = _path(manifest, manifest.version + MANIFEST)
         if self.files.read(path)[0] != text:
@@ -136,7 +136,7 @@ class VersionStore:
         if checksums:
             with ThreadPoolExecutor() as pool:
                 sums = pool.map(self.files.checksum, paths)
-                return [item for item, found in zip(items, sums, strict=True) if found != item.sha256]
+                return [item for item, checksum in zip(items, sums, strict=True) if checksum != item.sha256]
         return [item for item, size in zip(items, self.files.sizes(*paths), strict=True) if size != item.bytes]
 
     def manifest(self, asset: str, partition: str, version: str) -> Manifest:
@@ -144,33 +144,33 @@ class VersionStore:
         path = _manifest_path(asset, partition, version)
         text = self.files.read(path)[0]
         if text is None:
-            there = [item.version for item in self.versions(asset, partition)][-5:]
+            existing = [item.version for item in self.versions(asset, partition)][-5:]
             raise VersionNotFoundError(
                 f"{asset} has no version {version} of window {partition}; "
-                + (f"the newest are {', '.join(there)}" if there else "it has none of that window at all")
+                + (f"the newest are {', '.join(existing)}" if existing else "it has none of that window at all")
             )
         try:
             return parsed_manifest(path, text)
         except ValueError as error:
-            raise CorruptVersionError(f"{self.files.url(path)} is damaged: {error}; {REPAIR}") from None
+            raise CorruptVersionError(f"{self.files.url(path)} is damaged: {error}; {REPAIR_HINT}") from None
 
     def manifests(self, refs: Iterable[InputRef]) -> dict[InputRef, Manifest]:
         """The manifests of many versions, read together; those that are gone are absent."""
-        asked = list(dict.fromkeys(refs))
-        found = self._manifests([(ref.asset, ref.partition, ref.version) for ref in asked])
-        return {ref: manifest for ref, manifest in zip(asked, found, strict=True) if manifest is not None}
+        unique_refs = list(dict.fromkeys(refs))
+        manifests = self._manifests([(ref.asset, ref.partition, ref.version) for ref in unique_refs])
+        return {ref: manifest for ref, manifest in zip(unique_refs, manifests, strict=True) if manifest is not None}
 
     def versions(self, asset: str, partition: str | None = None) -> list[Manifest]:
         """All versions of an asset, or of one of its windows, oldest first."""
-        return self._versions_below(_checked(asset) if partition is None else _folder(asset, partition))
+        return self._versions_below(_validate_name(asset) if partition is None else _folder(asset, partition))
 
     def version_names(self, asset: str, partition: str | None = None) -> list[tuple[str, str]]:
         """Window and name of each version of an asset, or of one of its windows; no manifest is read."""
-        folder = _checked(asset) if partition is None else _folder(asset, partition)
+        folder = _validate_name(asset) if partition is None else _folder(asset, partition)
         paths = [path.removesuffix(MANIFEST).split("/") for path in self.files.find(folder) if path.endswith(MANIFEST)]
         return sorted((path[1], path[2]) for path in paths if len(path) == 3)
 
-    def everything(self) -> list[Manifest]:
+    def all_versions(self) -> list[Manifest]:
         """All versions of all assets, oldest first."""
         return self._versions_below("")
 
@@ -180,7 +180,7 @@ class VersionStore:
 
     def partitions(self, asset: str) -> list[str]:
         """The windows of an asset that have a HEAD, oldest first."""
-        return [path[1] for path in self._head_paths(_checked(asset))]
+        return [path[1] for path in self._head_paths(_validate_name(asset))]
 
     def fetch(self, manifest: Manifest) -> Path:
         """The version's file on this machine, its checksum verified just now. Raises `CorruptVersionError`."""
@@ -188,10 +188,12 @@ class VersionStore:
         try:
             return self.files.local(_path(manifest, manifest.file), manifest.sha256)
         except FileNotFoundError:
-            raise CorruptVersionError(f"{url} is gone, though its manifest is still there; {_again(manifest)}") from None
+            raise CorruptVersionError(
+                f"{url} is gone, though its manifest is still there; {_recovery_hint(manifest)}"
+            ) from None
         except ChecksumMismatchError as error:
             raise CorruptVersionError(
-                f"{url} has SHA-256 {error}, but {manifest.sha256} was written; it must not be used: {_again(manifest)}"
+                f"{url} has SHA-256 {error}, but {manifest.sha256} was written; it must not be used: {_recovery_hint(manifest)}"
             ) from None
 
     def set_head(self, asset: str, partition: str, version: str) -> None:
@@ -205,26 +207,28 @@ class VersionStore:
 
     def read_pointer(self, name: str) -> dict[str, Any] | None:
         """The value of a named pointer at the root of the store; None where it was never moved or is damaged."""
-        return self._unsealed(_checked(name), self.files.read(name)[0])
+        return self._parse_json(_validate_name(name), self.files.read(name)[0])
 
     def move_pointer(self, name: str, value: dict[str, Any]) -> None:
         """Give a named pointer a new value, atomically."""
-        self.files.replace(_checked(name), _writer(seal(value)))
+        self.files.replace(_validate_name(name), _writer(dump_checksummed(value)))
 
     def append(self, log: str, number: int, entry: dict[str, Any]) -> bool:
         """Put entry `number` (from 1) of a log, for ever. False where somebody else has put that entry before."""
-        return self.files.put_new(_entry_path(log, number), _writer(seal(entry)))
+        return self.files.put_new(_entry_path(log, number), _writer(dump_checksummed(entry)))
 
     def restore_entry(self, log: str, number: int, entry: dict[str, Any]) -> None:
         """Put an entry again whose file is damaged or gone."""
-        self.files.replace(_entry_path(log, number), _writer(seal(entry)))
+        self.files.replace(_entry_path(log, number), _writer(dump_checksummed(entry)))
 
     def entries(self, log: str, after: int = 0) -> dict[int, dict[str, Any] | None]:
         """The entries of a log that follow number `after`, by number, in their order; None for one that is damaged."""
-        numbers = [int(match[1]) for path in self.files.find(_checked(log)) if (match := _ENTRY.fullmatch(path.split("/")[-1]))]
+        numbers = [
+            int(match[1]) for path in self.files.find(_validate_name(log)) if (match := _ENTRY.fullmatch(path.split("/")[-1]))
+        ]
         paths = {number: _entry_path(log, number) for number in numbers if number > after}
         texts = self.files.read(*paths.values())
-        return {number: self._unsealed(path, text) for (number, path), text in zip(paths.items(), texts, strict=True)}
+        return {number: self._parse_json(path, text) for (number, path), text in zip(paths.items(), texts, strict=True)}
 
     def has_entries(self, log: str, *numbers: int) -> list[bool]:
         """Whether a log has entries of these numbers, damaged or not: small reads."""
@@ -232,7 +236,7 @@ class VersionStore:
 
     def warn_of_damage(self, path: str, problem: str) -> None:
         """Log a warning that names a damaged file, once for each problem."""
-        warning = f"{self.files.url(path)} is damaged and left out: {problem}; {REPAIR}"
+        warning = f"{self.files.url(path)} is damaged and left out: {problem}; {REPAIR_HINT}"
         if warning not in self._warnings:
             self._warnings.add(warning)
             log.warning(warning)
@@ -250,31 +254,31 @@ class VersionStore:
 
     def _write_version(self, draft: Draft, write_file: Callable[[Path], None]) -> Manifest:
         created_at, identity = utc_now(), identity_hash(draft)
-        facts: dict[str, Any] = {}
+        file_info: dict[str, Any] = {}
         for attempt in count():
             # a taken name is the same write within one second, or what a killed writer has left: another hash then
             suffix = identity[:8] if attempt == 0 else json_hash([identity, attempt])[:8]
             version = f"{draft.asset}_{created_at:%Y%m%d_%H%M%S}_{suffix}"
             file = f"{version}.{draft.extension}"
-            if not self.files.put_new(f"{draft.asset}/{draft.partition}/{file}", _measuring(write_file, facts)):
+            if not self.files.put_new(f"{draft.asset}/{draft.partition}/{file}", _recording_checksum(write_file, file_info)):
                 continue
-            manifest = replace(manifest_of(draft, version, created_at), **facts)
+            manifest = replace(manifest_of(draft, version, created_at), **file_info)
             if self.files.put_new(_path(manifest, version + MANIFEST), _writer(manifest.to_json())):
                 return manifest
         raise AssertionError  # `count` never ends
 
-    def _unsealed(self, path: str, text: bytes | None) -> dict[str, Any] | None:
+    def _parse_json(self, path: str, text: bytes | None) -> dict[str, Any] | None:
         """The object in a small file; None where there is no file, or a damaged one, which is named."""
         try:
-            return None if text is None else unseal(text)
+            return None if text is None else parse_checksummed(text)
         except ValueError as error:
             self.warn_of_damage(path, str(error))
             return None
 
     def _versions_below(self, folder: str) -> list[Manifest]:
         paths = [path.removesuffix(MANIFEST).split("/") for path in self.files.find(folder) if path.endswith(MANIFEST)]
-        found = self._manifests([(path[0], path[1], path[2]) for path in paths if is_version_path(path)])
-        present = [manifest for manifest in found if manifest is not None]
+        manifests = self._manifests([(path[0], path[1], path[2]) for path in paths if is_version_path(path)])
+        present = [manifest for manifest in manifests if manifest is not None]
         return sorted(present, key=lambda item: (item.created_at, item.asset, item.partition, item.version))
 
     def _head_paths(self, folder: str) -> list[list[str]]:
@@ -312,7 +316,9 @@ def identity_hash(item: Draft | Manifest) -> str:
 
 def manifest_of(draft: Draft, version: str, created_at: datetime) -> Manifest:
     """The manifest of a draft, but for checksum and size of its file."""
-    facts = {name: value for name, value in vars(draft).items() if name not in ("extension", "cutoff", "former_content_hashes")}
+    fields = {
+        name: value for name, value in vars(draft).items() if name not in ("extension", "cutoff", "former_content_hashes")
+    }
     return Manifest(
         version=version,
         created_at=created_at,
@@ -321,7 +327,7 @@ def manifest_of(draft: Draft, version: str, created_at: datetime) -> Manifest:
         bytes=0,
         libraries=library_versions(),
         cutoff=None if draft.cutoff is None else as_utc(draft.cutoff),
-        **facts,
+        **fields,
     )
 
 
@@ -347,13 +353,13 @@ def _version_named(content: bytes) -> str | None:
     return version if _NAME.fullmatch(version) else None
 
 
-def _again(manifest: Manifest) -> str:
-    """How to get a version's file back, in words."""
-    return f"{REPAIR}, and so does `bid-assets run --from {manifest.partition} --to {manifest.partition}`"
+def _recovery_hint(manifest: Manifest) -> str:
+    """How to restore a version's file, in words."""
+    return f"{REPAIR_HINT}, and so does `bid-assets run --from {manifest.partition} --to {manifest.partition}`"
 
 
 def _entry_path(log: str, number: int) -> str:
-    return f"{_checked(log)}/{_entry_name(number)}"
+    return f"{_validate_name(log)}/{_entry_name(number)}"
 
 
 def _entry_name(number: int) -> str:
@@ -361,18 +367,18 @@ def _entry_name(number: int) -> str:
 
 
 def _folder(asset: str, partition: str) -> str:
-    return f"{_checked(asset)}/{_checked(partition)}"
+    return f"{_validate_name(asset)}/{_validate_name(partition)}"
 
 
 def _manifest_path(asset: str, partition: str, version: str) -> str:
-    return f"{_folder(asset, partition)}/{_checked(version)}{MANIFEST}"
+    return f"{_folder(asset, partition)}/{_validate_name(version)}{MANIFEST}"
 
 
 def _path(manifest: Manifest, name: str) -> str:
     return f"{_folder(manifest.asset, manifest.partition)}/{name}"
 
 
-def _checked(name: str) -> str:
+def _validate_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is no name of an asset, window, version or pointer: letters, digits, '.', '_' and '-', not first a dot "
@@ -388,11 +394,11 @@ def _writer(content: bytes) -> Callable[[Path], None]:
     return write
 
 
-def _measuring(write_file: Callable[[Path], None], facts: dict[str, Any]) -> Callable[[Path], None]:
-    """`write_file`, and `facts` are told what was written."""
+def _recording_checksum(write_file: Callable[[Path], None], file_info: dict[str, Any]) -> Callable[[Path], None]:
+    """`write_file`, which also puts checksum and size of the file into `file_info`."""
 
     def write(path: Path) -> None:
         write_file(path)
-        facts.update(sha256=sha256_of(path), bytes=path.stat().st_size)
+        file_info.update(sha256=sha256_of(path), bytes=path.stat().st_size)
 
     return write

@@ -1,4 +1,4 @@
-"""Short ids of versions, and the version that a person means by one: the one place where commands resolve what they are given.
+"""Short ids of versions, and resolving the id that a command gets to a version.
 
 A version is `<asset>_<YYYYMMDD>_<HHMMSS>_<hash8>`; its short id is the shortest end of it that no other version of the asset has,
 mostly the hash. Names only: no manifest is read here.
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bid_assets.version_store.store import VersionNotFoundError, VersionStore
 
-FEWEST_CHARACTERS = 4
+MIN_ID_LENGTH = 4
 """A shorter text is no id, even where only one version has it today."""
-SHOWN = 5
+MAX_LISTED = 5
 
 
 class AmbiguousVersionError(VersionNotFoundError):
@@ -23,22 +23,22 @@ class AmbiguousVersionError(VersionNotFoundError):
 def short_ids(versions: Iterable[str]) -> dict[str, str]:
     """Version -> its short id among these versions of one asset; the whole version where nothing shorter is its alone."""
     names = list(dict.fromkeys(versions))
-    ends = Counter(end for name in names for end in set(_ends(name)))
-    return {name: next((end for end in _ends(name) if ends[end] == 1), name) for name in names}
+    suffixes = Counter(suffix for name in names for suffix in set(_suffixes(name)))
+    return {name: next((suffix for suffix in _suffixes(name) if suffixes[suffix] == 1), name) for name in names}
 
 
-def matching(versions: Sequence[str], text: str) -> list[str]:
+def match_versions(versions: Sequence[str], text: str) -> list[str]:
     """The versions of one asset that `text` may stand for: the version itself, else those that end with it, else those that
     begin with it, the asset's name left out or not, or whose hash does."""
     names = list(dict.fromkeys(versions))
     if text in names:
         return [text]
-    if len(text) < FEWEST_CHARACTERS:
+    if len(text) < MIN_ID_LENGTH:
         return []
     rules: list[Callable[[str], bool]] = [
-        lambda name: text in _ends(name),
+        lambda name: text in _suffixes(name),
         lambda name: name.endswith(text),
-        lambda name: name.startswith(text) or any(end.startswith(text) for end in _ends(name)),
+        lambda name: name.startswith(text) or any(suffix.startswith(text) for suffix in _suffixes(name)),
     ]
     return next((found for rule in rules if (found := [name for name in names if rule(name)])), [])
 
@@ -48,25 +48,25 @@ def resolve(store: VersionStore, asset: str, text: str, partition: str | None = 
 
     Raises `VersionNotFoundError`, and `AmbiguousVersionError` where several versions, or windows, have it.
     """
-    named = store.version_names(asset, partition)
-    found = set(matching([version for _, version in named], text))
-    places = [place for place in named if place[1] in found]
+    candidates = store.version_names(asset, partition)
+    names = set(match_versions([version for _, version in candidates], text))
+    matches = [match for match in candidates if match[1] in names]
     where = f" of window {partition}" if partition else ""
-    if not places:
-        newest = ", ".join(version for _, version in sorted(named, key=lambda place: place[1])[-SHOWN:])
+    if not matches:
+        newest = ", ".join(version for _, version in sorted(candidates, key=lambda match: match[1])[-MAX_LISTED:])
         raise VersionNotFoundError(
             f"the store has no {asset} {text}{where}; "
             + (f"the newest are {newest}" if newest else "it has none at all")
             + f" (`bid-assets versions {asset}` lists them)"
         )
-    if len(places) > 1:
-        listed = ", ".join(f"{version} of window {window}" for window, version in places[:SHOWN])
-        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-        raise AmbiguousVersionError(f"{text} may be any of {len(places)} versions{where}: {listed}{more}; give more of it")
-    return places[0]
+    if len(matches) > 1:
+        listed = ", ".join(f"{version} of window {window}" for window, version in matches[:MAX_LISTED])
+        more = f" and {len(matches) - MAX_LISTED} more" if len(matches) > MAX_LISTED else ""
+        raise AmbiguousVersionError(f"{text} may be any of {len(matches)} versions{where}: {listed}{more}; give more of it")
+    return matches[0]
 
 
-def _ends(version: str) -> list[str]:
+def _suffixes(version: str) -> list[str]:
     """The ends of a version that begin after an underscore, the shortest first: hash, time and hash, date and time and hash."""
     parts = version.rsplit("_", 3)
     return ["_".join(parts[start:]) for start in range(len(parts) - 1, 0, -1)]

@@ -10,10 +10,10 @@ from typing import Any
 from bid_assets.common.windows import Cadence
 from bid_assets.deployments.events import Action, Event, ModelState, append_event, read_history, read_traffic, record_decision
 from bid_assets.deployments.retraining_requests import pending_requests, request_retraining
-from bid_assets.verification.damage import Finding, Key
+from bid_assets.verification.damage import Finding
 from bid_assets.verification.repair import Outcome
 from bid_assets.verification.restoring import RestoringStore
-from bid_assets.version_store.manifest import Draft, InputRef
+from bid_assets.version_store.manifest import Draft, InputRef, VersionKey
 from bid_assets.version_store.store import VersionStore
 from bid_assets.version_store.store_metadata import read_metadata, remember_cadence
 from bid_assets_tests.version_store.drafts import head_text, write_text
@@ -35,7 +35,7 @@ class SmallStore:
     """Two windows of three assets, each but the decisions in two versions; a history of events; flags; metadata."""
 
     store: VersionStore
-    texts: dict[Key, tuple[Draft, str]] = field(default_factory=dict)
+    texts: dict[VersionKey, tuple[Draft, str]] = field(default_factory=dict)
 
     @classmethod
     def fill(cls, store: VersionStore) -> SmallStore:

@@ -189,7 +189,7 @@ def test_a_stray_file_changes_nothing_that_is_read(store: VersionStore, path: st
     stray.write_text("torn")
     assert store.assets() == [ASSET]
     assert store.partitions(ASSET) == [WINDOW]
-    assert store.everything() == [manifest]
+    assert store.all_versions() == [manifest]
     assert store.entries("deployments") == {}
     assert head_text(store) == "x"
 

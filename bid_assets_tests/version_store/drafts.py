@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bid_assets.version_store.manifest import Draft, InputRef
-from bid_assets.version_store.store import VersionStore, Written
+from bid_assets.version_store.store import VersionStore, WriteResult
 
 ASSET, WINDOW = "notes", "2026-01-05"
 
@@ -25,7 +25,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 
 
-def write_text(store: VersionStore, text: str, window: str = WINDOW, **draft: Any) -> Written:
+def write_text(store: VersionStore, text: str, window: str = WINDOW, **draft: Any) -> WriteResult:
     """Write `text` as a version of `notes`."""
     said = {"asset": ASSET, "extension": "txt", "content_hash": hashlib.sha256(text.encode()).hexdigest(), **draft}
     return store.write(Draft(partition=window, **said), lambda path: _write(path, text))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.version_store.content_hash import table_hash
-from bid_assets.version_store.lineage import LineageNode, containing, downstream, upstream
+from bid_assets.version_store.lineage import LineageNode, downstream, upstream, versions_containing
 from bid_assets.version_store.manifest import CodeVersion, Draft, InputRef, Manifest
 from bid_assets.version_store.parquet import write_parquet
 from bid_assets.version_store.store import VersionNotFoundError, VersionStore
@@ -138,11 +138,11 @@ def test_datasets_that_contain_a_profile_are_found_and_all_that_learned_from_the
         make(store, "model", TWO, without),
         make(store, "z", TWO, with_it, later),
     )
-    assert containing(store, column="profile_id", value="a") == [with_it, later, model, both]
-    assert containing(store, column="profile_id", value="nobody") == []
+    assert versions_containing(store, column="profile_id", value="a") == [with_it, later, model, both]
+    assert versions_containing(store, column="profile_id", value="nobody") == []
 
 
 def test_a_dataset_that_cannot_tell_is_an_error(store: VersionStore) -> None:
     manifest = table_version(store, ["a"])
     with pytest.raises(ValueError, match=rf"{manifest.file} has no column bid_id"):
-        containing(store, column="bid_id", value="1")
+        versions_containing(store, column="bid_id", value="1")

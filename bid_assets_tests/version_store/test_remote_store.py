@@ -73,7 +73,7 @@ def test_versions_on_an_object_store_are_written_and_read_like_local_ones(anywhe
     old, new = write_text(anywhere, "old").manifest, write_text(anywhere, "new").manifest
     assert not write_text(anywhere, "new").created
     assert head_text(anywhere) == "new"
-    assert anywhere.versions(ASSET) == anywhere.everything() == [old, new]
+    assert anywhere.versions(ASSET) == anywhere.all_versions() == [old, new]
     assert anywhere.file_url(new).startswith(anywhere.url)
     assert (anywhere.assets(), anywhere.partitions(ASSET)) == ([ASSET], [WINDOW])
     anywhere.set_head(ASSET, WINDOW, old.version)

@@ -38,16 +38,16 @@ def test_a_window_that_was_not_read_then_is_absent(store: VersionStore, pinned: 
 
 
 def test_nothing_is_written_and_no_pointer_moves_but_the_draft_is_kept(store: VersionStore, pinned: PinnedStore) -> None:
-    before = store.everything()
+    before = store.all_versions()
     pinned.write(Draft("made", WINDOW, "txt", "hash"), lambda path: pytest.fail("it was written"))
     pinned.move_pointer("ACTIVE", {})
     assert [draft.content_hash for draft in pinned.drafts] == ["hash"]
-    assert store.everything() == before
+    assert store.all_versions() == before
     assert store.read_pointer("ACTIVE") is None
 
 
 def test_an_input_that_is_gone_is_an_error_that_names_it(store: VersionStore, pinned: PinnedStore) -> None:
-    version = pinned.rebuilt.inputs[0].version
+    version = pinned.target.inputs[0].version
     (Path(store.url) / ASSET / WINDOW / f"{version}.manifest.json").unlink()
     with pytest.raises(VersionNotFoundError, match=version):
         pinned.head(ASSET, WINDOW)

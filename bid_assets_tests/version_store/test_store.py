@@ -105,7 +105,7 @@ def test_manifests_come_back_as_they_were_written(store: VersionStore) -> None:
     written = write_text(store, "x", inputs=(ref("a", "1"),), code=CodeVersion("c", True, None), **told).manifest
     assert store.manifest(ASSET, WINDOW, written.version) == written
     assert store.manifests([written.ref, ref("a", "1")]) == {written.ref: written}
-    assert store.everything() == [written]
+    assert store.all_versions() == [written]
 
 
 def test_a_version_that_is_not_there_is_an_error_that_names_those_that_are(store: VersionStore) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.version_store.store import VersionNotFoundError, VersionStore
-from bid_assets.version_store.version_ids import AmbiguousVersionError, matching, resolve, short_ids
+from bid_assets.version_store.version_ids import AmbiguousVersionError, match_versions, resolve, short_ids
 from bid_assets_tests.version_store.drafts import ASSET, write_text
 
 ONE, TWO, THREE = "notes_20261123_144420_ad17058f", "notes_20261123_144421_ad170001", "notes_20261124_090000_3c01b2aa"
@@ -31,8 +31,8 @@ def store(tmp_path: Path) -> VersionStore:
 @given(VERSIONS)
 def test_law_a_short_id_stands_for_its_version_and_no_other(versions: list[str]) -> None:
     for version, short in short_ids(versions).items():
-        assert matching(versions, short) == [version]
-        assert matching(versions, version) == [version]
+        assert match_versions(versions, short) == [version]
+        assert match_versions(versions, version) == [version]
 
 
 def test_a_short_id_is_the_hash_where_no_other_version_has_it() -> None:
@@ -43,12 +43,12 @@ def test_a_short_id_is_the_hash_where_no_other_version_has_it() -> None:
 
 @pytest.mark.parametrize("text", [THREE, "3c01b2aa", "3c01", "b2aa", "20261124", "notes_20261124", "090000_3c01b2aa", "090000"])
 def test_a_beginning_or_an_end_that_only_one_version_has_will_do(text: str) -> None:
-    assert matching([ONE, TWO, THREE], text) == [THREE]
+    assert match_versions([ONE, TWO, THREE], text) == [THREE]
 
 
 @pytest.mark.parametrize("text", ["aa", "notes_2027", "ffffffff", ""])
 def test_what_no_version_has_or_is_too_short_stands_for_none(text: str) -> None:
-    assert matching([ONE, TWO, THREE], text) == []
+    assert match_versions([ONE, TWO, THREE], text) == []
 
 
 def test_several_versions_are_named_and_nothing_is_chosen(store: VersionStore) -> None:
