@@ -58,8 +58,8 @@ def cutoffs_table(results: Sequence[dict[str, Any]], mean: dict[str, Any]) -> Ta
 
 
 def _cells(model: dict[str, float | None], baselines: Sequence[dict[str, float | None]]) -> list[str]:
-    beside = [f"{_format_metric(each['roc_auc'])}, {_format_metric(each['log_loss'])}" for each in baselines]
-    return [*(_format_metric(model[metric]) for metric in METRICS), *beside]
+    baseline_cells = [f"{_format_metric(each['roc_auc'])}, {_format_metric(each['log_loss'])}" for each in baselines]
+    return [*(_format_metric(model[metric]) for metric in METRICS), *baseline_cells]
 
 
 def _format_metric(value: float | None) -> str:

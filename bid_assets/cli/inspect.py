@@ -30,9 +30,9 @@ def open_store() -> VersionStore:
 def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
     """All versions of an asset, oldest first; models with their metrics and what they are now."""
     store = open_store()
-    known = store.assets()
-    if asset not in known:
-        raise ValueError(f"the store holds no versions of {asset!r}; it has {', '.join(known) or 'none at all'}")
+    assets = store.assets()
+    if asset not in assets:
+        raise ValueError(f"the store holds no versions of {asset!r}; it has {', '.join(assets) or 'none at all'}")
     manifests = store.versions(asset, partition)
     if as_json:
         print_json([orjson.loads(manifest.to_json()) for manifest in manifests])

@@ -35,8 +35,8 @@ def list_keys(*, as_json: bool) -> None:
 def revoke(name: str) -> None:
     """The services that run refuse the key within a second."""
     path = get_settings().resolved_api_keys
-    gone = revoke_key(path, name)
-    console.print(f"Key {gone.name} ({gone.id}) is revoked; services that run refuse it within a second.")
+    revoked = revoke_key(path, name)
+    console.print(f"Key {revoked.name} ({revoked.id}) is revoked; services that run refuse it within a second.")
     if not read_keys(path):
         console.print(
             "It was the last key: from now on every request is refused but /health, /ready and /docs. Make another with "

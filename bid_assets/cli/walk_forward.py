@@ -75,10 +75,10 @@ def walk_forward(
     if not evaluation_bids.num_rows:
         raise ValueError("no bid of the store is old enough to judge by: all are younger than the label maturity")
     span = _span(settings, evaluation_bids, first, last)
-    known = np.sort(microseconds(tables["raw_bid_outcomes"]["outcome_timestamp"]))
+    known_times = np.sort(microseconds(tables["raw_bid_outcomes"]["outcome_timestamp"]))
     length = settings.cadence.length * every
     walk = [span.start + n * length for n in range(-(-(span.end - span.start) // length))]
-    policy_cutoffs = {policy: cutoffs_of(policy, span.start, span.end, known) for policy in policies}
+    policy_cutoffs = {policy: cutoffs_of(policy, span.start, span.end, known_times) for policy in policies}
     cutoffs = sorted({*walk, *(moment for moments in policy_cutoffs.values() for moment in moments)})
     until = {moment: min(moment + ahead * settings.cadence.length, span.end) for moment in cutoffs}
     _work(Walk(tuple(cutoffs), until, span.end, folder), settings, fingerprint, workers)
@@ -165,16 +165,16 @@ def _mapped(path: Path) -> pa.Table:
 
 def _work(walk: Walk, settings: Settings, fingerprint: str | None, workers: int) -> None:
     """Make every step that is not finished yet, in processes of their own."""
-    waiting = [moment for moment in walk.cutoffs if not _file(walk.folder, moment, walk.until[moment]).exists()]
-    report_progress("cutoffs", len(walk.cutoffs) - len(waiting), len(walk.cutoffs))
-    if not waiting:
+    unfinished = [moment for moment in walk.cutoffs if not _file(walk.folder, moment, walk.until[moment]).exists()]
+    report_progress("cutoffs", len(walk.cutoffs) - len(unfinished), len(walk.cutoffs))
+    if not unfinished:
         return
     settings_json = settings.model_dump_json()
     with ProcessPoolExecutor(
-        min(workers, len(waiting)), get_context("spawn"), _begin, (str(walk.folder), settings_json, fingerprint)
+        min(workers, len(unfinished)), get_context("spawn"), _begin, (str(walk.folder), settings_json, fingerprint)
     ) as pool:
-        running = [pool.submit(_step, moment, walk.until[moment]) for moment in waiting]
-        for done, future in enumerate(as_completed(running), start=len(walk.cutoffs) - len(waiting) + 1):
+        running = [pool.submit(_step, moment, walk.until[moment]) for moment in unfinished]
+        for done, future in enumerate(as_completed(running), start=len(walk.cutoffs) - len(unfinished) + 1):
             future.result()
             report_progress("cutoffs", done, len(walk.cutoffs))
 

@@ -14,7 +14,7 @@ from dagster._grpc.client import DagsterGrpcClient
 from bid_assets.app_db.connections import DATABASE_ERRORS
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.snapshot_reader import open_snapshot
-from bid_assets.orchestration.first_window import learn_first_window, with_first_window
+from bid_assets.orchestration.first_window import update_first_window, with_first_window
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 
@@ -33,7 +33,7 @@ def follow_first_window(
         suppress(*DATABASE_ERRORS),
         open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot,
     ):
-        learn_first_window(settings, store, snapshot.oldest_valid_bid())
+        update_first_window(settings, store, snapshot.oldest_valid_bid())
     loaded = with_first_window(settings, store).first_moment
 
     def reload_if_moved() -> None:

@@ -1,6 +1,6 @@
-"""The first window: as the setting `start` fixes it, else learnt from the oldest valid bid and kept in the store.
+"""The first window: as the setting `start` fixes it, else the window of the oldest valid bid, kept in the store.
 
-Every process asks here. What has been learnt moves back when older bids appear, and never forward. Definitions are built for
+Every process asks here. What is stored moves back when older bids appear, and never forward. Definitions are built for
 the first window of their moment and know none before it: when it moves back, the code location has to be loaded again.
 """
 
@@ -19,26 +19,26 @@ OLDEST_WINDOW = "oldest_window"
 
 def with_first_window(settings: Settings, store: VersionStore) -> Settings:
     """The settings, with what the store knows of the oldest window that holds data."""
-    oldest = oldest_known_window(settings, store)
+    oldest = oldest_window(settings, store)
     return settings if oldest is None else settings.with_oldest_window(oldest)
 
 
-def learn_first_window(settings: Settings, store: VersionStore, oldest_bid: datetime | None) -> Settings:
+def update_first_window(settings: Settings, store: VersionStore, oldest_bid: datetime | None) -> Settings:
     """The same, after `oldest_bid`, the time of the oldest valid bid, has been kept where it is older than all before."""
-    known = oldest_known_window(settings, store)
-    if oldest_bid is not None and (known is None or oldest_bid < known):
+    stored = oldest_window(settings, store)
+    if oldest_bid is not None and (stored is None or oldest_bid < stored):
         update_metadata(store, **{OLDEST_WINDOW: settings.cadence.key(oldest_bid)})
     return with_first_window(settings, store)
 
 
-def oldest_known_window(settings: Settings, store: VersionStore) -> datetime | None:
-    """The oldest window that was learnt; where that was never kept or is damaged, the oldest that was read. None: neither."""
+def oldest_window(settings: Settings, store: VersionStore) -> datetime | None:
+    """The oldest window as stored; where none is stored or the record is damaged, the oldest that was read. None: neither."""
     try:
-        learnt = read_metadata(store).get(OLDEST_WINDOW)
-        if learnt is not None:
-            return _window(settings, learnt)
+        stored = read_metadata(store).get(OLDEST_WINDOW)
+        if stored is not None:
+            return _window(settings, stored)
     except (ValueError, TypeError):
-        pass  # learnt again by the next look into the database
+        pass  # stored again by the next poll of the database
     read = store.partitions("raw_bids")
     return _window(settings, read[0]) if read else None
 

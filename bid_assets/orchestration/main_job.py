@@ -19,7 +19,7 @@ from bid_assets.common.windows import TimeRange, as_utc
 from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.first_window import learn_first_window, windows_with_data
+from bid_assets.orchestration.first_window import update_first_window, windows_with_data
 from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
 from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import featured_windows, lookback_windows, plan_refreshes, windows_in_reach
@@ -69,7 +69,7 @@ def resolve_range(
     """
     with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
         extent = snapshot.extent()
-        settings = learn_first_window(settings, store, snapshot.oldest_valid_bid())
+        settings = update_first_window(settings, store, snapshot.oldest_valid_bid())
         bounds = windows_with_data(settings)
         outside = snapshot.rows_outside(bounds)
     if extent is None and (first is None or last is None):

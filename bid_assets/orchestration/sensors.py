@@ -69,9 +69,9 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         ended = finished_runs(context.instance, REFRESH_KINDS)
         failures = unresolved_failures(ended, _first_key(settings, store))
-        stale, waiting = stale_check.due_refreshes(ended, failures)
+        stale, paused = stale_check.due_refreshes(ended, failures)
         if stale:
-            return _result(context, settings, stale, context.cursor or "", waiting)
+            return _result(context, settings, stale, context.cursor or "", paused)
         try:
             changes = detect_new_rows(settings, store, context.cursor)
         except ContractError as error:
@@ -81,7 +81,7 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
         retries, pauses = _retries(settings, store, failures)
         new = _refreshes_of_changes(settings, store, changes.windows)
         planned = new + [each for each in retries if not any(other.refresh.covers(each.refresh) for other in new)]
-        skip_reason = "; ".join([*waiting, *pauses]) or "no bid and no outcome is new"
+        skip_reason = "; ".join([*paused, *pauses]) or "no bid and no outcome is new"
         return _result(context, settings, planned, changes.cursor, [skip_reason])
 
     return new_outcomes_sensor
@@ -174,15 +174,15 @@ class _StaleCheck:
         planned = [each for each in planned if not any(run.refresh.covers(each.refresh) for run in failures)]
         if not planned:
             self._clean_until = newest
-        due, waiting = [], []
+        due, paused = [], []
         for each in planned:
             same = repetitions(ended, each.refresh)
             left = _pause_left(self._settings, same)
             if left is None:
                 due.append(PlannedRefresh(each.refresh, each.reason, len(same) + 1))
             else:
-                waiting.append(f"{each.reason}, though run {same[0].run_id[:8]} has computed them; again in {left}")
-        return due, waiting
+                paused.append(f"{each.reason}, though run {same[0].run_id[:8]} has computed them; again in {left}")
+        return due, paused
 
     def _windows(self, ended: Sequence[LoopRun]) -> set[str]:
         """The windows that may have become stale since the last check."""
@@ -213,12 +213,12 @@ def _stale_refreshes(settings: Settings, store: VersionStore, check: set[str]) -
 
 def _retries(settings: Settings, store: VersionStore, failures: Sequence[LoopRun]) -> tuple[list[PlannedRefresh], list[str]]:
     """The failed refreshes whose pause is over, and words about those that still wait."""
-    planned, waiting = [], []
+    planned, paused = [], []
     for run in failures:
         left = _pause_left(settings, [run], run.attempt)
         if left is not None:
             slow = f" after {run.attempt} attempts" if run.attempt >= settings.max_attempts else ""
-            waiting.append(
+            paused.append(
                 f"refresh run {run.run_id[:8]} of {run.first} to {run.last} failed{slow}; it is tried again in {left}"
             )
             continue
@@ -228,7 +228,7 @@ def _retries(settings: Settings, store: VersionStore, failures: Sequence[LoopRun
             missing = [each for each in first_stage if not each.families]
         reason = f"run {run.run_id[:8]} failed"
         planned += [PlannedRefresh(refresh, reason, run.attempt + 1) for refresh in missing or [run.refresh]]
-    return planned, waiting
+    return planned, paused
 
 
 def _pause_left(settings: Settings, runs: Sequence[LoopRun], attempts: int | None = None) -> str | None:

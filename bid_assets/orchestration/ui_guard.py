@@ -103,5 +103,5 @@ def _authority(origin: str) -> str:
 
 
 def _values(scope: Scope, name: str) -> list[str]:
-    wanted = name.encode()
-    return [value.decode("latin-1").strip() for key, value in scope["headers"] if key.lower() == wanted]
+    encoded = name.encode()
+    return [value.decode("latin-1").strip() for key, value in scope["headers"] if key.lower() == encoded]

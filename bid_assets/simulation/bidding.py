@@ -53,7 +53,7 @@ class SimulatedOutcomes:
     correction: NDArray[np.bool_]
 
 
-def bids_of_week(options: MarketplaceOptions, week: int, people: SimulatedProfiles, jobs: SimulatedJobs) -> SimulatedBids:
+def bids_of_week(options: MarketplaceOptions, week: int, profiles: SimulatedProfiles, jobs: SimulatedJobs) -> SimulatedBids:
     """The bids of `week` by these people on these open jobs, all of which were posted before or in that week."""
     rng = options.generator(week, RandomStream.BIDS)
     count = integer_count(options.weekly_bids, week)
@@ -61,24 +61,24 @@ def bids_of_week(options: MarketplaceOptions, week: int, people: SimulatedProfil
     patience = np.minimum(rng.exponential(1.3, count), 6.9) * MICROSECONDS_PER_DAY
     job = np.searchsorted(jobs.posted_at, submitted - patience.astype(np.int64)) - 1
     job = job.clip(0)  # the first open job is one of an earlier week
-    profile = _bidders(rng, people, jobs.category, job)
+    profile = _bidders(rng, profiles, jobs.category, job)
     template = np.minimum(rng.geometric(0.4, count) - 1, 3)
-    effort_logit = people.diligence[profile] + _TEMPLATE_EFFORT[template] + 0.7 * rng.standard_normal(count)
+    effort_logit = profiles.diligence[profile] + _TEMPLATE_EFFORT[template] + 0.7 * rng.standard_normal(count)
     blank = np.digitize(rng.random(count), [1 - _BLANK_TEXT_SHARE, 1 - _BLANK_TEXT_SHARE / 2])
     effort = (rng.random((count, MOST_SPECIFIC)) < 1 / (1 + np.exp(-effort_logit[:, None]))).sum(1)
-    price = people.pricing[profile] + 0.2 * rng.standard_normal(count)
+    price = profiles.pricing[profile] + 0.2 * rng.standard_normal(count)
     amount = np.maximum(5.0, np.round(jobs.budget[job] * np.exp(price) / 5) * 5)
     needs = jobs.needs[job]
     offers = Offers(
-        quality=people.quality[profile],
-        fit=(needs & people.skills[profile]).sum(1) / needs.sum(1),
+        quality=profiles.quality[profile],
+        fit=(needs & profiles.skills[profile]).sum(1) / needs.sum(1),
         price=np.log(amount / jobs.budget[job]),
         effort=np.where(blank > 0, 0, effort),
         seriousness=jobs.seriousness[job],
-        experience=people.experience[profile],
+        experience=profiles.experience[profile],
         hours_since_posting=(submitted - jobs.posted_at[job]) / 3.6e9,
         at_weekend=weekday(submitted) >= 5,
-        is_agency=people.is_agency[profile],
+        is_agency=profiles.is_agency[profile],
         duration_weeks=jobs.duration_weeks[job],
         category=jobs.category[job],
     )
@@ -98,29 +98,29 @@ def outcomes_of_bids(options: MarketplaceOptions, week: int, bids: SimulatedBids
     days = np.where(bids.success, np.exp(np.log(4.0) + 0.7 * noise), np.exp(np.log(12.0) + 0.8 * noise))
     never = rng.random(count) < np.where(bids.success, 0.02, 0.08)
     known_at = bids.submitted_at + (days * MICROSECONDS_PER_DAY).astype(np.int64)
-    known = np.flatnonzero(~never)
+    decided = np.flatnonzero(~never)
     wrong = np.flatnonzero(~never & (rng.random(count) < 0.015))
     later = known_at[wrong] + ((1 + 9 * rng.random(count)[wrong]) * MICROSECONDS_PER_DAY).astype(np.int64)
-    bid = np.concatenate([known, wrong])
-    moment = np.concatenate([known_at[known], later])
-    correction = np.arange(len(bid)) >= len(known)
+    bid = np.concatenate([decided, wrong])
+    moment = np.concatenate([known_at[decided], later])
+    correction = np.arange(len(bid)) >= len(decided)
     mistaken = np.isin(bid, wrong) & ~correction
     order = np.lexsort((moment, bid))
     return SimulatedOutcomes(bid[order], moment[order], (bids.success[bid] ^ mistaken)[order], correction[order])
 
 
 def _bidders(
-    rng: np.random.Generator, people: SimulatedProfiles, category: NDArray[np.int64], job: NDArray[np.int64]
+    rng: np.random.Generator, profiles: SimulatedProfiles, category: NDArray[np.int64], job: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """A profile for each bid: the active ones more often, mostly on jobs of their own category, hardly ever twice on one."""
     bidder = np.zeros(len(job), np.int64)
-    again = np.arange(len(job))
+    redrawn = np.arange(len(job))
     for _ in range(_MAX_REDRAWS):
-        chance = rng.random(len(again))
+        chance = rng.random(len(redrawn))
         for number in range(len(CATEGORIES)):
-            weights = np.cumsum(people.activity * np.where(people.category == number, 1.0, _OUTSIDE_OWN_CATEGORY))
-            rows = category[job[again]] == number
-            bidder[again[rows]] = np.searchsorted(weights[:-1], chance[rows] * weights[-1])
-        _, first = np.unique(job * len(people) + bidder, return_index=True)
-        again = np.setdiff1d(np.arange(len(job)), first)
+            weights = np.cumsum(profiles.activity * np.where(profiles.category == number, 1.0, _OUTSIDE_OWN_CATEGORY))
+            rows = category[job[redrawn]] == number
+            bidder[redrawn[rows]] = np.searchsorted(weights[:-1], chance[rows] * weights[-1])
+        _, first = np.unique(job * len(profiles) + bidder, return_index=True)
+        redrawn = np.setdiff1d(np.arange(len(job)), first)
     return bidder

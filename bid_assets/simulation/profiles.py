@@ -63,24 +63,24 @@ def initial_profiles(options: MarketplaceOptions) -> SimulatedProfiles:
     return _draw(rng, np.sort(options.microseconds(0) - age.astype(np.int64) - 1))
 
 
-def profiles_after_week(people: SimulatedProfiles, options: MarketplaceOptions, week: int) -> SimulatedProfiles:
+def profiles_after_week(profiles: SimulatedProfiles, options: MarketplaceOptions, week: int) -> SimulatedProfiles:
     """The profiles at the end of `week`: qualities have drifted, some have learnt a skill, a few have joined."""
     rng = options.generator(week, RandomStream.PROFILES)
     start = options.microseconds(week)
-    count = len(people)
+    count = len(profiles)
     shock = rng.standard_normal(count) * _QUALITY_SPREAD * np.sqrt(1 - _QUALITY_MEMORY**2)
     learns = rng.random(count) < _LEARNING_PER_WEEK
-    skill = people.category * SKILLS_PER_CATEGORY + rng.integers(SKILLS_PER_CATEGORY, size=count)
+    skill = profiles.category * SKILLS_PER_CATEGORY + rng.integers(SKILLS_PER_CATEGORY, size=count)
     moment = start + _moments(rng, count)
-    learns &= ~people.skills[np.arange(count), skill]
-    skills = people.skills.copy()
+    learns &= ~profiles.skills[np.arange(count), skill]
+    skills = profiles.skills.copy()
     skills[learns.nonzero()[0], skill[learns]] = True
     joining = integer_count(_JOINING_PER_WEEKLY_BID * options.weekly_bids, week)
     newcomers = _draw(rng, np.sort(start + _moments(rng, joining)))
-    changed = {"quality": people.quality * _QUALITY_MEMORY + shock, "skills": skills}
-    changed["updated_at"] = np.where(learns, moment, people.updated_at)
-    known = {field.name: getattr(people, field.name) for field in fields(people)}
-    return SimulatedProfiles(**(known | changed)).joined_by(newcomers)
+    changed = {"quality": profiles.quality * _QUALITY_MEMORY + shock, "skills": skills}
+    changed["updated_at"] = np.where(learns, moment, profiles.updated_at)
+    previous = {field.name: getattr(profiles, field.name) for field in fields(profiles)}
+    return SimulatedProfiles(**(previous | changed)).joined_by(newcomers)
 
 
 def _moments(rng: np.random.Generator, count: int) -> NDArray[np.int64]:

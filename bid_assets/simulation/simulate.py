@@ -42,7 +42,7 @@ def simulate(options: MarketplaceOptions, progress: ProgressCallback = report_pr
     happened = outcomes.filter(known)
     return Marketplace(
         options=options,
-        profiles=profile_table(options, weeks[-1].people),
+        profiles=profile_table(options, weeks[-1].profiles),
         jobs=pa.concat_tables([JOBS.empty_table(), *(week.jobs for week in weeks)]),
         bids=_with_status(bids, happened),
         outcomes=happened,

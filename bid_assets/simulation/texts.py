@@ -41,9 +41,9 @@ def job_texts(jobs: SimulatedJobs, rng: np.random.Generator) -> tuple[list[str],
     for place in range(needs.shape[1]):
         need = slots | {"task": _TASK[needs[:, place]], "skill": _SKILL[needs[:, place]]}
         sentences.append(_sentence(rng, phrases.JOB_NEEDS, needs[:, place] >= 0, need))
-    sentences += _some(rng, phrases.JOB_CONTEXT, rng.integers(0, 5, len(jobs)), slots)
-    sentences += _some(rng, phrases.VAGUE_CLIENT, np.where(jobs.seriousness == 0, 2, 0), slots)
-    sentences += _some(rng, phrases.SERIOUS_CLIENT, np.where(jobs.seriousness == 2, 2, 0), slots)
+    sentences += _choices(rng, phrases.JOB_CONTEXT, rng.integers(0, 5, len(jobs)), slots)
+    sentences += _choices(rng, phrases.VAGUE_CLIENT, np.where(jobs.seriousness == 0, 2, 0), slots)
+    sentences += _choices(rng, phrases.SERIOUS_CLIENT, np.where(jobs.seriousness == 2, 2, 0), slots)
     return titles.tolist(), _joined(sentences)
 
 
@@ -75,7 +75,7 @@ def bid_texts(
     any_industry = {"industry": _INDUSTRY[rng.integers(len(INDUSTRIES), size=count)]}
     sentences = [_sentence(rng, phrases.GREETINGS, rng.random(count) < 0.7, slots)]
     before, after = rng.integers(1, 4, count), rng.integers(0, 4, count)
-    generic = _some(rng, phrases.GENERIC, before + after, slots)
+    generic = _choices(rng, phrases.GENERIC, before + after, slots)
     sentences += [np.where(before > place, column, "") for place, column in enumerate(generic)]
     claims = (fit > 0.6) & (rng.random(count) < 0.75)
     sentences.append(_sentence(rng, phrases.GOOD_FIT, claims, slots | any_industry))
@@ -131,7 +131,7 @@ def _shuffled(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.int6
     return np.argsort(rng.random((rows, size)), axis=1)
 
 
-def _some(
+def _choices(
     rng: np.random.Generator, templates: Sequence[str], counts: NDArray[np.int64], slots: Mapping[str, Words]
 ) -> list[Words]:
     """`counts` different sentences for each row."""

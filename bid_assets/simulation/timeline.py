@@ -37,7 +37,7 @@ class Timeline:
         for week in range(options.weeks):
             simulated = self._add(next(self._weeks))
             progress("remembering weeks", week + 1, options.weeks)
-        self._profiles = profile_table(options, simulated.people)
+        self._profiles = profile_table(options, simulated.profiles)
         self.created_bids = self.rows_before(self.end)["bids"]
         self.drop_before(self.end)
 
@@ -49,7 +49,7 @@ class Timeline:
     def simulate_next_week(self) -> pa.Table:
         """Make one more week; its jobs, of which there is at least one."""
         week = self._add(next(self._weeks))
-        after = profile_table(self.options, week.people)
+        after = profile_table(self.options, week.profiles)
         self._add_pending("profiles", *_changed(self._profiles, after))
         self._profiles = after
         return week.jobs
@@ -74,10 +74,10 @@ class Timeline:
         start = pa.scalar(self.options.microseconds(len(self._truth)), pa.int64())
         submitted = pc.fill_null(pc.fill_null_forward(_microseconds(week.bids["submitted_at"])), start)
         bid_appears = pc.fill_null(submitted.take(pc.index_in(week.outcomes["bid_id"], value_set=week.bids["id"])), start)
-        known = pc.max_element_wise(_microseconds(week.outcomes["outcome_timestamp"]), bid_appears)
+        known_at = pc.max_element_wise(_microseconds(week.outcomes["outcome_timestamp"]), bid_appears)
         self._add_pending("jobs", week.jobs, _microseconds(week.jobs["posted_at"]))
         self._add_pending("bids", week.bids, submitted)
-        self._add_pending("bid_outcomes", week.outcomes, known)
+        self._add_pending("bid_outcomes", week.outcomes, known_at)
         self._truth.append(week.truth)
         return week
 
@@ -87,11 +87,11 @@ class Timeline:
 
 def _changed(before: pa.Table, after: pa.Table) -> tuple[pa.Table, pa.Array]:
     """The profiles that joined or learnt in a week, as they are at its end, and when. Nobody does both, or one twice."""
-    learnt, learnt_before = (_microseconds(table["updated_at"]).fill_null(-1).to_numpy() for table in (after, before))
+    updated, updated_before = (_microseconds(table["updated_at"]).fill_null(-1).to_numpy() for table in (after, before))
     joined = np.arange(len(after)) >= len(before)
     changed = joined.copy()
-    changed[: len(before)] = learnt[: len(before)] != learnt_before
-    moments = np.where(joined, _microseconds(after["created_at"]).to_numpy(), learnt)
+    changed[: len(before)] = updated[: len(before)] != updated_before
+    moments = np.where(joined, _microseconds(after["created_at"]).to_numpy(), updated)
     return after.filter(pa.array(changed)), pa.array(moments[changed])
 
 

@@ -54,7 +54,7 @@ OUTCOMES = _application_schema(contract.RAW_BID_OUTCOMES)
 class MarketWeek:
     """What happens in one week. `outcomes` are those of the week's bids, whenever they become known."""
 
-    people: SimulatedProfiles
+    profiles: SimulatedProfiles
     """At the end of the week."""
     jobs: pa.Table
     bids: pa.Table
@@ -64,36 +64,36 @@ class MarketWeek:
 
 def market_weeks(options: MarketplaceOptions) -> Iterator[MarketWeek]:
     """All weeks from the first one on, without end. The jobs that were open before belong to the first."""
-    people = initial_profiles(options)
+    profiles = initial_profiles(options)
     before, before_table = _jobs(options, -1)
     week = 0
     while True:
         jobs, table = _jobs(options, week)
         posted = table if week else pa.concat_tables([before_table, table])
         open_jobs = before.joined_by(jobs)
-        bids = bids_of_week(options, week, people, open_jobs)
-        bid_table = _bid_table(options, week, bids, people, open_jobs)
+        bids = bids_of_week(options, week, profiles, open_jobs)
+        bid_table = _bid_table(options, week, bids, profiles, open_jobs)
         outcome_table = _outcome_table(bid_table, outcomes_of_bids(options, week, bids))
         chance = options.generator(week, RandomStream.CORRUPTION)
         posted = corruption.jobs(posted, chance, options.corruption_share)
         truth = _truth(week, bids)
-        people = profiles_after_week(people, options, week)
-        yield MarketWeek(people, posted, *corruption.bids(bid_table, outcome_table, chance, options.corruption_share), truth)
+        profiles = profiles_after_week(profiles, options, week)
+        yield MarketWeek(profiles, posted, *corruption.bids(bid_table, outcome_table, chance, options.corruption_share), truth)
         before, week = jobs, week + 1
 
 
-def profile_table(options: MarketplaceOptions, people: SimulatedProfiles) -> pa.Table:
+def profile_table(options: MarketplaceOptions, profiles: SimulatedProfiles) -> pa.Table:
     """The profiles as the application shows them, quality and habits left out."""
     levels, kinds = np.array(["entry", "intermediate", "expert"]), np.array(["personal", "agency"])
     table = pa.table(
         {
-            "id": _ids("profile", np.arange(len(people))),
-            "name": full_names(people.name),
-            "profile_type": kinds[people.is_agency.astype(int)],
-            "experience_level": levels[people.experience],
-            "skills": _json_lists(people.skills),
-            "created_at": _times(people.created_at),
-            "updated_at": _times(people.updated_at, people.updated_at == NEVER),
+            "id": _ids("profile", np.arange(len(profiles))),
+            "name": full_names(profiles.name),
+            "profile_type": kinds[profiles.is_agency.astype(int)],
+            "experience_level": levels[profiles.experience],
+            "skills": _json_lists(profiles.skills),
+            "created_at": _times(profiles.created_at),
+            "updated_at": _times(profiles.updated_at, profiles.updated_at == NEVER),
         },
         PROFILES,
     )
@@ -118,12 +118,12 @@ def _jobs(options: MarketplaceOptions, week: int) -> tuple[SimulatedJobs, pa.Tab
 
 
 def _bid_table(
-    options: MarketplaceOptions, week: int, bids: SimulatedBids, people: SimulatedProfiles, jobs: SimulatedJobs
+    options: MarketplaceOptions, week: int, bids: SimulatedBids, profiles: SimulatedProfiles, jobs: SimulatedJobs
 ) -> pa.Table:
     """The bids as submitted: all of them still open."""
     rng = options.generator(week, RandomStream.BID_TEXTS)
-    names = full_names(people.name[bids.profile])
-    texts = bid_texts(rng, jobs, bids.job, people.skills[bids.profile], bids.offers.effort, names)
+    names = full_names(profiles.name[bids.profile])
+    texts = bid_texts(rng, jobs, bids.job, profiles.skills[bids.profile], bids.offers.effort, names)
     texts = ["" if blank else text for text, blank in zip(texts, bids.blank.tolist(), strict=True)]
     terms = [
         f'{{"budget": {budget:.0f}, "duration_weeks": {weeks}, "is_fixed_price": {"true" if fixed else "false"}}}'

@@ -12,7 +12,7 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
 
 from bid_assets.orchestration.code_location import follow_first_window
-from bid_assets.orchestration.first_window import learn_first_window
+from bid_assets.orchestration.first_window import update_first_window
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.app_db.database import bid, insert, standard_tables
@@ -36,7 +36,7 @@ def test_a_code_server_loads_its_code_again_when_older_bids_have_moved_the_first
         assert first_partition(dagster_instance, socket) == "2026-03-02"
         look()
         assert not reports
-        learn_first_window(settings, store, OLDER)
+        update_first_window(settings, store, OLDER)
         look()
         assert reports == ["code server has loaded its code again: the first window is now 2025-10-06"]
         assert eventually(lambda: first_partition(dagster_instance, socket) == "2025-10-06", what="the code is loaded again")

@@ -10,7 +10,7 @@ import pytest
 
 from bid_assets.common.windows import Cadence, utc_now
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.first_window import learn_first_window, oldest_known_window, with_first_window
+from bid_assets.orchestration.first_window import oldest_window, update_first_window, with_first_window
 from bid_assets.orchestration.main_job import resolve_range
 from bid_assets.orchestration.refresh.change_detection import DetectedChanges, detect_new_rows, reconcile
 from bid_assets.settings import Settings
@@ -55,7 +55,7 @@ def test_a_run_begins_where_the_data_begin_however_long_ago(settings: Settings, 
 
 def test_the_first_window_moves_back_and_never_forward(settings: Settings, store: VersionStore) -> None:
     for oldest, expected in ((RECENT, RECENT), (DAWN, DAWN), (RECENT, DAWN), (None, DAWN)):
-        assert learn_first_window(settings, store, oldest).first_moment == Cadence.WEEKLY.floor(expected)
+        assert update_first_window(settings, store, oldest).first_moment == Cadence.WEEKLY.floor(expected)
     assert with_first_window(settings, store).first_moment == Cadence.WEEKLY.floor(DAWN)
 
 
@@ -84,7 +84,7 @@ def test_a_rejected_row_with_an_odd_date_moves_nothing_and_is_counted(
     changes = detect_new_rows(settings, store, None)
     assert windows_of(changes) == {Cadence.WEEKLY.key(RECENT)}
     assert "1 of bids before the first window" in changes.warnings[0]
-    assert oldest_known_window(settings, store) == RECENT
+    assert oldest_window(settings, store) == RECENT
     # nor does it where the setting would have room for it
     assert reconcile(Settings(start="1998-01-05"), store, None).windows == changes.windows
 
@@ -107,10 +107,10 @@ def test_a_damaged_or_missing_record_is_made_good_by_what_was_read_and_by_the_ne
     settings: Settings, store: VersionStore
 ) -> None:
     store.write(Draft("raw_bids", "2026-01-05", "parquet", "rows"), lambda path: path.write_bytes(b""))
-    assert oldest_known_window(settings, store) == datetime(2026, 1, 5, tzinfo=UTC)
-    learn_first_window(settings, store, DAWN)
+    assert oldest_window(settings, store) == datetime(2026, 1, 5, tzinfo=UTC)
+    update_first_window(settings, store, DAWN)
     Path(store.url, METADATA).write_bytes(b"")
-    assert oldest_known_window(settings, store) == datetime(2026, 1, 5, tzinfo=UTC)
+    assert oldest_window(settings, store) == datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def test_what_a_run_leaves_out_is_in_its_json(postgres: object, tmp_path: Path, static_encoder: Path) -> None:

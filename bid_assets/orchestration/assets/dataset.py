@@ -148,8 +148,8 @@ def write_dataset(
     missing = []
 
     def parts() -> Iterator[Any]:
-        for run, some in by_windows(rows, inputs["raw_bids"].windows, cadence):
-            part = with_features(some, ((family, inputs[family.name].within(run).read()) for family in families()))
+        for keys, bids in by_windows(rows, inputs["raw_bids"].windows, cadence):
+            part = with_features(bids, ((family, inputs[family.name].within(keys).read()) for family in families()))
             if part.num_rows:
                 missing.append(missing_families(part))
             yield part
@@ -213,7 +213,7 @@ def inconsistent_windows(store: VersionStore, settings: Settings, inputs: dict[s
     found = {}
     for family in families():
         reads = Inputs(family, settings.cadence)
-        stale = [key for key, manifest in pinned[family.name].items() if not reads.made_from_present(manifest, heads)]
+        stale = [key for key, manifest in pinned[family.name].items() if not reads.is_made_from_heads(manifest, heads)]
         if stale:
             found[family.name] = stale
     return found

@@ -151,10 +151,10 @@ def _compare_with_champion(
     if active is None or active.model == ref:
         return None, []
     from bid_assets.modelling.promotion.champion_challenger import PromotionRules, promotion_rules
-    from bid_assets.orchestration.assets.champion import NotComparableError, compared_with_champion
+    from bid_assets.orchestration.champion_comparison import NotComparableError, compare_with_champion
 
     try:
-        compared = compared_with_champion(store, active.model, model, dataset)
+        compared = compare_with_champion(store, active.model, model, dataset)
     except NotComparableError as why:
         return {"champion": active.model.version, "not_comparable": str(why)}, []
     rules = PromotionRules(**settings.model_dump(include=set(PROMOTION)))

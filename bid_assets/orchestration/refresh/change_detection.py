@@ -20,7 +20,7 @@ from bid_assets.app_db.sql import Queries
 from bid_assets.app_db.time_extent import left_out, oldest_valid_bid, rows_outside
 from bid_assets.common.windows import utc_now
 from bid_assets.orchestration.assets.raw_tables import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
-from bid_assets.orchestration.first_window import learn_first_window, oldest_known_window, windows_with_data
+from bid_assets.orchestration.first_window import oldest_window, update_first_window, windows_with_data
 from bid_assets.orchestration.refresh.staleness import damaged_windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -101,14 +101,14 @@ def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str,
 def _with_first_window(settings: Settings, store: VersionStore, db_cursor: Any) -> Settings:
     """The settings with the first window as the database has it now."""
     oldest = oldest_valid_bid(db_cursor, Queries(contract_columns(db_cursor), settings.cadence))
-    return learn_first_window(settings, store, oldest)
+    return update_first_window(settings, store, oldest)
 
 
 def _rows_outside_warnings(settings: Settings, store: VersionStore, db_cursor: Any) -> tuple[str, ...]:
     """Warnings about rows that lie outside of all windows."""
     cadence, bounds, warnings = settings.cadence, windows_with_data(settings), []
     first, last = cadence.key(bounds.start), cadence.key(utc_now())
-    oldest = oldest_known_window(settings, store)
+    oldest = oldest_window(settings, store)
     if settings.start is None and oldest is not None and oldest < bounds.start:
         warnings.append(
             f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as soon as "

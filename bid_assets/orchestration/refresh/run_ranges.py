@@ -64,11 +64,11 @@ def plan_stage(
     windows_changed = changed_windows(changed)
     stale = {name: set(keys) for name, keys in (stale or {}).items()}
     reach = max((windows_for_days(cadence, family.lookback_days) for family in families), default=1)
-    needed, known = windows_changed.union(required, *stale.values()), set(present)
+    needed, read = windows_changed.union(required, *stale.values()), set(present)
     names = frozenset(family.name for family in families)
     reads = _merged((Refresh(key, key, names) for key in windows_changed), cadence)
-    unread = with_lookback(needed, reach, cadence, start) - known - windows_changed
-    if unread or (len(reads) > 1 and not windows_changed <= known):
+    unread = with_lookback(needed, reach, cadence, start) - read - windows_changed
+    if unread or (len(reads) > 1 and not windows_changed <= read):
         return _merged((Refresh(key, key, frozenset()) for key in unread | windows_changed), cadence)
     if reads:
         return reads

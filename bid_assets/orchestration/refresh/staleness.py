@@ -32,7 +32,7 @@ class Inputs:
         """How many windows it looks at, its own included."""
         return windows_for_days(self.cadence, self.family.lookback_days)
 
-    def made_from_present(self, manifest: Manifest, heads: Heads) -> bool:
+    def is_made_from_heads(self, manifest: Manifest, heads: Heads) -> bool:
         """Whether `manifest` was made from the content that `heads` have now."""
         first = first_key_of(self.cadence, manifest.partition, self.windows)
         keys = self.cadence.keys(TimeRange(self.cadence.window(first).start, self.cadence.window(manifest.partition).end))
@@ -48,8 +48,8 @@ def raw_heads(store: VersionStore, settings: Settings, families: Iterable[Featur
     longest = max(windows_for_days(settings.cadence, family.lookback_days) for family in families)
     first = first_key_of(settings.cadence, min(keys), longest)
     start = max(settings.cadence.window(first).start, settings.first_moment)
-    wanted = settings.cadence.keys(TimeRange(start, settings.cadence.window(max(keys)).end))
-    return {asset: store.heads(asset, wanted) for asset in sorted({name for family in families for name in family.reads})}
+    window_keys = settings.cadence.keys(TimeRange(start, settings.cadence.window(max(keys)).end))
+    return {asset: store.heads(asset, window_keys) for asset in sorted({name for family in families for name in family.reads})}
 
 
 def damaged_windows(
@@ -58,9 +58,10 @@ def damaged_windows(
     """The windows (of `keys`, or of all) in which one of the assets has a HEAD and no intact version; see `intact_heads`."""
     damaged: set[str] = set()
     for asset in assets:
-        made = set(store.partitions(asset))
-        made = made if keys is None else made.intersection(keys)
-        damaged |= made - intact_heads(store, asset, sorted(made), checksums=checksums).keys()
+        windows = set(store.partitions(asset))
+        if keys is not None:
+            windows.intersection_update(keys)
+        damaged |= windows - intact_heads(store, asset, sorted(windows), checksums=checksums).keys()
     return damaged
 
 
@@ -82,17 +83,17 @@ def stale_windows(
     """Family -> those of the windows `keys` that are absent, damaged or no longer current; families without any are left out."""
     keys, families = list(keys), list(families)
     heads = raw_heads(store, settings, families, keys)
-    found = {}
+    stale_by_family = {}
     for family in families:
-        made = intact_heads(store, family.name, keys, checksums=checksums)
+        intact = intact_heads(store, family.name, keys, checksums=checksums)
         inputs = Inputs(family, settings.cadence)
-        stale = [key for key in keys if key not in made or not _current(made[key], inputs, heads, settings)]
+        stale = [key for key in keys if key not in intact or not _current(intact[key], inputs, heads, settings)]
         if stale:
-            found[family.name] = stale
-    return found
+            stale_by_family[family.name] = stale
+    return stale_by_family
 
 
 def _current(manifest: Manifest, inputs: Inputs, heads: Heads, settings: Settings) -> bool:
     family = inputs.family
     same_settings = not family.needs_encoder or manifest.settings.get("encoder") == settings.encoder
-    return manifest.code.asset == family.code_version and same_settings and inputs.made_from_present(manifest, heads)
+    return manifest.code.asset == family.code_version and same_settings and inputs.is_made_from_heads(manifest, heads)

@@ -44,7 +44,7 @@ def decision_is_current(
         _same_code_and_settings(definitions, settings, heads, windows, accept)
         and all(_same_inputs(definitions, settings, store, head, windows) for head in heads.values())
         and dataset.info.get(QUALITY_BASIS_KEY) == quality_basis(store, settings, windows)
-        and _same_rows_known(settings, store, dataset, windows)
+        and _same_rows_before_cutoff(settings, store, dataset, windows)
         and _state_is_as_decided(store, heads)
         and not store.damaged(heads.values(), checksums=store.files.local_reads)
     )
@@ -97,7 +97,7 @@ def _identity(ref: InputRef) -> InputRef:
     return ref if ref.asset in RETRAINING_ASSETS else replace(ref, version="")
 
 
-def _same_rows_known(settings: Settings, store: VersionStore, dataset: Manifest, windows: Sequence[str]) -> bool:
+def _same_rows_before_cutoff(settings: Settings, store: VersionStore, dataset: Manifest, windows: Sequence[str]) -> bool:
     """Whether the cutoff of now knows no more bids and outcomes than the dataset's: it moves while a window is open."""
     cutoff = cutoff_of(settings.cadence.window(dataset.partition), None)
     if dataset.cutoff is None or cutoff < dataset.cutoff:
@@ -116,5 +116,7 @@ def _same_rows_known(settings: Settings, store: VersionStore, dataset: Manifest,
 
 def _state_is_as_decided(store: VersionStore, heads: Mapping[str, Manifest]) -> bool:
     """Whether the history has the decision, and nobody has moved the model since."""
-    decision, model, seen = heads["deployment"].ref, heads["trained_model"].ref, read_history(store)
-    return is_recorded(seen, model, decision) and seen.state(model).value == heads["deployment"].info.get("outcome")
+    decision, model, deployments = heads["deployment"].ref, heads["trained_model"].ref, read_history(store)
+    return is_recorded(deployments, model, decision) and deployments.state(model).value == heads["deployment"].info.get(
+        "outcome"
+    )

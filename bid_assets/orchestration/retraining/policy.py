@@ -73,7 +73,7 @@ class RetrainingState:
     window: str | None = None
     """The newest window that holds rows; what would be retrained. None: nothing has been read yet."""
     active_model: str | None = None
-    dataset_made_at: datetime | None = None
+    dataset_created_at: datetime | None = None
     """Of the active model."""
     outcomes_since_active_model: int = 0
     outcomes_since_last_dataset: int = 0
@@ -130,7 +130,7 @@ def _by_outcomes_and_age(state: RetrainingState, rules: RetrainingRules) -> Deci
     outcomes = f"{state.outcomes_since_last_dataset:,} new outcomes since the last dataset"
     if state.active_model and state.outcomes_since_active_model != state.outcomes_since_last_dataset:
         outcomes += f" ({state.outcomes_since_active_model:,} since the active model's)"
-    age = None if state.dataset_made_at is None else state.now - state.dataset_made_at
+    age = None if state.dataset_created_at is None else state.now - state.dataset_created_at
     enough, old = state.outcomes_since_last_dataset >= rules.min_new_outcomes, age is not None and age >= rules.max_age
     if not enough and not old:
         model_age = "no model is active yet" if age is None else f"the active model's dataset is {in_words(age)} old"

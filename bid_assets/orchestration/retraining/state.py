@@ -45,7 +45,7 @@ def gather_state(instance: dg.DagsterInstance, store: VersionStore, settings: Se
         now=utc_now(),
         window=window,
         active_model=active.model.version if active is not None else None,
-        dataset_made_at=learned_from.created_at if learned_from is not None else None,
+        dataset_created_at=learned_from.created_at if learned_from is not None else None,
         outcomes_since_active_model=outcomes_since(store, settings, window, learned_from),
         outcomes_since_last_dataset=outcomes_since(store, settings, window, newest),
         last_attempt_at=max(

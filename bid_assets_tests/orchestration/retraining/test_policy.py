@@ -30,7 +30,7 @@ QUIET = RetrainingState(
     now=NOW,
     window="2026-11-23",
     active_model="trained_model_1",
-    dataset_made_at=NOW - timedelta(days=2),
+    dataset_created_at=NOW - timedelta(days=2),
     last_attempt_at=NOW - timedelta(days=2),
 )
 
@@ -48,7 +48,7 @@ def test_it_waits_while_nothing_was_read() -> None:
 
 
 def test_it_waits_while_no_outcome_is_new_however_old_the_model_is() -> None:
-    old = replace(QUIET, dataset_made_at=NOW - timedelta(days=400))
+    old = replace(QUIET, dataset_created_at=NOW - timedelta(days=400))
     assert decide(old, RULES).action == "wait"
 
 
@@ -98,7 +98,7 @@ def test_it_does_not_retrain_sooner_than_the_minimum_interval() -> None:
 
 def test_an_old_dataset_and_one_new_outcome_make_it_retrain() -> None:
     state = replace(
-        QUIET, dataset_made_at=NOW - timedelta(days=7), outcomes_since_active_model=1, outcomes_since_last_dataset=1
+        QUIET, dataset_created_at=NOW - timedelta(days=7), outcomes_since_active_model=1, outcomes_since_last_dataset=1
     )
     decision = decide(state, RULES)
     assert decision.action == "retrain"
@@ -197,7 +197,7 @@ states = st.builds(
     now=moments,
     window=st.none() | st.just("2026-11-23"),
     active_model=st.none() | st.just("m"),
-    dataset_made_at=st.none() | moments,
+    dataset_created_at=st.none() | moments,
     outcomes_since_active_model=st.integers(0, 10_000),
     outcomes_since_last_dataset=st.integers(0, 10_000),
     last_attempt_at=st.none() | moments,

@@ -1,4 +1,4 @@
-"""The active model beside a new one: load it, and compare both on the holdout bids that it has not learned from."""
+"""Compare the active model (champion) with a new one (challenger) on the holdout bids that the champion has not learned from."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
-_LEARNED_FROM = ["train"]
-_REFITTED_FROM = [*_LEARNED_FROM, "embargo", "holdout"]
+_TRAINING_SPLITS = ["train"]
+_REFIT_SPLITS = [*_TRAINING_SPLITS, "embargo", "holdout"]
 
 
 class NotComparableError(Exception):
     """The active model cannot score the bids of this dataset; the message says why."""
 
 
-def compared_with_champion(
+def compare_with_champion(
     store: VersionStore, champion: InputRef, challenger: BidSuccessModel, dataset: WindowedTable
 ) -> dict[str, Any]:
-    """`comparison.compare` of the two on the dataset's holdout, and on which of its bids.
+    """`promotion.champion_challenger.compare` of the two on the dataset's holdout, and on which of its bids.
 
     Further keys: `champion` (version), `champion_window`, `champion_dataset` (version), `left_out` (holdout bids that the
     champion has learned from), `fresher` (whether the challenger has learned from another dataset, of no earlier cutoff),
     `note`. Raises `NotComparableError`.
     """
     manifest, model = _load(store, champion)
-    learned = next((ref for ref in manifest.inputs if ref.asset == "training_dataset"), None)
-    if learned is None:
+    dataset_ref = next((ref for ref in manifest.inputs if ref.asset == "training_dataset"), None)
+    if dataset_ref is None:
         raise NotComparableError(f"{champion.version} does not say which dataset it learned from")
     [own] = dataset.manifests
     _same_encoder(model, own)
     rows = dataset.read(lambda schema: columns_with_texts(schema, model.texts | challenger.texts))
     holdout = of_split(rows, "holdout")
-    unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_seen_bids(store, learned, model))))
+    unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_training_bids(store, dataset_ref, model))))
     train = of_split(rows, "train")
     try:
         scores = model.predict(unseen)
     except ColumnMismatchError as error:
         raise NotComparableError(f"{champion.version} cannot score this dataset: {error}") from None
-    compared = compare(
+    comparison = compare(
         labels(unseen),
         scores,
         (challenger.judged or challenger).predict(unseen),
@@ -59,12 +59,12 @@ def compared_with_champion(
     )
     left_out = holdout.num_rows - unseen.num_rows
     return {
-        **compared,
+        **comparison,
         "champion": champion.version,
         "champion_window": champion.partition,
-        "champion_dataset": learned.version,
+        "champion_dataset": dataset_ref.version,
         "left_out": left_out,
-        "fresher": own.version != learned.version and _cutoff(own) >= _cutoff(_manifest(store, learned)),
+        "fresher": own.version != dataset_ref.version and _cutoff(own) >= _cutoff(_manifest(store, dataset_ref)),
         "note": f"both were scored on {unseen.num_rows} holdout bids"
         + (f"; {left_out} more were left out, since the active model has learned from them" if left_out else ""),
     }
@@ -86,12 +86,14 @@ def _same_encoder(model: BidSuccessModel, dataset: Manifest) -> None:
         raise NotComparableError(f"the active model reads texts by another encoder ({theirs}) than this dataset has ({ours})")
 
 
-def _seen_bids(store: VersionStore, learned: InputRef, model: BidSuccessModel) -> pa.Array:
+def _training_bids(store: VersionStore, dataset_ref: InputRef, model: BidSuccessModel) -> pa.Array:
     """The bids that the champion was trained on."""
-    manifest = _manifest(store, learned)
-    rows = WindowedTable(store, learned.asset, [learned.partition], {learned.partition: manifest}).read(["bid_id", "split"])
+    manifest = _manifest(store, dataset_ref)
+    rows = WindowedTable(store, dataset_ref.asset, [dataset_ref.partition], {dataset_ref.partition: manifest}).read(
+        ["bid_id", "split"]
+    )
     return rows.filter(
-        pc.is_in(rows["split"], value_set=pa.array(_REFITTED_FROM if model.judged is not None else _LEARNED_FROM))
+        pc.is_in(rows["split"], value_set=pa.array(_REFIT_SPLITS if model.judged is not None else _TRAINING_SPLITS))
     )["bid_id"].combine_chunks()
 
 
