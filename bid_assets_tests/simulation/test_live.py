@@ -101,7 +101,7 @@ if place == "before the rows":
 if place == "before the commit":
     live.execute_values = kill_before(live.execute_values)
 if place == "after the commit":
-    live.Timeline.forget = kill_before(live.Timeline.forget)
+    live.Timeline.drop_before = kill_before(live.Timeline.drop_before)
 with live.open_market(url, Path(folder)) as living:
     for end in ends:
         living.advance(datetime.fromisoformat(end))
@@ -154,7 +154,7 @@ def test_a_step_that_fails_leaves_nothing_and_may_be_tried_again(
     url, folder = played
     with open_market(url, folder) as living:
         with monkeypatch.context() as patch:
-            patch.setattr(live, "_TELL_BIDS", "SELECT FROM nowhere WHERE id = ANY(%s)")
+            patch.setattr(live, "_UPDATE_BID_STATUS", "SELECT FROM nowhere WHERE id = ANY(%s)")
             with pytest.raises(psycopg2.errors.UndefinedTable):
                 living.advance(END + WEEK)
         assert query(url, "SELECT count(*) FROM bids") == [(800,)]
