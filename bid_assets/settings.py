@@ -33,6 +33,7 @@ HOME_SETTINGS = "settings.env"
 RENAMED_SETTINGS: Mapping[str, str] = {
     "threshold_aim": "threshold_objective",
     "refit_after_judging": "refit_on_holdout",
+    "noticing_overlap_minutes": "new_row_overlap_minutes",
 }
 """Old name -> new name of a setting. An old name is read for one release, with a `FutureWarning` that says the new one."""
 
@@ -249,10 +250,10 @@ class Settings(BaseSettings):
     )
 
     sensor_interval_seconds: int = Field(15, ge=5, description="How often new rows are looked for and the policy is asked.")
-    noticing_overlap_minutes: int = Field(
+    new_row_overlap_minutes: int = Field(
         60,
         ge=1,
-        description="Rows committed this much later than their own time are noticed at once; later ones by comparison.",
+        description="Rows committed this much later than their own time are found by polling; later ones by comparison of all windows.",
     )
     reconciliation_interval_minutes: float = Field(
         60, gt=0, description="How often every window is compared with the store, for what was edited, deleted or back-dated."

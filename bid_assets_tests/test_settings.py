@@ -86,7 +86,7 @@ def test_the_old_name_of_a_setting_is_read_with_a_warning_that_says_the_new_one(
     old: str, new: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    value = next(each for each in (True, "value", 7) if accepts(new, each))
+    value = next(each for each in (7, True, "value") if accepts(new, each))
     warning = rf"BID_ASSETS_{old.upper()} \(in the environment\) is now called BID_ASSETS_{new.upper()}"
     monkeypatch.setenv(f"BID_ASSETS_{old.upper()}", str(value))
     with pytest.warns(FutureWarning, match=warning):

@@ -40,7 +40,7 @@ class DetectedChanges:
 
 def detect_new_rows(settings: Settings, store: VersionStore, cursor: str | None) -> DetectedChanges:
     """The windows with rows that are new since `cursor`; without one, all windows that the store has not read as they are."""
-    overlap = timedelta(minutes=settings.noticing_overlap_minutes)
+    overlap = timedelta(minutes=settings.new_row_overlap_minutes)
     with _snapshot(settings) as db_cursor:
         mark = HighWaterMark.from_json(cursor) if cursor else None
         new_rows = poll_new_rows(db_cursor, mark, settings.cadence, overlap, utc_now())
