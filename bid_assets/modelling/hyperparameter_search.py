@@ -26,7 +26,7 @@ from bid_assets.modelling.evaluation.bootstrap import Floats
 from bid_assets.modelling.evaluation.metrics import log_losses
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.promotion.champion_challenger import compare
-from bid_assets.modelling.training import NotTrainable, train
+from bid_assets.modelling.training import NotTrainableError, train
 
 SPACE: Mapping[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(0.02, 0.2, log=True),
@@ -58,7 +58,7 @@ def search(
 
     Keys: `best` (parameters by name), `value` (mean log loss over the folds, nats), `default_value` (that of `parameters`),
     `difference` (pooled over the judged bids, best minus default: with 95 % interval, and `better_in`), `folds`, `trials`.
-    Raises `NotTrainable`.
+    Raises `NotTrainableError`.
     """
     made = list(folds(dataset))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -79,7 +79,7 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
     """The training part as datasets of their own, each judged on bids that come after those it learns from.
 
     `split` is `train` for what was submitted and known before the fold's boundary, `holdout` for what was submitted between it
-    and the next one. Raises `NotTrainable` where a fold would have one class only.
+    and the next one. Raises `NotTrainableError` where a fold would have one class only.
     """
     rows = of_split(dataset, "train")
     submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
@@ -88,13 +88,13 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
         learns, judges = (submitted < begin) & (known < begin), (submitted >= begin) & (submitted < end)
         if any(len(np.unique(success[part])) < 2 for part in (learns, judges)):
-            raise NotTrainable("a fold of the search would have one kind of outcome only; search on more data")
+            raise NotTrainableError("a fold of the search would have one kind of outcome only; search on more data")
         chosen = learns | judges
         split = pa.array(np.where(judges[chosen], "holdout", "train"), pa.string())
         fold = rows.filter(pa.array(chosen))
         yield fold.set_column(fold.column_names.index("split"), fold.field("split"), split)
     if not bounds:
-        raise NotTrainable("the dataset has no training part to search on")
+        raise NotTrainableError("the dataset has no training part to search on")
 
 
 def fold_loss(fold: pa.Table, parameters: TrainingParameters) -> float:

@@ -34,8 +34,8 @@ from bid_assets.modelling.estimators.column_encoders import (
     TargetStatistic,
     TokenLogit,
 )
-from bid_assets.modelling.estimators.history_logistic_regression import Line
-from bid_assets.modelling.estimators.numpy_trees import PlainTrees
+from bid_assets.modelling.estimators.history_logistic_regression import LinearLogit
+from bid_assets.modelling.estimators.numpy_trees import NumpyTreeEnsemble
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.plain_types import type_from_plain, type_to_plain
@@ -76,32 +76,32 @@ PARTS: Mapping[str, Part] = {
     "embedding_logit": Part(EmbeddingLogit, {**_COLUMN, "weights": "weights", "training_mean": "training_mean"}),
     "target_statistic": Part(TargetStatistic, {"type": "type", "profiles": "profiles", "values": "values"}),
     "linear_logit": Part(
-        Line,
+        LinearLogit,
         {
             "columns": "columns",
-            "slopes": "slope",
-            "offsets": "offset",
-            "missing_terms": "absent",
-            "clip_min": "low",
-            "clip_max": "high",
-            "intercept": "base",
+            "slopes": "slopes",
+            "offsets": "offsets",
+            "missing_terms": "missing_terms",
+            "clip_min": "clip_min",
+            "clip_max": "clip_max",
+            "intercept": "intercept",
         },
     ),
     "calibration": Part(
-        Calibration, {"method": "kind", "slope": "slope", "intercept": "intercept", "knots": "knots", "levels": "levels"}
+        Calibration, {"method": "method", "slope": "slope", "intercept": "intercept", "knots": "knots", "levels": "levels"}
     ),
     "tree_ensemble": Part(
-        PlainTrees,
+        NumpyTreeEnsemble,
         {
-            "base_score": "base",
+            "base_score": "base_score",
             "depth": "depth",
-            "features": "features",
+            "features": "num_features",
             "roots": "roots",
-            "split_features": "feature",
-            "split_conditions": "condition",
-            "default_left": "missing_left",
-            "left_children": "left",
-            "right_children": "right",
+            "split_features": "split_features",
+            "split_conditions": "split_conditions",
+            "default_left": "default_left",
+            "left_children": "left_children",
+            "right_children": "right_children",
         },
     ),
     "training_parameters": Part(TrainingParameters, {**_PARAMETERS, **_RENAMED_PARAMETERS}, defaults=True),
@@ -109,15 +109,15 @@ PARTS: Mapping[str, Part] = {
         BidSuccessModel,
         {
             "encoders": "encoders",
-            "booster": "trees",
-            "history": "linear",
-            "history_weight": "linear_weight",
+            "booster": "booster",
+            "history": "history_logit",
+            "history_weight": "history_weight",
             "threshold": "threshold",
             "encoder_fingerprint": "encoder_fingerprint",
             "parameters": "parameters",
             "training": "training",
             "calibration": "calibration",
-            "holdout_model": "judged",
+            "holdout_model": "holdout_model",
         },
     ),
 }
@@ -169,7 +169,7 @@ def from_plain(content: Any) -> BidSuccessModel:
     if content.keys() != {"format", "model", "compiled"} or not isinstance(content["compiled"], dict):
         raise ModelFormatError(f"a model file has format, model and compiled, and this one {', '.join(map(str, content))}")
     model: BidSuccessModel = _built(content["model"], BidSuccessModel, "model")
-    trees = _built(content["compiled"].get("trees"), PlainTrees | None, "compiled.trees")
+    trees = _built(content["compiled"].get("trees"), NumpyTreeEnsemble | None, "compiled.trees")
     if trees is not None:  # otherwise they are compiled when first asked
         vars(model)["tree_ensemble"] = trees
     return model

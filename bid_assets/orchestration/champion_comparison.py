@@ -41,7 +41,7 @@ def compare_with_champion(
         raise NotComparableError(f"{champion.version} does not say which dataset it learned from")
     [own] = dataset.manifests
     _same_encoder(model, own)
-    rows = dataset.read(lambda schema: columns_with_texts(schema, model.texts | challenger.texts))
+    rows = dataset.read(lambda schema: columns_with_texts(schema, model.text_columns | challenger.text_columns))
     holdout = of_split(rows, "holdout")
     unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_training_bids(store, dataset_ref, model))))
     train = of_split(rows, "train")
@@ -52,7 +52,7 @@ def compare_with_champion(
     comparison = compare(
         labels(unseen),
         scores,
-        (challenger.judged or challenger).predict(unseen),
+        (challenger.holdout_model or challenger).predict(unseen),
         unseen["profile_id"].to_numpy(),
         columns(unseen, pc.unique(train["profile_id"])),
         rarer_is_success=success_is_rarer(labels(train)),
@@ -93,7 +93,7 @@ def _training_bids(store: VersionStore, dataset_ref: InputRef, model: BidSuccess
         ["bid_id", "split"]
     )
     return rows.filter(
-        pc.is_in(rows["split"], value_set=pa.array(_REFIT_SPLITS if model.judged is not None else _TRAINING_SPLITS))
+        pc.is_in(rows["split"], value_set=pa.array(_REFIT_SPLITS if model.holdout_model is not None else _TRAINING_SPLITS))
     )["bid_id"].combine_chunks()
 
 

@@ -102,14 +102,17 @@ def between(rows: pa.Table, start: datetime, end: datetime, column: str = "submi
 def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessModel, dataset: pa.Table) -> bool:
     """Whether the rules let the challenger take the champion's place, on holdout bids that the champion has not learned from."""
     model, learned = champion
-    splits = ["train"] if model.judged is None else ["train", "embargo", "holdout"]
+    splits = ["train"] if model.holdout_model is None else ["train", "embargo", "holdout"]
     seen = learned.filter(pc.is_in(learned["split"], value_set=pa.array(splits)))["bid_id"]
     holdout = dataset.filter(
         pc.and_(pc.equal(dataset["split"], "holdout"), pc.invert(pc.is_in(dataset["bid_id"], value_set=seen.combine_chunks())))
     )
     success = np.asarray(holdout["target_is_success"], dtype=bool)
     compared = compare(
-        success, model.predict(holdout), (challenger.judged or challenger).predict(holdout), holdout["profile_id"].to_numpy()
+        success,
+        model.predict(holdout),
+        (challenger.holdout_model or challenger).predict(holdout),
+        holdout["profile_id"].to_numpy(),
     )
     return all(rule["passed"] for rule in promotion_rules(compared, RULES, fresher=True))
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.training import RATING, train
+from bid_assets.modelling.training import TARGET_STATISTIC, train
 from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.bench_models.comparison import rows_of
@@ -32,7 +32,7 @@ FEWEST = 30
 def main() -> None:
     settings = Settings()
     rated = training_parameters(settings)
-    unrated = training_parameters(settings, excluded_features=f"{rated.excluded_features},{RATING}")
+    unrated = training_parameters(settings, excluded_features=f"{rated.excluded_features},{TARGET_STATISTIC}")
     for name in ("gsoc_pulls", "catalyst_proposals"):
         data = data_sets(Path(sys.argv[1]))[name]()
         features, found = data.features(None), defaultdict(list)

@@ -23,5 +23,5 @@ def test_its_probabilities_are_the_recorded_ones_on_every_platform() -> None:
     recorded = record()["probabilities"]
     assert len(recorded) == 64
     np.testing.assert_allclose(fixed_model().predict(rows()), recorded, rtol=0, atol=1e-6)
-    row_by_row = fixed_model().probability_of(fixed_model().matrix_of(rows().to_pylist()))
+    row_by_row = fixed_model().predict_matrix(fixed_model().encode_rows(rows().to_pylist()))
     np.testing.assert_allclose(row_by_row, recorded, rtol=0, atol=1e-6)

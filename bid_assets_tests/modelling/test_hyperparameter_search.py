@@ -11,7 +11,7 @@ import pytest
 
 from bid_assets.modelling import hyperparameter_search as searching
 from bid_assets.modelling.hyperparameter_search import SPACE, folds, search
-from bid_assets.modelling.training import NotTrainable
+from bid_assets.modelling.training import NotTrainableError
 from bid_assets_tests.modelling.conftest import QUICK
 from bid_assets_tests.modelling.test_training import relabelled
 
@@ -72,7 +72,7 @@ def test_when_the_time_is_up_no_further_trial_begins(dataset: pa.Table, tmp_path
 
 
 def test_one_kind_of_outcome_cannot_be_searched_on(dataset: pa.Table, tmp_path: Path) -> None:
-    with pytest.raises(NotTrainable, match="one kind of outcome"):
+    with pytest.raises(NotTrainableError, match="one kind of outcome"):
         search(relabelled(dataset, "train", success=True), QUICK, tmp_path / "journal", trials=1)
 
 

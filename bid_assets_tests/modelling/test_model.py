@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from bid_assets.modelling.dataset.assemble import feature_columns
-from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED
+from bid_assets.modelling.estimators.calibration import IDENTITY
 from bid_assets.modelling.estimators.column_encoders import ColumnMismatchError
-from bid_assets.modelling.model import BASE, BidSuccessModel
+from bid_assets.modelling.model import BASE_VALUE, BidSuccessModel
 from bid_assets.modelling.model_file import content_hash, to_plain
 from bid_assets.modelling.training import train
 from bid_assets.version_store.content_hash import plain_hash
@@ -66,33 +66,33 @@ def test_a_table_that_does_not_fit_is_one_error_that_names_all_columns(model: Bi
 def test_contributions_add_up_to_the_log_odds(kind: str, dataset: pa.Table, request: pytest.FixtureRequest) -> None:
     model: BidSuccessModel = request.getfixturevalue(kind)
     names, contributions = model.contributions(dataset.slice(0, 50))
-    assert names == [*model.feature_names, BASE]
+    assert names == [*model.feature_names, BASE_VALUE]
     probability = model.predict(dataset.slice(0, 50))
     np.testing.assert_allclose(contributions.sum(axis=1), np.log(probability / (1 - probability)), atol=1e-4)
 
 
 def test_the_history_has_a_say_where_history_decides(blended_model: BidSuccessModel) -> None:
-    assert blended_model.linear is not None
-    assert 0 < blended_model.linear_weight <= QUICK.max_linear_weight
-    names = [blended_model.feature_names[column] for column in blended_model.linear.columns]
+    assert blended_model.history_logit is not None
+    assert 0 < blended_model.history_weight <= QUICK.max_linear_weight
+    names = [blended_model.feature_names[column] for column in blended_model.history_logit.columns]
     assert names == ["rate", "bids", "profile_rating"]
 
 
 def test_a_calibration_that_wins_is_applied_after_the_blend(calibrated_model: BidSuccessModel, dataset: pa.Table) -> None:
-    assert calibrated_model.training["calibration"] == calibrated_model.calibration.kind == "sigmoid"
+    assert calibrated_model.training["calibration"] == calibrated_model.calibration.method == "sigmoid"
     assert abs(calibrated_model.calibration.slope - 1) > 0.1
     log_odds = calibrated_model.log_odds(dataset)
     assert (calibrated_model.predict(dataset) == calibrated_model.calibration.probability(log_odds)).all()
 
 
 def test_by_default_nothing_is_calibrated(model: BidSuccessModel) -> None:
-    assert model.calibration is NOT_CALIBRATED
+    assert model.calibration is IDENTITY
     assert model.training["calibration"] == "none"
 
 
 def test_the_log_odds_are_the_weighted_average_of_trees_and_history(blended_model: BidSuccessModel, dataset: pa.Table) -> None:
     def log_odds(weight: float) -> np.ndarray:
-        probability = replace(blended_model, linear_weight=weight).predict(dataset)
+        probability = replace(blended_model, history_weight=weight).predict(dataset)
         return np.log(probability / (1 - probability))
 
     np.testing.assert_allclose(log_odds(0.25), 0.75 * log_odds(0.0) + 0.25 * log_odds(1.0), atol=1e-9)
@@ -118,9 +118,9 @@ def test_the_same_dataset_gives_the_same_hash_in_another_process_with_other_thre
     [
         {"threshold": 0.123},
         {"encoder_fingerprint": "another"},
-        {"trees": b"other trees"},
-        {"linear": None},
-        {"linear_weight": 0.123},
+        {"booster": b"other trees"},
+        {"history_logit": None},
+        {"history_weight": 0.123},
         {"parameters": replace(QUICK, seed=5)},
     ],
 )
@@ -130,7 +130,8 @@ def test_whatever_decides_a_score_or_a_call_is_in_the_hash(blended_model: BidSuc
 
 def test_a_vocabulary_in_another_order_is_another_model(model: BidSuccessModel) -> None:
     swapped = tuple(
-        replace(encoder, values=encoder.values[::-1]) if encoder.column == "level" else encoder for encoder in model.encoders
+        replace(encoder, categories=encoder.categories[::-1]) if encoder.column == "level" else encoder
+        for encoder in model.encoders
     )
     assert content_hash(replace(model, encoders=swapped)) != content_hash(model)
 

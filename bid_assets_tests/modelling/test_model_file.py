@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from bid_assets.modelling.model_file import content_hash, load
 model = load(Path(sys.argv[1]))
-print(content_hash(model), model.probability_of_nothing(), "xgboost" in sys.modules)
+print(content_hash(model), model.empty_row_probability(), "xgboost" in sys.modules)
 """
 
 
@@ -60,7 +60,7 @@ def test_a_model_comes_back_as_it_was(file: Path) -> None:
     np.testing.assert_array_equal(again.predict(rows()), fixed_model().predict(rows()))
     assert content_hash(again) == content_hash(fixed_model())
     assert again.facts() == fixed_model().facts()
-    assert again.judged is not None
+    assert again.holdout_model is not None
 
 
 @pytest.mark.parametrize("kind", ["model", "blended_model", "calibrated_model"])
@@ -78,7 +78,7 @@ def test_it_is_loaded_and_scores_without_xgboost_and_has_the_same_hash_in_anothe
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(file)], env=environment, capture_output=True, text=True, check=True
     )
-    assert child.stdout.split() == [content_hash(fixed_model()), str(fixed_model().probability_of_nothing()), "False"]
+    assert child.stdout.split() == [content_hash(fixed_model()), str(fixed_model().empty_row_probability()), "False"]
 
 
 def test_the_file_holds_no_class_but_those_of_arrays(file: Path) -> None:

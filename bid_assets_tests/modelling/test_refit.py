@@ -21,9 +21,9 @@ def served(dataset: pa.Table) -> BidSuccessModel:
 
 
 def test_the_twin_is_the_model_that_is_made_without_the_setting(served: BidSuccessModel, model: BidSuccessModel) -> None:
-    assert served.judged is not None
-    assert served.judged.trees == model.trees
-    assert served.trees != model.trees
+    assert served.holdout_model is not None
+    assert served.holdout_model.booster == model.booster
+    assert served.booster != model.booster
 
 
 def test_reports_are_about_the_twin_and_say_so(served: BidSuccessModel, model: BidSuccessModel, dataset: pa.Table) -> None:

@@ -14,7 +14,7 @@ from bid_assets.modelling.estimators import gradient_boosting
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
 from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.training import NotTrainable, train
+from bid_assets.modelling.training import NotTrainableError, train
 from bid_assets_tests.features.tables import START
 from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import day, market
@@ -39,7 +39,7 @@ def test_the_holdout_has_no_part_in_the_model(model: BidSuccessModel, dataset: p
 
 
 def test_other_seeds_give_other_models(model: BidSuccessModel, dataset: pa.Table) -> None:
-    assert train(dataset, replace(QUICK, seed=1), "an-encoder").trees != model.trees
+    assert train(dataset, replace(QUICK, seed=1), "an-encoder").booster != model.booster
 
 
 def test_the_number_of_threads_does_not_change_the_model(
@@ -51,34 +51,34 @@ def test_the_number_of_threads_does_not_change_the_model(
 
 def test_no_linear_weight_allowed_gives_the_booster_alone(dataset: pa.Table) -> None:
     alone = train(where_history_decides(dataset), replace(QUICK, max_linear_weight=0.0))
-    assert (alone.linear, alone.linear_weight) == (None, 0.0)
+    assert (alone.history_logit, alone.history_weight) == (None, 0.0)
 
 
 def test_columns_that_do_not_say_their_family_give_the_booster_alone(dataset: pa.Table) -> None:
     rows = where_history_decides(dataset)
     stripped = pa.table({name: rows[name] for name in rows.column_names})
-    assert train(stripped, QUICK).linear is None
+    assert train(stripped, QUICK).history_logit is None
 
 
 def test_an_empty_dataset_is_not_trainable() -> None:
-    with pytest.raises(NotTrainable, match="no labelled bid"):
+    with pytest.raises(NotTrainableError, match="no labelled bid"):
         train(market(300).dataset(cutoff=START), QUICK)
 
 
 def test_too_few_labelled_bids_are_not_trainable() -> None:
-    with pytest.raises(NotTrainable, match="150 labelled bids; at least 200 are wanted"):
+    with pytest.raises(NotTrainableError, match="150 labelled bids; at least 200 are required"):
         train(market(150).dataset(), QUICK)
 
 
 @pytest.mark.parametrize("split", ["train", "holdout"])
 @pytest.mark.parametrize("success", [True, False])
 def test_a_part_with_one_kind_of_outcome_only_is_not_trainable(dataset: pa.Table, split: str, *, success: bool) -> None:
-    with pytest.raises(NotTrainable, match=f"the {split} part has .*min_per_class"):
+    with pytest.raises(NotTrainableError, match=f"the {split} part has .*min_per_class"):
         train(relabelled(dataset, split, success=success), QUICK)
 
 
 def test_a_dataset_without_features_is_not_trainable(dataset: pa.Table) -> None:
-    with pytest.raises(NotTrainable, match="no feature"):
+    with pytest.raises(NotTrainableError, match="no feature"):
         train(dataset.select(list(KEY_COLUMNS)), QUICK)
 
 
@@ -110,7 +110,7 @@ def test_an_older_part_with_one_kind_of_outcome_is_not_trainable(dataset: pa.Tab
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
     late = pa.array(np.arange(rows.num_rows) >= rows.num_rows * 0.9)
     place = rows.column_names.index("target_is_success")
-    with pytest.raises(NotTrainable, match="one kind of outcome only"):
+    with pytest.raises(NotTrainableError, match="one kind of outcome only"):
         train(rows.set_column(place, "target_is_success", late), QUICK)
 
 

@@ -14,7 +14,7 @@ import pytest
 from bid_assets.deployments.events import Action, Event, append_event, read_history
 from bid_assets.features.embeddings.model_files import STATIC_DIMENSION
 from bid_assets.modelling.estimators.column_encoders import EmbeddingLogit
-from bid_assets.modelling.model import PROBABILITY_OF_NOTHING
+from bid_assets.modelling.model import EMPTY_ROW_PROBABILITY
 from bid_assets.modelling.model_file import content_hash, save
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.serving.models.loaded_model import LoadedModel
@@ -44,7 +44,7 @@ def reader(platform: Platform, first: InputRef) -> InputRef:
         "bid_text_embedding", pa.list_(pa.float32(), STATIC_DIMENSION), np.full(STATIC_DIMENSION, 0.5), 0.0
     )
     model = replace(loaded.scorer, encoders=(*loaded.scorer.encoders, embedding), encoder_fingerprint=fingerprint)
-    info = {PROBABILITY_OF_NOTHING: model.probability_of_nothing()}
+    info = {EMPTY_ROW_PROBABILITY: model.empty_row_probability()}
     draft = Draft("trained_model", first.partition, "joblib", content_hash(model), inputs=loaded.manifest.inputs, info=info)
     return platform.store.write(draft, lambda path: save(model, path)).manifest.ref
 

@@ -29,7 +29,7 @@ from bid_assets.modelling.evaluation.bootstrap import FIGURES, intervals
 from bid_assets.modelling.evaluation.metrics import Probabilities
 from bid_assets.modelling.evaluation.performance_forecast import outlook
 from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.training import NotTrainable, train
+from bid_assets.modelling.training import NotTrainableError, train
 
 RESAMPLES = 500
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -120,7 +120,7 @@ def step(
     }
     try:
         model = train(dataset, method.parameters, encoder_fingerprint)
-    except NotTrainable as reason:
+    except NotTrainableError as reason:
         return Step({**facts, "seconds": time.perf_counter() - began, "not_trained": str(reason)}, np.empty(0))
     facts["seconds"] = time.perf_counter() - began
     rarer_is_success = metrics.success_is_rarer(labels(of_split(dataset, "train")))
@@ -128,7 +128,7 @@ def step(
     future = history.judged.slice(first_from(history.judged, cutoff))
     probability = model.predict(future)
     following = first_from(future, until)
-    judging = (model.judged or model).predict(holdout)
+    judging = (model.holdout_model or model).predict(holdout)
     return Step(
         {
             **facts,

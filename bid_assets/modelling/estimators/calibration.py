@@ -1,7 +1,7 @@
-"""From a model's log-odds to probabilities that can be taken at their word; by default nothing is corrected.
+"""Probability calibration of the model's log-odds: none, sigmoid (Platt) or isotonic; by default none.
 
-A calibration is fitted to forward blocks of the training bids, scored by components that had not seen them, and taken only where it
-would have won on later blocks. scikit-learn is imported only where one is fitted; applying one takes numpy alone.
+A calibration is fitted to forward blocks of the training bids, scored by components that were not fitted to them, and used only where it
+lowers the log loss on later blocks. scikit-learn is imported only where one is fitted; applying one takes numpy alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bid_assets.modelling.estimators.history_logistic_regression import Vector, probability
+from bid_assets.modelling.estimators.history_logistic_regression import Vector, expit
 
 if TYPE_CHECKING:
     from bid_assets.modelling.evaluation.metrics import Labels  # scikit-learn comes with it, which scoring does not need
@@ -23,7 +23,7 @@ class Calibration:
     """`none`: the log-odds as they are. `sigmoid`: `slope * log-odds + intercept` (Platt 1999). `isotonic`: a rising line
     through (`knots`, `levels`): log-odds, probability (Zadrozny, Elkan 2002)."""
 
-    kind: str = "none"
+    method: str = "none"
     slope: float = 1.0
     intercept: float = 0.0
     knots: tuple[float, ...] = ()
@@ -31,38 +31,39 @@ class Calibration:
 
     def probability(self, log_odds: Vector) -> Vector:
         """The calibrated probability of success, shape (rows,)."""
-        if self.kind == "isotonic":
+        if self.method == "isotonic":
             return np.interp(log_odds, self.knots, self.levels)
-        return probability(self.slope * log_odds + self.intercept)
+        return expit(self.slope * log_odds + self.intercept)
 
 
-NOT_CALIBRATED = Calibration()
+IDENTITY = Calibration()
+"""No correction."""
 
 Block = tuple[Vector, "Labels"]
 """Log-odds and labels of a forward block."""
 
 
-def calibration_that_wins(kind: str, blocks: Sequence[Block]) -> Calibration:
-    """The calibration of this kind of all blocks, oldest first; `NOT_CALIBRATED` unless it lowers the log loss of unseen blocks.
+def select_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
+    """The calibration of this method, fitted to all blocks, oldest first; `IDENTITY` unless it lowers the log loss of unseen blocks.
 
     Each block but the first is scored with the calibration of those before it.
     """
-    if kind == "none":
-        return NOT_CALIBRATED
+    if method == "none":
+        return IDENTITY
     gain = sum(
-        _log_loss(NOT_CALIBRATED, block) - _log_loss(fit(kind, blocks[:number]), block)
+        _log_loss(IDENTITY, block) - _log_loss(fit_calibration(method, blocks[:number]), block)
         for number, block in enumerate(blocks)
         if number
     )
-    return fit(kind, blocks) if gain > 0 else NOT_CALIBRATED
+    return fit_calibration(method, blocks) if gain > 0 else IDENTITY
 
 
-def fit(kind: str, blocks: Sequence[Block]) -> Calibration:
-    """The calibration of the blocks; `NOT_CALIBRATED` for one class only, or where a higher score does not mean more success."""
+def fit_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
+    """The calibration fitted to the blocks; `IDENTITY` for one class only, or where a higher score does not mean more success."""
     log_odds, success = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     if len(np.unique(success)) < 2:
-        return NOT_CALIBRATED
-    return _isotonic(log_odds, success) if kind == "isotonic" else _sigmoid(log_odds, success)
+        return IDENTITY
+    return _isotonic(log_odds, success) if method == "isotonic" else _sigmoid(log_odds, success)
 
 
 def _log_loss(calibration: Calibration, block: Block) -> float:
@@ -76,7 +77,7 @@ def _sigmoid(log_odds: Vector, success: Labels) -> Calibration:
 
     regression = LogisticRegression(C=np.inf).fit(log_odds[:, None], success)
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
-    return Calibration("sigmoid", slope, intercept) if slope > 0 else NOT_CALIBRATED
+    return Calibration("sigmoid", slope, intercept) if slope > 0 else IDENTITY
 
 
 def _isotonic(log_odds: Vector, success: Labels) -> Calibration:
@@ -85,5 +86,5 @@ def _isotonic(log_odds: Vector, success: Labels) -> Calibration:
     lowest = 1 / (len(success) + 2)  # nothing is impossible for having not been seen (Laplace)
     curve = IsotonicRegression(y_min=lowest, y_max=1 - lowest).fit(log_odds, success)
     if curve.y_thresholds_[0] == curve.y_thresholds_[-1]:
-        return NOT_CALIBRATED
+        return IDENTITY
     return Calibration("isotonic", knots=tuple(map(float, curve.X_thresholds_)), levels=tuple(map(float, curve.y_thresholds_)))

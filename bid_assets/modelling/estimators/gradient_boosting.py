@@ -1,4 +1,4 @@
-"""The trees: XGBoost on one matrix. How many rounds, and what joins the trees, is decided in `train`.
+"""The tree component of the blend: XGBoost on one matrix. The number of rounds and the blend are decided in `training`.
 
 Imports XGBoost: import this module only where a model is trained.
 """
@@ -21,58 +21,58 @@ SINGLE_THREAD_CELLS = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Boosted:
-    """A booster, and its log loss on validation rows after each round, if it had any."""
+class FittedBooster:
+    """A fitted booster, and its log loss on validation rows after each round, if it had any."""
 
     booster: xgb.Booster
     losses: history_logistic_regression.Vector = field(default_factory=lambda: np.empty(0))
 
     def log_odds(self, matrix: column_encoders.Matrix, rounds: int = 0) -> history_logistic_regression.Vector:
-        """What it gives to rows after so many rounds (0: all of them), shape (rows,)."""
+        """Log-odds of rows after so many rounds (0: all of them), shape (rows,)."""
         last = min(rounds, self.booster.num_boosted_rounds())
         trees = self.booster.inplace_predict(matrix, iteration_range=(0, last), predict_type="margin", missing=np.nan)
         return np.asarray(trees, dtype=np.float64)
 
-    def saved(self) -> bytes:
-        """As UBJSON."""
+    def to_ubjson(self) -> bytes:
+        """The booster in XGBoost's UBJSON."""
         return bytes(self.booster.save_raw("ubj"))
 
 
 @dataclass(frozen=True, eq=False)
-class Learner:
-    """XGBoost on one matrix, with one set of parameters."""
+class BoosterTrainer:
+    """Trains XGBoost on one matrix, with one set of parameters."""
 
     matrix: column_encoders.Matrix
     success: Labels
     feature_weights: column_encoders.Matrix
     parameters: TrainingParameters
 
-    def validated(self, fitted: Labels, matrix: column_encoders.Matrix, success: Labels) -> Boosted:
-        """The booster of the `fitted` rows, and its log loss on other rows, round by round, until it has long been rising."""
-        learning = self._data(self.matrix[fitted], self.success[fitted])
+    def fit_with_early_stopping(self, train: Labels, matrix: column_encoders.Matrix, success: Labels) -> FittedBooster:
+        """Fit to the `train` rows (a mask), with early stopping on the validation rows `matrix` and `success`."""
+        train_data = self._data(self.matrix[train], self.success[train])
         losses: dict[str, dict[str, list[float]]] = {}
         booster = xgb.train(
-            self._settings(),
-            learning,
+            self._xgboost_parameters(),
+            train_data,
             num_boost_round=self.parameters.max_rounds,
-            evals=[(self._data(matrix, success, ref=learning), "validation")],
+            evals=[(self._data(matrix, success, ref=train_data), "validation")],
             early_stopping_rounds=self.parameters.early_stopping_rounds,
             evals_result=losses,
             verbose_eval=False,
         )
-        return Boosted(booster, np.array(losses["validation"]["logloss"]))
+        return FittedBooster(booster, np.array(losses["validation"]["logloss"]))
 
-    def fitted_to_all(self, rounds: int) -> Boosted:
-        """The booster of all rows after `rounds`."""
-        everything = self._data(self.matrix, self.success)
-        return Boosted(xgb.train(self._settings(), everything, num_boost_round=rounds, verbose_eval=False))
+    def fit_all_rows(self, rounds: int) -> FittedBooster:
+        """Fit to all rows, with this number of rounds."""
+        train_data = self._data(self.matrix, self.success)
+        return FittedBooster(xgb.train(self._xgboost_parameters(), train_data, num_boost_round=rounds, verbose_eval=False))
 
     @property
     def _threads(self) -> int:
         """One for little data, else all (0): more are slower there, and much slower on a busy machine. Results do not differ."""
         return 1 if self.matrix.size < SINGLE_THREAD_CELLS else 0
 
-    def _settings(self) -> dict[str, Any]:
+    def _xgboost_parameters(self) -> dict[str, Any]:
         return {
             "objective": "binary:logistic",
             "eval_metric": "logloss",
@@ -94,10 +94,10 @@ class Learner:
         )
 
 
-def best_rounds(validated: Sequence[Boosted], weights: history_logistic_regression.Vector) -> int:
-    """The number of rounds of least log loss on the weighted mean of all validations; where one has ended, its last loss counts."""
-    longest = max(len(each.losses) for each in validated)
-    losses = [np.pad(each.losses, (0, longest - len(each.losses)), mode="edge") for each in validated]
+def best_rounds(boosters: Sequence[FittedBooster], weights: history_logistic_regression.Vector) -> int:
+    """The number of rounds that minimizes the weighted mean of the validation log losses; after early stopping, the last loss counts."""
+    longest = max(len(each.losses) for each in boosters)
+    losses = [np.pad(each.losses, (0, longest - len(each.losses)), mode="edge") for each in boosters]
     return int(np.average(losses, axis=0, weights=weights).argmin()) + 1
 
 

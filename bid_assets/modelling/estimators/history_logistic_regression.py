@@ -1,7 +1,7 @@
-"""The history component of the model: a small logistic regression on the profile's history, scored by plain numpy.
+"""The history component of the blend: a logistic regression on the profile's history, scored by plain NumPy.
 
-Trees cut a slope into steps, and need many bids for each; a line needs few. Numbers are compressed first (logarithm of 1 +
-number): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/research-log/. Where something else than history decides, it would only
+Trees cut a slope into steps, and need many bids for each; a linear model needs few. Numbers are transformed first (signed log1p):
+the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/research-log/. Where something else than history decides, it would only
 dilute the trees: `blend` decides how much it counts.
 
 Scores are summed in one fixed order, never through BLAS: a row scores the same alone as among others.
@@ -31,50 +31,50 @@ HISTORY_FAMILY = "profile_historical_features"
 PENALTY = 10.0
 """On the squares of the weights of standardised numbers; the intercept is free."""
 
-REACH = 1.0
-"""How far beyond the range of a number in training a line goes on, in lengths of that range."""
+EXTRAPOLATION_MARGIN = 1.0
+"""How far beyond its range in training a number may count, in lengths of that range."""
 
-MOST_ROWS = 200_000
-"""Of more rows every second, third, ... is learnt from: some dozens of weights need no more."""
+MAX_ROWS = 200_000
+"""More rows are subsampled, stratified by outcome: some dozens of weights need no more."""
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
-    """Log-odds as a sum over some columns of a matrix: `base`, and a term of each column that is 0 on average in training.
+class LinearLogit:
+    """A linear model in log-odds over some columns of a matrix: `intercept`, and a term of each column that is 0 on average in training.
 
-    The term of a number, once `compressed`, is `slope * number + offset`; of a missing one, `absent`. A number outside of `low` to `high` counts as
-    the nearer end: a line may reach beyond what training has seen, but must not run away.
+    The term of a number, transformed by `signed_log1p`, is `slope * number + offset`; of a missing one, `missing_term`. Numbers are
+    clipped to `clip_min` .. `clip_max`, so that extrapolation beyond the training data is limited.
     """
 
     columns: npt.NDArray[np.int64]
-    slope: Vector
-    offset: Vector
-    absent: Vector
-    low: Vector
-    high: Vector
-    base: float
+    slopes: Vector
+    offsets: Vector
+    missing_terms: Vector
+    clip_min: Vector
+    clip_max: Vector
+    intercept: float
 
-    def terms(self, matrix: Matrix) -> Vector:
-        """What each of `columns` adds to the log-odds of each row, shape (rows, columns)."""
-        numbers = compressed(np.take(matrix, self.columns, axis=1))
-        inside = np.clip(numbers, self.low, self.high)
-        return np.where(np.isnan(numbers), self.absent, inside * self.slope + self.offset)
+    def contributions(self, matrix: Matrix) -> Vector:
+        """The contribution of each of `columns` to the log-odds of each row, shape (rows, columns)."""
+        numbers = signed_log1p(np.take(matrix, self.columns, axis=1))
+        clipped = np.clip(numbers, self.clip_min, self.clip_max)
+        return np.where(np.isnan(numbers), self.missing_terms, clipped * self.slopes + self.offsets)
 
     def log_odds(self, matrix: Matrix) -> Vector:
         """The log-odds of each row, shape (rows,)."""
-        return np.cumsum(self.terms(matrix), axis=1)[:, -1] + self.base
+        return np.cumsum(self.contributions(matrix), axis=1)[:, -1] + self.intercept
 
 
-def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:
-    """The regression of `success` on `columns` of `matrix`; both kinds of outcome must occur, and one column at least.
+def fit_history_regression(matrix: Matrix, success: Labels, columns: Sequence[int]) -> LinearLogit:
+    """The regression of `success` on `columns` of `matrix`; both classes must occur, and one column at least.
 
     A missing number counts as the median, and that it is missing is a yes/no number of its own. One thread, so that the same rows
     give the same bits on any machine of a kind.
     """
     from sklearn.linear_model import LogisticRegression
 
-    some = stratified_subsample(success, MOST_ROWS)
-    numbers, success = compressed(np.take(matrix[some], columns, axis=1)), success[some]
+    rows = stratified_subsample(success, MAX_ROWS)
+    numbers, success = signed_log1p(np.take(matrix[rows], columns, axis=1)), success[rows]
     missing = np.isnan(numbers)
     numbers[:, missing.all(axis=0)] = 0.0
     median = np.nanmedian(numbers, axis=0)
@@ -86,28 +86,28 @@ def fit(matrix: Matrix, success: Labels, columns: Sequence[int]) -> Line:
         regression = LogisticRegression(C=1 / PENALTY, solver="newton-cholesky", tol=1e-9, max_iter=1000)
         regression.fit((inputs - mean) / scale, success)
     slope, of_missing = np.split(regression.coef_[0] / scale, 2)
-    usual, usually_missing = np.split(mean, 2)
+    mean_number, missing_share = np.split(mean, 2)
     low, high = filled.min(axis=0), filled.max(axis=0)
-    offset = -slope * usual - of_missing * usually_missing
-    return Line(
+    offset = -slope * mean_number - of_missing * missing_share
+    return LinearLogit(
         columns=np.array(columns, dtype=np.int64),
-        slope=slope,
-        offset=offset,
-        absent=slope * median + of_missing + offset,
-        low=low - REACH * (high - low),
-        high=high + REACH * (high - low),
-        base=float(regression.intercept_[0]),
+        slopes=slope,
+        offsets=offset,
+        missing_terms=slope * median + of_missing + offset,
+        clip_min=low - EXTRAPOLATION_MARGIN * (high - low),
+        clip_max=high + EXTRAPOLATION_MARGIN * (high - low),
+        intercept=float(regression.intercept_[0]),
     )
 
 
-def stratified_subsample(success: Labels, most: int) -> npt.NDArray[np.int64]:
-    """Places of at most about so many rows, in order: every second, third, ... of either class."""
-    step = max(1, -(-len(success) // most))
+def stratified_subsample(success: Labels, limit: int) -> npt.NDArray[np.int64]:
+    """Ascending indices of at most about `limit` rows: every n-th of either class."""
+    step = max(1, -(-len(success) // limit))
     return np.sort(np.concatenate([np.flatnonzero(label)[::step] for label in (success, ~success)]))
 
 
-def compressed(numbers: Matrix) -> Vector:
-    """The logarithm of 1 + each number, in double precision; of a negative one that of its size, negative. NaN stays."""
+def signed_log1p(numbers: Matrix) -> Vector:
+    """sign(x) * log(1 + |x|), in double precision. NaN stays."""
     exact = numbers.astype(np.float64)
     return np.asarray(np.copysign(np.log1p(np.abs(exact)), exact), dtype=np.float64)
 
@@ -118,16 +118,16 @@ def history_columns(dataset: pa.Table) -> list[str]:
     return [name for name in feature_columns(dataset) if (dataset.schema.field(name).metadata or {}).get(FAMILY_OF) == family]
 
 
-def blended(trees: Vector, line: Vector, weight: float) -> Vector:
-    """The log-odds (or parts of them) of both together."""
-    return (1 - weight) * trees + weight * line
+def blend_log_odds(trees: Vector, history: Vector, weight: float) -> Vector:
+    """The weighted average of two log-odds, or of contributions to them."""
+    return (1 - weight) * trees + weight * history
 
 
-def probability(log_odds: Vector) -> Vector:
-    """The probability that has these log-odds."""
+def expit(log_odds: Vector) -> Vector:
+    """The probability of these log-odds (logistic function)."""
     return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
 
 
-def log_losses(log_odds: Vector, success: Labels) -> Vector:
+def log_losses_of_log_odds(log_odds: Vector, success: Labels) -> Vector:
     """Of each row; exact for any log-odds, however far from 0."""
     return np.asarray(np.logaddexp(0, log_odds) - success * log_odds)

@@ -1,4 +1,4 @@
-"""From which probability on a bid is called a success: the threshold that serves a stated aim best on validation rows. Pure."""
+"""Decision threshold: from which probability on a bid is called a success. Chosen on validation rows for a stated objective. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
 from bid_assets.modelling.parameters import TrainingParameters
 
-_BARELY = 1e-7
+_EPSILON = 1e-7
 
 
-def choose(success: Labels, probability: Probabilities, parameters: TrainingParameters, rarer_is_success: bool) -> float:
+def choose_threshold(
+    success: Labels, probability: Probabilities, parameters: TrainingParameters, rarer_is_success: bool
+) -> float:
     """The threshold for `parameters.threshold_objective`.
 
     `f1`: best F1 of the rarer class. `precision`: as many bids as possible with at least `min_precision` of successes among
@@ -26,12 +28,12 @@ def choose(success: Labels, probability: Probabilities, parameters: TrainingPara
     score, hits, called = score[last_of_equals], hits[last_of_equals], last_of_equals + 1
     if parameters.threshold_objective == "precision":
         precision = hits / called
-        wanted = min(parameters.min_precision, float(precision.max()))
-        cut = int(np.flatnonzero(precision >= wanted)[-1])
+        target = min(parameters.min_precision, float(precision.max()))
+        cut = int(np.flatnonzero(precision >= target)[-1])
     else:
         value = parameters.gain_per_success * hits - parameters.cost_per_bid * called
         cut = int(value.argmax())
         if value[cut] <= 0:
-            return float(min(1.0, score[0] + _BARELY))
-    following = score[cut + 1] if cut + 1 < len(score) else max(0.0, score[cut] - _BARELY)
+            return float(min(1.0, score[0] + _EPSILON))
+    following = score[cut + 1] if cut + 1 < len(score) else max(0.0, score[cut] - _EPSILON)
     return float((score[cut] + following) / 2)

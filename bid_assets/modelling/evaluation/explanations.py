@@ -35,8 +35,8 @@ def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
         {
             "feature": model.feature_names,
             "source_column": [encoder.column for encoder in model.encoders for _ in encoder.names],
-            "gain": model.scores("gain"),
-            "weight": model.scores("weight"),
+            "gain": model.booster_importance("gain"),
+            "weight": model.booster_importance("weight"),
             "mean_abs_shap": shap,
         },
         schema=SCHEMA,

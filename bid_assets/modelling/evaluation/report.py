@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from bid_assets.modelling.dataset.assemble import labels, of_split
 from bid_assets.modelling.dataset.splits import SPLITS
 from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
-from bid_assets.modelling.estimators.calibration import NOT_CALIBRATED
+from bid_assets.modelling.estimators.calibration import IDENTITY
 from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.bootstrap import intervals
 from bid_assets.modelling.evaluation.explanations import spread
@@ -41,7 +41,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
     figures are of its twin that has not), `note`.
     """
     refitted_rows = model.training.get("refitted_rows")
-    model = model.judged or model
+    model = model.holdout_model or model
     train, holdout = (of_split(dataset, name) for name in ("train", "holdout"))
     success, known = labels(holdout), labels(train)
     rarer_is_success = metrics.success_is_rarer(known)
@@ -71,7 +71,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
             "roc": metrics.roc_points(success, probability),
             "precision_recall": metrics.precision_recall_points(success, probability),
             "calibration": metrics.calibration_bins(success, probability),
-            "calibration_before": metrics.calibration_bins(success, NOT_CALIBRATED.probability(log_odds)),
+            "calibration_before": metrics.calibration_bins(success, IDENTITY.probability(log_odds)),
             "scores": metrics.score_histogram(success, probability),
         },
         "shap": shap_summary(model, holdout),
@@ -110,11 +110,11 @@ def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool)
         return None
     encoders = column_encoders.fit_encoders(train, columns, vocabulary_size=0)
     matrix = column_encoders.encode(train, encoders)
-    regression = history_logistic_regression.fit(matrix, known, range(matrix.shape[1]))
+    regression = history_logistic_regression.fit_history_regression(matrix, known, range(matrix.shape[1]))
     threshold = metrics.best_f1_threshold(
-        known, history_logistic_regression.probability(regression.log_odds(matrix)), rarer_is_success
+        known, history_logistic_regression.expit(regression.log_odds(matrix)), rarer_is_success
     )
-    return history_logistic_regression.probability(regression.log_odds(column_encoders.encode(holdout, encoders))), threshold
+    return history_logistic_regression.expit(regression.log_odds(column_encoders.encode(holdout, encoders))), threshold
 
 
 def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]:

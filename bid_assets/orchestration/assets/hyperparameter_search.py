@@ -43,13 +43,13 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: SearchConfig, training_dataset: WindowedTable
     ) -> dg.Output[dict[str, Any]]:
         from bid_assets.modelling.hyperparameter_search import search
-        from bid_assets.modelling.training import columns_read
+        from bid_assets.modelling.training import columns_to_read
 
         parameters = training_parameters(settings)
         dataset = loaded_versions(context, "training_dataset")[-1]
         journal = journal_of(settings, [dataset.content_hash, parameters.as_dict(), config.seed])
         result = search(
-            training_dataset.read(lambda schema: columns_read(schema, parameters)),
+            training_dataset.read(lambda schema: columns_to_read(schema, parameters)),
             parameters,
             journal,
             trials=config.trials,

@@ -82,7 +82,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         config: config_type,  # type: ignore[valid-type]
         training_dataset: WindowedTable,
     ) -> Iterator[dg.Output[Any]]:
-        from bid_assets.modelling.training import NotTrainable, columns_read, train
+        from bid_assets.modelling.training import NotTrainableError, columns_to_read, train
 
         loaded = loaded_versions(context, "training_dataset")[-1]
         dataset = context.resources.store.manifest(loaded.asset, loaded.partition, loaded.version)
@@ -92,9 +92,9 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         if search is not None:
             parameters = dataclasses.replace(parameters, **searched_hyperparameters(context, settings, search))
         try:
-            rows = training_dataset.read(lambda schema: columns_read(schema, parameters))
+            rows = training_dataset.read(lambda schema: columns_to_read(schema, parameters))
             model = train(rows, parameters, dataset.info.get("encoder_fingerprint"))
-        except NotTrainable as reason:
+        except NotTrainableError as reason:
             yield from _observe_no_model(context, str(reason))
             return
         yield dg.Output(model, metadata=model.facts())
@@ -115,7 +115,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from bid_assets.modelling.evaluation.explanations import feature_importances as importances
         from bid_assets.modelling.evaluation.plots import importances_png
 
-        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.texts))
+        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.text_columns))
         table = importances(trained_model, rows)
         return dg.Output(table, metadata={"importances": png_metadata(importances_png(table))})
 

@@ -34,7 +34,7 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         from bid_assets.modelling.evaluation.plots import calibration_png, roc_png
         from bid_assets.modelling.evaluation.report import evaluate
 
-        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.texts))
+        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.text_columns))
         report = evaluate(trained_model, rows)
         report["model"] = loaded_versions(context, "trained_model")[-1].version
         report["dataset"] = loaded_versions(context, "training_dataset")[-1].version

@@ -13,7 +13,7 @@ import pyarrow as pa
 from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators import column_encoders
-from bid_assets.modelling.model import PROBABILITY_OF_NOTHING, BidSuccessModel
+from bid_assets.modelling.model import EMPTY_ROW_PROBABILITY, BidSuccessModel
 from bid_assets.modelling.model_file import ModelFormatError, load
 from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.store import VersionStore
@@ -70,11 +70,11 @@ class LoadedModel:
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> column_encoders.Matrix:
         """Encode plain values by column, which is quicker for few rows. Raises `ColumnMismatchError`."""
-        return self.scorer.matrix_of(rows)
+        return self.scorer.encode_rows(rows)
 
     def probabilities(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:
         """Probability of success of each row of the model's input matrix."""
-        return self.scorer.probability_of(matrix)
+        return self.scorer.predict_matrix(matrix)
 
     def _require_known_columns(self) -> None:
         known = {column_encoders.PROFILE_COLUMN, *(feature.name for family in families() for feature in family.features)}
@@ -97,7 +97,7 @@ class LoadedModel:
 
     def _smoke_test(self) -> None:
         """Predict an empty row: the probability must be the one that was recorded when the model was trained."""
-        expected, actual = self.manifest.info.get(PROBABILITY_OF_NOTHING), self.scorer.probability_of_nothing()
+        expected, actual = self.manifest.info.get(EMPTY_ROW_PROBABILITY), self.scorer.empty_row_probability()
         if not 0 <= actual <= 1 or (expected is not None and abs(actual - expected) > _TOLERANCE):
             raise ModelRejectedError(
                 f"{self.version} gives an empty row the probability {actual}; when it was trained, it gave {expected}"

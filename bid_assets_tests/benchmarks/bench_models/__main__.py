@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bid_assets.features.embeddings.encoder import make_encoder
 from bid_assets.features.family import Encoder
-from bid_assets.modelling.training import NotTrainable
+from bid_assets.modelling.training import NotTrainableError
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.code_version import current_code_version
 from bid_assets_tests.benchmarks.bench_models.comparison import CutoffResult, result_at
@@ -74,7 +74,7 @@ def run_all(
         for period in data.periods:
             try:
                 result = result_at(data, features, period, settings, peers)
-            except NotTrainable as error:
+            except NotTrainableError as error:
                 missing.append(f"`{name}` at {period.cutoff:%Y-%m-%d}: {error}.")
                 continue
             measured.setdefault(name, []).append(result)

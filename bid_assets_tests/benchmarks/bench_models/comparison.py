@@ -56,7 +56,7 @@ def result_at(
     settings: Settings,
     peers: PeerProcess | None,
 ) -> CutoffResult:
-    """Every model trained and judged at one cutoff. `peers` None: our model alone. Raises `NotTrainable`."""
+    """Every model trained and judged at one cutoff. `peers` None: our model alone. Raises `NotTrainableError`."""
     rows = rows_of(data, features, period, settings)
     known, success = labels(rows.train), labels(rows.test)
     rarer_is_success = metrics.success_is_rarer(known)

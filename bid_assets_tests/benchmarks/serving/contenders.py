@@ -90,7 +90,7 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
     table = online.features([BidIn(**bid).to_request() for bid in bids]).table
     online.close()
     matrix = np.nan_to_num(model.encode_table(table)[:, : model.scorer.numbers]).astype(float)  # what the trees see
-    (folder / "booster.ubj").write_bytes(model.scorer.trees)
+    (folder / "booster.ubj").write_bytes(model.scorer.booster)
     names = [f"number_{number}" for number in range(matrix.shape[1])]  # XGBoost allows no brackets in names of columns
     (folder / "names.json").write_text(json.dumps(names))
     ready = [{"profile_id": features.pop(PROFILE_COLUMN), "features": features} for features in table.to_pylist()]

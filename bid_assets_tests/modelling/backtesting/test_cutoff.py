@@ -9,7 +9,7 @@ import pytest
 
 from bid_assets.common.windows import Cadence
 from bid_assets.modelling.backtesting.cutoff import SPREAD, backtest, mean_over_cutoffs
-from bid_assets.modelling.training import NotTrainable
+from bid_assets.modelling.training import NotTrainableError
 from bid_assets_tests.features.tables import outcomes_table
 from bid_assets_tests.modelling.conftest import QUICK
 from bid_assets_tests.modelling.market import Market, day
@@ -105,5 +105,5 @@ def test_a_moment_after_the_last_bid_has_nothing_to_judge_by(a_market: Market) -
 
 
 def test_a_moment_before_there_was_enough_is_not_trainable(a_market: Market) -> None:
-    with pytest.raises(NotTrainable, match="labelled bids"):
+    with pytest.raises(NotTrainableError, match="labelled bids"):
         run(a_market, cutoff=day(8))

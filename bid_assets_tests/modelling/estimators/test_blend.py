@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.modelling.estimators.blend import BLOCKS, Components, Weights, blend_weights, forward_blocks, recency
-from bid_assets.modelling.estimators.history_logistic_regression import probability
+from bid_assets.modelling.estimators.blend import (
+    BLOCKS,
+    ComponentLogOdds,
+    Weights,
+    blend_weights,
+    forward_blocks,
+    recency_weights,
+)
+from bid_assets.modelling.estimators.history_logistic_regression import expit
 from bid_assets.modelling.parameters import TrainingParameters
 
 MOST = Weights(0.7, 2.0)
@@ -27,12 +34,12 @@ def test_property_blocks_follow_each_other_to_the_newest_row_and_nothing_fitted_
         np.testing.assert_array_equal(np.concatenate(rows), np.arange(rows[0][0], len(history)))
     for block in blocks:
         assert block.begin == submitted[block.validation].min()
-        assert (submitted[block.fitted] < block.begin).all()
+        assert (submitted[block.train] < block.begin).all()
         assert block.validation.sum() >= round(len(history) * share / BLOCKS)
-        assert len(np.unique(success[block.fitted])) == 2
+        assert len(np.unique(success[block.train])) == 2
         purged = (submitted < block.begin) & (known < block.begin)
         enough = min(success[purged].sum(), (~success[purged]).sum()) >= 3
-        assert not enough or (known[block.fitted] < block.begin).all()
+        assert not enough or (known[block.train] < block.begin).all()
 
 
 def test_a_long_history_gives_three_blocks() -> None:
@@ -55,7 +62,7 @@ def test_a_block_grows_until_it_holds_enough_of_the_rarer_class() -> None:
     success[[5, 10, 15, 20, 25, 60, 65, 70]] = False
     block = forward_blocks(submitted, submitted, success, TrainingParameters(min_per_class=2))[-1]
     assert np.flatnonzero(block.validation)[0] == 65
-    assert block.fitted.sum() == 65
+    assert block.train.sum() == 65
 
 
 def test_a_block_takes_no_more_than_half_for_the_sake_of_a_class() -> None:
@@ -70,11 +77,11 @@ def test_without_both_classes_in_an_older_part_there_is_no_block() -> None:
     assert not forward_blocks(rows, rows, rows >= 80, TrainingParameters())
 
 
-def components(trees: float, history: float, text: float, rows: int = 400, seed: int = 0) -> Components:
+def components(trees: float, history: float, text: float, rows: int = 400, seed: int = 0) -> ComponentLogOdds:
     """A block in which each component is so many times the true log-odds."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(0, 2, rows)
-    return Components(trees * truth, history * truth, text * truth, rng.random(rows) < probability(truth))
+    return ComponentLogOdds(trees * truth, history * truth, text * truth, rng.random(rows) < expit(truth))
 
 
 @pytest.mark.parametrize(
@@ -84,15 +91,15 @@ def components(trees: float, history: float, text: float, rows: int = 400, seed:
         (components(0, 1, 0, 20_000), Weights(0.7, 0.0)),
     ],
 )
-def test_the_weight_goes_to_the_component_that_tells_the_classes_apart(block: Components, expected: Weights) -> None:
+def test_the_weight_goes_to_the_component_that_tells_the_classes_apart(block: ComponentLogOdds, expected: Weights) -> None:
     assert blend_weights([block], MOST) == pytest.approx(expected, abs=0.05)
 
 
 def test_no_weight_goes_to_the_history_where_trees_and_text_decide() -> None:
     """Trees tell one half of the truth and the text the other; the history tells of neither."""
     trees, history, text = np.random.default_rng(4).normal(0, 1.5, (3, 20_000))
-    success = np.random.default_rng(5).random(20_000) < probability(trees + text)
-    found = blend_weights([Components(trees, history, text, success)], MOST)
+    success = np.random.default_rng(5).random(20_000) < expit(trees + text)
+    found = blend_weights([ComponentLogOdds(trees, history, text, success)], MOST)
     assert found == pytest.approx(Weights(0.0, 1.0), abs=0.05)
 
 
@@ -101,14 +108,14 @@ def test_no_weight_goes_to_what_makes_one_block_clearly_worse() -> None:
     blocks = [components(1, 1, -1, seed=3), components(0.3, 0.3, 1, seed=1), components(0.3, 0.3, 1, seed=2)]
     unshrunk = blend_weights(blocks[1:], MOST)
     assert unshrunk.text > 0.5
-    assert blocks[0].harmed(unshrunk)
+    assert blocks[0].is_worse_than_trees(unshrunk)
     found = blend_weights(blocks, MOST)
-    assert not any(block.harmed(found) for block in blocks)
+    assert not any(block.is_worse_than_trees(found) for block in blocks)
     assert found.text < 0.2
 
 
 def test_newer_blocks_count_more_and_no_block_decides_alone() -> None:
-    counts = recency(3)
+    counts = recency_weights(3)
     assert counts.sum() == pytest.approx(1)
     assert counts[0] < counts[1] < counts[2] < 0.75
     older, newer = components(0.5, 0.5, 0.2, 5000, seed=1), components(0.5, 0.5, 0.8, 5000, seed=2)

@@ -8,7 +8,7 @@ import xgboost as xgb
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bid_assets.modelling.estimators.numpy_trees import PlainTrees
+from bid_assets.modelling.estimators.numpy_trees import NumpyTreeEnsemble
 from bid_assets.modelling.model import BidSuccessModel
 
 
@@ -30,7 +30,7 @@ def test_property_plain_trees_equal_xgboost_for_any_booster_and_any_rows(
     booster = xgb.train({"objective": "binary:logistic", "max_depth": depth, "nthread": 1}, data, num_boost_round=rounds)
     matrix[0], matrix[1, :3] = np.nan, (np.inf, -np.inf, 0.0)
     expected = booster.inplace_predict(matrix, predict_type="margin", missing=np.nan)
-    assert np.array_equal(PlainTrees.of(booster).log_odds(matrix), expected)
+    assert np.array_equal(NumpyTreeEnsemble.from_booster(booster).log_odds(matrix), expected)
 
 
 def test_a_model_scores_rows_alone_as_it_scores_them_together(model: BidSuccessModel, dataset: pa.Table) -> None:

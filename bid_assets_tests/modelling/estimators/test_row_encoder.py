@@ -17,7 +17,7 @@ from bid_assets.modelling.model import BidSuccessModel
 def test_property_a_row_alone_is_encoded_as_in_its_table(model: BidSuccessModel, dataset: pa.Table) -> None:
     rows = dataset.select(model.feature_schema.names).slice(0, 300)
     whole = column_encoders.encode(rows, model.encoders)
-    alone = np.concatenate([model.matrix_of([row]) for row in rows.to_pylist()])
+    alone = np.concatenate([model.encode_rows([row]) for row in rows.to_pylist()])
     assert np.array_equal(whole, alone, equal_nan=True)
 
 

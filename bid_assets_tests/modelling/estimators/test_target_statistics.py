@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.modelling.estimators.target_statistics import FOLDS, PRIOR, RatingHistory, expected_of_each
+from bid_assets.modelling.estimators.target_statistics import (
+    FOLDS,
+    PRIOR_PRECISION,
+    OrderedTargetStatistic,
+    cross_fitted_expectation,
+)
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.training import train
 from bid_assets_tests.modelling.conftest import QUICK
@@ -40,20 +45,20 @@ def table(history: list[Bid]) -> tuple[pa.Table, np.ndarray]:
 
 
 def rating(decided: list[Bid]) -> float:
-    surplus = sum(success - expected for _, _, _, success, expected in decided)
-    return surplus / (sum(expected * (1 - expected) for *_, expected in decided) + PRIOR)
+    residual = sum(success - expected for _, _, _, success, expected in decided)
+    return residual / (sum(expected * (1 - expected) for *_, expected in decided) + PRIOR_PRECISION)
 
 
 @given(bids)
 def test_a_bid_has_the_rating_that_its_profile_had_earned_by_outcomes_known_before_it(history: list[Bid]) -> None:
-    ratings = RatingHistory.of(*table(history))
+    ratings = OrderedTargetStatistic.from_rows(*table(history))
     then, last = ratings.at_submission(), ratings.latest()
     for (profile, hour, *_), found in zip(history, then, strict=True):
         before = [bid for bid in history if bid[0] == profile and bid[1] + bid[2] < hour]
         assert found == pytest.approx(rating(before), abs=1e-9)
     for profile in {bid[0] for bid in history}:
-        assert last.of(profile) == pytest.approx(rating([bid for bid in history if bid[0] == profile]), abs=1e-6)
-    assert last.of("of whom nothing is known") == last.of(None) == 0.0
+        assert last.value_of(profile) == pytest.approx(rating([bid for bid in history if bid[0] == profile]), abs=1e-6)
+    assert last.value_of("of whom nothing is known") == last.value_of(None) == 0.0
 
 
 @given(bids, st.integers(0, 29))
@@ -63,8 +68,8 @@ def test_an_outcome_changes_no_rating_of_a_bid_made_before_it_was_known(history:
     other = [*history[:which], (profile, hour, delay, not success, expected), *history[which + 1 :]]
     earlier = np.array([bid[1] <= hour + delay for bid in history])
     np.testing.assert_allclose(
-        RatingHistory.of(*table(history)).at_submission()[earlier],
-        RatingHistory.of(*table(other)).at_submission()[earlier],
+        OrderedTargetStatistic.from_rows(*table(history)).at_submission()[earlier],
+        OrderedTargetStatistic.from_rows(*table(other)).at_submission()[earlier],
         atol=1e-9,
     )
 
@@ -76,7 +81,7 @@ def test_what_is_expected_of_a_bid_does_not_hang_on_the_outcomes_of_its_profile(
     success = np.asarray(dataset["target_is_success"], dtype=bool)
     place = dataset.column_names.index("target_is_success")
     other = dataset.set_column(place, dataset.schema.field(place), pa.array(success ^ theirs))
-    one, two = (expected_of_each(matrix, rows, alike, QUICK) for rows in (dataset, other))
+    one, two = (cross_fitted_expectation(matrix, rows, alike, QUICK) for rows in (dataset, other))
     np.testing.assert_array_equal(one[theirs], two[theirs])
     assert FOLDS > 1
     assert (one[~theirs] != two[~theirs]).any()
@@ -89,13 +94,13 @@ def test_where_nothing_can_be_told_apart_the_usual_is_expected(dataset: pa.Table
     rows = dataset.set_column(1, dataset.schema.field(1), names)
     matrix, alike = np.zeros((dataset.num_rows, columns), dtype=np.float32), np.ones(columns, dtype=np.float32)
     usual = pc.mean(dataset["target_is_success"]).as_py()
-    np.testing.assert_allclose(expected_of_each(matrix, rows, alike, QUICK), usual, atol=0.03)
+    np.testing.assert_allclose(cross_fitted_expectation(matrix, rows, alike, QUICK), usual, atol=0.03)
 
 
 @given(bids, st.integers(0, 30))
 def test_a_block_is_scored_with_the_ratings_of_when_it_begins(history: list[Bid], begin: int) -> None:
     """As a model scores bids: its ratings grow old, and those of validation must not be newer."""
-    ratings = RatingHistory.of(*table(history))
+    ratings = OrderedTargetStatistic.from_rows(*table(history))
     latest = int((START + timedelta(hours=begin)).timestamp() * 1_000_000)
     for (profile, hour, *_), found in zip(history, ratings.at_submission(latest), strict=True):
         before = [bid for bid in history if bid[0] == profile and bid[1] + bid[2] < min(hour, begin)]

@@ -20,7 +20,7 @@ from bid_assets.modelling.estimators import column_encoders, text_logistic_regre
 from bid_assets.modelling.evaluation.report import word_summary
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
-from bid_assets.modelling.training import NotTrainable, columns_read, train
+from bid_assets.modelling.training import NotTrainableError, columns_to_read, train
 from bid_assets.version_store.content_hash import plain_hash
 from bid_assets_tests.modelling.conftest import QUICK
 
@@ -65,7 +65,7 @@ def test_words_that_tell_nothing_are_left_out(dataset: pa.Table) -> None:
 
 
 def test_the_trees_do_not_see_them(text_model: BidSuccessModel, model: BidSuccessModel) -> None:
-    assert text_model.trees == model.trees
+    assert text_model.booster == model.booster
 
 
 def test_none_is_allowed_and_none_counts(documents: pa.Table, model: BidSuccessModel) -> None:
@@ -84,7 +84,7 @@ def test_words_and_embeddings_are_one_model_under_one_penalty(text_model: BidSuc
 def test_a_model_names_the_encoder_only_if_it_reads_embeddings(text_model: BidSuccessModel, documents: pa.Table) -> None:
     assert (text_model.reads_embeddings, text_model.encoder_fingerprint) == (True, "an-encoder")
     words_alone = train(documents, replace(QUICK, embeddings_in_model=False), "an-encoder")
-    assert words_alone.texts == {"said"}
+    assert words_alone.text_columns == {"said"}
     assert (words_alone.reads_embeddings, words_alone.encoder_fingerprint) == (False, None)
 
 
@@ -100,7 +100,7 @@ def test_the_columns_that_training_reads_are_all_that_it_needs(
     documents: pa.Table, changes: dict[str, Any], left_out: set[str]
 ) -> None:
     parameters = replace(QUICK, max_rounds=5, refit_on_holdout=True, **changes)
-    columns = columns_read(documents.schema, parameters)
+    columns = columns_to_read(documents.schema, parameters)
     assert set(documents.column_names) - set(columns) == left_out
     assert content_hash(train(documents.select(columns), parameters)) == content_hash(train(documents, parameters))
 
@@ -108,10 +108,10 @@ def test_the_columns_that_training_reads_are_all_that_it_needs(
 def test_property_a_row_alone_is_scored_as_in_its_table(text_model: BidSuccessModel, documents: pa.Table) -> None:
     rows = documents.select(text_model.feature_schema.names).slice(0, 300)
     whole = column_encoders.encode(rows, text_model.encoders)
-    alone = np.concatenate([text_model.matrix_of([row]) for row in rows.to_pylist()])
+    alone = np.concatenate([text_model.encode_rows([row]) for row in rows.to_pylist()])
     assert np.array_equal(whole, alone, equal_nan=True)
     assert np.array_equal(
-        text_model.probability_of(whole), np.concatenate([text_model.probability_of(row[None]) for row in alone])
+        text_model.predict_matrix(whole), np.concatenate([text_model.predict_matrix(row[None]) for row in alone])
     )
 
 
@@ -153,7 +153,7 @@ def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: 
 
 def test_words_alone_make_no_model(documents: pa.Table) -> None:
     alone = documents.select([*(name for name in KEY_COLUMNS if name in documents.column_names), "said"])
-    with pytest.raises(NotTrainable, match="no feature column but texts"):
+    with pytest.raises(NotTrainableError, match="no feature column but texts"):
         train(alone, QUICK)
 
 
@@ -222,6 +222,6 @@ def test_a_rating_among_the_external_signals_is_a_number_and_a_higher_one_is_bet
     found = train(dataset.append_column("external_numbers", values), QUICK, "an-encoder")
     assert "external_numbers.rating" in found.feature_names
     row = dataset.slice(0, 1).to_pylist()[0]
-    at = {r: found.matrix_of([{**row, "external_numbers": [{"name": "rating", "value": r}]}]) for r in (1.23, 2.2, 4.8, 4.97)}
-    worst, bad, good, best = (float(found.probability_of(matrix)[0]) for matrix in at.values())
+    at = {r: found.encode_rows([{**row, "external_numbers": [{"name": "rating", "value": r}]}]) for r in (1.23, 2.2, 4.8, 4.97)}
+    worst, bad, good, best = (float(found.predict_matrix(matrix)[0]) for matrix in at.values())
     assert max(worst, bad) + 0.2 < min(good, best)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.modelling.estimators.threshold import choose
+from bid_assets.modelling.estimators.threshold import choose_threshold
 from bid_assets.modelling.evaluation.metrics import best_f1_threshold
 from bid_assets.modelling.parameters import TrainingParameters
 
@@ -20,7 +20,7 @@ def aim(name: str, **others: float) -> TrainingParameters:
 
 def test_f1_is_the_default() -> None:
     success, probability = np.array([True, False, True, False]), np.array([0.9, 0.4, 0.6, 0.1])
-    assert choose(success, probability, TrainingParameters(), True) == best_f1_threshold(success, probability, True)
+    assert choose_threshold(success, probability, TrainingParameters(), True) == best_f1_threshold(success, probability, True)
 
 
 @given(scored, st.sampled_from([0.3, 0.5, 0.9]))
@@ -28,7 +28,7 @@ def test_precision_is_reached_where_it_can_be_and_as_many_bids_as_possible_are_c
     rows: tuple[np.ndarray, np.ndarray], wanted: float
 ) -> None:
     success, probability = rows
-    threshold = choose(success, probability, aim("precision", min_precision=wanted), True)
+    threshold = choose_threshold(success, probability, aim("precision", min_precision=wanted), True)
     reached = {t: success[probability >= t].mean() for t in np.unique(probability)}
     if max(reached.values()) >= wanted:
         assert success[probability >= threshold].mean() >= wanted
@@ -43,7 +43,7 @@ def test_no_other_threshold_is_worth_more(rows: tuple[np.ndarray, np.ndarray], g
         called = probability >= threshold
         return gain * float((called & success).sum()) - float(called.sum())
 
-    threshold = choose(success, probability, aim("value", cost_per_bid=1, gain_per_success=gain), True)
+    threshold = choose_threshold(success, probability, aim("value", cost_per_bid=1, gain_per_success=gain), True)
     assert value(threshold) == pytest.approx(max(value(t) for t in [*np.unique(probability), 2.0]))
 
 
