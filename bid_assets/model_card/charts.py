@@ -1,6 +1,6 @@
-"""Charts as inline SVG: lines, dots and bars on plain axes. They take their colours from the page, so dark mode is no matter.
+"""Charts as inline SVG: lines, dots and bars on plain axes. Their colors are those of the page, in light and dark mode.
 
-Each function gives a complete `<svg>` with a title and a description for those who cannot see it.
+Each function returns a complete `<svg>` with a title and a description for screen readers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 12, 44
-_LETTER = 7.0
-"""At most about so many units a letter of a tick is wide, in wide fonts."""
+_CHAR_WIDTH = 7.0
+"""Upper bound for the width of a character of a tick label, in units of the picture."""
 _NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 Point = tuple[float, float]
@@ -23,19 +23,19 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One line (`dots`: with a dot at each point) or, with `dashed`, a line to compare with."""
+    """One line of a chart; `dots`: with a dot at each point; `dashed`: a reference line."""
 
     name: str
     points: Sequence[Point]
     dots: bool = False
     dashed: bool = False
-    spread: Sequence[tuple[float, float] | None] = field(default=())
-    """Lower and upper end at each point, drawn as a whisker."""
+    error_bars: Sequence[tuple[float, float] | None] = field(default=())
+    """Lower and upper end of the error bar at each point."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What the two directions mean, and from where to where they go. `x_labels` replaces numbers below the points."""
+    """Names and ranges of the two axes. `x_labels` replaces numbers below the points."""
 
     x: str
     y: str
@@ -45,35 +45,35 @@ class Axes:
 
 
 def line_chart(title: str, axes: Axes, series: Sequence[Series]) -> Markup:
-    """Lines on common axes; their names stand in a legend where there are several."""
+    """A line chart with a legend where there are several lines."""
     parts = [_frame(axes)]
-    for number, one in enumerate(series):
-        style = "pale" if one.dashed else f"ink{number % 4}"
-        at = [(_x(axes, x), _y(axes, y)) for x, y in one.points]
+    for number, line in enumerate(series):
+        style = "pale" if line.dashed else f"ink{number % 4}"
+        at = [(_x(axes, x), _y(axes, y)) for x, y in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         parts.append(f'<polyline class="line {style}" points="{path}"/>')
-        if one.dots:
+        if line.dots:
             parts += [f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in at]
-        for (x, _), ends in zip(at, one.spread, strict=False):
-            if ends is not None:
-                low, high = (_y(axes, end) for end in ends)
+        for (x, _), error_bar in zip(at, line.error_bars, strict=False):
+            if error_bar is not None:
+                low, high = (_y(axes, end) for end in error_bar)
                 parts.append(f'<line class="line {style}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
-    named = [one.name for one in series if one.name]
-    if len(named) > 1:
-        place = _emptier_corner(axes, series)
+    names = [line.name for line in series if line.name]
+    if len(names) > 1:
+        position = _legend_position(axes, series)
         parts += [
-            f'<text class="legend {"pale" if one.dashed else f"ink{n % 4}"}" {place} y="{_TOP + 16 + 15 * n}">'
-            f"{escape(one.name)}</text>"
-            for n, one in enumerate(series)
-            if one.name
+            f'<text class="legend {"pale" if line.dashed else f"ink{n % 4}"}" {position} y="{_TOP + 16 + 15 * n}">'
+            f"{escape(line.name)}</text>"
+            for n, line in enumerate(series)
+            if line.name
         ]
-    return _svg(title, f"{axes.y} against {axes.x}: {', '.join(named) or 'one line'}", parts)
+    return _svg(title, f"{axes.y} against {axes.x}: {', '.join(names) or 'one line'}", parts)
 
 
-def _emptier_corner(axes: Axes, series: Sequence[Series]) -> str:
-    """Where a legend hides less of the lines: at the upper left, or at the upper right where they rise less high."""
+def _legend_position(axes: Axes, series: Sequence[Series]) -> str:
+    """Attributes of the legend's place: upper left, or upper right where the lines are lower there."""
     middle = sum(axes.x_range) / 2
-    solid = [point for one in series if not one.dashed for point in one.points]
+    solid = [point for line in series if not line.dashed for point in line.points]
     left, right = (
         max((y for x, y in solid if (x > middle) == on_the_right), default=axes.y_range[0]) for on_the_right in (False, True)
     )
@@ -81,10 +81,10 @@ def _emptier_corner(axes: Axes, series: Sequence[Series]) -> str:
 
 
 def histogram(title: str, axes: Axes, edges: Sequence[float], counts: dict[str, Sequence[int]]) -> Markup:
-    """Counts of several kinds in the same bins, side by side."""
+    """A histogram of several kinds in the same bins, side by side."""
     counts = {name: values for name, values in counts.items() if any(values)}
-    most = max((count for values in counts.values() for count in values), default=0) or 1
-    axes = Axes(axes.x, axes.y, (edges[0], edges[-1]), (0, nice_ticks(0, most)[-1]))
+    largest = max((count for values in counts.values() for count in values), default=0) or 1
+    axes = Axes(axes.x, axes.y, (edges[0], edges[-1]), (0, nice_ticks(0, largest)[-1]))
     parts = [_frame(axes)]
     for number, (name, values) in enumerate(counts.items()):
         for low, high, count in zip(edges[:-1], edges[1:], values, strict=True):
@@ -94,41 +94,41 @@ def histogram(title: str, axes: Axes, edges: Sequence[float], counts: dict[str, 
                 f'<rect class="bar ink{number}" x="{left:.1f}" y="{top:.1f}" width="{max(width - 0.5, 0.5):.1f}" '
                 f'height="{_y(axes, 0) - top:.1f}"/>'
             )
-        place = f'x="{WIDTH - _RIGHT - 8}" text-anchor="end" y="{_TOP + 16 + 15 * number}"'
-        parts.append(f'<text class="legend ink{number}" {place}>{escape(name)}</text>')
+        position = f'x="{WIDTH - _RIGHT - 8}" text-anchor="end" y="{_TOP + 16 + 15 * number}"'
+        parts.append(f'<text class="legend ink{number}" {position}>{escape(name)}</text>')
     return _svg(title, f"{axes.y} by {axes.x}, for {', '.join(counts)}", parts)
 
 
 def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
-    """Named values as bars from the left, the first one on top. The picture is as wide as its longest name needs."""
+    """A horizontal bar chart, the first value on top, as wide as its longest name needs."""
     row, longest = 22, max((len(name) for name, _ in values), default=0)
-    names = max(170.0, longest * _LETTER + 12)
+    names = max(170.0, longest * _CHAR_WIDTH + 12)
     width = max(float(WIDTH), names + 230)
-    most = max((value for _, value in values), default=0) or 1
+    largest = max((value for _, value in values), default=0) or 1
     parts = []
     for number, (name, value) in enumerate(values):
-        y, length = number * row + 4, (width - names - 60) * value / most
+        y, length = number * row + 4, (width - names - 60) * value / largest
         parts.append(f'<text class="tick" x="{names - 6:.0f}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
         parts.append(f'<rect class="bar ink0" x="{names:.0f}" y="{y}" width="{max(length, 1):.1f}" height="{row - 6}"/>')
-        parts.append(f'<text class="tick" x="{names + length + 5:.1f}" y="{y + 13}">{_short(value)}</text>')
-    told = ", ".join(f"{name} {value:.3g}" for name, value in values)
-    return _svg(title, told or "nothing", parts, width=width, height=row * max(len(values), 1) + 8)
+        parts.append(f'<text class="tick" x="{names + length + 5:.1f}" y="{y + 13}">{_format_number(value)}</text>')
+    description = ", ".join(f"{name} {value:.3g}" for name, value in values)
+    return _svg(title, description or "nothing", parts, width=width, height=row * max(len(values), 1) + 8)
 
 
-def fitted(values: Sequence[float], *, least: float = 0.02) -> tuple[float, float]:
-    """A range that holds all values with some air around them, from one nice number to another."""
+def nice_range(values: Sequence[float], *, min_span: float = 0.02) -> tuple[float, float]:
+    """A range between two tick values that holds all values with some padding."""
     low, high = min(values), max(values)
-    air = max((high - low) * 0.1, least / 2)
-    ticks = nice_ticks(low - air, high + air)
+    padding = max((high - low) * 0.1, min_span / 2)
+    ticks = nice_ticks(low - padding, high + padding)
     return ticks[0], ticks[-1]
 
 
-def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most `most` numbers from `low` or less to `high` or more, in equal steps of 1, 2, 2.5 or 5 times a power of ten."""
-    size = 10.0 ** math.floor(math.log10((high - low) / (most - 1))) if high > low else 0.1
+def nice_ticks(low: float, high: float, max_count: int = 6) -> list[float]:
+    """At most `max_count` ticks from `low` or less to `high` or more, in equal steps of 1, 2, 2.5 or 5 times a power of ten."""
+    size = 10.0 ** math.floor(math.log10((high - low) / (max_count - 1))) if high > low else 0.1
     for step in (nice * size for nice in _NICE_STEPS):
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first < most:
+        if last - first < max_count:
             break
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 
@@ -147,22 +147,22 @@ def _frame(axes: Axes) -> str:
         y = _y(axes, value)
         parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f}H{right}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    shown: list[tuple[float, str]]
+    labels: list[tuple[float, str]]
     if axes.x_labels:
         last = len(axes.x_labels) - 1
-        every = max(1, -(-last // 4))
-        shown = [(n, axes.x_labels[n]) for n in range(last, -1, -every)]
+        step = max(1, -(-last // 4))
+        labels = [(n, axes.x_labels[n]) for n in range(last, -1, -step)]
     else:
         x_ticks = nice_ticks(x0, x1)
-        shown = list(zip(x_ticks, _labels(x_ticks), strict=True))
-    for value, label in shown:
-        half = len(label) * _LETTER / 2
+        labels = list(zip(x_ticks, _labels(x_ticks), strict=True))
+    for value, label in labels:
+        half = len(label) * _CHAR_WIDTH / 2
         x = min(max(_x(axes, value), half), WIDTH - half)
         parts.append(f'<text class="tick" x="{x:.1f}" y="{base + 16}" text-anchor="middle">{escape(label)}</text>')
     middle = (_LEFT + right) / 2
     parts.append(f'<text class="tick" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(axes.x)}</text>')
-    turned = f'transform="rotate(-90 12 {HEIGHT / 2 - 12})"'
-    parts.append(f'<text class="tick" x="12" y="{HEIGHT / 2 - 12}" text-anchor="middle" {turned}>{escape(axes.y)}</text>')
+    rotation = f'transform="rotate(-90 12 {HEIGHT / 2 - 12})"'
+    parts.append(f'<text class="tick" x="12" y="{HEIGHT / 2 - 12}" text-anchor="middle" {rotation}>{escape(axes.y)}</text>')
     return "".join(parts)
 
 
@@ -176,12 +176,12 @@ def _y(axes: Axes, value: float) -> float:
     return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / ((high - low) or 1)
 
 
-def _short(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _labels(ticks: Sequence[float]) -> list[str]:
-    """The ticks with as many decimals as the step between them needs."""
+    """Labels of the ticks, with as many decimals as the step between them needs."""
     step = ticks[1] - ticks[0]
     decimals = next((n for n in range(7) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 7)
     return [f"{tick:,.{decimals}f}" for tick in ticks]

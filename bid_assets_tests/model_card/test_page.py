@@ -16,11 +16,11 @@ from playwright.sync_api import Browser
 
 from bid_assets.embedded_postgres.server import EmbeddedServer
 from bid_assets.model_card.charts import nice_ticks
-from bid_assets.model_card.page import Facts, markdown, maturity, page
+from bid_assets.model_card.page import CardData, describe_maturity, render_html, render_markdown
 from bid_assets_tests.browser.chromium import chromium, chromium_path
 from bid_assets_tests.platforms import Platform, call, small_platform
 
-SECTIONS = ("summary", "decision", "figures", "confusion", "charts", "slices", "dataset", "lineage", "settings", "limits")
+SECTIONS = ("summary", "decision", "metrics", "confusion", "charts", "slices", "dataset", "lineage", "settings", "limits")
 CHARTS = ("ROC", "Precision and recall", "Reliability", "Scores", "Importances", "What moves it (SHAP)")
 
 
@@ -40,11 +40,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def facts(platform: Platform) -> Facts:
+def card(platform: Platform) -> CardData:
     def read(asset: str) -> dict:
         return json.loads(platform.store.fetch(platform.head(asset)).read_bytes())
 
-    return Facts(
+    return CardData(
         platform.head("trained_model"),
         platform.head("training_dataset"),
         read("metrics_report"),
@@ -53,12 +53,12 @@ def facts(platform: Platform) -> Facts:
     )
 
 
-def without(facts: Facts, *keys: str) -> Facts:
-    report = copy.deepcopy(dict(facts.report))
+def card_without(card: CardData, *keys: str) -> CardData:
+    report = copy.deepcopy(dict(card.report))
     for key in keys:
         part, _, last = key.rpartition("/")
         (report[part] if part else report)[last] = None
-    return Facts(facts.model, facts.dataset, report, facts.decision, facts.importances)
+    return CardData(card.model, card.dataset, report, card.decision, card.importances)
 
 
 class Links(HTMLParser):
@@ -71,64 +71,64 @@ class Links(HTMLParser):
         self.found += [tag] if tag in ("script", "link", "iframe") else []
 
 
-def test_the_page_needs_nothing_else(facts: Facts) -> None:
+def test_the_page_needs_nothing_else(card: CardData) -> None:
     links = Links()
-    links.feed(page(facts))
+    links.feed(render_html(card))
     assert links.found == []
-    assert "url(" not in page(facts)
+    assert "url(" not in render_html(card)
 
 
-def test_every_figure_stands_beside_its_interval_and_its_baselines(facts: Facts) -> None:
-    text = page(facts)
-    figures = facts.report["model_metrics"]
-    assert f"{figures['roc_auc']:.4f}" in text
-    assert f"{facts.report['intervals']['log_loss'][0]:.4f} to" in text
-    assert f"{facts.report['baselines']['base_rate']['log_loss']:.4f}" in text
+def test_every_figure_stands_beside_its_interval_and_its_baselines(card: CardData) -> None:
+    text = render_html(card)
+    metrics = card.report["model_metrics"]
+    assert f"{metrics['roc_auc']:.4f}" in text
+    assert f"{card.report['intervals']['log_loss'][0]:.4f} to" in text
+    assert f"{card.report['baselines']['base_rate']['log_loss']:.4f}" in text
 
 
-def test_what_to_expect_of_the_bids_to_come_stands_beside_what_the_holdout_shows(facts: Facts) -> None:
-    outlook = facts.report["outlook"]["log_loss"]
-    row = page(facts).split("What to expect of the bids to come")[1].split("log loss</th>")[1].split("</tr>")[0]
-    assert f"{facts.report['model_metrics']['log_loss']:.4f}" in row
+def test_what_to_expect_of_the_bids_to_come_stands_beside_what_the_holdout_shows(card: CardData) -> None:
+    outlook = card.report["outlook"]["log_loss"]
+    row = render_html(card).split("What to expect of the bids to come")[1].split("log loss</th>")[1].split("</tr>")[0]
+    assert f"{card.report['model_metrics']['log_loss']:.4f}" in row
     assert f"{outlook['expected']:.4f}" in row
     assert f"{outlook['interval'][0]:.4f} to {outlook['interval'][1]:.4f}" in row
-    assert "of the bids to come" in markdown(facts)
+    assert "of the bids to come" in render_markdown(card)
 
 
-def test_a_report_made_before_it_told_what_to_expect_still_makes_a_card(facts: Facts) -> None:
-    assert "to come</h3>" not in page(without(facts, "outlook"))
+def test_a_report_made_before_it_told_what_to_expect_still_makes_a_card(card: CardData) -> None:
+    assert "to come</h3>" not in render_html(card_without(card, "outlook"))
 
 
-def test_the_dataset_says_whether_its_label_maturity_was_set_or_learnt(facts: Facts) -> None:
-    assert maturity(facts.dataset.info) == "7 days, as set"
-    assert maturity({"label_maturity_days": 34.0, "label_maturity_origin": "learnt from the delays"}).endswith(
+def test_the_dataset_says_whether_its_label_maturity_was_set_or_learnt(card: CardData) -> None:
+    assert describe_maturity(card.dataset.info) == "7 days, as set"
+    assert describe_maturity({"label_maturity_days": 34.0, "label_maturity_origin": "learnt from the delays"}).endswith(
         "learnt from the delays"
     )
-    assert maturity({"label_maturity_days": 14.0}) == "14 days"
-    assert maturity(facts.dataset.info) in page(facts)
+    assert describe_maturity({"label_maturity_days": 14.0}) == "14 days"
+    assert describe_maturity(card.dataset.info) in render_html(card)
 
 
-def test_the_largest_gain_is_the_uppermost_bar(facts: Facts) -> None:
+def test_the_largest_gain_is_the_uppermost_bar(card: CardData) -> None:
     rows = [{"feature": "little", "gain": 1.0}, {"feature": "much", "gain": 9.0}]
-    text = page(replace(facts, importances=rows))
+    text = render_html(replace(card, importances=rows))
     assert text.index(">much<") < text.index(">little<")
 
 
-def test_what_was_not_measured_is_absent_and_not_nought(facts: Facts) -> None:
+def test_what_was_not_measured_is_absent_and_not_nought(card: CardData) -> None:
     nothing = ("model_metrics/roc_auc", "intervals/roc_auc", "curves/roc", "model_metrics/precision")
-    text = page(without(facts, *nothing))
+    text = render_html(card_without(card, *nothing))
     row = text[text.index("ROC AUC</th><td") :].split("</tr>")[0]
     assert row.count("–") >= 2
     assert "0.0000" not in row.split("</td>")[0]
     assert "<h3>ROC</h3>" not in text
 
 
-def test_words_from_data_are_escaped(facts: Facts) -> None:
-    report = copy.deepcopy(dict(facts.report))
+def test_words_from_data_are_escaped(card: CardData) -> None:
+    report = copy.deepcopy(dict(card.report))
     report["slices"][0]["value"] = "<script>alert(1)</script>"
-    told = page(Facts(facts.model, facts.dataset, report, facts.decision, [{"feature": "<b>x", "gain": 1.0}]))
-    assert "<script>" not in told
-    assert "<b>" not in told
+    text = render_html(CardData(card.model, card.dataset, report, card.decision, [{"feature": "<b>x", "gain": 1.0}]))
+    assert "<script>" not in text
+    assert "<b>" not in text
 
 
 def test_the_command_gives_the_card_of_the_active_model_or_of_a_window(platform: Platform, tmp_path: Path) -> None:
@@ -168,11 +168,11 @@ def opened(browser: Browser, text: str, folder: Path, width: int) -> Any:
     return tab
 
 
-def test_no_label_of_a_chart_is_cut(facts: Facts, browser: Browser, tmp_path: Path) -> None:
-    figures = {"roc_auc": 0.7, "log_loss": 0.5, "calibration_error": 0.02}
-    earlier = [(f"2026-01-{day:02}", figures) for day in range(1, 28)]
+def test_no_label_of_a_chart_is_cut(card: CardData, browser: Browser, tmp_path: Path) -> None:
+    metrics = {"roc_auc": 0.7, "log_loss": 0.5, "calibration_error": 0.02}
+    earlier = [(f"2026-01-{day:02}", metrics) for day in range(1, 28)]
     rows = [{"feature": LONG, "gain": 123456.0}, *({"feature": f"feature {n}", "gain": float(n)} for n in range(20))]
-    tab = opened(browser, page(replace(facts, importances=rows, earlier=earlier)), tmp_path, 1280)
+    tab = opened(browser, render_html(replace(card, importances=rows, earlier=earlier)), tmp_path, 1280)
     assert LONG in tab.locator("figure svg").all_text_contents()[4]
     for chart in tab.locator("figure svg").all():
         assert chart.evaluate(CUT_TEXTS) == []
@@ -181,9 +181,9 @@ def test_no_label_of_a_chart_is_cut(facts: Facts, browser: Browser, tmp_path: Pa
 
 @pytest.mark.parametrize(("medium", "width"), [("screen", 1280), ("print", 720)])
 def test_no_table_is_cut_on_a_screen_or_on_paper(
-    facts: Facts, browser: Browser, tmp_path: Path, medium: Any, width: int
+    card: CardData, browser: Browser, tmp_path: Path, medium: Any, width: int
 ) -> None:
-    tab = opened(browser, page(facts), tmp_path, width)
+    tab = opened(browser, render_html(card), tmp_path, width)
     tab.emulate_media(media=medium)
     cut = tab.locator(".wide").evaluate_all(
         "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.innerText)"
@@ -192,8 +192,8 @@ def test_no_table_is_cut_on_a_screen_or_on_paper(
     tab.close()
 
 
-def test_no_name_of_a_row_is_broken_in_two(facts: Facts, browser: Browser, tmp_path: Path) -> None:
-    tab = opened(browser, page(facts), tmp_path, 1280)
+def test_no_name_of_a_row_is_broken_in_two(card: CardData, browser: Browser, tmp_path: Path) -> None:
+    tab = opened(browser, render_html(card), tmp_path, 1280)
     lines = (
         "each => { const text = document.createRange(); text.selectNodeContents(each); return text.getClientRects().length }"
     )
@@ -202,11 +202,11 @@ def test_no_name_of_a_row_is_broken_in_two(facts: Facts, browser: Browser, tmp_p
     tab.close()
 
 
-def test_the_legend_names_nothing_that_is_not_drawn(facts: Facts) -> None:
-    report = copy.deepcopy(dict(facts.report))
+def test_the_legend_names_nothing_that_is_not_drawn(card: CardData) -> None:
+    report = copy.deepcopy(dict(card.report))
     report["curves"]["calibration_before"] = report["curves"]["calibration"]  # nothing was corrected
     report["curves"]["scores"]["successes"] = [0] * len(report["curves"]["scores"]["failures"])
-    text = page(replace(facts, report=report))
+    text = render_html(replace(card, report=report))
     assert "before calibration" not in text
     assert ">successes</text>" not in text
     assert ">failures</text>" in text

@@ -22,7 +22,7 @@ def model_card_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="serving",
         owners=OWNERS,
         kinds={"html"},
-        code_version="6",
+        code_version="7",
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="html_io_manager",
@@ -35,14 +35,14 @@ def model_card_asset(settings: Settings) -> dg.AssetsDefinition:
         metrics_report: dict[str, Any],
         deployment: dict[str, Any],
     ) -> dg.Output[str]:
-        from bid_assets.model_card.page import Facts, markdown, page
+        from bid_assets.model_card.page import CardData, render_html, render_markdown
 
         store = context.resources.store
         model_ref = loaded_versions(context, "trained_model")[-1]
         model = store.manifest(model_ref.asset, model_ref.partition, model_ref.version)
         dataset = next(ref for ref in model.inputs if ref.asset == "training_dataset")
         earlier = record_earlier_inputs(context, store, settings, "metrics_report", EARLIER_WINDOWS)
-        facts = Facts(
+        card = CardData(
             model=model,
             dataset=store.manifest(dataset.asset, dataset.partition, dataset.version),
             report=metrics_report,
@@ -50,6 +50,6 @@ def model_card_asset(settings: Settings) -> dg.AssetsDefinition:
             importances=feature_importances.to_pylist(),
             earlier=[(report.partition, report.info) for report in earlier],
         )
-        return dg.Output(page(facts), metadata={"summary": dg.MetadataValue.md(markdown(facts))})
+        return dg.Output(render_html(card), metadata={"summary": dg.MetadataValue.md(render_markdown(card))})
 
     return model_card
