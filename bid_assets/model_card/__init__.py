@@ -1,1 +1,4 @@
-"""The page that people look at before they trust a model: facts to HTML. No Dagster and no learning library here."""
+"""The model card: an HTML page and a Markdown summary of a model, its metrics, dataset and limitations.
+
+`page` renders it, `charts` draws inline SVG. No Dagster and no training library here.
+"""

@@ -274,13 +274,13 @@ def limitations(card: CardData) -> list[str]:
     ]
     if card.report.get("words"):
         sentences.append(
-            "Words that at least two profiles use may count, names of others among them too; the table of words shows those that "
-            "count most."
+            "Words that at least two profiles use may count, names of others among them too; the table of words shows "
+            "those that count most."
         )
     if card.model.info.get("rated_profiles"):
         sentences.append(
-            "It knows the profiles of its look-back by their ids: the outcomes of each, beside what was to be expected, are a "
-            "number in it."
+            "It knows the profiles of its look-back by their ids: the outcomes of each, beside what was to be expected, are "
+            "a number in it."
         )
     if small:
         sentences.append(f"Too few bids to say how good it is for: {', '.join(small)}.")
