@@ -28,7 +28,7 @@ from bid_assets.common.windows import MONDAY, Cadence
 
 DEFAULT_HOME = Path(".bid_assets")
 HOME_SETTINGS = "settings.env"
-"""Name of the file in the home folder whose lines (`BID_ASSETS_<NAME>=value`) hold where neither environment nor `.env` says."""
+"""Name of the file in the home folder whose lines (`BID_ASSETS_<NAME>=value`) hold where environment and `.env` say nothing."""
 
 RENAMED_SETTINGS: Mapping[str, str] = {
     "threshold_aim": "threshold_objective",
@@ -47,7 +47,8 @@ def with_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
 def _warn_of_old_name(old: str, where: str) -> None:
     new = RENAMED_SETTINGS[old]
     warnings.warn(
-        f"the setting BID_ASSETS_{old.upper()} ({where}) is now called BID_ASSETS_{new.upper()}: rename it; the next release does not "
+        f"the setting BID_ASSETS_{old.upper()} ({where}) is now called BID_ASSETS_{new.upper()}: rename it; the next release "
+        f"does not "
         "read the old name",
         FutureWarning,
         stacklevel=2,
@@ -125,19 +126,22 @@ class Settings(BaseSettings):
     db_silence_seconds: float = Field(
         300,
         gt=0,
-        description="A database that is being read or written and says nothing for so long is given up; so it is the longest that a "
+        description="A database that is being read or written and says nothing for so long is given up; so it is the longest "
+        "that a "
         "query may take to its first row.",
     )
 
     cadence: Cadence = Field(Cadence.WEEKLY, description="Length of a window: `weekly` (from Monday 00:00 UTC) or `daily`.")
     start: date | None = Field(
         None,
-        description="First day of the first window, a Monday where the cadence is weekly; older rows are left out. Unset: learnt from "
+        description="First day of the first window, a Monday where the cadence is weekly; older rows are left out. Unset: "
+        "learnt from "
         "the oldest valid bid.",
     )
     lookback_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
-        description="Windows that a dataset looks back over, its own included. `auto`: at least 26, and more until 20,000 bids with an outcome and 500 of "
+        description="Windows that a dataset looks back over, its own included. `auto`: at least 26, and more until 20,000 "
+        "bids with an outcome and 500 of "
         "the rarer class are among them, else all there are. Of more than "
         "99 the newest 99 are what Dagster's UI shows of a dataset's inputs and goes by in calling it outdated.",
     )
@@ -148,17 +152,20 @@ class Settings(BaseSettings):
     )
     encoder_cache: Path | None = Field(
         None,
-        description="Folder of the distilled encoder, which all homes of a user share; unset: `bid-assets/encoders` in the user's cache "
+        description="Folder of the distilled encoder, which all homes of a user share; unset: `bid-assets/encoders` in the "
+        "user's cache "
         "folder (`~/.cache`, or XDG_CACHE_HOME).",
     )
     embeddings_in_model: bool = Field(
         False,
-        description="The model reads the embeddings of bid and job too. They are in every dataset; `backtest` tells whether they help.",
+        description="The model reads the embeddings of bid and job too. They are in every dataset; `backtest` tells whether "
+        "they help.",
     )
     vocabulary_size: int = Field(
         32,
         ge=0,
-        description="Most frequent values that a model learns of a list or category column, and names of numeric external signals.",
+        description="Most frequent values that a model learns of a list or category column, and names of numeric external "
+        "signals.",
     )
 
     holdout_share: float = Field(
@@ -166,7 +173,8 @@ class Settings(BaseSettings):
     )
     calibration: Literal["none", "sigmoid", "isotonic"] = Field(
         "none",
-        description="A correction of the model's probabilities, fitted to forward blocks of the training bids and taken only where it wins "
+        description="A correction of the model's probabilities, fitted to forward blocks of the training bids and taken only "
+        "where it wins "
         "on later ones.",
     )
     label_maturity_days: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
@@ -182,23 +190,27 @@ class Settings(BaseSettings):
         0.45,
         gt=0,
         lt=0.9,
-        description="Share of the training bids, the newest, in three forward blocks that choose rounds, weights and threshold.",
+        description="Share of the training bids, the newest, in three forward blocks that choose rounds, weights and "
+        "threshold.",
     )
     min_labelled_bids: int = Field(200, ge=2, description="Fewer labelled bids than this: no model is trained, and it says so.")
     min_per_class: int = Field(
         10,
         ge=1,
-        description="Fewer bids of either class in training or holdout: no model is trained. Fewer in a forward block: it is joined to "
+        description="Fewer bids of either class in training or holdout: no model is trained. Fewer in a forward block: it is "
+        "joined to "
         "the one before it.",
     )
 
     excluded_features: str = Field(
         "month,job_words",
-        description="Columns of the dataset that no model learns from, with commas between; `profile_rating` for the ratings of profiles.",
+        description="Columns of the dataset that no model learns from, with commas between; `profile_rating` for the ratings "
+        "of profiles.",
     )
     threshold_objective: Literal["f1", "precision", "value"] = Field(
         "f1",
-        description="What the threshold maximizes: `f1` of the rarer class, recall at a minimum `precision`, or expected `value`.",
+        description="What the threshold maximizes: `f1` of the rarer class, recall at a minimum `precision`, or expected "
+        "`value`.",
     )
     min_precision: float = Field(
         0.5, ge=0, le=1, description="Minimum precision of the bids called successes (objective `precision`)."
@@ -253,7 +265,8 @@ class Settings(BaseSettings):
     new_row_overlap_minutes: int = Field(
         60,
         ge=1,
-        description="Rows committed this much later than their own time are found by polling; later ones by comparison of all windows.",
+        description="Rows committed this much later than their own time are found by polling; later ones by comparison of all "
+        "windows.",
     )
     reconciliation_interval_minutes: float = Field(
         60, gt=0, description="How often every window is compared with the store, for what was edited, deleted or back-dated."
@@ -284,7 +297,8 @@ class Settings(BaseSettings):
     )
     ui_hosts: str = Field(
         "",
-        description="Names under which a proxy with a login of its own passes requests on to Dagster's UI, with commas between. Without them "
+        description="Names under which a proxy with a login of its own passes requests on to Dagster's UI, with commas "
+        "between. Without them "
         "the UI listens on loopback only, and under no other name.",
     )
     api_keys: Path | None = Field(
@@ -297,7 +311,8 @@ class Settings(BaseSettings):
     serving_lookup_seconds: float = Field(
         3,
         gt=0,
-        description="A look-up in the application's database may take so long; one that nobody answered is tried once more, over a new "
+        description="A look-up in the application's database may take so long; one that nobody answered is tried once more, "
+        "over a new "
         "connection, before the request is answered with 503.",
     )
     serving_timeout_seconds: float = Field(10, gt=0, description="A request that takes longer is answered with 503.")

@@ -1,4 +1,5 @@
-"""`bid-assets ...`: the command line. The commands are in `commands/`, one module per group; what they do is in the other modules.
+"""`bid-assets ...`: the command line. The commands are in `commands/`, one module per group; what they do is in the other
+modules.
 
 Exit codes: 0 done; 1 it failed, with one line that says why; 2 wrong usage; 3 done, but the answer is no (a rebuild whose
 content differs, a run in which some window failed).

@@ -36,7 +36,8 @@ def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, a
     [result] = results
     console.print(metrics_table(result))
     console.print(
-        f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged on "
+        f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged "
+        f"on "
         f"{result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
     )
 
@@ -131,7 +132,8 @@ def families_read(settings: Settings) -> list[FeatureFamily]:
 
 
 def read_history(settings: Settings, first: datetime | None = None) -> tuple[dict[str, pa.Table], str, str | None]:
-    """Bids, outcomes and the rows of `families_read` from the window of `first` on; a hash of their versions; the encoder's print.
+    """Bids, outcomes and the rows of `families_read` from the window of `first` on; a hash of their versions; the encoder's
+    print.
 
     Raises `ValueError` where the store has no windows, or a table lacks some.
     """

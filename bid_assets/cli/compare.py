@@ -42,7 +42,8 @@ def show_comparison(first: str, second: str, *, as_json: bool) -> None:
     console.print(
         "Both were judged on the same holdout."
         if same
-        else "Each was judged on the holdout of its own dataset: other bids, so a difference of the figures is not the models' alone."
+        else "Each was judged on the holdout of its own dataset: other bids, so a difference of the figures is not the "
+        "models' alone."
     )
 
 

@@ -35,8 +35,10 @@ def import_directory(directory: str, *, mix: bool = False) -> None:
     home = get_settings().home
     if (home / TRUTH_FOLDER / TRUTH_FILE).exists() and not mix:
         raise ValueError(
-            f"{home} has a simulated market; real bids beside simulated ones would teach the model both. Start a home of its own for "
-            f"them: `BID_ASSETS_HOME=DIR bid-assets import {directory}`, and BID_ASSETS_HOME=DIR with every later command; or mix them "
+            f"{home} has a simulated market; real bids beside simulated ones would teach the model both. Start a home of its "
+            f"own for "
+            f"them: `BID_ASSETS_HOME=DIR bid-assets import {directory}`, and BID_ASSETS_HOME=DIR with every later command; or "
+            f"mix them "
             "on purpose: `bid-assets import --mix`"
         )
     engine(app_db_url(get_settings())).dispose()  # so that an unreachable server is one line
@@ -88,7 +90,8 @@ def play_marketplace(speed: float, until: datetime | None) -> None:
                     caught_up = True
                     live.console.print("The market has caught up with the present. From here on it lives in real time.")
         console.print(
-            f"Played from {_day(start)} to {_day(market.at)}: {_counts_in_words(market.row_counts)}. Playing again goes on from there."
+            f"Played from {_day(start)} to {_day(market.at)}: {_counts_in_words(market.row_counts)}. Playing again goes on "
+            f"from there."
         )
 
 

@@ -120,7 +120,8 @@ def one_prediction(store: VersionStore, settings: Settings, active: ActiveModel)
     online.close()
     probability, why = model.scorer.predict(features)[0], explain_prediction(model, features)
     table = Table("what moved it most", title_justify="left")
-    table.title = f"A bid of {bid.profile_id} on {bid.job_id}: {probability:.1%} ({'bid' if probability >= model.threshold else 'do not bid'})"
+    advice = "bid" if probability >= model.threshold else "do not bid"
+    table.title = f"A bid of {bid.profile_id} on {bid.job_id}: {probability:.1%} ({advice})"
     for each in why.contributions[:_REASONS]:
         table.add_row(each.words)
     return table
@@ -135,12 +136,15 @@ def _next_steps(active: ActiveModel, seconds: float) -> Panel:
         f"Done in {seconds:.0f} s. What next:\n\n"
         "  [bold]BID_ASSETS_RETRAIN_MIN_INTERVAL_MINUTES=1 bid-assets up[/bold]\n"
         "                                                  the asset graph in the browser, and predictions over HTTP\n"
-        "  [bold]bid-assets marketplace play --speed 7[/bold]         in another terminal: the market goes on, watch the loop turn\n"
-        "  [bold]bid-assets status[/bold]                             in a third: what is active, what waits, what the policy says\n"
+        "  [bold]bid-assets marketplace play --speed 7[/bold]         in another terminal: the market goes on, watch the loop "
+        "turn\n"
+        "  [bold]bid-assets status[/bold]                             in a third: what is active, what waits, what the policy "
+        "says\n"
         "  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         "  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
         f"  [bold]bid-assets rebuild trained_model --version {active.model.version}[/bold]\n"
-        "  [bold]BID_ASSETS_HOME=OWN bid-assets import DIR[/bold]     your own bids and outcomes, in a home apart from this market (README)",
+        "  [bold]BID_ASSETS_HOME=OWN bid-assets import DIR[/bold]     your own bids and outcomes, in a home apart from this "
+        "market (README)",
         title="bid_assets",
         expand=False,
     )

@@ -1,4 +1,6 @@
-"""What commands that listen on an address share: whether it is free and where it is reached, and signals that end them in order."""
+"""What commands that listen on an address share: whether it is free and where it is reached, and signals that end them in
+order.
+"""
 
 from __future__ import annotations
 

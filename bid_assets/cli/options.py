@@ -46,7 +46,9 @@ def example(*lines: str) -> str:
 
 
 def monday(weeks_ago: int) -> str:
-    """The day on which the window of so many weeks ago begins: examples name days that the demo's market has, whenever they are read."""
+    """The day on which the window of so many weeks ago begins: examples name days that the demo's market has, whenever they are
+    read.
+    """
     today = datetime.now(UTC)
     return f"{today - timedelta(days=today.weekday(), weeks=weeks_ago):%Y-%m-%d}"
 

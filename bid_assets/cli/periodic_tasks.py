@@ -14,7 +14,10 @@ STOP_TIMEOUT = 5.0
 
 
 class PeriodicTasks:
-    """Tasks that are repeated, each in a thread of its own: one that hangs holds up no other. One that fails is repeated too."""
+    """Tasks that are repeated, each in a thread of its own: one that hangs holds up no other.
+
+    One that fails is repeated too.
+    """
 
     def __init__(self, report: LineHandler) -> None:
         self._report = report
@@ -30,7 +33,10 @@ class PeriodicTasks:
             thread.join(STOP_TIMEOUT)
 
     def every(self, seconds: float, name: str, task: Callable[[], None]) -> None:
-        """Do `task` now and so many seconds after each time it has ended. What went wrong is reported once, until it changes."""
+        """Do `task` now and so many seconds after each time it has ended.
+
+        What went wrong is reported once, until it changes.
+        """
         thread = threading.Thread(target=self._repeat, args=(seconds, name, task), daemon=True, name=f"periodic task: {name}")
         self._threads.append(thread)
         thread.start()

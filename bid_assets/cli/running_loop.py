@@ -1,7 +1,7 @@
 """Which `bid-assets up` turns the loop of a home: at most one, and with which settings.
 
-It holds a lock on a file of the home, which the kernel releases however the process ends; the file says who holds it. Passwords are
-never written there.
+It holds a lock on a file of the home, which the kernel releases however the process ends; the file says who holds it. Passwords
+are never written there.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def _print_models(active: dict[str, Any] | None, newest: dict[str, Any] | None) 
         console.print("No model is active yet.")
     else:
         console.print(
-            f"Active: [bold]{active['model']}[/bold] of window {active['window']}, for {in_words(utc_now() - active['since'])}, "
+            f"Active: [bold]{active['model']}[/bold] of window {active['window']}, for "
+            f"{in_words(utc_now() - active['since'])}, "
             f"trained on {active['dataset']}",
             soft_wrap=True,
         )

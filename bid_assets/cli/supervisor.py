@@ -1,8 +1,8 @@
 """A process supervisor: starts processes in order, passes on their output, restarts those that died or fail health checks.
 
 Knows nothing of Dagster: which processes there are is in `cli/up.py`, their health checks are in `orchestration/liveness.py`.
-Whatever ends a process ends its children with it. Linux signals a process when the supervisor dies, so that none outlives it; one
-that ignored the signal is ended by the next supervisor (`terminate_leftovers`).
+Whatever ends a process ends its children with it. Linux signals a process when the supervisor dies, so that none outlives it;
+one that ignored the signal is ended by the next supervisor (`terminate_leftovers`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class Probe:
 
     @property
     def result(self) -> bool | None:
-        """Whether the check has passed; None while it runs, at most `PROBE_TIMEOUT` seconds. One that takes longer has failed."""
+        """Whether the check has passed; None while it runs, at most `PROBE_TIMEOUT` seconds.
+
+        One that takes longer has failed.
+        """
         if not self._thread.is_alive():
             return self._result
         return False if time.monotonic() > self.started_at + PROBE_TIMEOUT else None
@@ -132,7 +135,10 @@ class Supervisor:
                 time.sleep(0.1)
 
     def restart_dead(self) -> None:
-        """Restart processes that died, once their delay is over; stop unhealthy ones. Never waits. Raises `ProcessFailedError`."""
+        """Restart processes that died, once their delay is over; stop unhealthy ones.
+
+        Never waits. Raises `ProcessFailedError`.
+        """
         now = time.monotonic()
         for process in self.processes:
             if process.popen is None:

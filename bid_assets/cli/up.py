@@ -1,4 +1,4 @@
-"""`bid-assets up`: code server, web server, daemon and prediction service over this folder's code and databases, until Ctrl-C."""
+"""`bid-assets up`: code server, web server, daemon and prediction service over this folder's code, until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the active model (champion) with a new one (challenger) on the holdout bids that the champion has not learned from."""
+"""Compare the active model (champion) with a new one (challenger) on the holdout bids unseen by the champion."""
 
 from __future__ import annotations
 

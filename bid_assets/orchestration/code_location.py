@@ -1,4 +1,5 @@
-"""A code server's definitions follow the first window: they are built for the one of their moment, and loaded again when it moves.
+"""A code server's definitions follow the first window: they are built for the one of their moment, and loaded again when it
+moves.
 
 `up` asks regularly. Daemon and web server notice by themselves that the code server has loaded its code again.
 """

@@ -25,7 +25,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended. `failures` are the messages of the steps that failed (or the run's own), `skipped` the steps that did not run."""
+    """How a run ended.
+
+    `failures` are the messages of the steps that failed (or the run's own), `skipped` the steps that did not run.
+    """
 
     run_id: str
     succeeded: bool
@@ -46,8 +49,8 @@ def materialize(
 ) -> RunOutcome:
     """Materialize `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name.
 
-    Raises KeyboardInterrupt where Ctrl-C or SIGTERM ended the run, which Dagster itself only records: the caller would go on with
-    its next run.
+    Raises KeyboardInterrupt where Ctrl-C or SIGTERM ended the run, which Dagster itself only records: the caller would go on
+    with its next run.
     """
     selection = frozenset(dg.AssetKey(name) for name in assets)
     job = definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=selection)

@@ -1,6 +1,8 @@
-"""Input tracking: the versions that a running step has loaded, and the metadata it has recorded, for the manifests of its outputs.
+"""Input tracking: the versions that a running step has loaded, and the metadata it has recorded, for the manifests of its
+outputs.
 
-The IO managers record what Dagster loads for a step; an asset may record more. How manifests are made of it is in `io_managers`.
+The IO managers record what Dagster loads for a step; an asset may record more. How manifests are made of it is in
+`io_managers`.
 """
 
 from __future__ import annotations

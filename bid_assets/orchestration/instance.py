@@ -39,7 +39,8 @@ class BatchedEventLog(PostgresEventLogStorage):
 
     There is one for each asset and window. Dagster hands them over together, but its PostgreSQL storage batches only events of
     materializations and commits each of these by itself: minutes for a long history, before the first step of a run begins.
-    Rows are handed to SQLAlchemy beside the statement: as a part of it they would be compiled, which takes longer than all else.
+    Rows are handed to SQLAlchemy beside the statement: as a part of it they would be compiled, which takes longer than all
+    else.
     """
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
@@ -149,7 +150,8 @@ def dagster_home() -> Path:
         if (folder / INSTANCE_FILE).is_file():
             return folder
     raise FileNotFoundError(
-        f"no {INSTANCE_FILE} in {here} or above: run in the checkout of bid_assets, or set DAGSTER_HOME to a folder that has one"
+        f"no {INSTANCE_FILE} in {here} or above: run in the checkout of bid_assets, or set DAGSTER_HOME to a folder that has "
+        f"one"
     )
 
 

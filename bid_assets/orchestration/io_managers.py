@@ -202,7 +202,8 @@ class VersionedIOManager(dg.IOManager, ABC):
 
 
 class ParquetIOManager(VersionedIOManager):
-    """Tables: Arrow tables, streams of record batches in order of windows, files of tables written part by part, or pandas frames.
+    """Tables: Arrow tables, streams of record batches in order of windows, files of tables written part by part, or pandas
+    frames.
 
     An input annotated `pa.Table` or `pd.DataFrame` is read whole and must be complete; one annotated `WindowedTable` is
     pinned now and read when asked, with the columns asked for; one that looks back says itself which windows are missing.

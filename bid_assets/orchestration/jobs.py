@@ -1,5 +1,6 @@
-"""The jobs that sensors and schedules start, and the request for a refresh. Tags say what a run is for, so that the loop knows its
-own runs."""
+"""The jobs that sensors and schedules start, and the request for a refresh. Tags say what a run is for, so that the loop knows
+its own runs.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +74,8 @@ class PlannedRefresh:
 def run_request(settings: Settings, planned: PlannedRefresh, run_key: str | None = None) -> dg.RunRequest:
     """The request for a run of `refresh_windows`.
 
-    Sensors give no run key: a key is used up for ever, and rows may come, go and come again. Dagster saves requests and cursor of
-    a tick together before it starts a run, so none is lost or doubled.
+    Sensors give no run key: a key is used up for ever, and rows may come, go and come again. Dagster saves requests and cursor
+    of a tick together before it starts a run, so none is lost or doubled.
     """
     keys = planned.refresh.keys(settings.cadence)
     tags = {REASON_TAG: planned.reason, ATTEMPT_TAG: str(planned.attempt)}

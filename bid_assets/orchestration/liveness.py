@@ -1,7 +1,7 @@
 """Whether a part of `bid-assets up` works: each is asked something that only a working one can answer.
 
-Each question ends within seconds, and raises or is False where the answer is not there. Who asks, how often, and what follows is in
-`supervisor.py`.
+Each question ends within seconds, and raises or is False where the answer is not there. Who asks, how often, and what follows
+is in `supervisor.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def code_is_loaded(address: str) -> bool:
 
 
 def service_answers(address: str) -> bool:
-    """Whether the prediction service at `host:port` answers. It may have nothing to predict with yet: that is no fault of the process."""
+    """Whether the prediction service at `host:port` answers.
+
+    It may have nothing to predict with yet: that is no fault of the process.
+    """
     with urllib.request.urlopen(f"http://{address}/health", timeout=ANSWER_SECONDS) as response:
         return bool(response.status == 200)
 

@@ -1,6 +1,8 @@
-"""How many windows a dataset looks back over: as set, or until there are enough labelled bids. One answer for asset, planner and backtest.
+"""How many windows a dataset looks back over: as set, or until there are enough labelled bids. One answer for asset, planner
+and backtest.
 
-Counted from the outcomes of each window in the store; a window's outcomes are looked at once per version and process. No Dagster.
+Counted from the outcomes of each window in the store; a window's outcomes are looked at once per version and process. No
+Dagster.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def dataset_lookback(settings: Settings, store: VersionStore, key: str) -> int:
     """The number of windows that a dataset of the window `key` looks back over, its own included.
 
     By `auto` at least 26, and more until 20,000 bids with an outcome and 500 of the rarer class are among them, else all there
-    are. Windows that nobody has read yet may hold any number: then as many again as have been, so that reading goes back step by step.
+    are. Windows that nobody has read yet may hold any number: then as many again as have been, so that reading goes back step
+    by step.
     """
     if settings.lookback_windows != "auto":
         return settings.lookback_windows

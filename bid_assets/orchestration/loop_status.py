@@ -1,4 +1,6 @@
-"""The status of the loop, as plain data: what is active, what waits, what failed, what ran last, what the retraining policy says."""
+"""The status of the loop, as plain data: what is active, what waits, what failed, what ran last, what the retraining policy
+says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The main job, in this process: which windows to make, in which runs. What is due is planned as in the loop (`refresh/planning.py`).
+"""The main job, in this process: which windows to make, in which runs. What is due is planned as in the loop
+(`refresh/planning.py`).
 
 `bid-assets run` calls it and prints the result.
 """
@@ -31,8 +32,9 @@ from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 
 MAX_STAGES = 40
-"""Far more than the stages that there can be: raw tables of the look-back, changed windows, features that look back at them, and
-two more each time that a look-back `auto` doubles."""
+"""Far more than the stages that there can be: raw tables of the look-back, changed windows, features that look back at them,
+and two more each time that a look-back `auto` doubles.
+"""
 
 
 @dataclass(frozen=True)

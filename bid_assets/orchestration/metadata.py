@@ -29,7 +29,9 @@ def plain_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 UNREADABLE_VALUES = "unreadable_values"
-"""Fact of a version whose asset reads JSON values, or times that may be missing: its `app_db.readability.Reasons`; in the UI the number, with a table."""
+"""Fact of a version whose asset reads JSON values, or times that may be missing: its `app_db.readability.Reasons`; in the UI
+the number, with a table.
+"""
 
 
 def readability_metadata(windows: Iterable[Reasons]) -> Metadata:

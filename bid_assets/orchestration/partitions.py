@@ -36,8 +36,9 @@ def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
 def looking_back(count: int | Literal["auto"], dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
     """An input over `count` windows: the asset's own and those before it (fewer at the start of time; `auto`: see `lookback`).
 
-    Dagster maps the newest `MAX_MAPPED_WINDOWS` of them, by which its UI shows lineage and staleness; the IO managers load all, and manifests name all.
-    `dagster_type` says in which form an asset that takes its inputs by keyword wants it (see the IO managers).
+    Dagster maps the newest `MAX_MAPPED_WINDOWS` of them, by which its UI shows lineage and staleness; the IO managers load all,
+    and manifests name all. `dagster_type` says in which form an asset that takes its inputs by keyword wants it (see the IO
+    managers).
     """
     mapped = MAX_MAPPED_WINDOWS if count == "auto" else min(count, MAX_MAPPED_WINDOWS)
     return dg.AssetIn(
@@ -55,14 +56,16 @@ def windows_for_days(cadence: Cadence, days: int) -> int:
 def resolved_lookback(
     settings: Settings, store: VersionStore, key: str, metadata: Mapping[str, object]
 ) -> Mapping[str, object]:
-    """An input's metadata with the number of windows where it says `auto`: what a dataset of the window `key` looks back over."""
+    """An input's metadata with the number of windows instead of `auto`: what a dataset of the window `key` looks back over."""
     if metadata.get(LOOKBACK_KEY) != "auto":
         return metadata
     return {**metadata, LOOKBACK_KEY: dataset_lookback(settings, store, key)}
 
 
 def keys_of_input(settings: Settings, mapped: Sequence[str], metadata: Mapping[str, object]) -> list[str]:
-    """The windows that an input spans, oldest first: those that Dagster has mapped, and before them those that are too many for it."""
+    """The windows that an input spans, oldest first: those that Dagster has mapped, and before them those that are too many for
+    it.
+    """
     unmapped = lookback_of(metadata) - MAX_MAPPED_WINDOWS
     if unmapped <= 0:
         return list(mapped)

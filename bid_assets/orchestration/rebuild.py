@@ -1,4 +1,5 @@
-"""Run the asset of a version again from its pinned inputs, on an instance of its own. What is written, if anything, is the store's choice.
+"""Run the asset of a version again from its pinned inputs, on an instance of its own. What is written, if anything, is the
+store's choice.
 
 For `bid-assets rebuild`, which compares content, and `bid-assets verify --repair`, which restores files.
 """
@@ -28,7 +29,10 @@ def rebuilt_content_hash(settings: Settings, manifest: Manifest) -> str:
 
 
 def rerun_asset(settings: Settings, store: PinnedStore) -> tuple[str, ...]:
-    """Run the asset of the version that `store` is pinned to, for its window; the failures. Raw tables are read all together."""
+    """Run the asset of the version that `store` is pinned to, for its window; the failures.
+
+    Raw tables are read all together.
+    """
     manifest = store.target
     settings_then = settings.model_validate({**settings.model_dump(), **_settings_of(manifest)})
     config = {manifest.asset: _config_of(manifest)} if _config_of(manifest) else {}

@@ -1,8 +1,9 @@
 """Who may talk to Dagster's UI, which has no login: an ASGI middleware that refuses requests from other websites.
 
-A page that a person of this machine has open elsewhere can send requests to the UI in two ways. It can name the UI's address, as any
-link does: browsers say then where the request comes from (`Origin`, `Sec-Fetch-Site`). Or it can let its own name point to this
-machine (DNS rebinding): then `Host` is that name. Requests and web sockets of either kind are refused, with whatever method.
+A page that a person of this machine has open elsewhere can send requests to the UI in two ways. It can name the UI's address,
+as any link does: browsers say then where the request comes from (`Origin`, `Sec-Fetch-Site`). Or it can let its own name point
+to this machine (DNS rebinding): then `Host` is that name. Requests and web sockets of either kind are refused, with whatever
+method.
 
 Knows nothing of Dagster.
 """
@@ -32,9 +33,12 @@ def refuse_unguarded(host: str, names: Collection[str]) -> None:
     if is_loopback(host) or names:
         return
     raise UnguardedUiError(
-        f"refusing to let Dagster's UI listen on {host}: it has no login, and whoever reaches it can launch runs and approve models. "
-        "From another machine use a tunnel (`ssh -L 3000:127.0.0.1:3000 THIS_MACHINE`, then http://localhost:3000). For several people put "
-        "a proxy with a login of its own in front, which passes on the Host header, and set BID_ASSETS_UI_HOSTS to the names under which it is "
+        f"refusing to let Dagster's UI listen on {host}: it has no login, and whoever reaches it can launch runs and approve "
+        f"models. "
+        "From another machine use a tunnel (`ssh -L 3000:127.0.0.1:3000 THIS_MACHINE`, then http://localhost:3000). For "
+        "several people put "
+        "a proxy with a login of its own in front, which passes on the Host header, and set BID_ASSETS_UI_HOSTS to the names "
+        "under which it is "
         "reached. Only the prediction service is meant? Use --service-host"
     )
 

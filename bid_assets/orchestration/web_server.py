@@ -1,6 +1,8 @@
-"""Dagster's web server behind our guard: python -m bid_assets.orchestration.web_server --host HOST --port PORT --workspace FILE.
+"""Dagster's web server behind our guard: python -m bid_assets.orchestration.web_server --host HOST --port PORT --workspace
+FILE.
 
-`dagster-webserver` has no place for a middleware; this starts the same application with the same defaults. `bid-assets up` uses it.
+`dagster-webserver` has no place for a middleware; this starts the same application with the same defaults. `bid-assets up` uses
+it.
 """
 
 from __future__ import annotations

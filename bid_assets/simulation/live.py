@@ -1,8 +1,8 @@
 """The simulated market lives on: what happens next is written into the application's database, never ahead of the present.
 
 How far the market was played is not written down: it is the last thing that has happened in the database. A step is one
-transaction and writes only what is not there yet. So a player that was killed, wherever it was, is followed by one that loses and
-doubles nothing.
+transaction and writes only what is not there yet. So a player that was killed, wherever it was, is followed by one that loses
+and doubles nothing.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class LiveMarket:
         return datetime_from_microseconds(self._at)
 
     def advance(self, to: datetime) -> None:
-        """Write all that happens before `to`, in one transaction. If that fails nothing of it is there, and it may be tried again."""
+        """Write all that happens before `to`, in one transaction.
+
+        If that fails nothing of it is there, and it may be tried again.
+        """
         until = max(self._at, microseconds_since_epoch(to))
         rows = self._timeline.rows_before(until)
         self._extend_truth(until)
@@ -145,7 +148,8 @@ def moments(
     """The market's times to advance to, step by step, from `at` on, and for each whether it is the present.
 
     Ends at `until`, or when `wait`, which lets so many seconds of real time pass, returns True. No time lies after the present:
-    a market that has caught up lives on in real time. Raises `ValueError` for a bad speed, `NotPlayableError` if `at` has not come yet.
+    a market that has caught up lives on in real time. Raises `ValueError` for a bad speed, `NotPlayableError` if `at` has not
+    come yet.
     """
     check_speed(days_per_minute)
     before = now()
@@ -173,7 +177,8 @@ def _check(cursor: Any, timeline: Timeline) -> None:
 
 
 def _last_moment(cursor: Any, timeline: Timeline) -> int:
-    """The moment after the last one of which something is in the database, in microseconds since 1970; not before the created end.
+    """The moment after the last one of which something is in the database, in microseconds since 1970; not before the created
+    end.
 
     Every week has a job. So where all of a week's jobs are missing, no later week has begun.
     """

@@ -59,7 +59,8 @@ def best_possible(
     """What the true probabilities themselves score on these bids: `roc_auc` (None where all labels are equal) and `log_loss`.
 
     No model does better on a fair sample, but for luck. Bids that were decided early are no fair sample, since successes become
-    known sooner: on them the probabilities are too low, though their order is still the best. Raises `ValueError` for no bids, and for bids that are not of this market.
+    known sooner: on them the probabilities are too low, though their order is still the best. Raises `ValueError` for no bids,
+    and for bids that are not of this market.
     """
     row = pc.index_in(bid_ids, value_set=truth["bid_id"])
     if not len(row) or row.null_count:

@@ -55,8 +55,8 @@ def write(
 ) -> None:
     """Write all tables, or none, and then the truth. Makes the tables that are not there.
 
-    Raises `DatabaseNotEmptyError` if one of them holds rows, unless `replace`: then all rows of the four tables are removed first;
-    and `MarketInUseError` while the market that is there is being played.
+    Raises `DatabaseNotEmptyError` if one of them holds rows, unless `replace`: then all rows of the four tables are removed
+    first; and `MarketInUseError` while the market that is there is being played.
     """
     tables = {
         "profiles": marketplace.profiles,

@@ -15,7 +15,8 @@ from bid_assets.cli.options import DAY, example
 def import_(directory: str, mix: bool) -> None:
     """Import profiles, jobs, bids and bid_outcomes files (CSV, Parquet) into the application's database.
 
-    All or nothing: a bad file is refused with file, line and reason before anything is written. Running it twice changes nothing.
+    All or nothing: a bad file is refused with file, line and reason before anything is written. Running it twice changes
+    nothing.
     """
     from bid_assets.cli.database import import_directory
 

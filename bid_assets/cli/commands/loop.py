@@ -23,7 +23,8 @@ from bid_assets.cli.options import ANSWER_IS_NO, DAY, JSON, example, monday
     "--accept",
     multiple=True,
     metavar="CHECK",
-    help="A data-quality check that may fail this once, since you have looked into it (schema_as_before, say). Several may be given.",
+    help="A data-quality check that may fail this once, since you have looked into it (schema_as_before, say). Several may be "
+    "given.",
 )
 @JSON
 def run(first: datetime | None, last: datetime | None, cutoff_windows: str, accept: tuple[str, ...], as_json: bool) -> None:

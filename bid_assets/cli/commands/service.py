@@ -16,8 +16,8 @@ from bid_assets.cli.options import JSON, example
 def serve(host: str, port: int, workers: int) -> None:
     """The prediction service alone: the probability that a bid will succeed, from the active model, over HTTP.
 
-    It follows the deployment history: what `up`, `approve` or `rollback` makes active answers within two seconds. /docs describes
-    the endpoints.
+    It follows the deployment history: what `up`, `approve` or `rollback` makes active answers within two seconds. /docs
+    describes the endpoints.
     """
     from bid_assets.cli.serve import serve as serve_command
 

@@ -21,7 +21,7 @@ RETRAINING_POOL = "retraining"
 
 
 REFRESH_POOL = "refresh"
-"""The pool of everything that reads raw tables or computes features: of two runs over one window the older snapshot never wins."""
+"""The pool of what reads raw tables or computes features: of two runs over one window the older snapshot never wins."""
 
 
 def run_span(context: dg.AssetExecutionContext, cadence: Cadence) -> TimeRange:

@@ -83,7 +83,8 @@ def asset_check_results(results: Sequence[Any], accepted: Sequence[str]) -> Iter
         raise dg.Failure(description=str(error), allow_retries=False) from None
     for result in results:
         accept = (
-            f"If it is as it should be, accept it once: `{accept_command([result.check])}`, or materialize training_dataset with the "
+            f"If it is as it should be, accept it once: `{accept_command([result.check])}`, or materialize training_dataset "
+            f"with the "
             f'config `accept: ["{result.check}"]`.'
         )
         stops = result.stops and result.check not in accepted
@@ -103,7 +104,8 @@ def raise_if_blocked(results: Sequence[Any], accepted: Sequence[str]) -> None:
         findings = "; ".join(f"{result.check}: {result.finding}" for result in failed)
         command = accept_command([result.check for result in failed])
         raise dg.Failure(
-            description=f"the dataset was not written, and what is active stays active. {findings}. The check's page says what to do; if "
+            description=f"the dataset was not written, and what is active stays active. {findings}. The check's page says "
+            f"what to do; if "
             f"it is as it should be: `{command}`",
             allow_retries=False,
         )

@@ -206,7 +206,9 @@ def wait_for_consistent_inputs(
 
 
 def inconsistent_windows(store: VersionStore, settings: Settings, inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:
-    """Family -> windows whose pinned features were not made from the pinned raw versions (or, of other raw tables, the present)."""
+    """Family -> windows whose pinned features were not made from the pinned raw versions (or, of other raw tables, the
+    present).
+    """
     keys = inputs["raw_bids"].windows
     pinned = {name: {manifest.partition: manifest for manifest in table.manifests} for name, table in inputs.items()}
     heads = {asset: {**found, **pinned.get(asset, {})} for asset, found in raw_heads(store, settings, families(), keys).items()}

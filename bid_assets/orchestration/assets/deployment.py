@@ -1,4 +1,7 @@
-"""The decision about a window's model: rejected, active, or awaiting a person's approval. Manual decisions come in by run config."""
+"""The decision about a window's model: rejected, active, or awaiting a person's approval.
+
+Manual decisions come in by run config.
+"""
 
 import json
 from collections.abc import Iterable
@@ -84,7 +87,10 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def apply_manual_decision(store: VersionStore, config: DeploymentConfig) -> None:
-    """Approve or reject what the config names. Raises `dg.Failure` where `by` or `reason` is missing, and for what `deployments.commands` refuses."""
+    """Approve or reject what the config names.
+
+    Raises `dg.Failure` where `by` or `reason` is missing, and for what `deployments.commands` refuses.
+    """
     if not config.approve and not config.reject:
         return
     if config.approve and config.reject:
@@ -101,7 +107,9 @@ def apply_manual_decision(store: VersionStore, config: DeploymentConfig) -> None
 
 
 def existing_decision(store: VersionStore, inputs: Iterable[InputRef], settings: Settings) -> dict[str, Any] | None:
-    """The decision on the same inputs and settings, if there is one: a model is decided about once, whatever was activated since."""
+    """The decision on the same inputs and settings, if there is one: a model is decided about once, whatever was activated
+    since.
+    """
     model = next(ref for ref in inputs if ref.asset == "trained_model")
     head = store.head("deployment", model.partition)
     if head is None or head.code.asset != CODE_VERSION:
@@ -121,7 +129,8 @@ def decide(
 ) -> dict[str, Any]:
     """The decision about `model`: is it good enough, is it no worse than the active one, and has no person decided otherwise.
 
-    JSON-able: `model`, `outcome` (a `ModelState`), `reason`, `rules`, `comparison` with the active model (None where there is none).
+    JSON-able: `model`, `outcome` (a `ModelState`), `reason`, `rules`, `comparison` with the active model (None where there is
+    none).
     """
     from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
 

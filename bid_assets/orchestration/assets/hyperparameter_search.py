@@ -29,7 +29,8 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
     """`hyperparameter_search`, for a window."""
 
     @dg.asset(
-        description="Hyperparameters found on the training part of the dataset, by folds that go forward in time. Made by hand.",
+        description="Hyperparameters found on the training part of the dataset, by folds that go forward in time. Made by "
+        "hand.",
         group_name="training",
         owners=OWNERS,
         kinds={"json"},

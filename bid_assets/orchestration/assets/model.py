@@ -51,7 +51,8 @@ def searched_hyperparameters(context: dg.AssetExecutionContext, settings: Settin
         raise dg.Failure(str(error), allow_retries=False) from None
     if search.partition > context.partition_key:
         raise dg.Failure(
-            f"{version} was found on window {search.partition}, which comes after {context.partition_key}: that would look ahead",
+            f"{version} was found on window {search.partition}, which comes after {context.partition_key}: that would look "
+            f"ahead",
             allow_retries=False,
         )
     record_inputs(context, settings, search)
@@ -64,7 +65,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     config_type = training_config(settings)
 
     @dg.asset(
-        description="A model with all that it needs to score: schema, vocabularies, booster, regressions on history and text, ratings, threshold.",
+        description="A model with all that it needs to score: schema, vocabularies, booster, regressions on history and text, "
+        "ratings, threshold.",
         group_name="training",
         owners=OWNERS,
         kinds={"xgboost", "joblib"},

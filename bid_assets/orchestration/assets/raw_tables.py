@@ -23,7 +23,10 @@ FINGERPRINTS = "fingerprints"
 """Fact of a raw version: table -> fingerprint of the window's rows when it was read (see `app_db/fingerprints.py`)."""
 
 CODE_VERSION = "2"
-"""Of all raw tables. A window that was read by another one is read again: its rows have the same fingerprints, but other values."""
+"""Of all raw tables.
+
+A window that was read by another one is read again: its rows have the same fingerprints, but other values.
+"""
 
 RAW_ASSETS = {
     "raw_bids": ("submitted_at", "The window's bids, by the time of their submission."),

@@ -17,7 +17,8 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
     """`metrics_report`, one per window."""
 
     @dg.asset(
-        description="The model judged on its holdout, beside two baselines: the base rate and history-only logistic regression.",
+        description="The model judged on its holdout, beside two baselines: the base rate and history-only logistic "
+        "regression.",
         group_name="training",
         owners=OWNERS,
         kinds={"json"},

@@ -86,7 +86,10 @@ def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
 
 
 def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> ChangedWindows:
-    """Table -> windows whose rows are not those of the record. A window that was never read counts for every table that has rows in it."""
+    """Table -> windows whose rows are not those of the record.
+
+    A window that was never read counts for every table that has rows in it.
+    """
     changes: ChangedWindows = {}
     for key in changed(recorded, present):
         before, now = recorded.get(key, {}), present.get(key, {})
@@ -111,8 +114,10 @@ def _rows_outside_warnings(settings: Settings, store: VersionStore, db_cursor: A
     oldest = oldest_window(settings, store)
     if settings.start is None and oldest is not None and oldest < bounds.start:
         warnings.append(
-            f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as soon as "
-            "the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, Reload)"
+            f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as "
+            f"soon as "
+            "the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, "
+            "Reload)"
         )
     else:
         outside = rows_outside(db_cursor, Queries(contract_columns(db_cursor), cadence), bounds)

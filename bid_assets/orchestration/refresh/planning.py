@@ -1,7 +1,8 @@
 """The one planner: what `bid-assets run`, the sensors and the schedules do next to bring raw tables and features up to date.
 
-Here the store is asked what it has; `run_ranges.plan_stage` decides, purely. The invariant that repeated stages reach: no window's
-features name a raw version that is no longer HEAD, and every window that a dataset looks back over has raw tables and features.
+Here the store is asked what it has; `run_ranges.plan_stage` decides, purely. The invariant that repeated stages reach: no
+window's features name a raw version that is no longer HEAD, and every window that a dataset looks back over has raw tables and
+features.
 """
 
 from __future__ import annotations

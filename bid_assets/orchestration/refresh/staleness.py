@@ -80,7 +80,7 @@ def stale_windows(
     *,
     checksums: bool = False,
 ) -> dict[str, list[str]]:
-    """Family -> those of the windows `keys` that are absent, damaged or no longer current; families without any are left out."""
+    """Family -> those of the windows `keys` that are absent, damaged or no longer current; without families that have none."""
     keys, families = list(keys), list(families)
     heads = raw_heads(store, settings, families, keys)
     stale_by_family = {}

@@ -1,8 +1,8 @@
 """Whether the decision about a window's model is current: to make it again, from its dataset on, would make nothing new.
 
 Where that is not certain, it is not current. Equal must be: the inputs, settings, code and libraries of each version; the rows
-before the cutoff; what the data-quality checks look at; and the state in which the decision has left the model. That the features
-are current is the planner's business, which comes first.
+before the cutoff; what the data-quality checks look at; and the state in which the decision has left the model. That the
+features are current is the planner's business, which comes first.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from bid_assets.settings import Settings
 SLOW_PAUSE = timedelta(hours=1)
 """After `max_attempts` failures in a row, and at the longest before: so long until the next attempt. It never ends."""
 BLOCKED_PAUSE = timedelta(days=1)
-"""What a data-quality check has stopped is tried again after this, if not before for new outcomes: rows may have been mended."""
+"""What a data-quality check has stopped is tried again after this, if not before for new outcomes: rows may be mended."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ class RetrainingRequest:
 class RetrainingState:
     """All that the decision depends on.
 
-    `outcomes_since_active_model` counts from the active model's dataset, `outcomes_since_last_dataset` from the newest dataset of
-    all: a challenger that was not activated has learned from its outcomes too, and training it again would give the same model.
-    `failures` are those since the last success, newest first; `blocked_by`: the data-quality check that stopped the newest of them.
+    `outcomes_since_active_model` counts from the active model's dataset, `outcomes_since_last_dataset` from the newest dataset
+    of all: a challenger that was not activated has learned from its outcomes too, and training it again would give the same
+    model. `failures` are those since the last success, newest first; `blocked_by`: the data-quality check that stopped the
+    newest of them.
     """
 
     now: datetime
@@ -82,19 +83,26 @@ class RetrainingState:
     failures: tuple[FailedAttempt, ...] = ()
     blocked_by: str | None = None
     undecided_dataset: str | None = None
-    """The newest dataset, where the run that made it ended before its decision (Ctrl-C, a killed process) and none has followed."""
+    """The newest dataset, where the run that made it ended before its decision (Ctrl-C, a killed process) and none has
+    followed.
+    """
     retraining_runs: tuple[str, ...] = ()
     """Run ids, queued or running."""
     refreshing_runs: tuple[str, ...] = ()
     """Run ids, running only: where rows land all the time one is always queued, and a retraining would wait for ever."""
     requests: tuple[RetrainingRequest, ...] = ()
     outdated_model: str | None = None
-    """The newest model, if a version of the code has made it that makes other models now: the service may not be able to load it."""
+    """The newest model, if a version of the code has made it that makes other models now: the service may not be able to load
+    it.
+    """
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, and why. `attempt` counts from 1 after every success; `slow`: it has failed so often that it is tried rarely."""
+    """What to do, and why.
+
+    `attempt` counts from 1 after every success; `slow`: it has failed so often that it is tried rarely.
+    """
 
     action: Literal["retrain", "wait"]
     reason: str
@@ -154,15 +162,18 @@ def _after_failure(state: RetrainingState, rules: RetrainingRules) -> Decision:
         left = last.ended_at + BLOCKED_PAUSE - state.now
         if since_failure < rules.min_new_outcomes and left > timedelta(0):
             return _wait(
-                f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. It is tried again once "
-                f"{rules.min_new_outcomes:,} more outcomes are there ({max(since_failure, 0):,} so far), at the latest in {in_words(left)}"
+                f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. It is tried again "
+                f"once "
+                f"{rules.min_new_outcomes:,} more outcomes are there ({max(since_failure, 0):,} so far), at the latest in "
+                f"{in_words(left)}"
             )
         return Decision("retrain", f"attempt {failed + 1}, after: {last.message}", failed + 1)
     slow = failed >= rules.max_attempts
     left = last.ended_at + pause_after(failed, rules) - state.now
     if left > timedelta(0):
         reason = (
-            f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. It is tried again "
+            f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. It is tried "
+            f"again "
             f"every {in_words(SLOW_PAUSE)}, next in {in_words(left)}; `bid-assets run` tries at once"
             if slow
             else f"attempt {failed} of {rules.max_attempts} failed (run {_short(last.run_id)}: {last.message}); "

@@ -120,7 +120,9 @@ def _newest(store: VersionStore, asset: str) -> Manifest | None:
 
 
 def _decided(store: VersionStore, dataset: Manifest, ended: Sequence[LoopRun]) -> bool:
-    """Whether a dataset has led to a decision, or to a run that somebody canceled or that ended well without one (too few rows)."""
+    """Whether a dataset has led to a decision, or to a run that somebody canceled or that ended well without one (too few
+    rows).
+    """
     closed = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
     if any(run.status in closed and run.ended_at is not None and run.ended_at >= dataset.created_at for run in ended):
         return True
