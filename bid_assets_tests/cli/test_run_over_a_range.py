@@ -1,4 +1,6 @@
-"""`bid-assets run --from --to` makes features of the windows asked for; of those before them it reads what is looked back at, no more."""
+"""`bid-assets run --from --to` makes features of the windows asked for; of those before them it reads what is looked back at,
+no more.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`bid-assets run` over a network that falls silent without a reset: it ends by the deadline, says so, and goes on when asked again."""
+"""`bid-assets run` over a network that falls silent without a reset: it ends by the deadline, says so, and goes on when asked
+again.
+"""
 
 from __future__ import annotations
 

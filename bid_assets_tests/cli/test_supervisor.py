@@ -19,7 +19,8 @@ PARENT = [
     sys.executable,
     "-c",
     "import subprocess, sys, time\n"
-    f"child = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']); print(child.pid, flush=True); time.sleep(60)",
+    f"child = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']); print(child.pid, flush=True); "
+    f"time.sleep(60)",
 ]
 """It prints the process id of its child."""
 DIE = [sys.executable, "-c", "print('no luck', flush=True); raise SystemExit(7)"]

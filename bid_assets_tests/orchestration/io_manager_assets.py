@@ -16,7 +16,9 @@ RANGE = dg.BackfillPolicy.single_run()
 
 
 def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
-    """source -> doubled (looks back three windows) -> summed (a frame) -> told (JSON); source -> seen_from_afar (looks back 101); summed -> read_later."""
+    """source -> doubled (looks back three windows) -> summed (a frame) -> told (JSON); source -> seen_from_afar (looks back
+    101); summed -> read_later.
+    """
     parts = windows(settings)
 
     @dg.asset(

@@ -96,7 +96,8 @@ def planned(settings: Settings, run: dg.DagsterRun) -> list[Sequence[Any]]:
     checks = (
         "select check_name, c.asset_key, c.partition, execution_status, materialization_event_storage_id, "
         "replace(evaluation_event, c.run_id, '') = replace(event, c.run_id, '') and evaluation_event_timestamp = timestamp "
-        "from asset_check_executions c join event_logs e on e.id = evaluation_event_storage_id where c.run_id = '{}' order by 1, 3"
+        "from asset_check_executions c join event_logs e on e.id = evaluation_event_storage_id where c.run_id = '{}' order by "
+        "1, 3"
     )
     return [rows(settings.dagster_db_url, query.format(run.run_id)) for query in (events, assets, checks)]
 

@@ -1,4 +1,7 @@
-"""The sensors asked directly, with a real instance, database and store. That a daemon asks them too is shown in test_loop.py."""
+"""The sensors asked directly, with a real instance, database and store.
+
+That a daemon asks them too is shown in test_loop.py.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The planner over a real store: whatever happens to the rows, and wherever a run dies, all features end up made from the rows of now.
+"""The planner over a real store: whatever happens to the rows, and wherever a run dies, all features end up made from the rows
+of now.
 
-Runs are executed by a small stand-in that writes the versions which the assets would write, so that hundreds of histories fit in
-seconds; the real assets under the real daemon are in test_loop.py and test_soak.py.
+Runs are executed by a small stand-in that writes the versions which the assets would write, so that hundreds of histories fit
+in seconds; the real assets under the real daemon are in test_loop.py and test_soak.py.
 """
 
 from __future__ import annotations
