@@ -1,4 +1,5 @@
-"""ADBC connections to PostgreSQL, which transfer Arrow: with the session parameters of `connections.py` and deadlines of their own.
+"""ADBC connections to PostgreSQL, which transfer Arrow: with the session parameters of `connections.py` and deadlines of their
+own.
 
 The driver does not give its sockets away, and its waits have no end. So its sockets are those that are new after connecting.
 """

@@ -215,8 +215,8 @@ def with_timeouts(parameters: Parameters) -> dict[str, str]:
 def connect(url: str, *, silence: float = SILENCE_SECONDS, defaults: Parameters | None = None) -> Connection:
     """A connection in autocommit, with the parameters of the URL and ours in force where the session is its own.
 
-    `defaults` hold where the URL does not say otherwise. Raises `DatabaseUnreachableError`, and `DatabaseRefusalError` where the server
-    does not take an option of the URL.
+    `defaults` hold where the URL does not say otherwise. Raises `DatabaseUnreachableError`, and `DatabaseRefusalError` where
+    the server does not take an option of the URL.
     """
     parameters = with_timeouts(parse_url(url))
     options = parse_options(parameters.pop("options", ""))
@@ -244,8 +244,8 @@ def connect(url: str, *, silence: float = SILENCE_SECONDS, defaults: Parameters 
 
 
 def set_config(parameters: Parameters, *, local: bool) -> str:
-    """A statement that sets parameters of the session, or (`local`) of the transaction. Timeouts that this server does not know are
-    left out."""
+    """A statement that sets parameters of the session, or (`local`) of the transaction. Timeouts that this server does not know
+    are left out."""
     calls = []
     for name, value in parameters.items():
         call = f"set_config({_literal(name)}, {_literal(value)}, {str(local).lower()})"
@@ -277,7 +277,8 @@ def bulk_read_parameters(options: Parameters) -> dict[str, str]:
 
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
-    """Errors of the drivers become `DatabaseUnreachableError`, `ContractError` or `DatabaseRefusalError`, without a password."""
+    """Errors of the drivers become `DatabaseUnreachableError`, `ContractError` or `DatabaseRefusalError`, without a
+    password."""
     try:
         yield
     except psycopg2.Error as error:
@@ -298,8 +299,8 @@ def translate_error(url: str, error: Exception) -> Exception:
         return ContractError(f"the tables of the application's database are no longer what they were: {message}")
     if "invalid byte sequence for encoding" in message:
         return DatabaseRefusalError(
-            f"the database holds text that is not UTF-8 ({message}). Its encoding is SQL_ASCII, which checks nothing: mend that "
-            "text, or restore a dump into a database of the encoding that it really is in"
+            f"the database holds text that is not UTF-8 ({message}). Its encoding is SQL_ASCII, which checks nothing: mend "
+            "that text, or restore a dump into a database of the encoding that it really is in"
         )
     if state == "57014":
         return DatabaseRefusalError(
@@ -313,7 +314,8 @@ def translate_error(url: str, error: Exception) -> Exception:
 
 
 _TABLES_CHANGED = {"42703", "42P01", "42883", "42804", "0A000", "3F000", "42846", "42725", "26000"}
-"""SQLSTATEs of a query that was made for other tables: a column, table, operator, cast or schema is not there, a plan is outdated."""
+"""SQLSTATEs of a query that was made for other tables: a column, table, operator, cast or schema is not there, a plan is
+outdated."""
 
 
 _CONNECTION_LOST = re.compile(

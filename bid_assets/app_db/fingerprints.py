@@ -94,8 +94,8 @@ def _named(queries: Queries, table: str, named_by: str, hashed: str, span: TimeR
     """The rows of jobs or profiles that the valid bids of `span` name."""
     bids = queries.bids
     return (
-        f"SELECT {_key(queries, bids.moment)}, '{table}', count(*), sum({hashed})::text FROM {queries.named_rows(table, named_by)}"
-        f" WHERE {within(bids.time, span)} AND {is_valid(bids)} GROUP BY 1"
+        f"SELECT {_key(queries, bids.moment)}, '{table}', count(*), sum({hashed})::text"
+        f" FROM {queries.named_rows(table, named_by)} WHERE {within(bids.time, span)} AND {is_valid(bids)} GROUP BY 1"
     )
 
 

@@ -1,8 +1,8 @@
 """Single values out of the application's JSON, whoever wrote it: the value, or the reason why it cannot be read.
 
-JSON is often not quite JSON: Python's `json.dumps` writes `NaN`, `str()` of a list is its repr, PostgreSQL has arrays of its own,
-truth values come as 0 and 1, numbers as text. What is clear is read; what is there and not clear has a reason, so that it can be
-counted (`readability.py`); None and no reason: there is nothing. Whole columns are the business of `json_columns.py`.
+JSON is often not quite JSON: Python's `json.dumps` writes `NaN`, `str()` of a list is its repr, PostgreSQL has arrays of its
+own, truth values come as 0 and 1, numbers as text. What is clear is read; what is there and not clear has a reason, so that it
+can be counted (`readability.py`); None and no reason: there is nothing. Whole columns are the business of `json_columns.py`.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ def _literal(text: str) -> Any:
 
 
 def _separated(text: str) -> list[str | None] | str:
-    """The items of PostgreSQL's text of an array, or of plain text with commas; the text where brackets say that it is neither."""
+    """The items of PostgreSQL's text of an array, or of plain text with commas; the text where brackets say that it is
+    neither."""
     text = " ".join(text.splitlines()).strip()
     is_array = text.startswith("{") and text.endswith("}")
     inner = text[1:-1] if is_array else text

@@ -1,8 +1,9 @@
 """Polling for new rows by a high-water mark: which windows have rows that the last poll did not see.
 
 The high-water mark holds a time for each table and, for the rows from that time on, their number and an order-independent hash
-by window. It trails the newest row by an overlap, so that a row committed late, or with the time of another one, changes a hash.
-The cost of a poll does not grow with the tables. Rows dated back further than the overlap are detected by `fingerprints.py`.
+by window. It trails the newest row by an overlap, so that a row committed late, or with the time of another one, changes a
+hash. The cost of a poll does not grow with the tables. Rows dated back further than the overlap are detected by
+`fingerprints.py`.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def _window_hashes(cursor: Any, source: RowSource, since: str, cadence: Cadence)
     cursor.execute(
         f"SELECT floor(extract(epoch FROM {source.moment}) / 86400)::bigint, count(*), "
         f"sum(hash_record_extended(row({columns}), 0))::text "
-        f"FROM {source.table} {source.row} WHERE {source.time} >= {literal(moment)} AND {within(source.time, USABLE_TIMES)} GROUP BY 1"
+        f"FROM {source.table} {source.row} WHERE {source.time} >= {literal(moment)} AND {within(source.time, USABLE_TIMES)} "
+        "GROUP BY 1"
     )
     hashes: dict[str, list[int]] = {}
     for day, rows, total in cursor.fetchall():

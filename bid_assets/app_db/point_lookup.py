@@ -1,10 +1,9 @@
 """Point lookups for serving: a few profiles and jobs, and the recent bids and outcomes of these profiles and clients.
 
-A lookup takes a few milliseconds. Which rows are valid, and how columns are cast, comes from `sql.py`, as for the reader of whole
-windows. One statement fetches everything, so that the service waits once; its result is one JSON text, which costs less than the
-rows of six statements would.
-It is prepared once on each connection, unless a pooler lends the connection to others; each thread has a connection of its own.
-It says itself whether the tables are still those that it was written for.
+A lookup takes a few milliseconds. Which rows are valid, and how columns are cast, comes from `sql.py`, as for the reader of
+whole windows. One statement fetches everything, so that the service waits once; its result is one JSON text, which costs less
+than the rows of six statements would. It is prepared once on each connection, unless a pooler lends the connection to others;
+each thread has a connection of its own. It says itself whether the tables are still those that it was written for.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ _GRACE = 0.5
 """Seconds for the server to say itself that time has run out."""
 
 _PLACEHOLDER = re.compile(r"\$([1-5])\b")
-_SHAPE = f"""(SELECT md5(string_agg(concat_ws(' ', a.attrelid, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attrelid, a.attnum))
+_SHAPE = f"""(SELECT md5(string_agg(concat_ws(' ', a.attrelid, a.attname, a.atttypid, a.atttypmod), ','
+                                    ORDER BY a.attrelid, a.attnum))
     FROM pg_attribute a WHERE a.attrelid IN ({", ".join(f"to_regclass('{table}')" for table in REQUIRED_COLUMNS)})
     AND a.attnum > 0 AND NOT a.attisdropped)"""
 """Which tables these are, and which columns of which types they have."""
@@ -57,7 +57,8 @@ RowDict = dict[str, Any]
 
 @dataclass(frozen=True)
 class HistoryColumns:
-    """The bid history of some owners (profiles, or clients of the bids' jobs), with outcomes, column by column. Times in microseconds."""
+    """The bid history of some owners (profiles, or clients of the bids' jobs), with outcomes, column by column. Times in
+    microseconds."""
 
     owners: list[str]
     """The owner of each bid."""
@@ -274,8 +275,10 @@ def _columns(queries: Queries, bids: str) -> str:
     """The columns of `HistoryColumns` as a JSON list of lists, each NULL where there is no row."""
     submitted_at, known_at = micros(queries.bids.moment), micros(queries.outcomes.moment)
     return f"""json_build_array(
-        (SELECT array_agg(b.owner ORDER BY b.index) FROM {bids} b), (SELECT array_agg({submitted_at} ORDER BY b.index) FROM {bids} b),
-        (SELECT json_build_array(array_agg(o.id::text), array_agg(b.index), array_agg({queries.result()}), array_agg({known_at}))
+        (SELECT array_agg(b.owner ORDER BY b.index) FROM {bids} b),
+        (SELECT array_agg({submitted_at} ORDER BY b.index) FROM {bids} b),
+        (SELECT json_build_array(array_agg(o.id::text), array_agg(b.index), array_agg({queries.result()}),
+                                 array_agg({known_at}))
          FROM {queries.outcomes_of(bids)}))"""
 
 

@@ -2,7 +2,8 @@
 column and reason.
 
 A value that is there and unreadable is missing in every feature; only these counts tell it from one that was never there.
-What is readable is decided in `json_values.py`, of times in `sql_values.py`. (A bid or an outcome without a readable time is rejected.)
+What is readable is decided in `json_values.py`, of times in `sql_values.py`. (A bid or an outcome without a readable time is
+rejected.)
 """
 
 from __future__ import annotations

@@ -132,7 +132,8 @@ class Snapshot:
         )
 
     def _valid_rows(self, source: RowSource, schema: pa.Schema, parts: list[Chunk]) -> Iterator[pa.Table]:
-        """The stream of valid rows: all but those that another query rejects. One connection sends while the other one's server joins."""
+        """The stream of valid rows: all but those that another query rejects. One connection sends while the other one's server
+        joins."""
         results = self._pool.fetch_each(
             query
             for part in parts
@@ -170,7 +171,8 @@ class Snapshot:
         return self._cut([self._queries.bids], span, _HOUR, self._limit)
 
     def _outcome_source(self) -> RowSource:
-        """Outcomes, joined with the check of their bids only where a stream of this snapshot has not shown all bids to be valid."""
+        """Outcomes, joined with the check of their bids only where a stream of this snapshot has not shown all bids to be
+        valid."""
         (first, last), _ = self._ends
         all_valid = first and last and TimeRange(first, last + timedelta(microseconds=1)) in self._fully_valid_ranges["bids"]
         return self._queries.outcomes_without_bid_check if all_valid else self._queries.outcomes
@@ -214,8 +216,8 @@ def open_snapshot(
 ) -> Iterator[Snapshot]:
     """A snapshot of the database at `url` (a libpq URL), which lasts as long as the block.
 
-    Raises `ContractError` where a table or a required column is missing or of a type that cannot be read, `DatabaseUnreachableError`
-    where the database is, or says nothing for `silence` seconds.
+    Raises `ContractError` where a table or a required column is missing or of a type that cannot be read,
+    `DatabaseUnreachableError` where the database is, or says nothing for `silence` seconds.
     """
     with open_snapshot_pool(url, silence=silence) as pool:
         yield Snapshot(pool, cadence, chunk_rows)

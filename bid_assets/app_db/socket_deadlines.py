@@ -1,7 +1,8 @@
 """A deadline for calls that block in a C library: the sockets that they wait on are shut down when it has passed.
 
-libpq has deadlines for connecting and for packets that nobody acknowledges. Against a peer that acknowledges everything and never
-answers (a proxy whose other side is gone) it has none. A socket that is shut down ends the wait at once, with an error of the library.
+libpq has deadlines for connecting and for packets that nobody acknowledges. Against a peer that acknowledges everything and
+never answers (a proxy whose other side is gone) it has none. A socket that is shut down ends the wait at once, with an error of
+the library.
 
     with Deadline(seconds, sockets) as wait:
         call()                     # raises if it was cut off

@@ -188,8 +188,8 @@ class Queries:
     def rejected_ids(self, source: RowSource, span: TimeRange) -> str:
         """The `id` of each rejected row of `span`, as text."""
         return (
-            f"SELECT {value(source.row, source.table, RAW_BIDS.field('id'), self._columns[source.table])} AS id FROM {source.joined}"
-            f" WHERE {within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
+            f"SELECT {value(source.row, source.table, RAW_BIDS.field('id'), self._columns[source.table])} AS id"
+            f" FROM {source.joined} WHERE {within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
         )
 
     def rejected_rows(
@@ -202,7 +202,8 @@ class Queries:
     ) -> str:
         """The rejected rows of `dated` in `span`, with the columns of `REJECTED_ROWS`; empty where there is no source.
 
-        Beside them the rows of `out_of_range` without a time in `windows`, all of which are rejected, in the window of `substitute`.
+        Beside them the rows of `out_of_range` without a time in `windows`, all of which are rejected, in the window of
+        `substitute`.
         """
         parts = [
             f"{self._rejected(source, self.window(source.moment), source.rejection)}"
@@ -223,8 +224,8 @@ class Queries:
         """
         reasons = self._reasons(table, schema) if with_reasons else ""
         return (
-            f"SELECT {self._select('n', table, schema, {})}{reasons}, w.at FROM unnest({texts}::text[]) WITH ORDINALITY w(id, at)"
-            f" JOIN {table} n ON {self._is_text('n', table)}"
+            f"SELECT {self._select('n', table, schema, {})}{reasons}, w.at"
+            f" FROM unnest({texts}::text[]) WITH ORDINALITY w(id, at) JOIN {table} n ON {self._is_text('n', table)}"
         )
 
     def _reasons(self, table: str, schema: pa.Schema) -> str:

@@ -3,8 +3,9 @@
 Two ids may be equal and yet differ as text: `citext`, a nondeterministic collation, padding, numbers of different scale, a UUID
 written in capitals. A text that the id column cannot hold is equal to no id, and never an error. Nothing here runs a query.
 
-A text that refers to an id of another type has endlessly many spellings (`007`, `+7`, a UUID with hyphens anywhere), and no index of
-the application finds them all. Only those of `spellings` are a reference; `is_spelled_otherwise` tells the others, which are rejected.
+A text that refers to an id of another type has endlessly many spellings (`007`, `+7`, a UUID with hyphens anywhere), and no
+index of the application finds them all. Only those of `spellings` are a reference; `is_spelled_otherwise` tells the others,
+which are rejected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Where the rows of the application's tables lie in time: from when to when, and what no window holds. Over any DB-API cursor, in UTC.
+"""Where the rows of the application's tables lie in time: from when to when, and what no window holds. Over any DB-API cursor,
+in UTC.
 
 A valid outcome is never older than its bid, so the oldest valid bid is where history begins. A rejected row is no history:
 one with an odd date would put years of empty windows before it or after it. Such a row is shown where the newest bid is.

@@ -6,7 +6,8 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, an IP address or a name, is a loopback address. Of names only `localhost` counts: others may be resolved anew."""
+    """Whether `host`, an IP address or a name, is a loopback address. Of names only `localhost` counts: others may be resolved
+    anew."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,8 @@
 """Private permissions of the platform's files, whatever the umask of the shell: files 0600, directories 0700.
 
-Every process of ours calls `restrict_umask` before it writes anything, and its children inherit that: so what Dagster, PostgreSQL's
-programs or LMDB write is private too. The home directory is closed besides, for what an older version has left open in it.
+Every process of ours calls `restrict_umask` before it writes anything, and its children inherit that: so what Dagster,
+PostgreSQL's programs or LMDB write is private too. The home directory is closed besides, for what an older version has left
+open in it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 
 _GROUP_AND_OTHERS = 0o077
 _GROUP_TRAVERSE = 0o010
-"""As root, PostgreSQL's user may traverse the home directory to its data by its group (`embedded_postgres/paths.py`), not list it."""
+"""As root, PostgreSQL's user may traverse the home directory to its data by its group (`embedded_postgres/paths.py`), not list
+it."""
 
 
 def restrict_umask() -> None:

@@ -1,4 +1,5 @@
-"""Deployment commands of people: approve, reject, roll back, canary, shadow, end. Each is a checked state transition and one event.
+"""Deployment commands of people: approve, reject, roll back, canary, shadow, end. Each is a checked state transition and one
+event.
 
 The same functions serve the command line and the configuration of the `deployment` asset. No model is unpickled here: only its
 checksum is verified.
@@ -68,7 +69,8 @@ def rollback(store: VersionStore, to: str | None, by: str, reason: str) -> Event
 
 
 def canary(store: VersionStore, version: str, share: float, by: str, reason: str) -> Event:
-    """Let a model answer for a share of the profiles. Raises `InvalidTransitionError`, `ConcurrentDecisionError`, `CorruptVersionError`."""
+    """Let a model answer for a share of the profiles. Raises `InvalidTransitionError`, `ConcurrentDecisionError`,
+    `CorruptVersionError`."""
     if not 0 < share < 1:
         raise InvalidTransitionError(f"--share is {share:g}; a canary takes more than 0 and less than 1 of the profiles")
     history = read_history(store)

@@ -2,8 +2,9 @@
 
 The history is the truth: one immutable file per event, numbered. Event N+1 can be put once, so of two people who decide at
 once on the same state one wins and the other gets a `ConcurrentDecisionError`. The pointer ACTIVE holds the reduced state for
-quick reading, with the number of its last event; a reader who finds the next event there (the writer was killed between the two),
-or does not find that event (the pointer is ahead of the history), reduces the history. The commands of people are in `commands.py`.
+quick reading, with the number of its last event; a reader who finds the next event there (the writer was killed between the
+two), or does not find that event (the pointer is ahead of the history), reduces the history. The commands of people are in
+`commands.py`.
 
 Each event is stored twice: in its own file, and in that of the next event (`previous`) or in the pointer (`last`). So one file
 that is damaged or gone costs nothing: readers take the copy, `bid-assets verify --repair` restores the file.
@@ -225,7 +226,8 @@ def read_history(store: VersionStore) -> DeploymentHistory:
 
 
 def append_event(store: VersionStore, history: DeploymentHistory, event: Event) -> DeploymentHistory:
-    """Append an event to `history`, and move the pointer. Raises `ConcurrentDecisionError` if the store has later events already."""
+    """Append an event to `history`, and move the pointer. Raises `ConcurrentDecisionError` if the store has later events
+    already."""
     number = history.traffic.event + 1
     numbered = replace(event, number=number)
     previous = asdict(history.events[-1]) if history.events and history.events[-1].number == number - 1 else None

@@ -1,8 +1,9 @@
-"""Paths and OS user of the embedded PostgreSQL: its data directory, its programs, the account. Start and stop are in `server.py`.
+"""Paths and OS user of the embedded PostgreSQL: its data directory, its programs, the account. Start and stop are in
+`server.py`.
 
 Without root the data is in the requested directory, the programs are in their package, and the server runs as the caller.
-PostgreSQL refuses to run as root. There it runs as the owner of the data, for new data as a user of its own; and as that user may
-not traverse every directory, data and programs may have to be in another place. The mode of an existing directory is never
+PostgreSQL refuses to run as root. There it runs as the owner of the data, for new data as a user of its own; and as that user
+may not traverse every directory, data and programs may have to be in another place. The mode of an existing directory is never
 changed, but for the platform's own home: its user's group may traverse that.
 """
 
@@ -64,7 +65,8 @@ def bin_dir() -> Path:
 
 
 def data_dir_for_root(folder: Path, home: Path | None = None) -> tuple[Path, Account]:
-    """The data directory for a requested `folder`, existing or new, and the account of the server; `home` is a directory of ours.
+    """The data directory for a requested `folder`, existing or new, and the account of the server; `home` is a directory of
+    ours.
 
     Raises `PostgresUnavailableError` where no place can be reached without a change to somebody's folders.
     """

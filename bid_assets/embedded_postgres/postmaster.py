@@ -1,4 +1,5 @@
-"""A running PostgreSQL server (postmaster) from outside: its pid file and log, and how it is stopped. Start is in `server.py`."""
+"""A running PostgreSQL server (postmaster) from outside: its pid file and log, and how it is stopped. Start is in
+`server.py`."""
 
 from __future__ import annotations
 

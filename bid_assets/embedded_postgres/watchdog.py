@@ -1,8 +1,10 @@
-"""The watchdog of an embedded PostgreSQL: a process that stops the server when the last lease is gone, however its holder ended.
+"""The watchdog of an embedded PostgreSQL: a process that stops the server when the last lease is gone, however its holder
+ended.
 
 python -m bid_assets.embedded_postgres.watchdog FOLDER LEASES STARTING
 
-Processes that end normally stop the server themselves (`server.py`). This is for those that were killed. It ends with the server.
+Processes that end normally stop the server themselves (`server.py`). This is for those that were killed. It ends with the
+server.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def _checkout() -> tuple[str | None, bool | None]:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """The installed versions of the libraries that decide about content; of our own package with a hash of its files, edits and all."""
+    """The installed versions of the libraries that decide about content; of our own package with a hash of its files, edits and
+    all."""
     versions = {}
     for name in LIBRARIES:
         try:

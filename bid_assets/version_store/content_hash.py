@@ -73,10 +73,12 @@ class TableHasher:
 
 
 def plain_hash(content: Any) -> str:
-    """SHA-256 of nested dicts, lists, strings, bytes, numbers, bools, None and NumPy arrays: types and order count, order of dict keys does not.
+    """SHA-256 of nested dicts, lists, strings, bytes, numbers, bools, None and NumPy arrays: types and order count, order of
+    dict keys does not.
 
-    1, 1.0, True and "1" differ, and so do arrays of another type or shape; memory layout and byte order of an array do not count. Every NaN
-    is the same NaN, and -0.0 is 0.0. Raises `TypeError` for a value of any other type, such as a tuple, and for keys that are no strings.
+    1, 1.0, True and "1" differ, and so do arrays of another type or shape; memory layout and byte order of an array do not
+    count. Every NaN is the same NaN, and -0.0 is 0.0. Raises `TypeError` for a value of any other type, such as a tuple, and
+    for keys that are no strings.
     """
     digest = hashlib.sha256()
     _add_plain(digest, content)

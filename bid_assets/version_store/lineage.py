@@ -64,8 +64,8 @@ def _tree(ref: InputRef, manifests: Mapping[InputRef, Manifest], nodes: dict[Inp
 def downstream(store: VersionStore, asset: str, partition: str | None = None, version: str | None = None) -> list[Manifest]:
     """Every version made from these, directly or through others, in order of stage, then of window.
 
-    Works for versions, too, whose own manifest is gone. Raises `VersionNotFoundError` where neither a manifest nor any input names
-    such a version.
+    Works for versions, too, whose own manifest is gone. Raises `VersionNotFoundError` where neither a manifest nor any input
+    names such a version.
     """
     everything = store.all_versions()
     consumers = _consumers(everything)

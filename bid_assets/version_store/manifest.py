@@ -25,7 +25,8 @@ class InputRef:
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """The code that wrote a version: the checkout's commit, whether it had uncommitted changes, the asset's own code version."""
+    """The code that wrote a version: the checkout's commit, whether it had uncommitted changes, the asset's own code
+    version."""
 
     git_commit: str | None
     dirty: bool | None

@@ -5,8 +5,8 @@
     <store>/<asset>/<partition>/HEAD
     <store>/<log>/<number>.json
 
-A version exists once its manifest does. The order of writing is file, manifest, HEAD, each step atomic (`atomic_files.py`), so a
-crash at any point leaves the old HEAD and no half version. What the content of a version means is not known here.
+A version exists once its manifest does. The order of writing is file, manifest, HEAD, each step atomic (`atomic_files.py`), so
+a crash at any point leaves the old HEAD and no half version. What the content of a version means is not known here.
 
 A small file that is damaged (HEAD, manifest, log entry, pointer) reads as if it were absent, and a warning names it: readers
 go on with what is intact. For a HEAD that names no readable version that is the window's newest version (by `created_at`)
@@ -85,8 +85,8 @@ class VersionStore:
         if head is not None and manifest.created_at < head.created_at:
             log.warning(
                 f"the clock of this machine has gone back: {manifest.version} of window {manifest.partition} was made after "
-                f"{head.version}, and its time is earlier ({manifest.created_at:%Y-%m-%d %H:%M:%S} UTC); readers get it all the "
-                "same, but set the clock right"
+                f"{head.version}, and its time is earlier ({manifest.created_at:%Y-%m-%d %H:%M:%S} UTC); readers get it all "
+                "the same, but set the clock right"
             )
         if self._head_text(manifest.asset, manifest.partition) != manifest.version:
             self.files.replace(_path(manifest, HEAD), _writer(manifest.version.encode()))

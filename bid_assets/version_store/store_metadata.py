@@ -46,8 +46,8 @@ def check_cadence(store: VersionStore, cadence: Cadence) -> None:
     stored = _stored_cadence(store, cadence)
     if stored is not None and stored is not cadence:
         raise CadenceError(
-            f"the store {store.url} has {stored.value} windows, but the setting BID_ASSETS_CADENCE is {cadence.value}: set it to "
-            f"{stored.value}, or start a home of its own for {cadence.value} windows with BID_ASSETS_HOME=DIR"
+            f"the store {store.url} has {stored.value} windows, but the setting BID_ASSETS_CADENCE is {cadence.value}: set it "
+            f"to {stored.value}, or start a home of its own for {cadence.value} windows with BID_ASSETS_HOME=DIR"
         )
 
 

@@ -1,7 +1,7 @@
 """Short ids of versions, and resolving the id that a command gets to a version.
 
-A version is `<asset>_<YYYYMMDD>_<HHMMSS>_<hash8>`; its short id is the shortest end of it that no other version of the asset has,
-mostly the hash. Names only: no manifest is read here.
+A version is `<asset>_<YYYYMMDD>_<HHMMSS>_<hash8>`; its short id is the shortest end of it that no other version of the asset
+has, mostly the hash. Names only: no manifest is read here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Point lookups of a few profiles and jobs, with the bid history of these profiles and of the jobs' clients, for any types of ids and times."""
+"""Point lookups of a few profiles and jobs, with the bid history of these profiles and of the jobs' clients, for any types of
+ids and times."""
 
 from __future__ import annotations
 
@@ -25,8 +26,10 @@ def tables(url: str, id_type: str, time_type: str = "timestamptz", *, clients: b
         url,
         f"""CREATE TABLE profiles (id {id_type} PRIMARY KEY, profile_type text, updated_at {time_type});
         CREATE TABLE jobs (id {id_type} PRIMARY KEY, title text, required_skills jsonb{client});
-        CREATE TABLE bids (id {id_type} PRIMARY KEY, profile_id {id_type}, job_id {id_type}, amount float8, submitted_at {time_type});
-        CREATE TABLE bid_outcomes (id {id_type} PRIMARY KEY, bid_id {id_type}, is_success boolean, outcome_timestamp {time_type})""",
+        CREATE TABLE bids (id {id_type} PRIMARY KEY, profile_id {id_type}, job_id {id_type}, amount float8,
+            submitted_at {time_type});
+        CREATE TABLE bid_outcomes (id {id_type} PRIMARY KEY, bid_id {id_type}, is_success boolean,
+            outcome_timestamp {time_type})""",
     )
 
 

@@ -1,4 +1,5 @@
-"""JSON values and times that are there and cannot be read are counted by window, column and reason, and a check shows the share."""
+"""JSON values and times that are there and cannot be read are counted by window, column and reason, and a check shows the
+share."""
 
 from __future__ import annotations
 

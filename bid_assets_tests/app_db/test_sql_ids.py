@@ -136,7 +136,8 @@ def database(kind: Ids, debian_url: str | None, new_database: Callable[[], str])
         url,
         f"""CREATE TABLE profiles (id {kind.column} PRIMARY KEY, name text);
         CREATE TABLE jobs (id {kind.column} PRIMARY KEY, client_id text);
-        CREATE TABLE bids (id {kind.column} PRIMARY KEY, profile_id {kind.reference}, job_id {kind.reference}, submitted_at timestamptz);
+        CREATE TABLE bids (id {kind.column} PRIMARY KEY, profile_id {kind.reference}, job_id {kind.reference},
+            submitted_at timestamptz);
         CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id {kind.reference}, is_success boolean,
             outcome_timestamp timestamptz)""",
     )
@@ -257,7 +258,8 @@ def test_the_bids_and_outcomes_of_a_row_are_found_by_their_indexes_where_types_d
     own, other = name.format(id_type), name.format(reference)
     execute(
         app_db,
-        f"""INSERT INTO profiles SELECT {own} FROM generate_series(1, 2000) n; INSERT INTO jobs SELECT {own} FROM generate_series(1, 2000) n;
+        f"""INSERT INTO profiles SELECT {own} FROM generate_series(1, 2000) n;
+        INSERT INTO jobs SELECT {own} FROM generate_series(1, 2000) n;
         INSERT INTO bids SELECT {own}, {other}, {other}, '{MONDAY.isoformat()}' FROM generate_series(1, 2000) n;
         INSERT INTO bid_outcomes SELECT n::text, {other}, true, '{MONDAY.isoformat()}' FROM generate_series(1, 2000) n;
         CREATE INDEX ON bids (profile_id, submitted_at); CREATE INDEX ON bids (job_id, submitted_at);

@@ -1,4 +1,5 @@
-"""What a URL's options say holds in every connection, directly and through PgBouncer, and nothing is left on a shared session."""
+"""What a URL's options say holds in every connection, directly and through PgBouncer, and nothing is left on a shared
+session."""
 
 from __future__ import annotations
 

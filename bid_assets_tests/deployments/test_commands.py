@@ -1,4 +1,5 @@
-"""Deployment in manual mode, on a real platform: models wait for people, who speak in the UI's config or on the command line."""
+"""Deployment in manual mode, on a real platform: models wait for people, who speak in the UI's config or on the command
+line."""
 
 from __future__ import annotations
 

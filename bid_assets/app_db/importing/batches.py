@@ -1,8 +1,8 @@
 """Reading one CSV or Parquet file as batches of unparsed Arrow columns.
 
-CSV columns come as text, Parquet columns with their own types. The structure of a CSV file (quotes, fields, lines) is checked by
-Python's `csv` in strict mode, which refuses what Arrow's faster reader lets pass; the values are then read by Arrow. Which files
-there are is in `files.py`, what the columns must hold in `parsing.py` and `importer.py`.
+CSV columns come as text, Parquet columns with their own types. The structure of a CSV file (quotes, fields, lines) is checked
+by Python's `csv` in strict mode, which refuses what Arrow's faster reader lets pass; the values are then read by Arrow. Which
+files there are is in `files.py`, what the columns must hold in `parsing.py` and `importer.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Discovery of the files to import: which files of a folder hold the rows of which table, and which are ignored.
 
-The rows of a table come from one file, or from one folder of parts, that is named after it. Reading the files is in `batches.py`.
+The rows of a table come from one file, or from one folder of parts, that is named after it. Reading the files is in
+`batches.py`.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class Selection:
 def find_files(directory: Path, tables: Sequence[str]) -> Selection:
     """The files of these tables, in their order.
 
-    Raises `UnreadableFileError` where there is none, where two could be read of one table, and where there are only such that cannot.
+    Raises `UnreadableFileError` where there is none, where two could be read of one table, and where there are only such that
+    cannot.
     """
     files, problems, unrecognized_files = [], [], []
     entries = sorted(directory.iterdir()) if directory.is_dir() else []

@@ -2,8 +2,8 @@
 
 First everything is read, parsed and checked, and every problem is collected with its file and line; then, in one transaction,
 rows are staged and checked by the database itself, and only then written. How files are read is in `files.py`, how values are
-parsed in `parsing.py`, how rows are staged in `staging.py` and written in `upsert.py`. Rows that can be stored but make no sense
-(an outcome before its bid) are imported: the reader rejects such rows wherever they come from.
+parsed in `parsing.py`, how rows are staged in `staging.py` and written in `upsert.py`. Rows that can be stored but make no
+sense (an outcome before its bid) are imported: the reader rejects such rows wherever they come from.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class ImportRefusedError(Exception):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """The result of an import: row counts by table, unknown columns by file, and files that look like a table's but are none."""
+    """The result of an import: row counts by table, unknown columns by file, and files that look like a table's but are
+    none."""
 
     counts: dict[str, UpsertCounts]
     ignored_columns: dict[str, list[str]]
@@ -251,7 +252,8 @@ def _database_faults(
     for row, first in stage.equal_ids(cursor).items():
         yield (
             row,
-            f"id {format_value(one.rows['id'], row)} is one id in the database with {format_value(one.rows['id'], first)} before it",
+            f"id {format_value(one.rows['id'], row)} is one id in the database with"
+            f" {format_value(one.rows['id'], first)} before it",
         )
     if one.file.table in _REFERENCES:
         column, table, kind = _REFERENCES[one.file.table]

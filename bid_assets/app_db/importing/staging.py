@@ -1,7 +1,7 @@
 """Staging tables: the rows of a file in a temporary table with the column types of their target table.
 
-Here values that the target could not hold, or would round, are detected row by row and column by column, and so is what only the
-database knows: ids that it calls equal, and dangling references. How the rows get into the target is in `upsert.py`.
+Here values that the target could not hold, or would round, are detected row by row and column by column, and so is what only
+the database knows: ids that it calls equal, and dangling references. How the rows get into the target is in `upsert.py`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class StagingTable:
         copied = ", ".join(f"{name} {_COPIED_AS[self.rows.schema.field(name).type]}" for name in names)
         cursor.execute(f"CREATE TEMP TABLE {self.name}_text (import_row bigint, {copied})")
         cursor.execute(
-            f"CREATE TEMP TABLE {self.name} AS SELECT NULL::bigint AS import_row, {', '.join(names)} FROM {self.table} WITH NO DATA"
+            f"CREATE TEMP TABLE {self.name} AS SELECT NULL::bigint AS import_row, {', '.join(names)}"
+            f" FROM {self.table} WITH NO DATA"
         )
         progress(self.table, 0, self.rows.num_rows)
         total = self.rows.num_rows
@@ -84,7 +85,8 @@ class StagingTable:
         return [
             (
                 row,
-                f"{name} {format_value(self.rows[name], row)}: the column is of type {self.columns[name].type} and would hold {value}",
+                f"{name} {format_value(self.rows[name], row)}: the column is of type {self.columns[name].type}"
+                f" and would hold {value}",
             )
             for row, name, value in cursor.fetchall()
         ]
@@ -93,7 +95,8 @@ class StagingTable:
         return bool(self.rows.schema.field(name).type == pa.bool_())
 
     def _copy(self, cursor: Any, names: list[str], start: int, end: int, progress: ProgressCallback | None = None) -> None:
-        """The rows from `start` to `end`, of these columns, first as what they were parsed as and then as what the table has."""
+        """The rows from `start` to `end`, of these columns, first as what they were parsed as and then as what the table
+        has."""
         listed = ", ".join(names)
         for at in range(start, end, _SLICE_ROWS):
             part = self.rows.select(names).slice(at, min(_SLICE_ROWS, end - at))
@@ -131,8 +134,8 @@ class StagingTable:
     def equal_ids(self, cursor: Any) -> dict[int, int]:
         """Rows whose id the database calls equal to that of an earlier row -> that row."""
         cursor.execute(
-            f"SELECT import_row, first FROM (SELECT import_row, min(import_row) OVER (PARTITION BY id) AS first FROM {self.name}"
-            " WHERE id IS NOT NULL) s WHERE import_row <> first ORDER BY import_row"
+            "SELECT import_row, first FROM (SELECT import_row, min(import_row) OVER (PARTITION BY id) AS first"
+            f" FROM {self.name} WHERE id IS NOT NULL) s WHERE import_row <> first ORDER BY import_row"
         )
         return dict(cursor.fetchall())
 
@@ -152,7 +155,8 @@ class StagingTable:
 
 
 def run_in_savepoint(cursor: Any, work: Callable[[], object], *, keep: bool = True) -> str | None:
-    """Run some work in a savepoint. Returns the database's message where it refuses (the work is rolled back then), else None."""
+    """Run some work in a savepoint. Returns the database's message where it refuses (the work is rolled back then), else
+    None."""
     cursor.execute("SAVEPOINT import_attempt")
     refusal = None
     try:

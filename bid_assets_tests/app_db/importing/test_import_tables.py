@@ -1,4 +1,5 @@
-"""Files are imported into tables that the application made, of whatever kind and types; what does not fit is named by file, row and column."""
+"""Files are imported into tables that the application made, of whatever kind and types; what does not fit is named by file, row
+and column."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ TABLES = {
     "profiles": "CREATE TABLE profiles (id text PRIMARY KEY, name text)",
     "jobs": "CREATE TABLE jobs (id text PRIMARY KEY)",
     "bids": "CREATE TABLE bids (id text PRIMARY KEY, profile_id text, job_id text, amount numeric, submitted_at timestamptz)",
-    "bid_outcomes": "CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id text, is_success boolean, outcome_timestamp timestamptz)",
+    "bid_outcomes": (
+        "CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id text, is_success boolean, outcome_timestamp timestamptz)"
+    ),
 }
 
 
@@ -82,7 +85,8 @@ def test_the_application_draws_no_id_that_was_imported(app_db: str, tmp_path: Pa
 def test_a_column_that_the_database_computes_is_left_to_it_and_named(app_db: str, tmp_path: Path) -> None:
     made(
         app_db,
-        profiles="CREATE TABLE profiles (id text PRIMARY KEY, name text GENERATED ALWAYS AS ('Mx ' || id) STORED, skills text[])",
+        profiles="CREATE TABLE profiles"
+        " (id text PRIMARY KEY, name text GENERATED ALWAYS AS ('Mx ' || id) STORED, skills text[])",
     )
     report = import_directory(app_db, folder(tmp_path, profiles='id,name,skills\np1,Ann,"[""go"", ""c, d""]"\np2,Bob,\n'))
     assert report.ignored_columns == {"profiles.csv": ["name"]}
