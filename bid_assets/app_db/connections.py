@@ -100,19 +100,19 @@ def parse_url(url: str) -> dict[str, str]:
 
 def without_password(url: str, text: object | None = None) -> str:
     """`text` (the URL itself, where none is given) as it may be shown: the URL's password is starred wherever it occurs."""
-    shown = str(url if text is None else text).strip()
+    masked = str(url if text is None else text).strip()
     try:
-        known = parse_url(url)
+        parameters = parse_url(url)
     except MalformedUrlError:  # any part of it may be the password
-        return shown.replace(url, "(a malformed URL)")
-    secrets = {known.get("password", ""), known.get("sslpassword", "")}
+        return masked.replace(url, "(a malformed URL)")
+    secrets = {parameters.get("password", ""), parameters.get("sslpassword", "")}
     secrets |= set(re.findall(r"[?&](?:ssl)?password=([^&#]+)", url))
     with suppress(ValueError):
         secrets.add(urlsplit(url).password or "")
     for secret in sorted({spelling for each in secrets for spelling in (each, unquote(each), quote(unquote(each)))} - {""}):
-        shown = re.sub(rf"(?<=:){re.escape(secret)}(?=@)|(?<=password=){re.escape(secret)}", "***", shown)
-        shown = shown.replace(secret, "***") if len(secret) > 3 else shown
-    return shown
+        masked = re.sub(rf"(?<=:){re.escape(secret)}(?=@)|(?<=password=){re.escape(secret)}", "***", masked)
+        masked = masked.replace(secret, "***") if len(secret) > 3 else masked
+    return masked
 
 
 def url_with_schema(url: str, schema: str | None) -> str:
@@ -120,24 +120,28 @@ def url_with_schema(url: str, schema: str | None) -> str:
     if schema is None:
         return url
     path = '"' + schema.replace('"', '""') + '"'
-    known = parse_url(url)
+    parameters = parse_url(url)
     escaped = re.sub(r"([\\\s])", r"\\\1", f"{path},public")
-    options = f"{known.get('options', '')} -csearch_path={escaped}".strip()
+    options = f"{parameters.get('options', '')} -csearch_path={escaped}".strip()
     bare = re.sub(r"(?<=[?&])options=[^&#]*&?", "", url).rstrip("?&")
     return f"{bare}{'&' if '?' in bare else '?'}options={quote(options, safe='')}"
 
 
 def parse_options(options: str) -> dict[str, str]:
     """The run-time parameters in libpq's `options`, by name. Raises `MalformedUrlError` for other switches of the server."""
-    words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\\\s])+", options)]
+    tokens = [re.sub(r"\\(.)", r"\1", token) for token in re.findall(r"(?:\\.|[^\\\s])+", options)]
     parameters: dict[str, str] = {}
-    pending = iter(words)
-    for word in pending:
+    pending = iter(tokens)
+    for token in pending:
         text = (
-            next(pending, "") if word == "-c" else word.removeprefix("-c") if word.startswith("-c") else word.removeprefix("--")
+            next(pending, "")
+            if token == "-c"
+            else token.removeprefix("-c")
+            if token.startswith("-c")
+            else token.removeprefix("--")
         )
         name, separator, value = text.partition("=")
-        if not separator or not (word.startswith(("-c", "--"))):
+        if not separator or not (token.startswith(("-c", "--"))):
             raise MalformedUrlError("`options` of a database URL may hold -c name=value and --name=value only")
         parameters[name.replace("-", "_").lower()] = value
     return parameters

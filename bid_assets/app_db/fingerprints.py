@@ -13,7 +13,7 @@ from typing import Any
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, VOLATILE_COLUMNS
 from bid_assets.app_db.introspection import Column, Columns, contract_columns
 from bid_assets.app_db.sql import Queries, RowSource, is_valid, out_of_range_rejection, outside
-from bid_assets.app_db.sql_values import USABLE_TIMES, literal, within
+from bid_assets.app_db.sql_values import USABLE_TIMES, in_range, literal
 from bid_assets.app_db.time_extent import Extent, extent_of
 from bid_assets.common.windows import Cadence, TimeRange
 
@@ -48,54 +48,58 @@ def window_fingerprints(cursor: Any, cadence: Cadence, span: TimeRange | None) -
     columns = contract_columns(cursor)
     queries = Queries(columns, cadence)
     extent = extent_of(cursor, queries, cadence)
-    found: Fingerprints = {}
+    fingerprints: Fingerprints = {}
     for source in (queries.bids, queries.outcomes):
         hashed = _row(source.row, source.table, columns[source.table])
-        _add(found, cursor, _judged(queries, source, hashed, extent, span or USABLE_TIMES))
-    for table, named_by in (("jobs", "job_id"), ("profiles", "profile_id")):
-        _add(found, cursor, _named(queries, table, named_by, _row("n", table, columns[table]), span or USABLE_TIMES))
-    return found
+        _add(fingerprints, cursor, _row_hashes(queries, source, hashed, extent, span or USABLE_TIMES))
+    for table, reference in (("jobs", "job_id"), ("profiles", "profile_id")):
+        _add(
+            fingerprints,
+            cursor,
+            _referenced_row_hashes(queries, table, reference, _row("n", table, columns[table]), span or USABLE_TIMES),
+        )
+    return fingerprints
 
 
-def changed(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def changed_windows(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """The windows whose fingerprints differ; a table that is absent has no rows."""
-    return {key for key in {*recorded, *present} if _plain(recorded.get(key, {})) != _plain(present.get(key, {}))}
+    return {key for key in {*recorded, *present} if _as_lists(recorded.get(key, {})) != _as_lists(present.get(key, {}))}
 
 
-def _plain(tables: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _as_lists(tables: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {table: list(fingerprint) for table, fingerprint in tables.items()}
 
 
-def _add(found: Fingerprints, cursor: Any, query: str) -> None:
+def _add(fingerprints: Fingerprints, cursor: Any, query: str) -> None:
     """The answer of a query that gives window, table, number of rows and hash."""
     cursor.execute(query)
     for key, table, rows, total in cursor.fetchall():
-        found.setdefault(key, {})[table] = [rows, total]
+        fingerprints.setdefault(key, {})[table] = [rows, total]
 
 
-def _judged(queries: Queries, source: RowSource, hashed: str, extent: Extent, span: TimeRange) -> str:
+def _row_hashes(queries: Queries, source: RowSource, hashed: str, extent: Extent, span: TimeRange) -> str:
     """The rows of a table in the windows of `span`, the valid ones and the rejected ones apart."""
     substitute = f"{literal(extent.time_for_undated_rows)}::timestamptz"
-    inside = within(source.time, extent.windows)
+    inside = in_range(source.time, extent.windows)
     at = f"CASE WHEN {inside} THEN {source.moment} ELSE {substitute} END"
     reason = f"CASE WHEN {inside} THEN {source.rejection} ELSE {out_of_range_rejection(source)} END"
-    rows = f"({within(source.time, span)} AND {inside})"
+    rows = f"({in_range(source.time, span)} AND {inside})"
     if extent.time_for_undated_rows in span:
         rows += f" OR {outside(source, extent.windows)}"
     return (
         f"SELECT {_key(queries, 'at')}, CASE WHEN reason IS NULL THEN '' ELSE 'rejected_' END || '{source.table}', count(*),"
         " sum(CASE WHEN reason IS NULL THEN hash ELSE hash_record_extended(row(id, reason), 0) END)::text"
         f" FROM (SELECT {at} AS at, {reason} AS reason, {source.row}.id::text AS id, {hashed} AS hash"
-        f" FROM {source.joined} WHERE {rows} OFFSET 0) judged GROUP BY 1, 2"
+        f" FROM {source.validated_from} WHERE {rows} OFFSET 0) hashes GROUP BY 1, 2"
     )
 
 
-def _named(queries: Queries, table: str, named_by: str, hashed: str, span: TimeRange) -> str:
+def _referenced_row_hashes(queries: Queries, table: str, reference: str, hashed: str, span: TimeRange) -> str:
     """The rows of jobs or profiles that the valid bids of `span` name."""
     bids = queries.bids
     return (
         f"SELECT {_key(queries, bids.moment)}, '{table}', count(*), sum({hashed})::text"
-        f" FROM {queries.named_rows(table, named_by)} WHERE {within(bids.time, span)} AND {is_valid(bids)} GROUP BY 1"
+        f" FROM {queries.referenced_rows(table, reference)} WHERE {in_range(bids.time, span)} AND {is_valid(bids)} GROUP BY 1"
     )
 
 

@@ -17,7 +17,7 @@ import orjson
 
 from bid_assets.app_db.introspection import contract_shapes
 from bid_assets.app_db.sql import Queries, RowSource
-from bid_assets.app_db.sql_values import USABLE_TIMES, literal, within
+from bid_assets.app_db.sql_values import USABLE_TIMES, in_range, literal
 from bid_assets.common.windows import Cadence
 
 TIME_COLUMNS = {"bid_outcomes": "outcome_timestamp", "bids": "submitted_at"}
@@ -117,7 +117,7 @@ def _window_hashes(cursor: Any, source: RowSource, since: str, cadence: Cadence)
     cursor.execute(
         f"SELECT floor(extract(epoch FROM {source.moment}) / 86400)::bigint, count(*), "
         f"sum(hash_record_extended(row({columns}), 0))::text "
-        f"FROM {source.table} {source.row} WHERE {source.time} >= {literal(moment)} AND {within(source.time, USABLE_TIMES)} "
+        f"FROM {source.table} {source.row} WHERE {source.time} >= {literal(moment)} AND {in_range(source.time, USABLE_TIMES)} "
         "GROUP BY 1"
     )
     hashes: dict[str, list[int]] = {}
@@ -132,7 +132,7 @@ def _newest(cursor: Any, source: RowSource, now: datetime) -> datetime | None:
     """The newest time that is not in the future."""
     cursor.execute(
         f"SELECT max({source.moment}) FROM {source.table} {source.row} "
-        f"WHERE {within(source.time, USABLE_TIMES)} AND {source.time} <= {literal(now)}"
+        f"WHERE {in_range(source.time, USABLE_TIMES)} AND {source.time} <= {literal(now)}"
     )
     (newest,) = cursor.fetchone()
     return newest if newest is None else newest.astimezone(now.tzinfo)

@@ -77,10 +77,10 @@ class Snapshot:
 
     def watermark(self) -> dict[str, int | str | None]:
         """How many rows each table has and the newest times, as JSON can hold it: two equal ones mean nothing was added."""
-        counted = self._pool.fetch_each(f"SELECT count(*) AS rows FROM {table}" for table in REQUIRED_COLUMNS)
+        row_counts = self._pool.fetch_each(f"SELECT count(*) AS rows FROM {table}" for table in REQUIRED_COLUMNS)
         newest = ("newest_submitted_at", "newest_outcome_timestamp")
         return {
-            **{table: count["rows"][0].as_py() for table, count in zip(REQUIRED_COLUMNS, counted, strict=True)},
+            **{table: count["rows"][0].as_py() for table, count in zip(REQUIRED_COLUMNS, row_counts, strict=True)},
             **{name: last and last.isoformat() for name, (_, last) in zip(newest, self._ends, strict=True)},
         }
 
@@ -128,7 +128,7 @@ class Snapshot:
     def _outcomes(self, span: TimeRange) -> Iterator[pa.Table]:
         source = self._outcome_source()
         return self._valid_rows(
-            source, STREAMS["raw_bid_outcomes"], self._cut([source], span, _HOUR, _SHORT_ROWS * self._limit)
+            source, STREAMS["raw_bid_outcomes"], self._chunks([source], span, _HOUR, _SHORT_ROWS * self._limit)
         )
 
     def _valid_rows(self, source: RowSource, schema: pa.Schema, parts: list[Chunk]) -> Iterator[pa.Table]:
@@ -148,11 +148,11 @@ class Snapshot:
             yield chunk
             del chunk
 
-    def _referenced_batches(self, table: str, named_by: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
+    def _referenced_batches(self, table: str, reference: str, schema: pa.Schema, span: TimeRange) -> Iterator[pa.RecordBatch]:
         """Fetches each row once per chunk, however many of the chunk's windows reference it."""
         spans = self._referencing_spans(span)
-        parts = self._cut([self._queries.bids], span, self._cadence.length, _REFERENCED_ROWS * self._limit)
-        pairs_by_chunk, ids_by_chunk = tee(self._referenced_ids.in_range(part.span, named_by, spans) for part in parts)
+        parts = self._chunks([self._queries.bids], span, self._cadence.length, _REFERENCED_ROWS * self._limit)
+        pairs_by_chunk, ids_by_chunk = tee(self._referenced_ids.in_range(part.span, reference, spans) for part in parts)
         query = self._queries.rows_by_id(table, _without_window(schema), with_reasons=True)
         results = self._pool.fetch_each(repeat(query), (pairs["id"].chunk(0).dictionary for pairs in ids_by_chunk))
         for pairs in pairs_by_chunk:
@@ -168,7 +168,7 @@ class Snapshot:
         return parts
 
     def _hours(self, span: TimeRange) -> list[Chunk]:
-        return self._cut([self._queries.bids], span, _HOUR, self._limit)
+        return self._chunks([self._queries.bids], span, _HOUR, self._limit)
 
     def _outcome_source(self) -> RowSource:
         """Outcomes, joined with the check of their bids only where a stream of this snapshot has not shown all bids to be
@@ -178,7 +178,7 @@ class Snapshot:
         return self._queries.outcomes_without_bid_check if all_valid else self._queries.outcomes
 
     def _rejected(self, span: TimeRange) -> Iterator[pa.Table]:
-        parts = self._cut(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit)
+        parts = self._chunks(self._sources, span, self._cadence.length, _SHORT_ROWS * self._limit)
         return self._pool.fetch_each(query for part in parts if (query := self._rejected_query(part.span)))
 
     def _rejected_query(self, part: TimeRange) -> str:
@@ -188,10 +188,10 @@ class Snapshot:
         out_of_range = self._sources if extent.time_for_undated_rows in part else ()
         return self._queries.rejected_rows(unchecked, part, out_of_range, extent.time_for_undated_rows, extent.windows)
 
-    def _cut(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Chunk]:
-        return chunk_range(span, pa.concat_tables([self._counted(span)[source.table] for source in sources]), step, limit)
+    def _chunks(self, sources: Iterable[RowSource], span: TimeRange, step: timedelta, limit: int) -> list[Chunk]:
+        return chunk_range(span, pa.concat_tables([self._hourly_counts(span)[source.table] for source in sources]), step, limit)
 
-    def _counted(self, span: TimeRange) -> dict[str, pa.Table]:
+    def _hourly_counts(self, span: TimeRange) -> dict[str, pa.Table]:
         """Rows by the hour, per table; counted once, side by side, since several streams are cut by them."""
         if span not in self._counts:
             counts = self._pool.fetch_each(self._queries.hourly_counts(source, span) for source in self._sources)

@@ -107,29 +107,30 @@ def duplicate(descriptor: int) -> socket.socket:
 
 def open_sockets() -> dict[int, int]:
     """Every open socket of this process: its inode, and a descriptor."""
-    found = {}
+    sockets = {}
     for entry in Path("/dev/fd").iterdir():
         with suppress(OSError):
             status = os.fstat(int(entry.name))
             if stat.S_ISSOCK(status.st_mode):
-                found[status.st_ino] = int(entry.name)
-    return found
+                sockets[status.st_ino] = int(entry.name)
+    return sockets
 
 
-def connected_since(before: Iterable[int], ports: Iterable[str]) -> list[socket.socket]:
-    """Duplicates of sockets that are not among the inodes `before` and are connected to one of these ports of PostgreSQL."""
-    known, names = set(before), set(ports)
-    found = []
+def connected_since(known_inodes: Iterable[int], ports: Iterable[str]) -> list[socket.socket]:
+    """Duplicates of sockets that are not among the inodes `known_inodes` and are connected to one of these ports of
+    PostgreSQL."""
+    inodes, names = set(known_inodes), set(ports)
+    sockets = []
     for inode, descriptor in open_sockets().items():
-        if inode in known:
+        if inode in inodes:
             continue
         with suppress(OSError):
             one = duplicate(descriptor)
             if _port_of(one) in names:
-                found.append(one)
+                sockets.append(one)
             else:
                 one.close()
-    return found
+    return sockets
 
 
 def _port_of(one: socket.socket) -> str | None:

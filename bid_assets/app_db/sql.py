@@ -18,15 +18,17 @@ from bid_assets.app_db.contract import TEXT as CONTRACT_TEXT
 from bid_assets.app_db.introspection import Columns
 from bid_assets.app_db.sql_ids import (
     TEXT,
-    is_named_by_row,
-    is_spelled_otherwise,
-    may_be_spelled_otherwise,
-    names_row,
+    has_unusual_spelling,
+    is_referenced_by_row,
+    may_have_unusual_spelling,
+    references_row,
     same_text,
 )
 from bid_assets.app_db.sql_values import (
     LARGEST_AMOUNT,
     USABLE_TIMES,
+    as_text,
+    in_range,
     indexed_time,
     is_utf8,
     literal,
@@ -38,8 +40,6 @@ from bid_assets.app_db.sql_values import (
     time_reason,
     unusable,
     value,
-    within,
-    words,
 )
 from bid_assets.common.windows import Cadence, TimeRange
 
@@ -49,17 +49,17 @@ REASON_OF = "reason_of_"
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where the rows of a table come from, joined with what is needed to judge them."""
+    """The FROM clauses of a table, with and without the joins that validation needs."""
 
     table: str
     row: str
-    """Alias of the table in `joined` and `plain`."""
-    joined: str
-    """The FROM clause."""
-    plain: str
-    """The same without what only the judgement needs."""
-    stored: Mapping[str, str]
-    """References whose text may differ from the id of the row that they name -> that id as text."""
+    """Alias of the table in `validated_from` and `from_clause`."""
+    validated_from: str
+    """The FROM clause with the joins that `rejection` needs."""
+    from_clause: str
+    """The same without the joins that only `rejection` needs."""
+    reference_ids: Mapping[str, str]
+    """Columns whose text may differ from the id of the row that they reference -> that id as text."""
     time: str
     """The column by which rows fall into windows, bare, so that an index on it serves."""
     moment: str
@@ -94,15 +94,18 @@ class Queries:
             {amount if "amount" in types else ""}
             WHEN b.job_id IS NULL THEN 'has no job'
             {self._misspelled("b", "bids", "job_id", "j", "jobs")} END"""
-        profiles, jobs = f" LEFT JOIN profiles p ON {self._names_profile()}", f" LEFT JOIN jobs j ON {self._names_job()}"
-        stored = self._stored("b", "bids", {"profile_id": ("p", "profiles"), "job_id": ("j", "jobs")})
-        jobs = jobs if "job_id" in stored else ""
+        profiles, jobs = (
+            f" LEFT JOIN profiles p ON {self._references_profile()}",
+            f" LEFT JOIN jobs j ON {self._references_job()}",
+        )
+        reference_ids = self._reference_ids("b", "bids", {"profile_id": ("p", "profiles"), "job_id": ("j", "jobs")})
+        jobs = jobs if "job_id" in reference_ids else ""
         return RowSource(
             table="bids",
             row="b",
-            joined=f"(bids b{profiles}{jobs})",
-            plain=f"bids b{profiles if 'profile_id' in stored else ''}{jobs}",
-            stored=stored,
+            validated_from=f"(bids b{profiles}{jobs})",
+            from_clause=f"bids b{profiles if 'profile_id' in reference_ids else ''}{jobs}",
+            reference_ids=reference_ids,
             time=indexed_time("b", "bids", "submitted_at", types),
             moment=at,
             rejection=rejection,
@@ -110,7 +113,9 @@ class Queries:
 
     def _unchecked_bids(self) -> RowSource:
         """Bids of which all with a usable time are known to be valid: not validated again."""
-        return replace(self.bids, joined="bids b", rejection=f"CASE WHEN {unusable(self.bids.moment)} THEN 'has no time' END")
+        return replace(
+            self.bids, validated_from="bids b", rejection=f"CASE WHEN {unusable(self.bids.moment)} THEN 'has no time' END"
+        )
 
     def _outcomes(self, bids: RowSource) -> RowSource:
         types = self._columns["bid_outcomes"]
@@ -123,36 +128,36 @@ class Queries:
             WHEN {unusable(at)} THEN {_or_else("outcome time is", "o.outcome_timestamp", "has no outcome time")}
             WHEN {result("o", types)} IS NULL THEN coalesce('result is ' || o.is_success::text, 'has no result')
             WHEN {at} < {bids.moment}
-            THEN 'outcome at ' || {words(at)} || ' is before its bid at ' || {words(bids.moment)}
+            THEN 'outcome at ' || {as_text(at)} || ' is before its bid at ' || {as_text(bids.moment)}
             ELSE 'its bid ' || b.id::text || ' was rejected: ' || ({bids.rejection}) END"""
-        names_bid = names_row("b.id", self._columns["bids"]["id"], "o.bid_id", types["bid_id"])
-        stored = self._stored("o", "bid_outcomes", {"bid_id": ("b", "bids")})
+        references_bid = references_row("b.id", self._columns["bids"]["id"], "o.bid_id", types["bid_id"])
+        reference_ids = self._reference_ids("o", "bid_outcomes", {"bid_id": ("b", "bids")})
         return RowSource(
             table="bid_outcomes",
             row="o",
-            joined=f"bid_outcomes o LEFT JOIN {bids.joined} ON {names_bid}",
-            plain=f"bid_outcomes o{f' LEFT JOIN bids b ON {names_bid}' if stored else ''}",
-            stored=stored,
+            validated_from=f"bid_outcomes o LEFT JOIN {bids.validated_from} ON {references_bid}",
+            from_clause=f"bid_outcomes o{f' LEFT JOIN bids b ON {references_bid}' if reference_ids else ''}",
+            reference_ids=reference_ids,
             time=indexed_time("o", "bid_outcomes", "outcome_timestamp", types),
             moment=at,
             rejection=rejection,
         )
 
-    def _stored(self, row: str, table: str, references: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    def _reference_ids(self, row: str, table: str, references: Mapping[str, tuple[str, str]]) -> dict[str, str]:
         """References (column -> alias and name of the table) whose text may not be the id's -> the id that arrives instead."""
         return {
             column: f"coalesce({alias}.id::text, {row}.{column}::text)"
-            for column, (alias, named) in references.items()
-            if not same_text(self._columns[named]["id"], self._columns[table][column])
+            for column, (alias, referenced) in references.items()
+            if not same_text(self._columns[referenced]["id"], self._columns[table][column])
         }
 
-    def _misspelled(self, row: str, table: str, column: str, alias: str, named: str) -> str:
+    def _misspelled(self, row: str, table: str, column: str, alias: str, referenced: str) -> str:
         """A branch of a rejection for references that no lookup finds (see `sql_ids.py`); empty where there are none."""
-        row_id, reference = self._columns[named]["id"], self._columns[table][column]
-        if not may_be_spelled_otherwise(row_id, reference):
+        row_id, reference = self._columns[referenced]["id"], self._columns[table][column]
+        if not may_have_unusual_spelling(row_id, reference):
             return ""
-        spelled_otherwise = is_spelled_otherwise(f"{alias}.id", row_id, f"{row}.{column}", reference)
-        return f"""WHEN {spelled_otherwise}
+        unusual_spelling = has_unusual_spelling(f"{alias}.id", row_id, f"{row}.{column}", reference)
+        return f"""WHEN {unusual_spelling}
             THEN '{column} ' || {row}.{column}::text || ' is an unusual spelling of the id ' || {alias}.id::text"""
 
     def _undecodable(self, row: str, table: str, schema: pa.Schema) -> str:
@@ -167,29 +172,29 @@ class Queries:
         texts = [field.name for field in schema if field.type == CONTRACT_TEXT and field.name in columns]
         return [name for name in texts if not columns[name].has_encoding]
 
-    def _names_profile(self) -> str:
-        return names_row("p.id", self._columns["profiles"]["id"], "b.profile_id", self._columns["bids"]["profile_id"])
+    def _references_profile(self) -> str:
+        return references_row("p.id", self._columns["profiles"]["id"], "b.profile_id", self._columns["bids"]["profile_id"])
 
-    def _names_job(self) -> str:
-        return names_row("j.id", self._columns["jobs"]["id"], "b.job_id", self._columns["bids"]["job_id"])
+    def _references_job(self) -> str:
+        return references_row("j.id", self._columns["jobs"]["id"], "b.job_id", self._columns["bids"]["job_id"])
 
     def valid_rows(self, source: RowSource, schema: pa.Schema, span: TimeRange) -> str:
         """The valid rows of `span`, with the columns of `schema`."""
         return (
-            f"SELECT {self._select(source.row, source.table, schema, source.stored)} FROM {source.joined}"
-            f" WHERE {within(source.time, span)} AND {is_valid(source)}"
+            f"SELECT {self._select(source.row, source.table, schema, source.reference_ids)} FROM {source.validated_from}"
+            f" WHERE {in_range(source.time, span)} AND {is_valid(source)}"
         )
 
     def all_rows(self, source: RowSource, schema: pa.Schema, span: TimeRange) -> str:
         """The rows of `span`, valid or not, with the columns of `schema`."""
-        columns = self._select(source.row, source.table, schema, source.stored)
-        return f"SELECT {columns} FROM {source.plain} WHERE {within(source.time, span)}"
+        columns = self._select(source.row, source.table, schema, source.reference_ids)
+        return f"SELECT {columns} FROM {source.from_clause} WHERE {in_range(source.time, span)}"
 
     def rejected_ids(self, source: RowSource, span: TimeRange) -> str:
         """The `id` of each rejected row of `span`, as text."""
         return (
             f"SELECT {value(source.row, source.table, RAW_BIDS.field('id'), self._columns[source.table])} AS id"
-            f" FROM {source.joined} WHERE {within(source.time, span)} AND ({source.rejection}) IS NOT NULL"
+            f" FROM {source.validated_from} WHERE {in_range(source.time, span)} AND ({source.rejection}) IS NOT NULL"
         )
 
     def rejected_rows(
@@ -207,7 +212,7 @@ class Queries:
         """
         parts = [
             f"{self._rejected(source, self.window(source.moment), source.rejection)}"
-            f" WHERE {within(source.time, span)} AND {within(source.time, windows)} AND ({source.rejection}) IS NOT NULL"
+            f" WHERE {in_range(source.time, span)} AND {in_range(source.time, windows)} AND ({source.rejection}) IS NOT NULL"
             for source in dated
         ] + [
             f"{self._rejected(source, self.window(f'{literal(substitute)}::timestamptz'), out_of_range_rejection(source))}"
@@ -237,15 +242,15 @@ class Queries:
 
     def _is_text(self, row: str, table: str) -> str:
         """Whether the id of a row is the text `w.id`."""
-        return names_row(f"{row}.id", self._columns[table]["id"], "w.id", TEXT)
+        return references_row(f"{row}.id", self._columns[table]["id"], "w.id", TEXT)
 
     def bids_of_profiles(self) -> str:
         """Valid bids of the profiles $1 (texts) submitted in [$2, $3): id, submitted_at, and the owner as $1 has it."""
         profile_id, reference = self._columns["profiles"]["id"], self._columns["bids"]["profile_id"]
-        bids = self._recent_bids(is_named_by_row("p.id", profile_id, "b.profile_id", reference))
+        bids = self._recent_bids(is_referenced_by_row("p.id", profile_id, "b.profile_id", reference))
         owners = f"unnest($1::text[]) w(id) JOIN profiles p ON {self._is_text('p', 'profiles')}"
-        is_judged_by_job = may_be_spelled_otherwise(self._columns["jobs"]["id"], self._columns["bids"]["job_id"])
-        jobs = f" LEFT JOIN jobs j ON {self._names_job()}" if is_judged_by_job else ""
+        needs_job = may_have_unusual_spelling(self._columns["jobs"]["id"], self._columns["bids"]["job_id"])
+        jobs = f" LEFT JOIN jobs j ON {self._references_job()}" if needs_job else ""
         return (
             f"SELECT b.id, b.submitted_at, w.id AS owner FROM {owners} CROSS JOIN LATERAL {bids}{jobs}"
             f" WHERE {is_valid(self.bids)}"
@@ -259,26 +264,26 @@ class Queries:
         of_jobs = f"SELECT n.client_id::text FROM unnest($4::text[]) w(id) JOIN jobs n ON {self._is_text('n', 'jobs')}"
         clients = f"({of_jobs} WHERE n.client_id IS NOT NULL UNION SELECT unnest($5::text[])) w(id)"
         client_id, job_id = self._columns["jobs"]["client_id"], self._columns["jobs"]["id"]
-        is_client = names_row("j.client_id", client_id, "w.id", TEXT)
+        is_client = references_row("j.client_id", client_id, "w.id", TEXT)
         if not same_text(client_id, client_id):
             is_client += " AND j.client_id::text = w.id"
         jobs = f"(SELECT * FROM jobs j WHERE {is_client} OFFSET 0) j"
-        bids = self._recent_bids(is_named_by_row("j.id", job_id, "b.job_id", self._columns["bids"]["job_id"]))
+        bids = self._recent_bids(is_referenced_by_row("j.id", job_id, "b.job_id", self._columns["bids"]["job_id"]))
         return (
             f"SELECT b.id, b.submitted_at, w.id AS owner FROM {clients} CROSS JOIN LATERAL {jobs} CROSS JOIN LATERAL {bids}"
-            f" LEFT JOIN profiles p ON {self._names_profile()} WHERE {is_valid(self.bids)}"
+            f" LEFT JOIN profiles p ON {self._references_profile()} WHERE {is_valid(self.bids)}"
         )
 
     def outcomes_of(self, bids: str) -> str:
         """Valid outcomes of `bids`, a table as the two queries above give it: its columns as `b`, those of outcomes as `o`."""
         source = self.outcomes_without_bid_check
-        is_its = is_named_by_row("b.id", self._columns["bids"]["id"], "o.bid_id", self._columns["bid_outcomes"]["bid_id"])
+        is_its = is_referenced_by_row("b.id", self._columns["bids"]["id"], "o.bid_id", self._columns["bid_outcomes"]["bid_id"])
         return f"{bids} b JOIN bid_outcomes o ON {is_its} WHERE {is_valid(source)}"
 
-    def named_rows(self, table: str, named_by: str) -> str:
-        """A FROM clause of bids, each with the row `n` of `table` (jobs or profiles) that it names."""
-        column, reference = self._columns[table]["id"], self._columns["bids"][named_by]
-        return f"{self.bids.joined} JOIN {table} n ON {names_row('n.id', column, f'b.{named_by}', reference)}"
+    def referenced_rows(self, table: str, referencing: str) -> str:
+        """A FROM clause of bids, each with the row `n` of `table` (jobs or profiles) that it references."""
+        column, reference = self._columns[table]["id"], self._columns["bids"][referencing]
+        return f"{self.bids.validated_from} JOIN {table} n ON {references_row('n.id', column, f'b.{referencing}', reference)}"
 
     def result(self) -> str:
         """The result of the outcome `o`, a boolean."""
@@ -302,20 +307,20 @@ class Queries:
         """Rows of `span` per hour, valid or not."""
         return (
             f"SELECT {time_bin('1 hour', source.moment)} AS bucket, count(*) AS rows FROM {source.table} {source.row}"
-            f" WHERE {within(source.time, span)} GROUP BY 1"
+            f" WHERE {in_range(source.time, span)} GROUP BY 1"
         )
 
     def ends(self, source: RowSource) -> str:
         """The first and the last usable time of a table."""
         return (
             f"SELECT min({source.moment}) AS first, max({source.moment}) AS last FROM {source.table} {source.row}"
-            f" WHERE {within(source.time, USABLE_TIMES)}"
+            f" WHERE {in_range(source.time, USABLE_TIMES)}"
         )
 
     def valid_ends(self, source: RowSource) -> str:
         """The first and the last time of the valid rows; each is found by an index, where there is one."""
         first, last = (
-            f"(SELECT {source.moment} FROM {source.joined} WHERE {within(source.time, USABLE_TIMES)} AND {is_valid(source)}"
+            f"(SELECT {source.moment} FROM {source.validated_from} WHERE {in_range(source.time, USABLE_TIMES)} AND {is_valid(source)}"
             f" ORDER BY {source.time} {order} LIMIT 1)"
             for order in ("ASC", "DESC")
         )
@@ -326,7 +331,7 @@ class Queries:
         before, after = f"{source.time} < {literal(span.start)}", f"{source.time} >= {literal(span.end)}"
         return (
             f"SELECT count(*) FILTER (WHERE {before}) AS before, count(*) FILTER (WHERE {after}) AS after"
-            f" FROM {source.table} {source.row} WHERE ({before} OR {after}) AND {within(source.time, USABLE_TIMES)}"
+            f" FROM {source.table} {source.row} WHERE ({before} OR {after}) AND {in_range(source.time, USABLE_TIMES)}"
         )
 
     def window(self, at: str) -> str:
@@ -340,11 +345,13 @@ class Queries:
                 f"CASE WHEN {is_utf8(id_text)} THEN {id_text} ELSE encode(convert_to({id_text}, 'SQL_ASCII'), 'escape') END"
             )
         return f"""SELECT {window} AS window, '{source.table}' AS "table", {id_text} AS id,
-            {reason} AS reason FROM {source.joined}"""
+            {reason} AS reason FROM {source.validated_from}"""
 
-    def _select(self, alias: str, table: str, schema: pa.Schema, stored: Mapping[str, str]) -> str:
+    def _select(self, alias: str, table: str, schema: pa.Schema, reference_ids: Mapping[str, str]) -> str:
         types = self._columns[table]
-        return ", ".join(f"{stored.get(field.name) or value(alias, table, field, types)} AS {field.name}" for field in schema)
+        return ", ".join(
+            f"{reference_ids.get(field.name) or value(alias, table, field, types)} AS {field.name}" for field in schema
+        )
 
 
 def is_valid(source: RowSource) -> str:
@@ -354,14 +361,14 @@ def is_valid(source: RowSource) -> str:
 
 def outside(source: RowSource, windows: TimeRange) -> str:
     """Whether a row has no time in these windows."""
-    return f"({source.time} IS NULL OR NOT ({within(source.time, windows)}))"
+    return f"({source.time} IS NULL OR NOT ({in_range(source.time, windows)}))"
 
 
 def out_of_range_rejection(source: RowSource) -> str:
     """Why a row is rejected that stands in another window than its own, if it has one."""
-    suffix = f"' (at ' || {words(source.moment)} || ', {OUT_OF_RANGE})'"
+    suffix = f"' (at ' || {as_text(source.moment)} || ', {OUT_OF_RANGE})'"
     return f"({source.rejection}) || CASE WHEN {unusable(source.moment)} THEN '' ELSE {suffix} END"
 
 
 def _or_else(start: str, column: str, otherwise: str) -> str:
-    return f"coalesce('{start} ' || {words(column)}, '{otherwise}')"
+    return f"coalesce('{start} ' || {as_text(column)}, '{otherwise}')"

@@ -4,7 +4,7 @@ Two ids may be equal and yet differ as text: `citext`, a nondeterministic collat
 written in capitals. A text that the id column cannot hold is equal to no id, and never an error. Nothing here runs a query.
 
 A text that refers to an id of another type has endlessly many spellings (`007`, `+7`, a UUID with hyphens anywhere), and no
-index of the application finds them all. Only those of `spellings` are a reference; `is_spelled_otherwise` tells the others,
+index of the application finds them all. Only those of `spellings` are a reference; `has_unusual_spelling` tells the others,
 which are rejected.
 """
 
@@ -22,7 +22,7 @@ _DATABASE_COLLATION = 'pg_catalog."default"'
 _UUID = "[0-9a-fA-F]{4}(-?[0-9a-fA-F]{4}){7}"
 
 
-def names_row(row_id: str, column: Column, reference: str, referring: Column) -> str:
+def references_row(row_id: str, column: Column, reference: str, referring: Column) -> str:
     """Whether `reference`, of the type `referring`, names the row whose id is `row_id`, of the type `column`.
 
     The id is left bare, so that its index serves; the reference is cast only where it must be.
@@ -32,29 +32,30 @@ def names_row(row_id: str, column: Column, reference: str, referring: Column) ->
         return f"{row_id} {_equals(column)} {_as_text_of(column, reference, referring)}"
     if kind == other or (kind in _NUMBERS and other in _NUMBERS):
         return f"{row_id} = {reference}"
-    if other in _TEXTUAL and (parsed := _parsed(kind, _plain(reference, referring))):
-        return f"{row_id} = {parsed}"
+    if other in _TEXTUAL and (cast := _cast_from_text(kind, _byte_collated(reference, referring))):
+        return f"{row_id} = {cast}"
     return f"{row_id}::text = {reference}::text"
 
 
-def is_named_by_row(row_id: str, column: Column, reference: str, referring: Column) -> str:
+def is_referenced_by_row(row_id: str, column: Column, reference: str, referring: Column) -> str:
     """The same for finding the references to a row by an index on `reference`, but for those that are spelled otherwise."""
     kind, other = _kind(column), _kind(referring)
-    named = names_row(row_id, column, reference, referring)
-    if may_be_spelled_otherwise(column, referring):
-        return f"{reference} = ANY ({_spellings(row_id, kind)}) AND ({named}) IS TRUE"  # as no hash join takes it
+    references = references_row(row_id, column, reference, referring)
+    if may_have_unusual_spelling(column, referring):
+        return f"{reference} = ANY ({_spellings(row_id, kind)}) AND ({references}) IS TRUE"  # as no hash join takes it
     if kind in _TEXTUAL and (other == "uuid" or other in _INTEGERS):
-        return f"{reference} = {_parsed(other, _plain(row_id, column))} AND {named}"
-    return named
+        return f"{reference} = {_cast_from_text(other, _byte_collated(row_id, column))} AND {references}"
+    return references
 
 
-def may_be_spelled_otherwise(column: Column, referring: Column) -> bool:
+def may_have_unusual_spelling(column: Column, referring: Column) -> bool:
     """Whether a text refers to an id of another type, which it may spell in ways that no index finds."""
-    return _kind(referring) in _TEXTUAL and _parsed(_kind(column), "") is not None
+    return _kind(referring) in _TEXTUAL and _cast_from_text(_kind(column), "") is not None
 
 
-def is_spelled_otherwise(row_id: str, column: Column, reference: str, referring: Column) -> str:
-    """Whether a reference for which `names_row` is true has a spelling by which `is_named_by_row` does not find it."""
+def has_unusual_spelling(row_id: str, column: Column, reference: str, referring: Column) -> str:
+    """Whether a reference for which `references_row` is true has a spelling by which `is_referenced_by_row` does not find
+    it."""
     return f"{reference} <> ALL ({_spellings(row_id, _kind(column))})"
 
 
@@ -87,7 +88,7 @@ def _as_text_of(column: Column, reference: str, referring: Column) -> str:
     return f"{reference}{cast}{collate}"
 
 
-def _parsed(kind: str, text: str) -> str | None:
+def _cast_from_text(kind: str, text: str) -> str | None:
     """A text as a value of the kind, NULL where it is none; None for kinds whose texts are not parsed here."""
     if kind == "uuid":
         return f"CASE WHEN {text} ~ '^({_UUID}|\\{{{_UUID}\\}})$' THEN {text}::uuid END"
@@ -99,7 +100,7 @@ def _parsed(kind: str, text: str) -> str | None:
     return None
 
 
-def _plain(reference: str, referring: Column) -> str:
+def _byte_collated(reference: str, referring: Column) -> str:
     """A text that regular expressions take, which a nondeterministic collation is none for."""
     return reference if referring == TEXT else f'({reference}::text COLLATE "C")'
 

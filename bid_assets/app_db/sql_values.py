@@ -91,14 +91,14 @@ def micros(at: str) -> str:
     return f"(extract(epoch FROM {at}) * 1000000)::bigint"
 
 
-def within(time: str, span: TimeRange) -> str:
+def in_range(time: str, span: TimeRange) -> str:
     """Whether a time lies in a range."""
     return f"{time} >= {literal(span.start)} AND {time} < {literal(span.end)}"
 
 
 def unusable(at: str) -> str:
     """Whether a time is one that no window can hold, or none."""
-    return f"({within(at, USABLE_TIMES)}) IS NOT TRUE"
+    return f"({in_range(at, USABLE_TIMES)}) IS NOT TRUE"
 
 
 def literal(at: datetime) -> str:
@@ -117,7 +117,7 @@ def time_reason(alias: str, table: str, name: str, columns: Columns) -> str:
         return "NULL::text"
     at = moment(alias, table, name, columns)
     return (
-        f"CASE WHEN {within(at, USABLE_TIMES)} THEN '{READABLE}' WHEN NOT isfinite({alias}.{name}) THEN 'an infinite time'"
+        f"CASE WHEN {in_range(at, USABLE_TIMES)} THEN '{READABLE}' WHEN NOT isfinite({alias}.{name}) THEN 'an infinite time'"
         f" WHEN {at} < {literal(USABLE_TIMES.start)} THEN 'a time before {USABLE_TIMES.start:%Y-%m-%d}'"
         f" WHEN {alias}.{name} IS NOT NULL THEN 'a time beyond {USABLE_TIMES.end:%Y-%m-%d}' END"
     )
@@ -128,7 +128,7 @@ def text_reason(text: str) -> str:
     return f"CASE {is_utf8(text)} WHEN true THEN '{READABLE}' WHEN false THEN 'text that is not UTF-8' END"
 
 
-def words(at: str) -> str:
+def as_text(at: str) -> str:
     """A time, a naive one or a date as text, even one that is infinite or before Christ."""
     return f"(to_json({at}) #>> '{{}}')"
 

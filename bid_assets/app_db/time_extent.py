@@ -65,7 +65,7 @@ def rows_outside(cursor: Any, queries: Queries, span: TimeRange) -> list[RowsOut
     return [count for count in counts if count.before or count.after]
 
 
-def left_out(counts: Sequence[RowsOutside], first: str, last: str, *, start_is_set: bool) -> str:
+def describe_rows_outside(counts: Sequence[RowsOutside], first: str, last: str, *, start_is_set: bool) -> str:
     """In words, which rows enter no window of `first` to `last`; empty where all do."""
     why = "BID_ASSETS_START" if start_is_set else "no valid bid is older"
     before = " and ".join(f"{count.before:,} of {count.table}" for count in counts if count.before)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bid_assets.app_db.time_extent import left_out
+from bid_assets.app_db.time_extent import describe_rows_outside
 from bid_assets.cli.output import console, print_json, progress_bars, stderr
 from bid_assets.common.windows import utc_now
 from bid_assets.deployments.events import active_model
@@ -68,7 +68,9 @@ def run(
         _print_result(store, plan, result)
         if outside:
             first_key, last_key = (settings.cadence.key(moment) for moment in (settings.oldest_window, utc_now()))
-            stderr.print(left_out(outside, first_key, last_key, start_is_set=settings.start is not None), style="yellow")
+            stderr.print(
+                describe_rows_outside(outside, first_key, last_key, start_is_set=settings.start is not None), style="yellow"
+            )
         if after is not None:
             note = "unchanged" if before == after else "new"
             console.print(f"Active model ({note}): [bold]{after.model.version}[/bold] of window {after.model.partition}")

@@ -18,16 +18,16 @@ class CachingStore(VersionStore):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._known: dict[tuple[str, str, str], Manifest] = {}
+        self._manifest_cache: dict[tuple[str, str, str], Manifest] = {}
 
     def restore(self, manifest: Manifest, write_file: Callable[[Path], None]) -> Manifest:
         """The one change that a manifest can see: other bytes of the same content."""
         restored = super().restore(manifest, write_file)
-        self._known[manifest.asset, manifest.partition, manifest.version] = restored
+        self._manifest_cache[manifest.asset, manifest.partition, manifest.version] = restored
         return restored
 
     def _manifests(self, keys: Sequence[tuple[str, str, str]]) -> list[Manifest | None]:
-        unread = [key for key in keys if key not in self._known]
+        unread = [key for key in keys if key not in self._manifest_cache]
         read = zip(unread, super()._manifests(unread), strict=True)
-        self._known.update((key, manifest) for key, manifest in read if manifest is not None)
-        return [self._known.get(key) for key in keys]
+        self._manifest_cache.update((key, manifest) for key, manifest in read if manifest is not None)
+        return [self._manifest_cache.get(key) for key in keys]

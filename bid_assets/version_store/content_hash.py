@@ -26,8 +26,8 @@ _BLOCK = 1 << 16
 
 def json_hash(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`: keys in order, no white space. A value and what JSON keeps of it are equal."""
-    plain = orjson.loads(orjson.dumps(value, option=PLAIN_JSON))  # keys become text before they are put in order
-    return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    value_copy = orjson.loads(orjson.dumps(value, option=PLAIN_JSON))  # keys become text before they are put in order
+    return hashlib.sha256(orjson.dumps(value_copy, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def table_hash(table: pa.Table) -> str:
@@ -132,7 +132,7 @@ class _ColumnHasher:
     def add(self, path: str, array: pa.Array) -> None:
         """The next rows: where the nulls are, then the values that are not null."""
         rows, self._rows[path] = self._rows[path], self._rows[path] + len(array)
-        array = _plain(array)
+        array = _decoded(array)
         if array.null_count:
             nulls = np.flatnonzero(pc.is_null(array).to_numpy(zero_copy_only=False)) + rows
             self._put(f"{path} null", nulls.astype(np.int64))
@@ -192,15 +192,15 @@ class _ColumnHasher:
         self._put(f"{path} value", data[array.offset * width : (array.offset + len(array)) * width])
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def _decoded(array: pa.Array) -> pa.Array:
     """The same values without an encoding around them."""
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain(array.storage)
+        return _decoded(array.storage)
     if pa.types.is_dictionary(kind):
-        return _plain(array.dictionary_decode())
+        return _decoded(array.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
-        return _plain(pc.run_end_decode(array))
+        return _decoded(pc.run_end_decode(array))
     if pa.types.is_string_view(kind):
         return array.cast(pa.large_string())
     if pa.types.is_binary_view(kind):

@@ -65,7 +65,7 @@ class WindowedTable:
                 )
         return tables.to_table(columns=parts[-1].names)
 
-    def within(self, windows: Sequence[str]) -> WindowedTable:
+    def select_windows(self, windows: Sequence[str]) -> WindowedTable:
         """Some of the windows, with the columns of the newest of all where these have no version."""
         heads = {manifest.partition: manifest for manifest in self.manifests}
         return WindowedTable(self.store, self.asset, windows, heads, self._stored_schema)

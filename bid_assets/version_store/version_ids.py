@@ -40,7 +40,7 @@ def match_versions(versions: Sequence[str], text: str) -> list[str]:
         lambda name: name.endswith(text),
         lambda name: name.startswith(text) or any(suffix.startswith(text) for suffix in _suffixes(name)),
     ]
-    return next((found for rule in rules if (found := [name for name in names if rule(name)])), [])
+    return next((matches for rule in rules if (matches := [name for name in names if rule(name)])), [])
 
 
 def resolve(store: VersionStore, asset: str, text: str, partition: str | None = None) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import psycopg2
 import pytest
 
-from bid_assets.app_db.fingerprints import Fingerprints, changed, window_fingerprints
+from bid_assets.app_db.fingerprints import Fingerprints, changed_windows, window_fingerprints
 from bid_assets.app_db.snapshot_reader import open_snapshot
 from bid_assets.common.windows import Cadence, TimeRange
 from bid_assets_tests.app_db.database import ALL, MONDAY, WEEK, bid, execute, insert, outcome, standard_tables
@@ -35,7 +35,7 @@ def after(url: str, change: str | Callable[[], None]) -> set[str]:
     """The windows whose fingerprints a change has changed."""
     before = fingerprints(url)
     execute(url, change) if isinstance(change, str) else change()
-    return changed(before, fingerprints(url))
+    return changed_windows(before, fingerprints(url))
 
 
 def test_each_window_counts_its_rows_and_those_that_its_bids_name(url: str) -> None:
@@ -127,6 +127,6 @@ def test_columns_that_are_not_there_are_no_obstacle(url: str) -> None:
 
 
 def test_a_table_without_rows_is_the_same_as_none() -> None:
-    assert changed({}, {}) == set()
-    assert changed({W1: {"bids": [1, "5"]}}, {}) == {W1}
-    assert changed({W1: {"bids": (1, "5")}}, {W1: {"bids": [1, "5"]}}) == set()
+    assert changed_windows({}, {}) == set()
+    assert changed_windows({W1: {"bids": [1, "5"]}}, {}) == {W1}
+    assert changed_windows({W1: {"bids": (1, "5")}}, {W1: {"bids": [1, "5"]}}) == set()

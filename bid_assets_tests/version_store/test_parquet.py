@@ -133,6 +133,6 @@ def test_some_of_the_windows_have_the_columns_of_all(store: VersionStore) -> Non
     for window in WINDOWS[:2]:
         write(store, window, rows(window))
     table = window_table(store)
-    assert table.within(WINDOWS[1:3]).read().equals(rows(WINDOWS[1]))
-    assert table.within(WINDOWS[1:3]).missing == (WINDOWS[2],)
-    assert table.within(WINDOWS[5:]).read().equals(SCHEMA.empty_table())
+    assert table.select_windows(WINDOWS[1:3]).read().equals(rows(WINDOWS[1]))
+    assert table.select_windows(WINDOWS[1:3]).missing == (WINDOWS[2],)
+    assert table.select_windows(WINDOWS[5:]).read().equals(SCHEMA.empty_table())

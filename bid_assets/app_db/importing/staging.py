@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.app_db.importing.parsing import format_value
 from bid_assets.app_db.introspection import Columns
-from bid_assets.app_db.sql_ids import names_row
+from bid_assets.app_db.sql_ids import references_row
 from bid_assets.common.progress import ProgressCallback
 
 RefusedRow = tuple[int, str]
@@ -141,7 +141,7 @@ class StagingTable:
 
     def unknown_references(self, cursor: Any, column: str, named: str, named_columns: Columns, staged: bool) -> list[int]:
         """The rows whose `column` names no row of the table `named`, nor, where there are such, of the rows staged for it."""
-        names = names_row("n.id", named_columns["id"], f"s.{column}", self.columns[column])
+        names = references_row("n.id", named_columns["id"], f"s.{column}", self.columns[column])
         where = "".join(
             f" AND NOT EXISTS (SELECT FROM {table} n WHERE {names})"
             for table in (named, *([f"import_{named}"] if staged else []))

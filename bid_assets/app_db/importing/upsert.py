@@ -11,7 +11,7 @@ from typing import Any
 
 from bid_assets.app_db.importing.staging import RefusedRow, StagingTable, find_refusals, run_in_savepoint
 from bid_assets.app_db.introspection import Column
-from bid_assets.app_db.sql_ids import names_row
+from bid_assets.app_db.sql_ids import references_row
 
 _COMPARED_AS_TEXT = {"json", "xml", "citext"}
 """Types that PostgreSQL cannot compare, or calls equal where something has changed."""
@@ -44,7 +44,7 @@ def _upsert_range(cursor: Any, stage: StagingTable, start: int, end: int) -> tup
     """How many rows were inserted and updated. Not by ON CONFLICT: views and tables without a unique index know none."""
     names = stage.rows.column_names
     others = [name for name in names if name != "id"]
-    same = names_row("t.id", stage.columns["id"], "s.id", stage.columns["id"])
+    same = references_row("t.id", stage.columns["id"], "s.id", stage.columns["id"])
     part = f"s.import_row >= {start} AND s.import_row < {end}"
     updated = 0
     if others:

@@ -149,7 +149,7 @@ def write_dataset(
 
     def parts() -> Iterator[Any]:
         for keys, bids in by_windows(rows, inputs["raw_bids"].windows, cadence):
-            part = with_features(bids, ((family, inputs[family.name].within(keys).read()) for family in families()))
+            part = with_features(bids, ((family, inputs[family.name].select_windows(keys).read()) for family in families()))
             if part.num_rows:
                 missing.append(missing_families(part))
             yield part

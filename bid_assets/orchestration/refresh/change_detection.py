@@ -13,11 +13,11 @@ from typing import Any
 
 from bid_assets.app_db.connections import snapshot
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.fingerprints import changed, window_fingerprints
+from bid_assets.app_db.fingerprints import changed_windows, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.new_rows import HighWaterMark, missing_indexes, poll_new_rows
 from bid_assets.app_db.sql import Queries
-from bid_assets.app_db.time_extent import left_out, oldest_valid_bid, rows_outside
+from bid_assets.app_db.time_extent import describe_rows_outside, oldest_valid_bid, rows_outside
 from bid_assets.common.windows import utc_now
 from bid_assets.orchestration.assets.raw_tables import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.orchestration.first_window import oldest_window, update_first_window, windows_with_data
@@ -91,10 +91,10 @@ def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str,
     A window that was never read counts for every table that has rows in it.
     """
     changes: ChangedWindows = {}
-    for key in changed(recorded, present):
+    for key in changed_windows(recorded, present):
         before, now = recorded.get(key, {}), present.get(key, {})
         for table in {*before, *now}:
-            if changed(
+            if changed_windows(
                 {key: {table: before[table]} if table in before else {}}, {key: {table: now[table]} if table in now else {}}
             ):
                 changes.setdefault(table, set()).add(key)
@@ -122,7 +122,7 @@ def _rows_outside_warnings(settings: Settings, store: VersionStore, db_cursor: A
     else:
         outside = rows_outside(db_cursor, Queries(contract_columns(db_cursor), cadence), bounds)
         if outside:
-            warnings.append(left_out(outside, first, last, start_is_set=settings.start is not None))
+            warnings.append(describe_rows_outside(outside, first, last, start_is_set=settings.start is not None))
     return tuple(warnings)
 
 
