@@ -320,8 +320,8 @@ class Queries:
     def valid_ends(self, source: RowSource) -> str:
         """The first and the last time of the valid rows; each is found by an index, where there is one."""
         first, last = (
-            f"(SELECT {source.moment} FROM {source.validated_from} WHERE {in_range(source.time, USABLE_TIMES)} AND {is_valid(source)}"
-            f" ORDER BY {source.time} {order} LIMIT 1)"
+            f"(SELECT {source.moment} FROM {source.validated_from} WHERE {in_range(source.time, USABLE_TIMES)}"
+            f" AND {is_valid(source)} ORDER BY {source.time} {order} LIMIT 1)"
             for order in ("ASC", "DESC")
         )
         return f"SELECT {first} AS first, {last} AS last"
