@@ -410,6 +410,6 @@ def get_settings() -> Settings:
         for problem in error.errors(include_url=False):
             name = f"BID_ASSETS_{problem['loc'][0]}".upper() if problem["loc"] else ""
             value = "" if name.endswith("_URL") else f"={problem['input']}"  # which may hold a password
-            given = f"{name}{value}: " if name else ""
-            problems.append(given + problem["msg"].removeprefix("Value error, "))
+            assignment = f"{name}{value}: " if name else ""
+            problems.append(assignment + problem["msg"].removeprefix("Value error, "))
         raise SettingsError("settings: " + "; ".join(problems)) from None

@@ -247,13 +247,13 @@ def print_result(result: Mapping[str, Any], *, as_json: bool) -> None:
             continue
         outlook, later = facts["outlook"] or {}, facts["later"]
         expected = [_with_interval(**outlook[name]) if outlook else "–" for name in shown.values()]
-        found = [_with_interval(later[name], later["intervals"][name]) for name in shown.values()]
-        table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", *expected, *found)
+        realized = [_with_interval(later[name], later["intervals"][name]) for name in shown.values()]
+        table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", *expected, *realized)
     console.print(table)
     table = Table("figure", "cutoffs", "later within the outlook", "within the holdout's interval", "bias")
-    for figure, found in result["coverage"].items():
-        shares = ["" if found[name] is None else f"{found[name]:.0%}" for name in ("within", "within_holdout")]
-        table.add_row(figure, str(found["steps"]), *shares, "" if found["bias"] is None else f"{found['bias']:+.4f}")
+    for metric, coverage in result["coverage"].items():
+        shares = ["" if coverage[name] is None else f"{coverage[name]:.0%}" for name in ("within", "within_holdout")]
+        table.add_row(metric, str(coverage["steps"]), *shares, "" if coverage["bias"] is None else f"{coverage['bias']:+.4f}")
     console.print(table)
     if result["policies"]:
         table = Table("policy", "trainings", "training time", "log loss", "on bids")

@@ -1,7 +1,7 @@
 """A code server's definitions follow the first window: they are built for the one of their moment, and loaded again when it
 moves.
 
-`up` asks regularly. Daemon and web server notice by themselves that the code server has loaded its code again.
+`up` asks regularly. Daemon and web server detect by themselves that the code server has loaded its code again.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _nightly(settings: Settings, store: VersionStore) -> dg.ScheduleDefinition:
         cron_schedule=NIGHTLY,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Reads the open window again, whether or not anything was noticed.",
+        description="Reads the open window again, whether or not a change was detected.",
     )
     def nightly_refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         now = _time_of(context)

@@ -19,7 +19,7 @@ _CLIENTS_PER_WEEKLY_JOB = 12
 
 @dataclass(frozen=True)
 class SimulatedJobs:
-    """SimulatedJobs, one element (or row) for each, by the time of posting."""
+    """Jobs, one element (or row) for each, by the time of posting."""
 
     number: NDArray[np.int64]
     posted_at: NDArray[np.int64]

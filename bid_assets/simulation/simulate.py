@@ -37,16 +37,16 @@ def simulate(options: MarketplaceOptions, progress: ProgressCallback = report_pr
         weeks.append(week)
         progress("simulating weeks", len(weeks), options.weeks)
     outcomes = pa.concat_tables([OUTCOMES.empty_table(), *(week.outcomes for week in weeks)])
-    known = pc.less(outcomes["outcome_timestamp"], pa.scalar(options.end, TIME))
+    known_before_end = pc.less(outcomes["outcome_timestamp"], pa.scalar(options.end, TIME))
     bids = pa.concat_tables([BIDS.empty_table(), *(week.bids for week in weeks)])
-    happened = outcomes.filter(known)
+    past_outcomes = outcomes.filter(known_before_end)
     return Marketplace(
         options=options,
         profiles=profile_table(options, weeks[-1].profiles),
         jobs=pa.concat_tables([JOBS.empty_table(), *(week.jobs for week in weeks)]),
-        bids=_with_status(bids, happened),
-        outcomes=happened,
-        later_outcomes=outcomes.filter(pc.invert(known)),
+        bids=_with_status(bids, past_outcomes),
+        outcomes=past_outcomes,
+        later_outcomes=outcomes.filter(pc.invert(known_before_end)),
         truth=pa.concat_tables([TRUTH.empty_table(), *(week.truth for week in weeks)]),
     )
 

@@ -22,7 +22,7 @@ TINY = {
     "bench_extraction": ("--bids 2000", "pandas.read_sql of a join"),
     "bench_history": ("--bids 2000 --repeats 1 --sample 50", "SQL, call by call"),
     "bench_long_history": ("--weeks 4 --bids 60", "again, with nothing new"),
-    "bench_noticing": ("--outcomes 2000", "fingerprints"),
+    "bench_change_detection": ("--outcomes 2000", "fingerprints"),
     "bench_prediction_log": ("--seconds 0.05 --backlog 1000", "predictions/s written from a backlog"),
     "bench_promotion": ("--trials 1 --holdouts 1000", "1,000 bids of 150 profiles"),
     "bench_refresh": ("--weeks 3 --bids-a-week 60", "refresh of one window"),

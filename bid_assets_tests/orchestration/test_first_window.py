@@ -1,4 +1,4 @@
-"""Where history begins: fixed by a setting or learnt from the data, the same in every process, and nothing before it is lost."""
+"""Where history begins: fixed by a setting or taken from the data, the same in every process; nothing before it is lost."""
 
 from __future__ import annotations
 

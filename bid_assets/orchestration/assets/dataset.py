@@ -211,14 +211,14 @@ def inconsistent_windows(store: VersionStore, settings: Settings, inputs: dict[s
     """
     keys = inputs["raw_bids"].windows
     pinned = {name: {manifest.partition: manifest for manifest in table.manifests} for name, table in inputs.items()}
-    heads = {asset: {**found, **pinned.get(asset, {})} for asset, found in raw_heads(store, settings, families(), keys).items()}
-    found = {}
+    heads = {asset: {**raw, **pinned.get(asset, {})} for asset, raw in raw_heads(store, settings, families(), keys).items()}
+    stale_by_family = {}
     for family in families():
         reads = Inputs(family, settings.cadence)
         stale = [key for key, manifest in pinned[family.name].items() if not reads.is_made_from_heads(manifest, heads)]
         if stale:
-            found[family.name] = stale
-    return found
+            stale_by_family[family.name] = stale
+    return stale_by_family
 
 
 def cutoff_of(window: TimeRange, pinned: str | None) -> datetime:
@@ -228,23 +228,24 @@ def cutoff_of(window: TimeRange, pinned: str | None) -> datetime:
 
 def one_encoder(inputs: dict[str, WindowedTable]) -> dict[str, str]:
     """The fingerprint of the encoder behind all embeddings; vectors of different encoders must not be mixed."""
-    seen: dict[str, list[str]] = {}
+    windows_by_encoder: dict[str, list[str]] = {}
     for table in inputs.values():
         for manifest in table.manifests:
             if fingerprint := manifest.info.get("encoder_fingerprint"):
-                seen.setdefault(fingerprint, []).append(manifest.partition)
-    if len(seen) > 1:
-        found = "; ".join(f"{name[:12]} in {min(keys)} to {max(keys)}" for name, keys in seen.items())
+                windows_by_encoder.setdefault(fingerprint, []).append(manifest.partition)
+    if len(windows_by_encoder) > 1:
+        encoders = "; ".join(f"{name[:12]} in {min(keys)} to {max(keys)}" for name, keys in windows_by_encoder.items())
         raise dg.Failure(
-            description=f"the look-back mixes embeddings of {len(seen)} encoders ({found}). Encode all of it with the present "
-            f"one: `bid-assets run --from {min(min(keys) for keys in seen.values())}`",
+            description=f"the look-back mixes embeddings of {len(windows_by_encoder)} encoders ({encoders}). Encode all of it "
+            f"with the present "
+            f"one: `bid-assets run --from {min(min(keys) for keys in windows_by_encoder.values())}`",
             allow_retries=False,
         )
-    return {"encoder_fingerprint": next(iter(seen))} if seen else {}
+    return {"encoder_fingerprint": next(iter(windows_by_encoder))} if windows_by_encoder else {}
 
 
 def _windows(inputs: dict[str, WindowedTable]) -> dict[str, list[str]]:
     """The windows that the look-back expects, and those found in all of its inputs."""
     expected = inputs["raw_bids"].windows
-    found = [key for key in expected if not any(key in table.missing for table in inputs.values())]
-    return {"windows_expected": list(expected), "windows_found": found}
+    present = [key for key in expected if not any(key in table.missing for table in inputs.values())]
+    return {"windows_expected": list(expected), "windows_found": present}

@@ -1,4 +1,4 @@
-"""A decision on which nothing has changed is not made again, and said not to be; any change of what it depends on makes it due."""
+"""A decision on which nothing has changed is not made again, and printed as such; any change of its inputs makes it due."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a tick of the sensors costs in the database, as the outcomes grow.
 
-    python -m bid_assets_tests.benchmarks.bench_noticing --outcomes 100000 1000000 10000000
+    python -m bid_assets_tests.benchmarks.bench_change_detection --outcomes 100000 1000000 10000000
 
 `poll_new_rows` follows new rows (every few seconds), `fingerprints` compares windows (hourly). Best of five; the tables lie in an
 embedded server without durability. One outcome in a second: ten million of them are sixteen weeks.
