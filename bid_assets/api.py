@@ -2,7 +2,7 @@
 
 Everything here is stable: names, parameters and types change only with a deprecation in between. Import it from the package:
 `bid_assets.load_model("active")`, `bid_assets.load_dataset(...)`, `bid_assets.Store(...)`. What else the package holds is
-internal. Nothing of Dagster is imported, and no database is asked.
+internal. Nothing of Dagster is imported, and no database is queried.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MODEL, _DATASET = "trained_model", "training_dataset"
 
 @dataclass(frozen=True)
 class Version:
-    """What is known of one immutable version of an asset."""
+    """Metadata of one immutable version of an asset."""
 
     asset: str
     window: str
@@ -45,11 +45,11 @@ class Version:
     """UTC."""
     rows: int | None
     cutoff: datetime | None
-    """Of a dataset: nothing that became known from this moment on is in it."""
+    """Of a dataset: it contains only what was known before this moment."""
     inputs: tuple[tuple[str, str, str], ...]
-    """Asset, window and version of everything that it was made from."""
+    """Lineage: asset, window and version of each input."""
     info: dict[str, Any]
-    """Facts that the asset has recorded, such as the figures of a report."""
+    """Metadata that the asset recorded, such as the metrics of a report."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,26 @@ class Model:
 
     version: Version
     dataset: str | None
-    """Version of the dataset that it learned from."""
+    """Version of the training dataset."""
     threshold: float
-    """From this probability on, a bid is called a success."""
+    """The model predicts success from this probability on."""
     columns: tuple[str, ...]
-    """The columns that a table must have to be scored; a training dataset has them."""
+    """The columns that `predict` requires of a table; a training dataset has them."""
     _scorer: BidSuccessModel = field(repr=False)
 
     def predict(self, table: pa.Table | pd.DataFrame) -> npt.NDArray[np.float64]:
         """The probability of success of each row, shape (rows,).
 
-        `table` has the columns of a training dataset, at least `columns`; others are ignored. Raises `ValueError` where it lacks
-        some or has them with other types.
+        `table` has the columns of a training dataset, at least `columns`; others are ignored. Raises `ValueError` where columns
+        are missing or of other types.
         """
-        return self._scorer.predict(table if isinstance(table, pa.Table) else _rows_of(table, self._scorer.feature_schema))
+        return self._scorer.predict(table if isinstance(table, pa.Table) else _to_arrow(table, self._scorer.feature_schema))
 
 
-def _rows_of(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` that the frame has, with the types that it gives them: pandas knows neither vectors nor nulls.
+def _to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The frame's columns that `schema` names, as Arrow with its types: pandas has neither vectors nor nulls.
 
-    Raises `ValueError` that names a column whose values are no such.
+    Raises `ValueError`, which names the column, for values of another type.
     """
     columns = {}
     for each in schema:
@@ -130,28 +130,28 @@ class Store:
         """A training dataset, one row per labelled bid; `to_pandas()` makes it a frame.
 
         `version`: a version or short id; `"newest"`: that of the newest window; `"active"`: the one that the active model
-        learned from. Raises `LookupError` where there is none, `RuntimeError` for a damaged file.
+        was trained on. Raises `LookupError` where there is none, `RuntimeError` for a damaged file.
         """
         if version == ACTIVE:
-            manifest = self._manifest(_DATASET, self._dataset_of(self._find(_MODEL, ACTIVE)))
+            manifest = self._manifest(_DATASET, self._dataset_of(self._resolve_manifest(_MODEL, ACTIVE)))
         else:
-            manifest = self._find(_DATASET, version)
+            manifest = self._resolve_manifest(_DATASET, version)
         return WindowedTable(self._versions, _DATASET, [manifest.partition], {manifest.partition: manifest}).read(columns)
 
     def load_model(self, version: str = ACTIVE) -> Model:
         """A model. `version`: a version or short id; `"active"`: the one that is served; `"newest"`: of the newest window.
 
         Its checksum is verified before it is opened. Raises `LookupError` where there is none, `RuntimeError` for a damaged
-        file, or one that this version of the code cannot score with.
+        file, or one that this version of the code cannot load.
         """
         from bid_assets.modelling import model_file
 
-        manifest = self._find(_MODEL, version)
+        manifest = self._resolve_manifest(_MODEL, version)
         scorer = model_file.load(self._versions.fetch(manifest))
-        learned = next((ref.version for ref in manifest.inputs if ref.asset == _DATASET), None)
-        return Model(_version(manifest), learned, scorer.threshold, tuple(scorer.feature_schema.names), scorer)
+        dataset = next((ref.version for ref in manifest.inputs if ref.asset == _DATASET), None)
+        return Model(_version(manifest), dataset, scorer.threshold, tuple(scorer.feature_schema.names), scorer)
 
-    def _find(self, asset: str, version: str) -> Manifest:
+    def _resolve_manifest(self, asset: str, version: str) -> Manifest:
         """The manifest that "active", "newest", a version or a short id stands for. Raises `VersionNotFoundError`."""
         if version == ACTIVE:
             active = active_model(self._versions)
@@ -167,10 +167,10 @@ class Store:
         return self._versions.manifest(asset, window, name)
 
     def _dataset_of(self, model: Manifest) -> InputRef:
-        learned = next((ref for ref in model.inputs if ref.asset == _DATASET), None)
-        if learned is None:
-            raise VersionNotFoundError(f"{model.version} names no dataset that it learned from")
-        return learned
+        dataset = next((ref for ref in model.inputs if ref.asset == _DATASET), None)
+        if dataset is None:
+            raise VersionNotFoundError(f"{model.version} names no training dataset")
+        return dataset
 
     def _manifest(self, asset: str, ref: InputRef) -> Manifest:
         return self._versions.manifest(asset, ref.partition, ref.version)

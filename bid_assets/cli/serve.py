@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from bid_assets.app_db.database import app_db_url
 from bid_assets.cli.listening import require_free_port, stopping_on_signals
-from bid_assets.serving.announcement import announced
+from bid_assets.serving.announcement import service_announcement
 from bid_assets.serving.middleware.api_keys import KEYS_REQUIRED, ApiKeyStore, require_keys_off_loopback
 from bid_assets.settings import get_settings
 
@@ -36,7 +36,7 @@ def serve(host: str, port: int, workers: int) -> None:
         stopping_on_signals(),
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="bid_assets-") as prometheus_dir,
-        announced(settings.home, host, port),
+        service_announcement(settings.home, host, port),
     ):
         if workers > 1:
             os.environ[PROMETHEUS_DIR_VARIABLE] = prometheus_dir

@@ -269,7 +269,7 @@ def limitations(card: CardData) -> list[str]:
         f"Successes become known sooner than failures; bids younger than the label maturity are not evaluated "
         f"({describe_maturity(card.dataset.info)}). What is true of the "
         "newest bids is therefore known late.",
-        "A probability is about bids like those of the look-back; after a change of the market it needs retraining to be right.",
+        "A probability is about bids like those of the look-back; after a change of the market the model needs retraining.",
         "It says what goes together with success, not what causes it: raising an amount because of it is an experiment.",
     ]
     if card.report.get("words"):
@@ -296,7 +296,7 @@ def describe_maturity(info: Mapping[str, Any]) -> str:
 
 
 def format_number(value: Any) -> str:
-    """A figure or a count as text; a dash where there is none."""
+    """A number as text; a dash where there is none."""
     if value is None:
         return _ABSENT
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -37,8 +37,8 @@ class PredictionReader:
         if not self.has_tables:
             return {}
         table = self._connection.fetch(
-            f"SELECT model, names FROM {MODEL_FEATURES} WHERE model IN (SELECT model FROM {PREDICTIONS} WHERE {_in_span(span)}) "
-            "ORDER BY model"
+            f"SELECT model, names FROM {MODEL_FEATURES} "
+            f"WHERE model IN (SELECT model FROM {PREDICTIONS} WHERE {_in_span(span)}) ORDER BY model"
         )
         return dict(zip(table["model"].to_pylist(), table["names"].to_pylist(), strict=True))
 

@@ -1,8 +1,8 @@
 """Writes every prediction to the prediction log, off the request's path: `add` queues, a thread writes every half second.
 
 What is lost: nothing when the process ends by `close`; at most a second's predictions when it is killed, as long as the
-database responds. While it does not, up to `prediction_log_max_rows` predictions wait; then the newest are dropped and counted (`lost`).
-The tables and their SQL are in `schema`.
+database responds. While it does not, up to `prediction_log_max_rows` predictions wait; then the newest are dropped and counted
+(`lost`). The tables and their SQL are in `schema`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 
 @contextmanager
-def served(app: ASGIApp, **options: object) -> Iterator[httpx.Client]:
+def run_app(app: ASGIApp, **options: object) -> Iterator[httpx.Client]:
     """A client of the running server; more of them may be made with its `base_url`."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, **options))  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,4 +1,4 @@
-"""Past bids asked about again at their own time, and the features that the store has of them."""
+"""Requests for past bids as of their own time, and their features in the store."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def stored_features(platform: Platform, bids: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def replayed(bid: dict[str, Any]) -> BidRequest:
-    """A row of `raw_bids`, as the service was asked about it."""
+def replay_request(bid: dict[str, Any]) -> BidRequest:
+    """The request for a row of `raw_bids`, as of its own time."""
     return BidRequest(
         profile_id=bid["profile_id"],
         job_id=bid["job_id"],

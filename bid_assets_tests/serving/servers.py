@@ -44,7 +44,7 @@ class Server:
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    def answers_with(self, model_version: str) -> None:
+    def wait_until_serving(self, model_version: str) -> None:
         """Wait until this version answers."""
         eventually(lambda: self.http.get("/ready").json()["model_version"] == model_version, what=f"{model_version} to serve")
 

@@ -12,7 +12,7 @@ from bid_assets.serving.api_docs import DESCRIPTION_PATHS
 from bid_assets.serving.app import create_app
 from bid_assets.serving.middleware.api_keys import create_key
 from bid_assets.settings import Settings
-from bid_assets_tests.serving.http import served
+from bid_assets_tests.serving.http import run_app
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
     """Of a service that has keys and no model."""
     settings = Settings(home=tmp_path)
     create_key(settings.resolved_api_keys, "bidder", ["predict"])
-    with served(create_app(settings), lifespan="off") as running:
+    with run_app(create_app(settings), lifespan="off") as running:
         yield running
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bid_assets.serving import connections
 from bid_assets.serving.connections import RESERVED_FILES, BoundedConnection, connection_limit
-from bid_assets_tests.serving.http import served
+from bid_assets_tests.serving.http import run_app
 
 LARGE = 20_000_000
 """Bytes of an answer: more than the kernel buffers."""
@@ -35,7 +35,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     for name, seconds in (("HEADER_SECONDS", 0.4), ("UNREAD_SECONDS", 0.8), ("CHECK_SECONDS", 0.1)):
         monkeypatch.setattr(connections, name, seconds)
-    with served(app, http=BoundedConnection, ws="none", lifespan="off") as running:
+    with run_app(app, http=BoundedConnection, ws="none", lifespan="off") as running:
         yield running
 
 

@@ -15,7 +15,7 @@ from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.serving.bid_requests import BidRequest, JobDetails
 from bid_assets.serving.online_features import MAX_ROWWISE_BIDS, OnlineFeatures
 from bid_assets_tests.platforms import Platform
-from bid_assets_tests.serving.replays import all_rows, assert_same, replayed, stored_features
+from bid_assets_tests.serving.replays import all_rows, assert_same, replay_request, stored_features
 
 
 @pytest.fixture(scope="module", params=[MAX_ROWWISE_BIDS, 0], ids=["as plain values", "as columns"])
@@ -40,7 +40,7 @@ def stored(platform: Platform, bids: pa.Table) -> pa.Table:
 
 def test_every_past_bid_has_the_features_of_the_store(online: OnlineFeatures, bids: pa.Table, stored: pa.Table) -> None:
     rows = bids.slice(0, 400)
-    found = online.features([replayed(bid) for bid in rows.to_pylist()])
+    found = online.features([replay_request(bid) for bid in rows.to_pylist()])
     assert_same(found.table, stored.slice(0, 400))
 
 
@@ -51,12 +51,12 @@ def test_law_online_equals_offline_for_any_bids_asked_about_together(
 ) -> None:
     chosen = data.draw(st.lists(st.integers(0, bids.num_rows - 1), min_size=1, max_size=8))
     index = pa.array(chosen)
-    found = online.features([replayed(bid) for bid in bids.take(index).to_pylist()])
+    found = online.features([replay_request(bid) for bid in bids.take(index).to_pylist()])
     assert_same(found.table, stored.take(index))
 
 
 def test_bids_asked_about_together_do_not_see_each_other(online: OnlineFeatures, bids: pa.Table) -> None:
-    bid = replayed(bids.to_pylist()[-1])
+    bid = replay_request(bids.to_pylist()[-1])
     assert bid.at is not None
     later = BidRequest(bid.profile_id, bid.job_id, at=bid.at + timedelta(days=1))
     alone = [online.features([one]).table for one in (bid, later)]
@@ -68,7 +68,7 @@ def test_without_embeddings_no_encoder_is_needed_and_all_else_is_the_same(
 ) -> None:
     monkeypatch.setattr("bid_assets.serving.online_features.MAX_ROWWISE_BIDS", online._max_rowwise)
     without = OnlineFeatures(platform.settings.model_copy(update={"encoder": "/nowhere/model"}))
-    chosen = [replayed(bid) for bid in bids.slice(0, 20).to_pylist()]
+    chosen = [replay_request(bid) for bid in bids.slice(0, 20).to_pylist()]
     try:
         found = without.features(chosen, embeddings=False).table
         assert_same(found, stored.slice(0, 20).drop_columns(["job_description_embedding", "bid_text_embedding"]))
@@ -94,7 +94,7 @@ def test_what_is_missing_is_named_and_null(online: OnlineFeatures) -> None:
 def test_a_job_that_is_only_text_counts_like_one_of_the_database(
     online: OnlineFeatures, platform: Platform, bids: pa.Table
 ) -> None:
-    bid = replayed(bids.to_pylist()[7])
+    bid = replay_request(bids.to_pylist()[7])
     jobs = {job["id"]: job for job in all_rows(platform, "raw_jobs").to_pylist()}
     known = jobs[bid.job_id]
     text = JobDetails(**{name: known[name] for name in JobDetails.__dataclass_fields__})
@@ -103,21 +103,21 @@ def test_a_job_that_is_only_text_counts_like_one_of_the_database(
 
 
 def test_the_newest_known_outcome_says_how_fresh_the_history_is(online: OnlineFeatures, bids: pa.Table) -> None:
-    bid = replayed(bids.to_pylist()[-1])
+    bid = replay_request(bids.to_pylist()[-1])
     found = online.features([bid])
     assert found.newest_outcome[0] is None or found.newest_outcome[0] < found.as_of[0]
 
 
 @pytest.mark.parametrize("budget", [10**30, float("nan"), "\ud800", {"of": 5}])
 def test_settings_that_are_rubbish_are_no_error(online: OnlineFeatures, bids: pa.Table, budget: object) -> None:
-    bid = replace(replayed(bids.to_pylist()[3]), settings={"budget": budget, "duration_weeks": 3})
+    bid = replace(replay_request(bids.to_pylist()[3]), settings={"budget": budget, "duration_weeks": 3})
     [row] = online.features([bid]).table.to_pylist()
     assert row["budget"] in (None, 1e30)
     assert row["duration_weeks"] in (None, 3)
 
 
 def test_a_server_that_was_started_anew_is_found_again(online: OnlineFeatures, bids: pa.Table) -> None:
-    bid = replayed(bids.to_pylist()[3])
+    bid = replay_request(bids.to_pylist()[3])
     before = online.features([bid]).table
     for connection in online.lookup._connections:
         connection.close()

@@ -14,7 +14,7 @@ from bid_assets.serving.online_features import OnlineFeatures
 from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.conftest import fresh_databases, settings_for
 from bid_assets_tests.platforms import Platform, call
-from bid_assets_tests.serving.replays import all_rows, assert_same, replayed, stored_features
+from bid_assets_tests.serving.replays import all_rows, assert_same, replay_request, stored_features
 
 GSOC = Path(__file__).parents[3] / "shared" / "data" / "gsoc_pulls"
 FIRST, LAST = "2021-05-31", "2021-08-16"
@@ -47,6 +47,6 @@ def test_every_bid_of_a_real_week_has_the_features_of_the_store(platform: Platfo
     try:
         for start in range(0, bids.num_rows, 100):
             part = bids.slice(start, 100)
-            assert_same(online.features([replayed(bid) for bid in part.to_pylist()]).table, stored.slice(start, 100))
+            assert_same(online.features([replay_request(bid) for bid in part.to_pylist()]).table, stored.slice(start, 100))
     finally:
         online.close()

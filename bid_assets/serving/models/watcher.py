@@ -75,7 +75,7 @@ class WatcherStatus:
             return self.error
         if self.target_version is None:
             return "no model is active yet"
-        return "; ".join(f"{version} was refused: {why}" for version, why in self.rejections.items()) or None
+        return "; ".join(f"{version} was refused: {reason}" for version, reason in self.rejections.items()) or None
 
 
 class DeploymentWatcher:
@@ -106,18 +106,18 @@ class DeploymentWatcher:
     def refresh(self, *, force: bool = False) -> WatcherStatus:
         """Read the deployment history, and load and swap models if it has changed. `force`: try rejected models again now."""
         with self._lock:
-            before = self.status
+            previous = self.status
             try:
                 target = read_traffic(self._store)
             except (CorruptVersionError, OSError) as error:
-                self.status = WatcherStatus(before.serving, before.rejections, str(error), before.target_version)
+                self.status = WatcherStatus(previous.serving, previous.rejections, str(error), previous.target_version)
             else:
-                retry = bool(before.rejections) and (force or time.monotonic() - self._loaded_at > RETRY_SECONDS)
-                if target != self._traffic or before.error or retry:
-                    self.status = self._load(target, before)
+                retry = bool(previous.rejections) and (force or time.monotonic() - self._loaded_at > RETRY_SECONDS)
+                if target != self._traffic or previous.error or retry:
+                    self.status = self._load(target, previous)
                     self._traffic, self._loaded_at = target, time.monotonic()
-            if self.status != before:
-                self._notify(before)
+            if self.status != previous:
+                self._notify(previous)
             return self.status
 
     def _run(self) -> None:
@@ -127,8 +127,8 @@ class DeploymentWatcher:
             except Exception:  # the thread must outlive whatever a store may raise
                 log.exception("the deployment history could not be followed")
 
-    def _load(self, target: Traffic, before: WatcherStatus) -> WatcherStatus:
-        loaded = {} if before.serving is None else {model.manifest.ref: model for model in before.serving.models}
+    def _load(self, target: Traffic, previous: WatcherStatus) -> WatcherStatus:
+        loaded = {} if previous.serving is None else {model.manifest.ref: model for model in previous.serving.models}
         rejections: dict[str, str] = {}
 
         def load(ref: InputRef) -> LoadedModel | None:
@@ -144,20 +144,20 @@ class DeploymentWatcher:
         canary = load(target.canary.model) if target.canary is not None else None
         shadows = tuple(model for model in map(load, target.shadows) if model is not None)
         share = target.canary.share if target.canary is not None else 0.0
-        serving = _next_state(before.serving, active, target.active, canary, share, shadows)
+        serving = _next_state(previous.serving, active, target.active, canary, share, shadows)
         return WatcherStatus(serving, rejections, None, target.active.model.version)
 
-    def _notify(self, before: WatcherStatus) -> None:
+    def _notify(self, previous: WatcherStatus) -> None:
         now = self.status
-        if now.reason != before.reason and now.reason is not None:
+        if now.reason != previous.reason and now.reason is not None:
             log.warning("%s", now.reason)
-        if now.serving is not None and now.serving != before.serving:
+        if now.serving is not None and now.serving != previous.serving:
             log.info("%s serves", now.serving.active.version)
         self._on_change(now)
 
 
 def _next_state(
-    before: ServingState | None,
+    previous: ServingState | None,
     active: LoadedModel | None,
     pointer: ActiveModel,
     canary: LoadedModel | None,
@@ -167,7 +167,7 @@ def _next_state(
     """The state that serves next; where the active model was rejected, the one that served before stays."""
     if active is not None:
         return ServingState(active, pointer.since, canary, share, shadows)
-    return None if before is None else ServingState(before.active, before.since, canary, share, shadows)
+    return None if previous is None else ServingState(previous.active, previous.since, canary, share, shadows)
 
 
 def _canary_position(profile_id: str) -> float:

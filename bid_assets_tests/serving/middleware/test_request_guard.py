@@ -21,7 +21,7 @@ from bid_assets.serving.middleware.access_log import JsonLog
 from bid_assets.serving.middleware.api_keys import ApiKeyStore, create_key, revoke_key
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.serving.middleware.request_guard import RequestLimits, RequestMiddleware
-from bid_assets_tests.serving.http import served
+from bid_assets_tests.serving.http import run_app
 
 SCOPES = {
     "/predict": "predict",
@@ -94,7 +94,7 @@ def running_service(path: Path, limits: RequestLimits = GENEROUS) -> Iterator[Se
     before, level = logging.getLogger().handlers[:], logging.getLogger().level
     log.install()
     try:
-        with served(app) as client:
+        with run_app(app) as client:
             yield Service(client, path, output, log, metrics)
     finally:
         log.close()

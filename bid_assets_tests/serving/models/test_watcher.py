@@ -68,19 +68,19 @@ def test_without_a_model_it_says_so_and_picks_the_first_one_up(platform: Platfor
         finally:
             for name in (LOG, POINTER):
                 (tmp_path / name).rename(store / name)
-        server.answers_with(first.version)
+        server.wait_until_serving(first.version)
         assert server.post("/predict", {"profile_id": "p"})["model_version"] == first.version
 
 
 def test_a_new_active_model_answers_without_being_told(
     server: Server, platform: Platform, first: InputRef, second: InputRef
 ) -> None:
-    server.answers_with(first.version)
+    server.wait_until_serving(first.version)
     activate(platform, second)
-    server.answers_with(second.version)
+    server.wait_until_serving(second.version)
     assert server.post("/predict", {"profile_id": "p"})["model_version"] == second.version
     call("rollback", "--reason", "to see it")
-    server.answers_with(first.version)
+    server.wait_until_serving(first.version)
     assert server.post("/predict", {"profile_id": "p"})["model_version"] == first.version
 
 
@@ -93,7 +93,7 @@ def test_reload_swaps_at_once(server: Server, platform: Platform, first: InputRe
 def test_a_damaged_model_is_refused_and_the_old_one_stays(
     server: Server, platform: Platform, first: InputRef, second: InputRef
 ) -> None:
-    server.answers_with(first.version)
+    server.wait_until_serving(first.version)
     file = platform.store.fetch(platform.store.manifest(second.asset, second.partition, second.version))
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
