@@ -110,7 +110,7 @@ def test_a_rejected_model_is_activated_by_override_and_status_says_what_the_serv
         [told] = call_json("status")["services"]
         assert (told["url"], told["model_version"]) == (service.url, first.version)
         call("approve", short(second), "--override", "--reason", "the slice is no market of ours any more")
-        service.answers_with(second.version)
+        service.wait_until_serving(second.version)
         assert f"Prediction service at {service.url} serves {second.version}" in call("status").stdout
     assert call_json("status")["services"] == []
     assert "approved against" in call("deployments").stdout
