@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from bid_assets.app_db.database import app_db_url
 from bid_assets.common.windows import Cadence, utc_now
 from bid_assets.orchestration.instance import open_instance
-from bid_assets.orchestration.run_history import Kind, LoopRun, latest_runs
+from bid_assets.orchestration.run_history import LoopRun, RunKind, latest_runs
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
@@ -164,9 +164,9 @@ class Loop:
         self.sql(f"insert into bid_outcomes (id, bid_id, is_success, outcome_timestamp) values {', '.join(values)}")
         return ids
 
-    def runs(self, *kinds: Kind) -> list[LoopRun]:
+    def runs(self, *kinds: RunKind) -> list[LoopRun]:
         """Newest first."""
-        return latest_runs(self.instance, kinds or tuple(Kind), 100)
+        return latest_runs(self.instance, kinds or tuple(RunKind), 100)
 
     def quiet(self) -> bool:
         """Whether nothing is in flight."""
@@ -261,7 +261,7 @@ def sensors_have_looked(loop: Loop) -> bool:
     )
 
 
-def new_runs(loop: Loop, before: list[LoopRun], kind: Kind) -> list[LoopRun]:
+def new_runs(loop: Loop, before: list[LoopRun], kind: RunKind) -> list[LoopRun]:
     known = {run.run_id for run in before}
     return [run for run in loop.runs(kind) if run.run_id not in known]
 
@@ -270,7 +270,7 @@ def decided_again(loop: Loop, before: list[LoopRun]) -> None:
     """Wait until the outcomes of now have become a decision, and nothing is in flight any more."""
 
     def done() -> bool:
-        runs = new_runs(loop, before, Kind.RETRAINING)
+        runs = new_runs(loop, before, RunKind.RETRAINING)
         return bool(runs) and runs[0].status is dg.DagsterRunStatus.SUCCESS and loop.quiet()
 
     eventually(done, what="a retraining after the outcomes")

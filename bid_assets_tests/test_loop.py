@@ -28,7 +28,7 @@ from dagster_graphql import DagsterGraphQLClient
 from bid_assets.deployments.events import active_model
 from bid_assets.orchestration.jobs import CLOSE_WINDOW_JOB, RETRAIN_JOB
 from bid_assets.orchestration.liveness import code_is_loaded
-from bid_assets.orchestration.run_history import ATTEMPT_TAG, REASON_TAG, Kind, LoopRun
+from bid_assets.orchestration.run_history import ATTEMPT_TAG, REASON_TAG, LoopRun, RunKind
 from bid_assets.version_store.lineage import LineageNode, upstream
 from bid_assets_tests.benchmarks import bench_loop, daily_year
 from bid_assets_tests.loops import HOUR, PATIENCE, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
@@ -93,7 +93,7 @@ def test_outcomes_become_a_dataset_a_model_a_report_and_a_decision(loop: Loop, f
     window = loop.window(0)
     if os.getloadavg()[0] < (os.cpu_count() or 1):  # on a machine that others keep busy, seconds say nothing
         assert first_turn.seconds["all"] < 60
-    [refresh], [retraining] = (new_runs(loop, first_turn.runs, kind) for kind in (Kind.REFRESH, Kind.RETRAINING))
+    [refresh], [retraining] = (new_runs(loop, first_turn.runs, kind) for kind in (RunKind.REFRESH, RunKind.RETRAINING))
     assert f"bid_outcomes changed in window {window}" in refresh.tags[REASON_TAG]
     assert "5 new outcomes since the last dataset" in retraining.tags[REASON_TAG]
     model, outcomes = loop.head("trained_model", window), loop.head("raw_bid_outcomes", window)
@@ -129,9 +129,9 @@ def test_outcomes_in_four_windows_at_once_are_one_refresh_and_one_retraining(loo
     before = loop.runs()
     loop.decide(2, *(loop.end + HOUR + week * WEEK for week in range(4)))
     decided_again(loop, before)
-    [refresh] = new_runs(loop, before, Kind.REFRESH)
+    [refresh] = new_runs(loop, before, RunKind.REFRESH)
     assert (refresh.first, refresh.last) == (loop.window(0), loop.window(3))
-    [retraining] = new_runs(loop, before, Kind.RETRAINING)
+    [retraining] = new_runs(loop, before, RunKind.RETRAINING)
     assert retraining.first == loop.window(3)
 
 
@@ -179,12 +179,15 @@ def test_a_deleted_outcome_leaves_the_next_dataset(amendment: Amendment) -> None
 def test_a_daemon_killed_during_the_run_loses_nothing_and_does_nothing_twice(loop: Loop) -> None:
     before, datasets = loop.runs(), len(loop.store.versions("training_dataset"))
     loop.decide(3, loop.end + 3 * WEEK + 2 * HOUR)
-    eventually(lambda: new_runs(loop, before, Kind.REFRESH), what="a refresh")
+    eventually(lambda: new_runs(loop, before, RunKind.REFRESH), what="a refresh")
     daemon = loop.child("dagster", "daemon")
     assert daemon is not None
     daemon.send_signal(signal.SIGKILL)
     decided_again(loop, before)
-    for kind in (Kind.REFRESH, Kind.RETRAINING):  # one that was being handed over just then never began, and was made good
+    for kind in (
+        RunKind.REFRESH,
+        RunKind.RETRAINING,
+    ):  # one that was being handed over just then never began, and was made good
         assert dg.DagsterRunStatus.SUCCESS in [run.status for run in new_runs(loop, before, kind)]
     assert len(loop.store.versions("training_dataset")) == datasets + 1
 
@@ -198,7 +201,7 @@ def test_a_refresh_that_fails_is_made_good(loop: Loop) -> None:
     try:
         loop.decide(2, loop.end + 3 * WEEK + 3 * HOUR)
         failed = eventually(
-            lambda: [run for run in new_runs(loop, before, Kind.REFRESH) if run.status is dg.DagsterRunStatus.FAILURE],
+            lambda: [run for run in new_runs(loop, before, RunKind.REFRESH) if run.status is dg.DagsterRunStatus.FAILURE],
             what="a failed refresh",
         )
         [told] = eventually(lambda: call_json("status")["failed_refreshes"])
@@ -207,10 +210,10 @@ def test_a_refresh_that_fails_is_made_good(loop: Loop) -> None:
     finally:
         loop.sql("drop view jobs; alter table jobs_elsewhere rename to jobs")
     decided_again(loop, before)
-    runs = new_runs(loop, before, Kind.REFRESH)
+    runs = new_runs(loop, before, RunKind.REFRESH)
     assert len(runs) > len(failed)
     assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS, *[dg.DagsterRunStatus.FAILURE] * (len(runs) - 1)]
-    assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
+    assert len(new_runs(loop, before, RunKind.RETRAINING)) == 1
 
 
 @pytest.mark.usefixtures("nothing_lost")
@@ -220,7 +223,7 @@ def test_postgresql_may_die_under_it(loop: Loop) -> None:
     psutil.Process(pid).kill()
     eventually(lambda: loop.decide(2, loop.end + 3 * WEEK + 4 * HOUR), what="a server to write to")
     decided_again(loop, before)
-    done = eventually(lambda: new_runs(loop, before, Kind.RETRAINING), what="the runs")
+    done = eventually(lambda: new_runs(loop, before, RunKind.RETRAINING), what="the runs")
     assert len([run for run in done if run.status is dg.DagsterRunStatus.SUCCESS]) == 1
 
 
@@ -232,7 +235,7 @@ def test_a_window_is_closed_with_a_retraining_of_its_own_and_never_two_of_them_r
         web.submit_job_execution(job, tags={PARTITION_NAME_TAG: window, ATTEMPT_TAG: "1", REASON_TAG: "a test"})
         for job in (CLOSE_WINDOW_JOB, RETRAIN_JOB)
     ]
-    eventually(lambda: len(new_runs(loop, before, Kind.CLOSING)) == 1 and loop.quiet(), what="both runs")
+    eventually(lambda: len(new_runs(loop, before, RunKind.CLOSING)) == 1 and loop.quiet(), what="both runs")
     records = [loop.instance.get_run_record_by_id(run_id) for run_id in asked]
     assert [record and record.dagster_run.status for record in records] == [dg.DagsterRunStatus.SUCCESS] * 2
     [first, second] = sorted((record.start_time or 0, record.end_time or 0) for record in records if record)

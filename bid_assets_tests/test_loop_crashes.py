@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bid_assets.orchestration.run_history import Kind
+from bid_assets.orchestration.run_history import RunKind
 from bid_assets_tests.loops import HOUR, Loop, decided_again, eventually, loop_in, new_runs, sensors_have_looked
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -40,6 +40,6 @@ def test_a_daemon_killed_between_tick_and_cursor_loses_nothing_and_asks_for_noth
     loop.start(str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", "workspace.yaml")
     decided_again(loop, before)
     loop.stop()
-    assert len(new_runs(loop, before, Kind.REFRESH)) == 1
-    assert len(new_runs(loop, before, Kind.RETRAINING)) == 1
+    assert len(new_runs(loop, before, RunKind.REFRESH)) == 1
+    assert len(new_runs(loop, before, RunKind.RETRAINING)) == 1
     assert loop.outcomes_in_the_store() == loop.outcomes_in_the_database()

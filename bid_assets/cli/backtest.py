@@ -105,7 +105,7 @@ def run_backtests(
     windows = _windows(settings, first)
     if not windows or settings.cadence.window(windows[-1]).end <= cutoffs[-1]:
         raise ValueError(f"the store has no bids from {cutoffs[-1]:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
-    tables, _, _ = read_history(settings, first=first)
+    tables, _, _ = read_tables(settings, first=first)
 
     def metrics(cutoff: datetime) -> dict[str, Any]:
         return judge(
@@ -131,7 +131,7 @@ def families_read(settings: Settings) -> list[FeatureFamily]:
     return [family for family in families() if embeddings or not family.needs_encoder]
 
 
-def read_history(settings: Settings, first: datetime | None = None) -> tuple[dict[str, pa.Table], str, str | None]:
+def read_tables(settings: Settings, first: datetime | None = None) -> tuple[dict[str, pa.Table], str, str | None]:
     """Bids, outcomes and the rows of `families_read` from the window of `first` on; a hash of their versions; the encoder's
     print.
 

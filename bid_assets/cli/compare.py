@@ -17,7 +17,7 @@ from bid_assets.settings import with_current_names
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
 
-Row = tuple[str, Any, Any]
+ComparisonRow = tuple[str, Any, Any]
 
 DATASET = "training_dataset"
 METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error", "threshold")
@@ -115,7 +115,7 @@ def _add_section(table: Table, section: str, a: Mapping[str, Any], b: Mapping[st
         table.add_row(name, _cell(left), _cell(right), _difference(left, right), style=style)
 
 
-def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
+def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[ComparisonRow]:
     return [(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b])]
 
 

@@ -47,7 +47,7 @@ def demo(*, bids: int, weeks: int) -> None:
     if active is None:
         raise RuntimeError("no model was activated; the decision above says why")
     console.rule("How good it is")
-    console.print(metrics_table(store, settings, active))
+    console.print(holdout_table(store, settings, active))
     console.rule("What it was made from")
     model = store.manifest(active.model.asset, active.model.partition, active.model.version)
     console.print(lineage_tree(lineage.upstream(store, model)))
@@ -69,7 +69,7 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
         console.print(f"The market of an earlier demo is still there: {snapshot.watermark()}")
 
 
-def metrics_table(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
+def holdout_table(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
     """The active model on its holdout, beside its baselines and beside what the truth itself would score."""
     from bid_assets.modelling.dataset.assemble import of_split
     from bid_assets.simulation.truth import best_possible, read_truth

@@ -111,7 +111,7 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
             "log of all processes": str(log_file),
         }
         try:
-            run(supervisor, f"{reachable(host)}:{port}", shown)
+            supervise(supervisor, f"{reachable(host)}:{port}", shown)
         except ProcessFailedError as error:
             log.info("[up] %s", error)
             stderr.print(f"Given up: {error}", style="red", markup=False, highlight=False)
@@ -123,7 +123,7 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
             supervisor.stop()
 
 
-def run(supervisor: Supervisor, web_server: str, shown: dict[str, str]) -> NoReturn:
+def supervise(supervisor: Supervisor, web_server: str, shown: dict[str, str]) -> NoReturn:
     """Start all processes, print the addresses once the code is loaded, and supervise them for ever."""
     begin = time.monotonic()
     supervisor.start()

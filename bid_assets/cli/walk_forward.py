@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from bid_assets import modelling
-from bid_assets.cli.backtest import families_read, read_history
+from bid_assets.cli.backtest import families_read, read_tables
 from bid_assets.cli.output import console, print_json, progress_bars
 from bid_assets.common.progress import report_progress
 from bid_assets.common.windows import TimeRange, as_utc
@@ -69,7 +69,7 @@ def walk_forward(
     from bid_assets.modelling.evaluation.plots import over_time_png
 
     settings = get_settings()
-    tables, key, fingerprint = read_history(settings)
+    tables, key, fingerprint = read_tables(settings)
     folder = settings.home / "backtests" / json_hash([key, _determining(settings), _source()])[:16]
     evaluation_bids = _prepared(settings, tables, folder)
     if not evaluation_bids.num_rows:

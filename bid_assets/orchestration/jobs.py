@@ -18,7 +18,7 @@ from bid_assets.orchestration.run_history import (
     REASON_TAG,
     REFRESH_ASSETS,
     RETRAINING_ASSETS,
-    Kind,
+    RunKind,
     assets_of,
 )
 from bid_assets.settings import Settings
@@ -37,7 +37,7 @@ REFRESH_JOB, RETRAIN_JOB, CLOSE_WINDOW_JOB, READ_PREDICTIONS_JOB = (
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     """One job for each kind of run."""
 
-    def job(name: str, kind: Kind, assets: list[str], description: str) -> dg.UnresolvedAssetJobDefinition:
+    def job(name: str, kind: RunKind, assets: list[str], description: str) -> dg.UnresolvedAssetJobDefinition:
         return dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*assets),
@@ -46,11 +46,21 @@ def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         )
 
     return [
-        job(REFRESH_JOB, Kind.REFRESH, list(REFRESH_ASSETS), "Raw tables and features of the windows whose rows have changed."),
-        job(RETRAIN_JOB, Kind.RETRAINING, list(RETRAINING_ASSETS), "Dataset, model, report and decision of the newest window."),
+        job(
+            REFRESH_JOB,
+            RunKind.REFRESH,
+            list(REFRESH_ASSETS),
+            "Raw tables and features of the windows whose rows have changed.",
+        ),
+        job(
+            RETRAIN_JOB,
+            RunKind.RETRAINING,
+            list(RETRAINING_ASSETS),
+            "Dataset, model, report and decision of the newest window.",
+        ),
         job(
             CLOSE_WINDOW_JOB,
-            Kind.CLOSING,
+            RunKind.CLOSING,
             [*REFRESH_ASSETS, *RETRAINING_ASSETS],
             "A window that has ended: its final versions, and a retraining.",
         ),

@@ -18,7 +18,7 @@ from bid_assets.orchestration.retraining.state import gather_state
 from bid_assets.orchestration.run_history import (
     REASON_TAG,
     REFRESH_KINDS,
-    Kind,
+    RunKind,
     failure_message,
     finished_runs,
     latest_runs,
@@ -108,5 +108,5 @@ def _runs(instance: dg.DagsterInstance) -> list[dict[str, Any]]:
             "created_at": run.created_at,
             "reason": run.tags.get(REASON_TAG),
         }
-        for run in latest_runs(instance, list(Kind), SHOWN_RUNS)
+        for run in latest_runs(instance, list(RunKind), SHOWN_RUNS)
     ]

@@ -22,12 +22,12 @@ from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.first_window import update_first_window, windows_with_data
 from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
-from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
+from bid_assets.orchestration.refresh.change_detection import compare_fingerprints, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import featured_windows, lookback_windows, plan_refreshes, windows_in_reach
-from bid_assets.orchestration.refresh.run_ranges import changed_windows
+from bid_assets.orchestration.refresh.run_ranges import windows_of_changes
 from bid_assets.orchestration.refresh.staleness import damaged_windows
 from bid_assets.orchestration.retraining.current_decision import decision_is_current
-from bid_assets.orchestration.run_history import KIND_TAG, REASON_TAG, RETRAINING_ASSETS, Kind, assets_of
+from bid_assets.orchestration.run_history import KIND_TAG, REASON_TAG, RETRAINING_ASSETS, RunKind, assets_of
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
 
@@ -101,7 +101,7 @@ def plan_main_job(settings: Settings, store: VersionStore, requested: TimeRange,
     with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
         present = snapshot.fingerprints(span)
     recorded = recorded_fingerprints(store)
-    changed = differences({key: recorded[key] for key in windows if key in recorded}, present)
+    changed = compare_fingerprints({key: recorded[key] for key in windows if key in recorded}, present)
     return MainJobPlan(tuple(windows), tuple(cutoffs), {table: frozenset(keys) for table, keys in changed.items()})
 
 
@@ -126,11 +126,11 @@ def run_main_job(
         stage = plan_refreshes(settings, store, changed, check=check, required=required)
         for refresh in stage:
             keys = refresh.keys(settings.cadence)
-            outcome = materialize(definitions, instance, assets_of(refresh), keys, tags=_tags(Kind.REFRESH))
+            outcome = materialize(definitions, instance, assets_of(refresh), keys, tags=_tags(RunKind.REFRESH))
             result.refreshes.append(outcome)
             if not outcome.succeeded:
                 return result
-            result.refreshed.update(keys if refresh.families else [key for key in keys if key in changed_windows(changed)])
+            result.refreshed.update(keys if refresh.families else [key for key in keys if key in windows_of_changes(changed)])
         if not stage:
             break
         changed, check = {}, check | (windows_in_reach(settings, stage) & featured_windows(store))
@@ -141,13 +141,13 @@ def run_main_job(
         if decision_is_current(definitions, settings, store, key, accept):
             result.decisions[key] = None
         else:
-            tags = _tags(Kind.RETRAINING)
+            tags = _tags(RunKind.RETRAINING)
             result.decisions[key] = materialize(definitions, instance, RETRAINING_ASSETS, [key], config=config, tags=tags)
         report_progress("dataset to deployment", done, len(plan.cutoffs))
     return result
 
 
-def _tags(kind: Kind) -> dict[str, str]:
+def _tags(kind: RunKind) -> dict[str, str]:
     """By which the loop recognizes the run."""
     return {KIND_TAG: kind.value, REASON_TAG: "bid-assets run"}
 

@@ -30,7 +30,7 @@ NEW_OUTCOMES_SENSOR = "new_outcomes_sensor"
 _LATEST = 50
 
 
-class Kind(StrEnum):
+class RunKind(StrEnum):
     """What a run of the loop is for."""
 
     REFRESH = "refresh"
@@ -42,8 +42,8 @@ class Kind(StrEnum):
 REFRESH_ASSETS = (*RAW_ASSETS, *(family.name for family in families()))
 RETRAINING_ASSETS = ("training_dataset", "trained_model", "feature_importances", "metrics_report", "deployment", "model_card")
 
-REFRESH_KINDS = (Kind.REFRESH, Kind.CLOSING)
-RETRAINING_KINDS = (Kind.RETRAINING, Kind.CLOSING)
+REFRESH_KINDS = (RunKind.REFRESH, RunKind.CLOSING)
+RETRAINING_KINDS = (RunKind.RETRAINING, RunKind.CLOSING)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LoopRun:
     """A run, as far as the loop is concerned. `ended_at` is None while it is queued or running."""
 
     run_id: str
-    kind: Kind | None
+    kind: RunKind | None
     status: dg.DagsterRunStatus
     created_at: datetime
     ended_at: datetime | None
@@ -98,18 +98,18 @@ def retrainings_in_flight(instance: dg.DagsterInstance) -> list[LoopRun]:
     return _in_flight(instance, RETRAINING_KINDS, RETRAINING_ASSETS)
 
 
-def _in_flight(instance: dg.DagsterInstance, kinds: Iterable[Kind], assets: Iterable[str]) -> list[LoopRun]:
+def _in_flight(instance: dg.DagsterInstance, kinds: Iterable[RunKind], assets: Iterable[str]) -> list[LoopRun]:
     kinds, assets = set(kinds), set(assets)
     runs = _runs(instance, dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
     return [run for run in runs if run.kind in kinds or run.assets & assets]
 
 
-def finished_runs(instance: dg.DagsterInstance, kinds: Iterable[Kind]) -> list[LoopRun]:
+def finished_runs(instance: dg.DagsterInstance, kinds: Iterable[RunKind]) -> list[LoopRun]:
     """The latest runs of these kinds that have ended, newest first."""
     return [run for run in latest_runs(instance, kinds, _LATEST) if run.ended_at is not None]
 
 
-def latest_runs(instance: dg.DagsterInstance, kinds: Iterable[Kind], count: int) -> list[LoopRun]:
+def latest_runs(instance: dg.DagsterInstance, kinds: Iterable[RunKind], count: int) -> list[LoopRun]:
     """The newest runs of these kinds, whether or not they have ended."""
     return _runs(instance, dg.RunsFilter(tags={KIND_TAG: [kind.value for kind in kinds]}), count)
 
@@ -182,7 +182,7 @@ def _loop_run(record: dg.RunRecord) -> LoopRun:
     only = run.tags.get(PARTITION_NAME_TAG, "")
     return LoopRun(
         run_id=run.run_id,
-        kind=Kind(kind) if kind in set(Kind) else None,
+        kind=RunKind(kind) if kind in set(RunKind) else None,
         status=run.status,
         created_at=record.create_timestamp.astimezone(UTC),
         ended_at=_end_time(record),

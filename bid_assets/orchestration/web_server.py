@@ -23,7 +23,7 @@ from bid_assets.orchestration.ui_guard import ForeignRequestGuard
 from bid_assets.settings import get_settings
 
 
-def serve(host: str, port: int, workspace: Path) -> None:
+def serve_ui(host: str, port: int, workspace: Path) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     import uvicorn
 
@@ -42,4 +42,4 @@ if __name__ == "__main__":
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workspace", type=Path, required=True)
-    serve(**vars(parser.parse_args()))
+    serve_ui(**vars(parser.parse_args()))

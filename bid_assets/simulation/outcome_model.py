@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bid_assets.simulation.vocabulary import CATEGORIES
 
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PreferenceWeights:
     seriousness: float
     experience: float
     delay: float
-    category: Floats
+    category: FloatArray
     """By category: where demand is high, bids succeed more easily."""
 
 
@@ -36,23 +36,23 @@ class PreferenceWeights:
 class Offers:
     """What clients see in each bid; arrays of one length."""
 
-    quality: Floats
-    fit: Floats
+    quality: FloatArray
+    fit: FloatArray
     """Share of the job's needs that the profile's skills cover."""
-    price: Floats
+    price: FloatArray
     """Log of amount / budget."""
     effort: NDArray[np.int64]
     """Sentences of the text that speak about this very job, 0 to 4."""
     seriousness: NDArray[np.int64]
     experience: NDArray[np.int64]
-    hours_since_posting: Floats
+    hours_since_posting: FloatArray
     at_weekend: NDArray[np.bool_]
     is_agency: NDArray[np.bool_]
     duration_weeks: NDArray[np.int64]
     category: NDArray[np.int64]
 
 
-def demand(week: int) -> Floats:
+def demand(week: int) -> FloatArray:
     """How many jobs each category has in a week, relative to 1: seasons of half a year, each category in its own phase."""
     phase = np.arange(len(CATEGORIES)) / len(CATEGORIES)
     return 1 + 0.4 * np.sin(2 * np.pi * (week / 26 + phase))
@@ -80,7 +80,7 @@ def preference_weights(week: int, change_week: int | None = None) -> PreferenceW
     return replace(usual, price=-1.0, effort=0.7, experience=1.2, category=-usual.category)
 
 
-def true_probability(offers: Offers, weights: PreferenceWeights) -> Floats:
+def true_probability(offers: Offers, weights: PreferenceWeights) -> FloatArray:
     """The chance of each bid, rounded to six decimals (so that it is the same on every machine)."""
     suspiciously_cheap = np.maximum(0.0, -0.35 - offers.price)
     logit = (
@@ -97,5 +97,5 @@ def true_probability(offers: Offers, weights: PreferenceWeights) -> Floats:
         + np.where(offers.is_agency, np.where(offers.duration_weeks > 5, 0.3, -0.2), 0.0)
         + weights.category[offers.category]
     )
-    probability: Floats = np.round(1 / (1 + np.exp(-logit)), 6)
+    probability: FloatArray = np.round(1 / (1 + np.exp(-logit)), 6)
     return probability

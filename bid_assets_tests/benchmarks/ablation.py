@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.cli.backtest import read_history
+from bid_assets.cli.backtest import read_tables
 from bid_assets.cli.output import console
 from bid_assets.features.registry import families
 from bid_assets.modelling.backtesting.cutoff import backtest
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="words, one of which a variant's name must hold")
     asked = parser.parse_args()
-    tables, _, fingerprint = read_history(get_settings())
+    tables, _, fingerprint = read_tables(get_settings())
     tables = _before(tables, asked.end, asked.end - timedelta(days=asked.old))
     console.print(f"{tables['raw_bids'].num_rows:,} bids; means over {len(asked.cutoffs)} cutoffs, {asked.seeds} seed(s) each")
     table = Table("variant", *FIGURES)

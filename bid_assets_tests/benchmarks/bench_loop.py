@@ -20,7 +20,7 @@ from rich.table import Table
 
 from bid_assets.features.embeddings.model_files import static_model_folder
 from bid_assets.orchestration.liveness import code_is_loaded
-from bid_assets.orchestration.run_history import Kind, LoopRun
+from bid_assets.orchestration.run_history import LoopRun, RunKind
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.loops import Loop, eventually, loop_in
 
@@ -41,11 +41,11 @@ def one_turn(loop: Loop, hour: int) -> list[float]:
     loop.decide(5, loop.end + timedelta(hours=hour))
     commit = datetime.now(UTC)
 
-    def ended(kind: Kind) -> LoopRun | None:
+    def ended(kind: RunKind) -> LoopRun | None:
         return next((run for run in loop.runs(kind) if run.run_id not in known and run.ended_at), None)
 
-    refresh = eventually(lambda: ended(Kind.REFRESH), 120)
-    retraining = eventually(lambda: ended(Kind.RETRAINING), 120)
+    refresh = eventually(lambda: ended(RunKind.REFRESH), 120)
+    retraining = eventually(lambda: ended(RunKind.RETRAINING), 120)
     starts = []
     for run in (refresh, retraining):
         record = loop.instance.get_run_record_by_id(run.run_id)

@@ -12,7 +12,7 @@ from bid_assets.orchestration.run_history import (
     KIND_TAG,
     REASON_TAG,
     RETRAINING_KINDS,
-    Kind,
+    RunKind,
     failure_message,
     failures_in_a_row,
     finished_runs,
@@ -22,13 +22,13 @@ from bid_assets.orchestration.run_history import (
     unresolved_failures,
 )
 
-REFRESH = [Kind.REFRESH]
+REFRESH = [RunKind.REFRESH]
 HISTORY = "profile_historical_features"
 
 
 def run_of(
     instance: dg.DagsterInstance,
-    kind: Kind | None,
+    kind: RunKind | None,
     outcome: str,
     *keys: str,
     assets: tuple[str, ...] = (),
@@ -56,10 +56,10 @@ def run_of(
 
 
 def test_runs_in_flight_are_known_by_their_kind_or_by_their_assets(dagster_instance: dg.DagsterInstance) -> None:
-    ours = run_of(dagster_instance, Kind.REFRESH, "queued")
+    ours = run_of(dagster_instance, RunKind.REFRESH, "queued")
     by_hand = run_of(dagster_instance, None, "running", assets=("raw_bids",))
     training = run_of(dagster_instance, None, "running", assets=("trained_model",))
-    run_of(dagster_instance, Kind.REFRESH, "succeeded")
+    run_of(dagster_instance, RunKind.REFRESH, "succeeded")
     run_of(dagster_instance, None, "running", assets=("something_else",))
     assert {run.run_id for run in refreshes_in_flight(dagster_instance)} == {ours, by_hand}
     assert {run.run_id for run in retrainings_in_flight(dagster_instance)} == {training}
@@ -67,35 +67,35 @@ def test_runs_in_flight_are_known_by_their_kind_or_by_their_assets(dagster_insta
 
 def test_a_run_that_is_only_queued_has_not_begun(dagster_instance: dg.DagsterInstance) -> None:
     for outcome in ("queued", "running"):
-        run_of(dagster_instance, Kind.REFRESH, outcome)
+        run_of(dagster_instance, RunKind.REFRESH, outcome)
     assert [run.is_executing for run in refreshes_in_flight(dagster_instance)] == [True, False]
 
 
 def test_closing_a_window_is_both_a_refresh_and_a_retraining(dagster_instance: dg.DagsterInstance) -> None:
-    closing = run_of(dagster_instance, Kind.CLOSING, "running")
+    closing = run_of(dagster_instance, RunKind.CLOSING, "running")
     assert [run.run_id for run in refreshes_in_flight(dagster_instance)] == [closing]
     assert [run.run_id for run in retrainings_in_flight(dagster_instance)] == [closing]
 
 
 def test_failures_are_counted_since_the_last_success(dagster_instance: dg.DagsterInstance) -> None:
-    run_of(dagster_instance, Kind.RETRAINING, "failed")
-    run_of(dagster_instance, Kind.RETRAINING, "succeeded")
-    first = run_of(dagster_instance, Kind.RETRAINING, "failed")
-    run_of(dagster_instance, Kind.RETRAINING, "canceled")
-    second = run_of(dagster_instance, Kind.CLOSING, "failed")
+    run_of(dagster_instance, RunKind.RETRAINING, "failed")
+    run_of(dagster_instance, RunKind.RETRAINING, "succeeded")
+    first = run_of(dagster_instance, RunKind.RETRAINING, "failed")
+    run_of(dagster_instance, RunKind.RETRAINING, "canceled")
+    second = run_of(dagster_instance, RunKind.CLOSING, "failed")
     failed = failures_in_a_row(finished_runs(dagster_instance, RETRAINING_KINDS))
     assert [run.run_id for run in failed] == [second, first]
 
 
 def test_what_people_start_by_hand_is_not_tried_again(dagster_instance: dg.DagsterInstance) -> None:
-    run_of(dagster_instance, Kind.REFRESH, "failed", attempt=None)
+    run_of(dagster_instance, RunKind.REFRESH, "failed", attempt=None)
     assert unresolved_failures(finished_runs(dagster_instance, REFRESH)) == []
 
 
 def test_a_failed_refresh_is_made_good_by_a_later_one_that_covers_it(dagster_instance: dg.DagsterInstance) -> None:
     both = (*RAW_ASSETS, HISTORY)
-    run_of(dagster_instance, Kind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=both)
-    run_of(dagster_instance, Kind.REFRESH, "succeeded", "2026-11-02", "2026-11-16", assets=both)
+    run_of(dagster_instance, RunKind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=both)
+    run_of(dagster_instance, RunKind.REFRESH, "succeeded", "2026-11-02", "2026-11-16", assets=both)
     assert unresolved_failures(finished_runs(dagster_instance, REFRESH)) == []
 
 
@@ -106,27 +106,27 @@ def test_a_failed_refresh_is_made_good_by_a_later_one_that_covers_it(dagster_ins
 def test_a_later_refresh_of_less_does_not_make_it_good(
     dagster_instance: dg.DagsterInstance, keys: list[str], assets: tuple[str, ...]
 ) -> None:
-    failed = run_of(dagster_instance, Kind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=(*RAW_ASSETS, HISTORY))
-    run_of(dagster_instance, Kind.REFRESH, "succeeded", *keys, assets=assets)
+    failed = run_of(dagster_instance, RunKind.REFRESH, "failed", "2026-11-09", "2026-11-16", assets=(*RAW_ASSETS, HISTORY))
+    run_of(dagster_instance, RunKind.REFRESH, "succeeded", *keys, assets=assets)
     assert [run.run_id for run in unresolved_failures(finished_runs(dagster_instance, REFRESH))] == [failed]
 
 
 def test_a_second_attempt_that_fails_stands_for_the_first(dagster_instance: dg.DagsterInstance) -> None:
-    run_of(dagster_instance, Kind.REFRESH, "failed")
-    run_of(dagster_instance, Kind.REFRESH, "failed", attempt=2)
+    run_of(dagster_instance, RunKind.REFRESH, "failed")
+    run_of(dagster_instance, RunKind.REFRESH, "failed", attempt=2)
     [run] = unresolved_failures(finished_runs(dagster_instance, REFRESH))
     assert run.attempt == 2
 
 
 def test_the_reason_of_a_failure_is_one_line(dagster_instance: dg.DagsterInstance) -> None:
-    run_id = run_of(dagster_instance, Kind.REFRESH, "failed")
+    run_id = run_of(dagster_instance, RunKind.REFRESH, "failed")
     assert "the machine burned" in failure_message(dagster_instance, run_id)
 
 
 def test_the_latest_runs_come_with_windows_and_reason(dagster_instance: dg.DagsterInstance) -> None:
-    run_of(dagster_instance, Kind.REFRESH, "succeeded", "2026-11-02", "2026-11-16")
-    newest = run_of(dagster_instance, Kind.RETRAINING, "running")
-    found = latest_runs(dagster_instance, list(Kind), 10)
+    run_of(dagster_instance, RunKind.REFRESH, "succeeded", "2026-11-02", "2026-11-16")
+    newest = run_of(dagster_instance, RunKind.RETRAINING, "running")
+    found = latest_runs(dagster_instance, list(RunKind), 10)
     assert found[0].run_id == newest
     assert [(run.first, run.last) for run in found] == [("2026-11-16", "2026-11-16"), ("2026-11-02", "2026-11-16")]
     assert REASON_TAG not in found[0].tags

@@ -16,7 +16,7 @@ from bid_assets.app_db.snapshot_reader import open_snapshot
 from bid_assets.common.windows import TimeRange, utc_now
 from bid_assets.orchestration.assets.raw_tables import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.orchestration.in_process_runs import partition_tags
-from bid_assets.orchestration.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, REFRESH_ASSETS, Kind
+from bid_assets.orchestration.run_history import ATTEMPT_TAG, KIND_TAG, REASON_TAG, REFRESH_ASSETS, RunKind
 from bid_assets.orchestration.sensors import sensors
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import CodeVersion, Draft
@@ -68,7 +68,7 @@ def read(store: VersionStore, settings: Settings, url: str) -> None:
             store.write(draft, lambda path: path.write_bytes(b""))
 
 
-def queued(instance: dg.DagsterInstance, kind: Kind, *, failed: bool = False, attempt: int = 1) -> str:
+def queued(instance: dg.DagsterInstance, kind: RunKind, *, failed: bool = False, attempt: int = 1) -> str:
     key = Settings().cadence.key(LAST)
     tags = {KIND_TAG: kind.value, ATTEMPT_TAG: str(attempt), **partition_tags([key])}
     run = dg.DagsterRun(job_name="job", run_id=str(uuid4()), tags=tags, status=dg.DagsterRunStatus.STARTED)
@@ -119,7 +119,7 @@ def test_a_new_outcome_asks_for_its_window_with_raw_tables_and_all_features(
 def test_while_a_refresh_is_in_flight_it_waits_and_its_cursor_with_it(
     url: str, ask: Ask, dagster_instance: dg.DagsterInstance
 ) -> None:
-    run_id = queued(dagster_instance, Kind.REFRESH)
+    run_id = queued(dagster_instance, RunKind.REFRESH)
     answer = ask("new_outcomes_sensor", "where it stood")
     assert answer.skip_reason is not None
     assert f"refresh run {run_id[:8]} is in flight" in str(answer.skip_reason.skip_message)
@@ -141,14 +141,14 @@ def test_a_failed_refresh_is_asked_for_again_after_its_pause_and_in_the_end_once
         monkeypatch.setattr("bid_assets.orchestration.sensors.utc_now", lambda: utc_now() + later)
         return ask("new_outcomes_sensor", cursor)
 
-    run_id = queued(dagster_instance, Kind.REFRESH, failed=True, attempt=2)
+    run_id = queued(dagster_instance, RunKind.REFRESH, failed=True, attempt=2)
     waiting = at(timedelta(0))
     assert waiting.skip_reason is not None
     assert f"refresh run {run_id[:8]} of {settings.cadence.key(LAST)} to" in str(waiting.skip_reason.skip_message)
     again = at(timedelta(seconds=2 * settings.retry_pause_seconds))
     assert again.run_requests is not None
     assert [request.tags[ATTEMPT_TAG] for request in again.run_requests] == ["3"]
-    queued(dagster_instance, Kind.REFRESH, failed=True, attempt=settings.max_attempts)
+    queued(dagster_instance, RunKind.REFRESH, failed=True, attempt=settings.max_attempts)
     slow = at(timedelta(minutes=59))
     assert slow.skip_reason is not None
     assert f"failed after {settings.max_attempts} attempts; it is tried again in" in str(slow.skip_reason.skip_message)

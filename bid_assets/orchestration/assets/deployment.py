@@ -70,7 +70,7 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
         store = context.resources.store
         apply_manual_decision(store, config)
         inputs = {name: loaded_versions(context, name)[-1] for name in ("training_dataset", "trained_model", "metrics_report")}
-        decision = existing_decision(store, inputs.values(), settings) or decide(
+        decision = existing_decision(store, inputs.values(), settings) or decide_deployment(
             store, inputs["trained_model"], trained_model, training_dataset, metrics_report, settings
         )
         return dg.Output(
@@ -124,7 +124,7 @@ def existing_decision(store: VersionStore, inputs: Iterable[InputRef], settings:
     return decision if decision["model"] == asdict(model) else None
 
 
-def decide(
+def decide_deployment(
     store: VersionStore, ref: InputRef, model: Any, dataset: WindowedTable, report: dict[str, Any], settings: Settings
 ) -> dict[str, Any]:
     """The decision about `model`: is it good enough, is it no worse than the active one, and has no person decided otherwise.

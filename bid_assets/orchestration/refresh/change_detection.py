@@ -54,7 +54,7 @@ def detect_new_rows(settings: Settings, store: VersionStore, cursor: str | None)
         ]
         present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
         warnings = _rows_outside_warnings(settings, store, db_cursor)
-    changes = _existing_windows(settings, differences(recorded_fingerprints(store), present))
+    changes = _existing_windows(settings, compare_fingerprints(recorded_fingerprints(store), present))
     return DetectedChanges(changes, new_rows.high_water_mark.to_json(), (*warnings, *advice))
 
 
@@ -69,7 +69,7 @@ def reconcile(settings: Settings, store: VersionStore, polling_cursor: str | Non
         present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
         warnings = _rows_outside_warnings(settings, store, db_cursor)
     polled = detect_new_rows(settings, store, polling_cursor).windows if polling_cursor else {}
-    changes = _existing_windows(settings, differences(recorded, present))
+    changes = _existing_windows(settings, compare_fingerprints(recorded, present))
     unpolled = {table: keys - polled.get(table, set()) for table, keys in changes.items()}
     return DetectedChanges({table: keys for table, keys in unpolled.items() if keys}, "", warnings)
 
@@ -85,7 +85,7 @@ def recorded_fingerprints(store: VersionStore) -> dict[str, dict[str, Any]]:
     return recorded | {key: {"bids": "damaged"} for key in damaged_windows(store, RAW_ASSETS)}
 
 
-def differences(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> ChangedWindows:
+def compare_fingerprints(recorded: Mapping[str, Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]]) -> ChangedWindows:
     """Table -> windows whose rows are not those of the record.
 
     A window that was never read counts for every table that has rows in it.

@@ -15,7 +15,7 @@ from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.first_window import with_first_window
 from bid_assets.orchestration.lookback import dataset_lookback
 from bid_assets.orchestration.partitions import windows_for_days
-from bid_assets.orchestration.refresh.run_ranges import Refresh, changed_windows, plan_stage, with_lookback
+from bid_assets.orchestration.refresh.run_ranges import Refresh, plan_stage, windows_of_changes, with_lookback
 from bid_assets.orchestration.refresh.staleness import stale_windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -37,7 +37,7 @@ def plan_refreshes(
     """
     settings = with_first_window(settings, store)
     if required is None:
-        required = dataset_windows(settings, store, changed_windows(changed))
+        required = dataset_windows(settings, store, windows_of_changes(changed))
     return plan_stage(
         changed,
         read_windows(store),

@@ -61,7 +61,7 @@ def plan_stage(
     raw windows are missing that features look back at, these are read first, and nothing else is done in this stage.
     """
     families = tuple(families)
-    windows_changed = changed_windows(changed)
+    windows_changed = windows_of_changes(changed)
     stale = {name: set(keys) for name, keys in (stale or {}).items()}
     reach = max((windows_for_days(cadence, family.lookback_days) for family in families), default=1)
     needed, read = windows_changed.union(required, *stale.values()), set(present)
@@ -76,7 +76,7 @@ def plan_stage(
     return _merged(features, cadence)
 
 
-def changed_windows(changed: Mapping[str, Iterable[str]]) -> set[str]:
+def windows_of_changes(changed: Mapping[str, Iterable[str]]) -> set[str]:
     """The windows in which any table has changed."""
     return {key for keys in changed.values() for key in keys}
 

@@ -26,7 +26,7 @@ from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
 from bid_assets.orchestration.partitions import windows_for_days
 from bid_assets.orchestration.refresh import planning
-from bid_assets.orchestration.refresh.change_detection import differences, recorded_fingerprints
+from bid_assets.orchestration.refresh.change_detection import compare_fingerprints, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import dataset_windows, plan_refreshes, read_windows, windows_in_reach
 from bid_assets.orchestration.refresh.run_ranges import Refresh, with_lookback
 from bid_assets.orchestration.refresh.staleness import stale_windows
@@ -65,7 +65,7 @@ class Market:
         return {key: {table: [count, str(count)] for table, count in rows.items()} for key, rows in self.rows.items()}
 
     def changed(self) -> dict[str, set[str]]:
-        return differences(recorded_fingerprints(self.store), self.fingerprints())
+        return compare_fingerprints(recorded_fingerprints(self.store), self.fingerprints())
 
     def run(self, refresh: Refresh) -> None:
         keys = refresh.keys(WEEKLY)

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from bid_assets.orchestration.retraining.state import gather_state
-from bid_assets.orchestration.run_history import Kind
+from bid_assets.orchestration.run_history import RunKind
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import CodeVersion, Draft, InputRef, Manifest
 from bid_assets.version_store.store import VersionStore
@@ -32,7 +32,7 @@ def test_a_dataset_whose_run_ended_before_the_decision_is_undecided(
     dataset = write(store, "training_dataset", NEWER)
     model = write(store, "trained_model", NEWER, dataset)
     assert gather_state(dagster_instance, store, settings).undecided_dataset == dataset.version
-    run_of(dagster_instance, Kind.RETRAINING, "failed", NEWER, attempt=None)
+    run_of(dagster_instance, RunKind.RETRAINING, "failed", NEWER, attempt=None)
     assert gather_state(dagster_instance, store, settings).undecided_dataset == dataset.version
     write(store, "deployment", NEWER, model)
     assert gather_state(dagster_instance, store, settings).undecided_dataset is None
@@ -43,7 +43,7 @@ def test_a_run_that_ended_well_without_a_model_or_was_canceled_by_a_person_is_no
     settings: Settings, store: VersionStore, dagster_instance: dg.DagsterInstance, outcome: str
 ) -> None:
     write(store, "training_dataset", NEWER)
-    run_of(dagster_instance, Kind.RETRAINING, outcome, NEWER)
+    run_of(dagster_instance, RunKind.RETRAINING, outcome, NEWER)
     assert gather_state(dagster_instance, store, settings).undecided_dataset is None
 
 
