@@ -176,3 +176,9 @@ def test_every_metric_of_the_service_is_on_its_page() -> None:
     page = (REFERENCE / "metrics.md").read_text()
     for name in re.findall(r"^# TYPE (bid_assets_\w+)", Metrics().exposition().decode(), re.MULTILINE):
         assert name.endswith("_created") or f"`{name}`" in page, name
+
+
+def test_the_changelog_names_every_setting_that_is_read_under_an_old_name() -> None:
+    changelog = (CHECKOUT / "CHANGELOG.md").read_text()
+    for old, new in RENAMED_SETTINGS.items():
+        assert f"| `BID_ASSETS_{old.upper()}` | `BID_ASSETS_{new.upper()}` |" in changelog
