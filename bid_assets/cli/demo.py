@@ -71,7 +71,7 @@ def _ensure_market(settings: Settings, *, bids: int, weeks: int) -> None:
 
 def holdout_table(store: VersionStore, settings: Settings, active: ActiveModel) -> Table:
     """The active model on its holdout, beside its baselines and beside what the truth itself would score."""
-    from bid_assets.modelling.dataset.assemble import of_split
+    from bid_assets.modelling.dataset.assemble import rows_in_split
     from bid_assets.simulation.truth import best_possible, read_truth
 
     head = store.heads("metrics_report", [active.model.partition])
@@ -79,7 +79,7 @@ def holdout_table(store: VersionStore, settings: Settings, active: ActiveModel) 
     datasets = WindowedTable(
         store, "training_dataset", [active.model.partition], store.heads("training_dataset", [active.model.partition])
     )
-    holdout = of_split(datasets.read(["bid_id", "target_is_success", "split"]), "holdout")
+    holdout = rows_in_split(datasets.read(["bid_id", "target_is_success", "split"]), "holdout")
     truth = best_possible(read_truth(settings.home / TRUTH_FOLDER), holdout["bid_id"], holdout["target_is_success"])
     table = Table(
         "on the same later bids", "ROC AUC", "log loss", title=f"{holdout.num_rows:,} bids of the holdout", title_justify="left"

@@ -64,7 +64,8 @@ def walk_forward(
 
     The metrics as `steps` by cutoff, `coverage` by metric, `policies` by name, and `picture` (path of a PNG).
     """
-    from bid_assets.modelling.backtesting.retraining_policies import cost, cutoffs_of
+    from bid_assets.modelling.backtesting.retraining_policies import evaluate_policy
+    from bid_assets.modelling.backtesting.retraining_policies import policy_cutoffs as cutoffs_of_policy
     from bid_assets.modelling.backtesting.walk_forward import coverage
     from bid_assets.modelling.evaluation.plots import over_time_png
 
@@ -78,7 +79,7 @@ def walk_forward(
     known_times = np.sort(microseconds(tables["raw_bid_outcomes"]["outcome_timestamp"]))
     length = settings.cadence.length * every
     walk = [span.start + n * length for n in range(-(-(span.end - span.start) // length))]
-    policy_cutoffs = {policy: cutoffs_of(policy, span.start, span.end, known_times) for policy in policies}
+    policy_cutoffs = {policy: cutoffs_of_policy(policy, span.start, span.end, known_times) for policy in policies}
     cutoffs = sorted({*walk, *(moment for moments in policy_cutoffs.values() for moment in moments)})
     until = {moment: min(moment + ahead * settings.cadence.length, span.end) for moment in cutoffs}
     _work(Walk(tuple(cutoffs), until, span.end, folder), settings, fingerprint, workers)
@@ -86,7 +87,7 @@ def walk_forward(
     seconds = {moment: facts[moment]["seconds"] for moment in cutoffs}
     steps = [facts[moment] for moment in walk]
     costs = {
-        name: cost(evaluation_bids, moments, span.end, probabilities, seconds, settings.cadence)
+        name: evaluate_policy(evaluation_bids, moments, span.end, probabilities, seconds, settings.cadence)
         for name, moments in policy_cutoffs.items()
     }
     picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}-{ahead}.png"
@@ -129,13 +130,13 @@ def _source() -> str:
 
 def _prepared(settings: Settings, tables: Mapping[str, pa.Table], folder: Path) -> pa.Table:
     """Write the tables once, where every worker maps them into memory; gives the evaluation bids."""
-    from bid_assets.modelling.backtesting.walk_forward import judged_bids
+    from bid_assets.modelling.backtesting.walk_forward import evaluation_bids as select_evaluation_bids
 
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     if not (data / "evaluation_bids.arrow").exists():
         features = [(family, tables[family.name]) for family in families_read(settings)]
-        evaluation_bids = judged_bids(
+        evaluation_bids = select_evaluation_bids(
             tables["raw_bids"],
             tables["raw_bid_outcomes"],
             features,
@@ -186,7 +187,7 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
     """In a worker: map the tables, keep to one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
     pa.set_cpu_count(1)
-    from bid_assets.modelling.backtesting.walk_forward import History, Method
+    from bid_assets.modelling.backtesting.walk_forward import BacktestTables, Method
 
     settings = Settings.model_validate_json(settings_json)
     data = Path(folder) / "data"
@@ -203,17 +204,19 @@ def _begin(folder: str, settings_json: str, fingerprint: str | None) -> None:
         settings=settings,
         store=open_store(settings),
         folder=Path(folder),
-        history=History(bids, outcomes, features, evaluation_bids),
+        tables=BacktestTables(bids, outcomes, features, evaluation_bids),
         method=method,
         fingerprint=fingerprint,
     )
 
 
 def _step(cutoff: datetime, until: datetime) -> None:
-    from bid_assets.modelling.backtesting.walk_forward import step
+    from bid_assets.modelling.backtesting.walk_forward import evaluate_cutoff
 
     method = replace(_worker["method"], lookback=lookback_before(_worker["settings"], _worker["store"], cutoff))
-    result = step(_worker["history"], families_read(_worker["settings"]), method, cutoff, until, _worker["fingerprint"])
+    result = evaluate_cutoff(
+        _worker["tables"], families_read(_worker["settings"]), method, cutoff, until, _worker["fingerprint"]
+    )
     path = _file(_worker["folder"], cutoff, until)
     new = path.with_suffix(f".{os.getpid()}")
     with new.open("wb") as file:

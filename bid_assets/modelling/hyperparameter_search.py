@@ -1,6 +1,6 @@
-"""Hyperparameters found on the training part of a dataset alone, by folds that go forward in time. Imports Optuna and XGBoost.
+"""Hyperparameter search (Optuna, TPE) on the training part of a dataset, by walk-forward folds. Imports Optuna and XGBoost.
 
-The holdout is never looked at: what is found there could not be judged there any more. A search is kept in a journal while it
+The holdout is never used: a setting selected on it could not be evaluated on it any more. A search is kept in a journal while it
 runs, so one that was killed goes on; equal seeds give equal trials, wherever it was interrupted.
 """
 
@@ -21,7 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from bid_assets.features.interval_counts import microseconds
-from bid_assets.modelling.dataset.assemble import labels, of_split
+from bid_assets.modelling.dataset.assemble import labels, rows_in_split
 from bid_assets.modelling.evaluation.bootstrap import Floats
 from bid_assets.modelling.evaluation.metrics import log_losses
 from bid_assets.modelling.parameters import TrainingParameters
@@ -52,7 +52,7 @@ def search(
     trials: int,
     seconds: float | None = None,
     seed: int = 0,
-    told: Callable[[int, int, float], None] = lambda done, of, best: None,
+    on_trial: Callable[[int, int, float], None] = lambda done, of, best: None,
 ) -> dict[str, Any]:
     """The best of `trials` settings, or of those for which there were `seconds`; the first trial is `parameters` itself. JSON-able.
 
@@ -60,7 +60,7 @@ def search(
     `difference` (pooled over the judged bids, best minus default: with 95 % interval, and `better_in`), `folds`, `trials`.
     Raises `NotTrainableError`.
     """
-    made = list(folds(dataset))
+    fold_tables = list(folds(dataset))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
     study = optuna.create_study(storage=storage, study_name="search", direction="minimize", load_if_exists=True)
@@ -70,9 +70,9 @@ def search(
     while (done := len(_finished(study))) < trials and (done == 0 or until is None or time.monotonic() < until):
         study.sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + done)  # the same trial, whenever it is made
         trial = study.ask(dict(SPACE))
-        study.tell(trial, float(np.mean([fold_loss(fold, _with(parameters, trial.params)) for fold in made])))
-        told(done + 1, trials, study.best_value)
-    return _result(study, made, parameters)
+        study.tell(trial, float(np.mean([fold_loss(fold, _with(parameters, trial.params)) for fold in fold_tables])))
+        on_trial(done + 1, trials, study.best_value)
+    return _result(study, fold_tables, parameters)
 
 
 def folds(dataset: pa.Table) -> Iterator[pa.Table]:
@@ -81,16 +81,16 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
     `split` is `train` for what was submitted and known before the fold's boundary, `holdout` for what was submitted between it
     and the next one. Raises `NotTrainableError` where a fold would have one class only.
     """
-    rows = of_split(dataset, "train")
+    rows = rows_in_split(dataset, "train")
     submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
     success = labels(rows)
     bounds = [*np.quantile(submitted, np.linspace(_FIRST_SHARE, 1, FOLDS + 1)[:-1]), np.inf] if len(submitted) else []
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
-        learns, judges = (submitted < begin) & (known < begin), (submitted >= begin) & (submitted < end)
-        if any(len(np.unique(success[part])) < 2 for part in (learns, judges)):
+        train_rows, test_rows = (submitted < begin) & (known < begin), (submitted >= begin) & (submitted < end)
+        if any(len(np.unique(success[part])) < 2 for part in (train_rows, test_rows)):
             raise NotTrainableError("a fold of the search would have one kind of outcome only; search on more data")
-        chosen = learns | judges
-        split = pa.array(np.where(judges[chosen], "holdout", "train"), pa.string())
+        chosen = train_rows | test_rows
+        split = pa.array(np.where(test_rows[chosen], "holdout", "train"), pa.string())
         fold = rows.filter(pa.array(chosen))
         yield fold.set_column(fold.column_names.index("split"), fold.field("split"), split)
     if not bounds:
@@ -99,20 +99,20 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
 
 def fold_loss(fold: pa.Table, parameters: TrainingParameters) -> float:
     """Mean log loss of a model of the fold on what it judges."""
-    success, probability = _judged(fold, parameters)
+    success, probability = _evaluate(fold, parameters)
     return float(log_losses(success, probability).mean())
 
 
-def _judged(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, Floats]:
-    judges = of_split(fold, "holdout")
+def _evaluate(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, Floats]:
+    holdout = rows_in_split(fold, "holdout")
     model = train(fold, replace(parameters, min_labelled_bids=2, min_per_class=1, refit_on_holdout=False))
-    return labels(judges), model.predict(judges)
+    return labels(holdout), model.predict(holdout)
 
 
-def _result(study: optuna.Study, made: list[pa.Table], parameters: TrainingParameters) -> dict[str, Any]:
+def _result(study: optuna.Study, fold_tables: list[pa.Table], parameters: TrainingParameters) -> dict[str, Any]:
     best = _with(parameters, study.best_params)
-    holdouts = pa.concat_tables([of_split(fold, "holdout") for fold in made])
-    scores = [np.concatenate([_judged(fold, chosen)[1] for fold in made]) for chosen in (parameters, best)]
+    holdouts = pa.concat_tables([rows_in_split(fold, "holdout") for fold in fold_tables])
+    scores = [np.concatenate([_evaluate(fold, chosen)[1] for fold in fold_tables]) for chosen in (parameters, best)]
     success = labels(holdouts)
     compared = compare(success, scores[0], scores[1], holdouts["profile_id"].to_numpy())["figures"]["log_loss"]
     finished = _finished(study)
@@ -126,7 +126,7 @@ def _result(study: optuna.Study, made: list[pa.Table], parameters: TrainingParam
                 "train_rows": pc.sum(pc.equal(fold["split"], "train")).as_py(),
                 "judged_rows": pc.sum(pc.equal(fold["split"], "holdout")).as_py(),
             }
-            for fold in made
+            for fold in fold_tables
         ],
         "trials": [{"number": n, "value": trial.value, "parameters": trial.params} for n, trial in enumerate(finished)],
     }
@@ -136,5 +136,5 @@ def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
 
 
-def _with(parameters: TrainingParameters, found: Mapping[str, Any]) -> TrainingParameters:
-    return replace(parameters, **found)
+def _with(parameters: TrainingParameters, values: Mapping[str, Any]) -> TrainingParameters:
+    return replace(parameters, **values)

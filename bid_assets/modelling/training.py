@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.interval_counts import microseconds
-from bid_assets.modelling.dataset.assemble import KEY_COLUMNS, columns_with_texts, feature_columns, labels, of_split
+from bid_assets.modelling.dataset.assemble import KEY_COLUMNS, columns_with_texts, feature_columns, labels, rows_in_split
 from bid_assets.modelling.estimators import (
     calibration,
     column_encoders,
@@ -53,7 +53,7 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
     """
     dataset = dataset.select(columns_to_read(dataset.schema, parameters))
     refuse_untrainable(dataset, parameters)
-    training_matrix = _TrainingMatrix.from_rows(of_split(dataset, "train"), feature_columns(dataset), parameters)
+    training_matrix = _TrainingMatrix.from_rows(rows_in_split(dataset, "train"), feature_columns(dataset), parameters)
     success = training_matrix.success
     submitted, known = (microseconds(training_matrix.rows[name]) for name in ("submitted_at", "outcome_timestamp"))
     blocks = forward_blocks(submitted, known, success, parameters)
@@ -88,7 +88,7 @@ def refit_with_holdout(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessM
     which becomes `holdout_model` of the refit model.
     """
     training_matrix = _TrainingMatrix.from_rows(
-        of_split(dataset, "train", "embargo", "holdout"), feature_columns(dataset), model.parameters
+        rows_in_split(dataset, "train", "embargo", "holdout"), feature_columns(dataset), model.parameters
     )
     weights = Weights(model.history_weight, model.training["words_weight"])
     refit = training_matrix.model(_BlendSelection(model.training["rounds"], weights), model.encoder_fingerprint)

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.modelling.dataset.assemble import columns_with_texts, labels, of_split
+from bid_assets.modelling.dataset.assemble import columns_with_texts, labels, rows_in_split
 from bid_assets.modelling.estimators.column_encoders import ColumnMismatchError
 from bid_assets.modelling.evaluation.metrics import success_is_rarer
-from bid_assets.modelling.evaluation.slices import columns
+from bid_assets.modelling.evaluation.slices import slice_columns
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import ModelFormatError, load
 from bid_assets.modelling.promotion.champion_challenger import compare
@@ -42,9 +42,9 @@ def compare_with_champion(
     [own] = dataset.manifests
     _same_encoder(model, own)
     rows = dataset.read(lambda schema: columns_with_texts(schema, model.text_columns | challenger.text_columns))
-    holdout = of_split(rows, "holdout")
+    holdout = rows_in_split(rows, "holdout")
     unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_training_bids(store, dataset_ref, model))))
-    train = of_split(rows, "train")
+    train = rows_in_split(rows, "train")
     try:
         scores = model.predict(unseen)
     except ColumnMismatchError as error:
@@ -54,7 +54,7 @@ def compare_with_champion(
         scores,
         (challenger.holdout_model or challenger).predict(unseen),
         unseen["profile_id"].to_numpy(),
-        columns(unseen, pc.unique(train["profile_id"])),
+        slice_columns(unseen, pc.unique(train["profile_id"])),
         rarer_is_success=success_is_rarer(labels(train)),
     )
     left_out = holdout.num_rows - unseen.num_rows

@@ -51,14 +51,14 @@ def measure(loop: Loop, weeks: int, days_a_minute: float, disturbances: Sequence
     return report(first_model, time.monotonic() - played, counts, len(loop.store.versions("trained_model")))
 
 
-def report(first_model: float, settled: float, counts: Counter[Disturbance], models: int) -> Table:
+def report(first_model: float, resolve_maturity: float, counts: Counter[Disturbance], models: int) -> Table:
     """The table."""
     table = Table("what", "value", title="Soak: nothing was left undone", title_justify="left")
     table.add_row("first model active after", f"{first_model:.0f} s")
     for disturbance, count in counts.items():
         table.add_row(disturbance.name.lower().replace("_", " "), str(count))
     table.add_row("models trained", str(models))
-    table.add_row("all learned after the end", f"{settled:.0f} s")
+    table.add_row("all learned after the end", f"{resolve_maturity:.0f} s")
     return table
 
 

@@ -1,4 +1,4 @@
-"""The method judged on history: trained on what was known at a moment, judged on the bids from then on.
+"""Backtest at one cutoff: trained on what was known at a moment, evaluated on the bids from then on.
 
 Imports XGBoost and scikit-learn: import this module only where a backtest is run.
 """
@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from bid_assets.common.windows import Cadence, as_utc
 from bid_assets.features.family import FeatureFamily
-from bid_assets.modelling.dataset.assemble import assemble, labels, of_split, submitted_between
-from bid_assets.modelling.dataset.splits import AS_DECIDED, LabelRules
+from bid_assets.modelling.dataset.assemble import assemble, labels, rows_in_split, submitted_between
+from bid_assets.modelling.dataset.splits import NO_MATURITY, LabelRules
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.evaluation.bootstrap import FIGURES as SPREAD
+from bid_assets.modelling.evaluation.bootstrap import METRICS
 from bid_assets.modelling.evaluation.report import history_baseline, profile_rate_baseline
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.training import train
@@ -49,12 +49,12 @@ def backtest(
     parameters: TrainingParameters,
     cadence: Cadence,
     end: datetime | None = None,
-    rules: LabelRules = AS_DECIDED,
+    rules: LabelRules = NO_MATURITY,
     encoder_fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """Figures of models of the rows that `train_test_rows` gives: trained before `cutoff`, judged on the bids from then on.
+    """Figures of models of the rows that `train_test_rows` gives: trained before `cutoff`, evaluated on the bids from then on.
 
-    Seeds `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `SPREAD`; `baselines` holds
+    Seeds `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `METRICS`; `baselines` holds
     the same figures of the base rate and of history-only logistic regression, which have no seed. Raises `NotTrainableError`, and
     `ValueError` where no later bid is decided.
     """
@@ -68,7 +68,7 @@ def backtest(
         end=end,
         rules=rules,
     )
-    known, success = labels(of_split(rows.train, "train")), labels(rows.test)
+    known, success = labels(rows_in_split(rows.train, "train")), labels(rows.test)
     rarer_is_success = metrics.success_is_rarer(known)
     runs, rounds = [], []
     for seed in range(parameters.seed, parameters.seed + seeds):
@@ -79,7 +79,7 @@ def backtest(
         "cutoff": as_utc(cutoff).isoformat(),
         "lookback_days": lookback.days,
         "seeds": seeds,
-        **{name: _spread([run[name] for run in runs]) for name in SPREAD},
+        **{name: _mean_and_std([run[name] for run in runs]) for name in METRICS},
         "rarer_class": "success" if rarer_is_success else "failure",
         "rounds": rounds,
         "train_rows": rows.train.num_rows,
@@ -102,7 +102,7 @@ def train_test_rows(
     lookback: timedelta,
     cadence: Cadence,
     end: datetime | None = None,
-    rules: LabelRules = AS_DECIDED,
+    rules: LabelRules = NO_MATURITY,
 ) -> TrainTestRows:
     """Train rows: the bids of [cutoff - lookback, cutoff) decided before it, by `rules`. Test rows: those of [cutoff, end).
 
@@ -128,41 +128,43 @@ def train_test_rows(
 
 
 def mean_over_cutoffs(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over cutoffs of each figure of `SPREAD`, as `backtest` gives it, and of the baselines that every cutoff has.
+    """The mean over cutoffs of each figure of `METRICS`, as `backtest` gives it, and of the baselines that every cutoff has.
 
     A cutoff where a figure could not be computed does not count for that figure; None where no cutoff has it.
     """
     common = [name for name in results[0]["baselines"] if all(name in result["baselines"] for result in results)]
     return {
-        **{figure: _spread([result[figure]["mean"] for result in results])["mean"] for figure in SPREAD},
+        **{figure: _mean_and_std([result[figure]["mean"] for result in results])["mean"] for figure in METRICS},
         "baselines": {
-            name: {figure: _spread([result["baselines"][name][figure] for result in results])["mean"] for figure in SPREAD}
+            name: {
+                figure: _mean_and_std([result["baselines"][name][figure] for result in results])["mean"] for figure in METRICS
+            }
             for name in common
         },
     }
 
 
 def _baselines(
-    learned: pa.Table, judged: pa.Table, rate: float, success: metrics.Labels, rarer_is_success: bool
+    train_rows: pa.Table, test_rows: pa.Table, rate: float, success: metrics.Labels, rarer_is_success: bool
 ) -> dict[str, dict[str, float | None]]:
     """The figures of the base rate, of each profile's own rate, and of history-only logistic regression."""
     baselines: dict[str, tuple[metrics.Probabilities, float] | None] = {
         "base_rate": (np.full(len(success), rate), 0.5),
-        "profile_success_rate": profile_rate_baseline(learned, judged, rarer_is_success),
-        "history_logistic_regression": history_baseline(learned, judged, rarer_is_success),
+        "profile_success_rate": profile_rate_baseline(train_rows, test_rows, rarer_is_success),
+        "history_logistic_regression": history_baseline(train_rows, test_rows, rarer_is_success),
     }
     return {
-        name: _figures(metrics.all_metrics(success, *found, rarer_is_success))
+        name: _selected_metrics(metrics.all_metrics(success, *found, rarer_is_success))
         for name, found in baselines.items()
         if found is not None
     }
 
 
-def _figures(found: dict[str, Any]) -> dict[str, float | None]:
-    return {name: found[name] for name in SPREAD}
+def _selected_metrics(values: dict[str, Any]) -> dict[str, float | None]:
+    return {name: values[name] for name in METRICS}
 
 
-def _spread(values: list[float | None]) -> dict[str, float | None]:
+def _mean_and_std(values: list[float | None]) -> dict[str, float | None]:
     """Mean and standard deviation; None where a figure could not be computed."""
     known = [value for value in values if value is not None]
     return {"mean": float(np.mean(known)), "std": float(np.std(known))} if known else {"mean": None, "std": None}

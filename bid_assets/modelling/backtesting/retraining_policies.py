@@ -1,4 +1,4 @@
-"""When to retrain: policies, and what each would have cost on the same history. Pure.
+"""Counterfactual evaluation of retraining policies: the log loss of each on the same history. Pure.
 
 A policy is a list of cutoffs. A model made at a cutoff is in force until the policy's next one; models that several policies ask
 for are made once.
@@ -25,7 +25,7 @@ PERIODS = {"daily": timedelta(days=1), "weekly": timedelta(weeks=1), "monthly": 
 NAMES = ("never", *PERIODS, "every:K")
 
 
-def cutoffs_of(policy: str, start: datetime, end: datetime, known: npt.NDArray[np.int64]) -> list[datetime]:
+def policy_cutoffs(policy: str, start: datetime, end: datetime, known: npt.NDArray[np.int64]) -> list[datetime]:
     """The moments from `start` to before `end` at which a policy trains; the first is always `start`.
 
     `known`: when each outcome became known, microseconds, ascending. Policies: `never` again, `daily`, `weekly`, `monthly`
@@ -45,30 +45,30 @@ def cutoffs_of(policy: str, start: datetime, end: datetime, known: npt.NDArray[n
     return [start, *(start + timedelta(microseconds=int(moment) - first + 1) for moment in later)]
 
 
-def cost(
-    judged: pa.Table,
+def evaluate_policy(
+    evaluation_bids: pa.Table,
     cutoffs: Sequence[datetime],
     end: datetime,
     probabilities: Mapping[datetime, Probabilities],
     seconds: Mapping[datetime, float],
     cadence: Cadence,
 ) -> dict[str, Any]:
-    """What a policy would have cost on the judged bids submitted from its first cutoff to `end`.
+    """The log loss of a policy on the evaluation bids submitted from its first cutoff to `end`.
 
-    `probabilities[c]` are those of all judged bids from c on; empty where no model could be made: then the one before stays.
+    `probabilities[c]` are those of all evaluation bids from c on; empty where no model could be made: then the one before stays.
     Keys: `trainings`, `training_seconds`, `bids`, `log_loss` (mean, nats), `by_window` (window, bids, mean log loss).
     """
-    begin, stop = first_from(judged, cutoffs[0]), first_from(judged, end)
-    probability, made = np.full(stop - begin, np.nan), [moment for moment in cutoffs if len(probabilities[moment])]
-    for moment in made:
-        at = first_from(judged, moment)
+    begin, stop = first_from(evaluation_bids, cutoffs[0]), first_from(evaluation_bids, end)
+    probability, trained = np.full(stop - begin, np.nan), [moment for moment in cutoffs if len(probabilities[moment])]
+    for moment in trained:
+        at = first_from(evaluation_bids, moment)
         probability[at - begin :] = probabilities[moment][: stop - at]
-    rows = judged.slice(begin, stop - begin)
+    rows = evaluation_bids.slice(begin, stop - begin)
     scored = np.isfinite(probability)
     losses = log_losses(labels(rows), probability)
     windows = microseconds(rows["window"])
     return {
-        "trainings": len(made),
+        "trainings": len(trained),
         "training_seconds": float(sum(seconds[moment] for moment in cutoffs)),
         "bids": int(scored.sum()),
         "log_loss": float(losses[scored].mean()) if scored.any() else None,

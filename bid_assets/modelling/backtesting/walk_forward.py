@@ -1,4 +1,4 @@
-"""Walking forward over history: at each cutoff a model of what was known then, judged by itself then and by the bids that came.
+"""Walk-forward backtest: at each cutoff a model of what was known then, with its own estimate and its realized performance.
 
 Each cutoff is a task of its own: nothing is shared but the tables, so tasks run side by side and in any order. Imports XGBoost
 and scikit-learn: import this module only where a backtest is run.
@@ -20,14 +20,20 @@ from bid_assets.app_db.contract import TIME
 from bid_assets.common.windows import Cadence, as_utc
 from bid_assets.features.family import FeatureFamily
 from bid_assets.features.interval_counts import microseconds
-from bid_assets.modelling.dataset.assemble import assemble, effective_outcomes, labels, of_split, submitted_between
-from bid_assets.modelling.dataset.assemble import facts as about
-from bid_assets.modelling.dataset.label_maturity import settled
+from bid_assets.modelling.dataset.assemble import (
+    assemble,
+    dataset_facts,
+    effective_outcomes,
+    labels,
+    rows_in_split,
+    submitted_between,
+)
+from bid_assets.modelling.dataset.label_maturity import resolve_maturity
 from bid_assets.modelling.dataset.splits import LabelRules
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.evaluation.bootstrap import FIGURES, intervals
+from bid_assets.modelling.evaluation.bootstrap import METRICS, intervals
 from bid_assets.modelling.evaluation.metrics import Probabilities
-from bid_assets.modelling.evaluation.performance_forecast import outlook
+from bid_assets.modelling.evaluation.performance_forecast import forecast_performance
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.modelling.training import NotTrainableError, train
 
@@ -48,25 +54,25 @@ class Method:
 
 
 @dataclass(frozen=True, eq=False)
-class History:
-    """All tables of the walk: `bids` and `outcomes` as read, features of all bids, and `judged`, which `judged_bids` makes."""
+class BacktestTables:
+    """All tables of the backtest: `bids` and `outcomes` as read, features of all bids, and the result of `evaluation_bids`."""
 
     bids: pa.Table
     outcomes: pa.Table
     features: Mapping[str, pa.Table]
-    judged: pa.Table
+    evaluation_bids: pa.Table
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """What came of one cutoff: facts (JSON-able) and the model's probability of every judged bid from the cutoff on."""
+class CutoffResult:
+    """The result of one cutoff: facts (JSON-able) and the model's probability of every evaluation bid from the cutoff on."""
 
     facts: dict[str, Any]
     probability: Probabilities
     """Empty where no model could be trained."""
 
 
-def judged_bids(
+def evaluation_bids(
     bids: pa.Table,
     outcomes: pa.Table,
     features: Sequence[tuple[FeatureFamily, pa.Table]],
@@ -74,12 +80,12 @@ def judged_bids(
     cadence: Cadence,
     rules: LabelRules,
 ) -> pa.Table:
-    """Every bid that may judge: with its last known outcome and its features, in order of submission.
+    """The mature bids that models are evaluated on: with their last known outcomes and features, in order of submission.
 
     Only bids that are mature at the newest outcome: among younger ones mostly the successes are known. A maturity that is to be
     learnt is learnt from all bids here, with all that has become known of them.
     """
-    rules = settled(rules, bids, effective_outcomes(outcomes, None))
+    rules = resolve_maturity(rules, bids, effective_outcomes(outcomes, None))
     table = assemble(bids, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence, rules=rules)
     newest = pc.max(table["outcome_timestamp"]).as_py()
     if newest is None:
@@ -87,26 +93,26 @@ def judged_bids(
     return table.filter(pc.less(table["submitted_at"], pa.scalar(newest - rules.known_maturity, TIME)))
 
 
-def step(
-    history: History,
+def evaluate_cutoff(
+    tables: BacktestTables,
     families: Sequence[FeatureFamily],
     method: Method,
     cutoff: datetime,
     until: datetime,
     encoder_fingerprint: str | None = None,
-) -> Step:
+) -> CutoffResult:
     """Train at `cutoff` as the loop would; the model's own estimate on its holdout, and its true score on bids until `until`.
 
     Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `label_maturity_days`, `estimate` and `later` (each: `rows`, figures,
-    `intervals`), `outlook` (what the estimate foretells, see there), `not_trained` (why there is no model; then there is nothing else).
+    `intervals`), `outlook` (`forecast_performance`), `not_trained` (why there is no model; then there is nothing else).
     """
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
-    past = submitted_between(history.bids, cutoff - method.lookback, cutoff)
+    past = submitted_between(tables.bids, cutoff - method.lookback, cutoff)
     dataset = assemble(
         past,
-        history.outcomes,
-        [(family, history.features[family.name]) for family in families],
+        tables.outcomes,
+        [(family, tables.features[family.name]) for family in families],
         cutoff=cutoff,
         holdout_share=method.holdout_share,
         cadence=method.cadence,
@@ -116,24 +122,24 @@ def step(
         "cutoff": cutoff.isoformat(),
         "until": as_utc(until).isoformat(),
         "rows": dataset.num_rows,
-        "label_maturity_days": about(past, dataset)["label_maturity_days"],
+        "label_maturity_days": dataset_facts(past, dataset)["label_maturity_days"],
     }
     try:
         model = train(dataset, method.parameters, encoder_fingerprint)
     except NotTrainableError as reason:
-        return Step({**facts, "seconds": time.perf_counter() - began, "not_trained": str(reason)}, np.empty(0))
+        return CutoffResult({**facts, "seconds": time.perf_counter() - began, "not_trained": str(reason)}, np.empty(0))
     facts["seconds"] = time.perf_counter() - began
-    rarer_is_success = metrics.success_is_rarer(labels(of_split(dataset, "train")))
-    holdout = of_split(dataset, "holdout")
-    future = history.judged.slice(first_from(history.judged, cutoff))
+    rarer_is_success = metrics.success_is_rarer(labels(rows_in_split(dataset, "train")))
+    holdout = rows_in_split(dataset, "holdout")
+    future = tables.evaluation_bids.slice(first_from(tables.evaluation_bids, cutoff))
     probability = model.predict(future)
     following = first_from(future, until)
-    judging = (model.holdout_model or model).predict(holdout)
-    return Step(
+    holdout_probability = (model.holdout_model or model).predict(holdout)
+    return CutoffResult(
         {
             **facts,
-            "estimate": _figures(holdout, judging, rarer_is_success),
-            "outlook": outlook(dataset, judging, rarer_is_success, resamples=RESAMPLES),
+            "estimate": _figures(holdout, holdout_probability, rarer_is_success),
+            "outlook": forecast_performance(dataset, holdout_probability, rarer_is_success, resamples=RESAMPLES),
             "later": _figures(future.slice(0, following), probability[:following], rarer_is_success),
         },
         probability,
@@ -141,38 +147,38 @@ def step(
 
 
 def coverage(steps: Sequence[Mapping[str, Any]], figure: str, *, least: int = 10) -> dict[str, Any]:
-    """How well was foretold: over all steps with both classes in `later`, and in the holdout, at least `least` times.
+    """Coverage of the forecast: over all cutoffs with both classes in `later`, and in the holdout, at least `least` times.
 
     `within`: share of steps where the later figure agrees with the outlook: their difference lies in its own 95 % interval, since
     the later figure, of some windows only, is uncertain as well. `within_holdout`: the same for what the holdout shows, as if
     all outcomes were known and nothing but its sampling were uncertain. `bias`: mean of later minus expected.
     """
-    compared = [_foretold(facts, figure) for facts in steps if _comparable(facts, figure, least)]
+    compared = [_compare_with_forecast(facts, figure) for facts in steps if _comparable(facts, figure, least)]
     if not compared:
         return {"steps": 0, "within": None, "within_holdout": None, "bias": None}
     within, within_holdout, bias = np.mean(compared, axis=0).tolist()
     return {"steps": len(compared), "within": within, "within_holdout": within_holdout, "bias": bias}
 
 
-def _foretold(facts: Mapping[str, Any], figure: str) -> tuple[bool, bool, float]:
+def _compare_with_forecast(facts: Mapping[str, Any], figure: str) -> tuple[bool, bool, float]:
     """Of one step: whether the later figure agrees with the outlook, and with the holdout; by how much it missed the outlook."""
-    later, estimate, foretold = ((facts[side][figure]) for side in ("later", "estimate", "outlook"))
+    later, estimate, forecast = ((facts[side][figure]) for side in ("later", "estimate", "outlook"))
     of_later, of_estimate = (facts[side]["intervals"][figure] for side in ("later", "estimate"))
     return (
-        agree(foretold["expected"], foretold["interval"], later, of_later),
-        agree(estimate, of_estimate, later, of_later),
-        later - foretold["expected"],
+        difference_within_error(forecast["expected"], forecast["interval"], later, of_later),
+        difference_within_error(estimate, of_estimate, later, of_later),
+        later - forecast["expected"],
     )
 
 
-def agree(one: float, of_one: Sequence[float], other: float, of_other: Sequence[float]) -> bool:
+def difference_within_error(one: float, of_one: Sequence[float], other: float, of_other: Sequence[float]) -> bool:
     """Whether two independent figures with 95 % intervals differ by no more than chance.
 
     The interval of the difference is made of the ends that face each other (MOVER: Zou, Donner: Construction of confidence limits about
     effect measures, Statistics in Medicine 27, 2008): intervals are not symmetric.
     """
     if other < one:
-        return agree(other, of_other, one, of_one)
+        return difference_within_error(other, of_other, one, of_one)
     return bool(other - one <= np.hypot(of_one[1] - one, other - of_other[0]))
 
 
@@ -184,15 +190,15 @@ def first_from(rows: pa.Table, moment: datetime) -> int:
 
 def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:
     success = labels(rows)
-    found = {
-        **metrics.ranking(success, probability, rarer_is_success),
+    values = {
+        **metrics.ranking_metrics(success, probability, rarer_is_success),
         **metrics.probability_metrics(success, probability),
     }
     profiles = rows["profile_id"].to_numpy()
     return {
         "rows": len(success),
         "successes": int(success.sum()),
-        **{name: found[name] for name in FIGURES},
+        **{name: values[name] for name in METRICS},
         "intervals": intervals(success, probability, profiles, rarer_is_success, resamples=RESAMPLES),
     }
 

@@ -1,6 +1,6 @@
 """The training dataset: feature families joined to the labels known at a cutoff, split by time. Tables in, one table out.
 
-What a feature is belongs to `features`; how a column becomes numbers for a model belongs to `preprocess`.
+What a feature is belongs to `features`; how a column becomes numbers for a model belongs to `estimators.column_encoders`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
 from bid_assets.common.windows import MONDAY, Cadence, as_utc
 from bid_assets.features.family import VECTOR, FeatureFamily
-from bid_assets.modelling.dataset.label_maturity import settled
-from bid_assets.modelling.dataset.splits import AS_DECIDED, SPLITS, LabelRules, split_by_time
+from bid_assets.modelling.dataset.label_maturity import resolve_maturity
+from bid_assets.modelling.dataset.splits import NO_MATURITY, SPLITS, LabelRules, split_by_time
 from bid_assets.modelling.estimators.column_encoders import text_columns
 
 KEYS = pa.schema(
@@ -55,7 +55,7 @@ def assemble(
     cutoff: datetime,
     holdout_share: float,
     cadence: Cadence,
-    rules: LabelRules = AS_DECIDED,
+    rules: LabelRules = NO_MATURITY,
 ) -> pa.Table:
     """The rows of `labelled_bids` with the features of every family, as one table. Raises what `with_features` does."""
     rows = labelled_bids(bids, outcomes, cutoff=cutoff, holdout_share=holdout_share, cadence=cadence, rules=rules)
@@ -69,22 +69,22 @@ def labelled_bids(
     cutoff: datetime,
     holdout_share: float,
     cadence: Cadence,
-    rules: LabelRules = AS_DECIDED,
+    rules: LabelRules = NO_MATURITY,
 ) -> pa.Table:
     """One row per bid of `bids` that was submitted and decided before `cutoff`, sorted by (submitted_at, bid_id): `KEYS`.
 
     The label is the outcome with the latest `outcome_timestamp` strictly before the cutoff (of equal times, the larger id).
     By `rules` an old undecided bid may count as a failure. A maturity that is to be learnt is learnt from what
-    is known then (`maturity`). How the share and `rules` make the split is in `split`.
+    is known then (`label_maturity`). How the share and `rules` make the split is in `splits`.
     """
     moment = pa.scalar(as_utc(cutoff), TIME)
     bids = _with_columns(bids, RAW_BIDS)
     bids = bids.filter(pc.less(bids["submitted_at"], moment))
     labels = effective_outcomes(_with_columns(outcomes, RAW_BID_OUTCOMES), as_utc(cutoff))
     labels = labels.select(["bid_id", "is_success", "outcome_timestamp"])
-    rules = settled(rules, bids, labels)
-    if rules.presumed_failed_after is not None:
-        labels = pa.concat_tables([labels, _presumed_failures(bids, labels, rules.presumed_failed_after)])
+    rules = resolve_maturity(rules, bids, labels)
+    if rules.impute_failure_after is not None:
+        labels = pa.concat_tables([labels, _imputed_failures(bids, labels, rules.impute_failure_after)])
     bids = bids.filter(pc.is_in(bids["id"], value_set=labels["bid_id"]))
     bids = bids.take(pc.sort_indices(bids, sort_keys=[("submitted_at", "ascending"), ("id", "ascending")]))
     label = labels.take(pc.index_in(bids["id"], value_set=labels["bid_id"]))
@@ -150,13 +150,13 @@ def effective_outcomes(outcomes: pa.Table, cutoff: datetime | None) -> pa.Table:
     return outcomes.filter(pa.array(np.diff(ids, prepend=-1) != 0))
 
 
-def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
+def dataset_facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
     """What there is to say about a dataset made from `bids`: counts, label rate, times, rows per split. JSON-able.
 
     `undecided` bids have no label; `undecided_mature` are those of them that are old enough to have one.
     """
-    told = {key.decode(): value.decode() for key, value in dataset.schema.field("cutoff").metadata.items()}
-    cutoff, maturity_days = datetime.fromisoformat(told["cutoff"]), float(told["label_maturity_days"])
+    metadata = {key.decode(): value.decode() for key, value in dataset.schema.field("cutoff").metadata.items()}
+    cutoff, maturity_days = datetime.fromisoformat(metadata["cutoff"]), float(metadata["label_maturity_days"])
     bids = _with_columns(bids, RAW_BIDS)
     bids = bids.filter(pc.less(bids["submitted_at"], pa.scalar(cutoff, TIME)))
     undecided = bids.filter(pc.invert(pc.is_in(bids["id"], value_set=dataset["bid_id"])))
@@ -168,7 +168,7 @@ def facts(bids: pa.Table, dataset: pa.Table) -> dict[str, Any]:
         "undecided": undecided.num_rows,
         "undecided_mature": pc.sum(mature).as_py() or 0,
         "label_maturity_days": maturity_days,
-        "label_maturity_origin": told["label_maturity_origin"],
+        "label_maturity_origin": metadata["label_maturity_origin"],
         "label_rate": pc.mean(dataset["target_is_success"]).as_py(),
         "first_submitted": first and first.isoformat(),
         "last_submitted": last and last.isoformat(),
@@ -187,7 +187,7 @@ def labels(rows: pa.Table) -> npt.NDArray[np.bool_]:
     return np.asarray(rows["target_is_success"], dtype=bool)
 
 
-def of_split(dataset: pa.Table, *names: str) -> pa.Table:
+def rows_in_split(dataset: pa.Table, *names: str) -> pa.Table:
     """The rows of these parts of the split."""
     return dataset.filter(pc.is_in(dataset["split"], value_set=pa.array(names)))
 
@@ -204,7 +204,7 @@ def columns_with_texts(schema: pa.Schema, texts: Container[str]) -> list[str]:
     return [name for name in schema.names if name not in left_out]
 
 
-def _presumed_failures(bids: pa.Table, labels: pa.Table, age: timedelta) -> pa.Table:
+def _imputed_failures(bids: pa.Table, labels: pa.Table, age: timedelta) -> pa.Table:
     """A label of failure for each undecided bid of that age, known since it was that old."""
     old = _older_than(bids["submitted_at"], age, labels["outcome_timestamp"])
     open_bids = bids.filter(pc.and_(old, pc.invert(pc.is_in(bids["id"], value_set=labels["bid_id"]))))
@@ -223,12 +223,12 @@ def _join(table: pa.Table, family: FeatureFamily, rows: pa.Table) -> pa.Table:
     """`table` with the features of `family` appended, null where `rows` has no row for a bid."""
     rows = _with_columns(rows, _declared(family))
     if family.key == "bid_id":
-        wanted, present = table["bid_id"], rows["bid_id"]
+        bid_keys, present = table["bid_id"], rows["bid_id"]
     else:
-        wanted, present = (_window_and_job(side["window"], side["job_id"]) for side in (table, rows))
+        bid_keys, present = (_window_and_job(side["window"], side["job_id"]) for side in (table, rows))
     if pc.count_distinct(present).as_py() != rows.num_rows:
         raise ValueError(f"{family.name} has more than one row for some {family.key}; each may have one")
-    index = pc.index_in(wanted, value_set=present)
+    index = pc.index_in(bid_keys, value_set=present)
     for feature in family.features:
         if feature.name in table.column_names:
             raise ValueError(f"{family.name} has a feature {feature.name!r}, which another family has too; rename one of them")

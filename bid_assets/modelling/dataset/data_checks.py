@@ -1,4 +1,4 @@
-"""Whether a dataset may be trusted: checks that stop it before anybody reads it. Pure: figures in, verdicts out."""
+"""Data checks of a dataset, which stop it before anybody reads it. Pure: counts and schemas in, check results out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _ENOUGH_ROWS = 100
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a check found. `advice` says what to do where it failed; `stops` whether a failure stops the dataset."""
+class CheckResult:
+    """The result of a check. `advice` says what to do where it failed; `stops` whether a failure stops the dataset."""
 
     check: str
     passed: bool
@@ -28,8 +28,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Before:
-    """What is known of the datasets that were made before: schema and label rates, newest first.
+class PreviousDatasets:
+    """The previous datasets: schema and label rates, newest first.
 
     `families` says whose each column of the schema was. `declared` are the families that code or settings have changed since,
     and how; under the empty name what belongs to no family.
@@ -42,7 +42,7 @@ class Before:
     missing_families: frozenset[str] = frozenset()
 
 
-def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, int], limit: float) -> Verdict:
+def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, int], limit: float) -> CheckResult:
     """Rejected against all rows, by window: over the whole look-back, and in its last window that has enough of them."""
     totals = {key: rejected.get(key, 0) + valid.get(key, 0) for key in sorted({*rejected, *valid})}
     rows, bad = sum(totals.values()), sum(rejected.values())
@@ -51,7 +51,7 @@ def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, 
     if large:
         shares[f"window {large[-1]}"] = rejected.get(large[-1], 0) / totals[large[-1]]
     worst, share = max(shares.items(), key=lambda item: item[1])
-    return Verdict(
+    return CheckResult(
         "rejected_rows_within_limit",
         share <= limit,
         f"{share:.1%} of the rows of {worst} were rejected; at most {limit:.1%} may be",
@@ -61,33 +61,33 @@ def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, 
     )
 
 
-def no_family_all_missing(missing: Collection[str], before: Before) -> Verdict:
+def no_family_all_missing(missing: Collection[str], previous: PreviousDatasets) -> CheckResult:
     """Every family has a value somewhere. Where the dataset before had none either, or there was none, it does not stop.
 
     `missing`: see `missing_families`.
     """
     empty = sorted(missing)
-    lost = [name for name in empty if name not in before.missing_families]
-    return Verdict(
+    lost = [name for name in empty if name not in previous.missing_families]
+    return CheckResult(
         "no_family_all_missing",
         not empty,
         f"{', '.join(empty)}: all values are missing" if empty else "every family has values",
         "See whether the application still fills the columns that the family reads, and whether its windows were made.",
         {"families": empty},
-        stops=bool(lost and before.schema),
+        stops=bool(lost and previous.schema),
     )
 
 
-def label_rate_as_before(rate: float | None, before: Before, limit: float) -> Verdict:
+def label_rate_as_before(rate: float | None, previous: PreviousDatasets, limit: float) -> CheckResult:
     """The odds of success are at most `limit` times those of the datasets before (their mean rate), or as many times less."""
-    if rate is None or not before.label_rates:
-        return Verdict("label_rate_as_before", True, "there is nothing to compare with yet", "")
-    usual = sum(before.label_rates) / len(before.label_rates)
+    if rate is None or not previous.label_rates:
+        return CheckResult("label_rate_as_before", True, "there is nothing to compare with yet", "")
+    usual = sum(previous.label_rates) / len(previous.label_rates)
     ratio = _odds(max(rate, usual)) / _odds(min(rate, usual))
-    return Verdict(
+    return CheckResult(
         "label_rate_as_before",
         ratio <= limit,
-        f"{rate:.1%} of the labels are successes; {usual:.1%} were in the {len(before.label_rates)} dataset(s) before",
+        f"{rate:.1%} of the labels are successes; {usual:.1%} were in the {len(previous.label_rates)} dataset(s) before",
         "See in bid_outcomes whether outcomes are recorded as before (a bulk correction, a new meaning of is_success, failures that no "
         "longer arrive).",
         {"label_rate": rate, "usual": usual, "odds_ratio": ratio},
@@ -99,21 +99,23 @@ def _odds(rate: float) -> float:
     return (rate + 1e-6) / (1 - rate + 1e-6)
 
 
-def schema_as_before(schema: pa.Schema, before: Before) -> Verdict:
+def schema_as_before(schema: pa.Schema, previous: PreviousDatasets) -> CheckResult:
     """The same columns and types as in the dataset before, but for those of families whose change is declared."""
     present = {(f.name, str(f.type)): _family_of(f) for f in schema}
-    usual = {(column["name"], column["type"]): before.families.get(column["name"], "") for column in before.schema}
-    changed = {"gone": _without(usual, present), "new": _without(present, usual)} if before.schema else {"gone": {}, "new": {}}
+    usual = {(column["name"], column["type"]): previous.families.get(column["name"], "") for column in previous.schema}
+    changed = (
+        {"gone": _without(usual, present), "new": _without(present, usual)} if previous.schema else {"gone": {}, "new": {}}
+    )
     families = {family for columns in changed.values() for family in columns.values()}
-    unexpected = {word: {c: f for c, f in columns.items() if f not in before.declared} for word, columns in changed.items()}
+    unexpected = {word: {c: f for c, f in columns.items() if f not in previous.declared} for word, columns in changed.items()}
     if any(unexpected.values()):
         finding = _column_changes(unexpected)
     elif families:
-        reasons = "; ".join(sorted({before.declared[family] for family in families}))
+        reasons = "; ".join(sorted({previous.declared[family] for family in families}))
         finding = f"as declared ({reasons}): {_column_changes(changed)}"
     else:
         finding = "the columns are those of the dataset before"
-    return Verdict(
+    return CheckResult(
         "schema_as_before",
         not any(unexpected.values()),
         finding,

@@ -1,4 +1,4 @@
-"""At what age a bid's outcome would be known, learnt from how long outcomes have taken. Tables in, a rule out.
+"""Label maturity: the age at which a bid's outcome is known, estimated from reporting delays. Tables in, a rule out.
 
 Undecided bids are part of what is seen: a bid that is ten days old and open says that its decision takes longer than ten days,
 no more (right censoring). Success and failure are competing ends of a bid, and each has a delay of its own. So the chance of
@@ -23,13 +23,13 @@ from bid_assets.modelling.dataset.splits import LabelRules
 
 DECIDED_SHARE = 0.9
 """A bid is mature at the age by which so many of the decisions of either kind that come at all have come."""
-LONGEST_SHARE = 0.25
+MAX_SHARE_OF_SPAN = 0.25
 """Of the time that the bids span: no maturity is longer, for what is younger trains and judges nothing that is mature."""
-FALLBACK = timedelta(days=14)
+DEFAULT_MATURITY = timedelta(days=14)
 """The maturity where too few outcomes are known to learn it from."""
-LEAST_OUTCOMES = 30
+MIN_OUTCOMES = 30
 """Of either kind; with fewer the maturity is not learnt."""
-SEEN_SHARE = 0.1
+MIN_OBSERVED_SHARE = 0.1
 """Ages at which fewer of the bids can have been seen say nothing: a single late decision would weigh as much as hundreds."""
 
 DAY = timedelta(days=1)
@@ -40,18 +40,18 @@ Kinds = npt.NDArray[np.int8]
 UNDECIDED = -1
 
 
-def settled(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> LabelRules:
+def resolve_maturity(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> LabelRules:
     """`rules` with a maturity: the one they have, or the one learnt from `bids` and those of their `labels` that are known.
 
     `labels` has one row for each decided bid: `bid_id`, `is_success`, `outcome_timestamp`. The learnt maturity is in whole
-    days; it is never longer than `LONGEST_SHARE` of the time from the first bid to the newest outcome, nor than the age at
+    days; it is never longer than `MAX_SHARE_OF_SPAN` of the time from the first bid to the newest outcome, nor than the age at
     which an undecided bid counts as failed. Where it was cut, or could not be learnt, `maturity_origin` says so.
     """
     if rules.maturity is not None:
         return rules
     labels = labels.filter(pc.is_in(labels["bid_id"], value_set=bids["id"]))
     if not labels.num_rows:
-        return replace(rules, maturity=FALLBACK, maturity_origin="no outcome to learn it from")
+        return replace(rules, maturity=DEFAULT_MATURITY, maturity_origin="no outcome to learn it from")
     submitted = microseconds(bids["submitted_at"].cast(TIME))
     index = pc.index_in(bids["id"], value_set=labels["bid_id"])
     kind = np.asarray(labels["is_success"].cast(pa.int8()).take(index).fill_null(UNDECIDED))
@@ -61,19 +61,19 @@ def settled(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> LabelRules:
     end = np.asarray(decided.take(index).fill_null(now))
     age, kind, longest_seen = (end - submitted)[seen], kind[seen], (now - submitted)[seen]
     longest = int(longest_seen.max())
-    if min((kind == 0).sum(), (kind == 1).sum()) < LEAST_OUTCOMES:
-        wanted, origin = FALLBACK, f"fewer than {LEAST_OUTCOMES} outcomes of either kind to learn it from"
+    if min((kind == 0).sum(), (kind == 1).sum()) < MIN_OUTCOMES:
+        estimate, origin = DEFAULT_MATURITY, f"fewer than {MIN_OUTCOMES} outcomes of either kind to learn it from"
     else:
-        horizon = int(np.quantile(longest_seen, 1 - SEEN_SHARE))
+        horizon = int(np.quantile(longest_seen, 1 - MIN_OBSERVED_SHARE))
         kind = np.where(age > horizon, UNDECIDED, kind).astype(np.int8)
         longest_wait = max(age_decided(np.minimum(age, horizon), kind, DECIDED_SHARE).values())
-        wanted, origin = _whole_days(longest_wait * _MICROSECOND), "learnt from the delays"
-    limit = (longest * LONGEST_SHARE * _MICROSECOND) // DAY * DAY
-    if wanted > limit:
-        origin += f"; {wanted.days} days, cut to {LONGEST_SHARE:.0%} of the time that the bids span"
-    if rules.presumed_failed_after is not None:
-        limit = min(limit, rules.presumed_failed_after)
-    return replace(rules, maturity=min(wanted, limit), maturity_origin=origin)
+        estimate, origin = _whole_days(longest_wait * _MICROSECOND), "learnt from the delays"
+    limit = (longest * MAX_SHARE_OF_SPAN * _MICROSECOND) // DAY * DAY
+    if estimate > limit:
+        origin += f"; {estimate.days} days, cut to {MAX_SHARE_OF_SPAN:.0%} of the time that the bids span"
+    if rules.impute_failure_after is not None:
+        limit = min(limit, rules.impute_failure_after)
+    return replace(rules, maturity=min(estimate, limit), maturity_origin=origin)
 
 
 def age_decided(age: Ages, kind: Kinds, share: float) -> dict[int, int]:

@@ -28,13 +28,13 @@ Times = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LabelRules:
-    """What is made of the time that labels take."""
+    """How the split accounts for reporting delay."""
 
     maturity: timedelta | None = timedelta(0)
-    """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays (`maturity.settled`)."""
+    """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays (`label_maturity.resolve_maturity`)."""
     train_on_mature_only: bool = False
     """Whether training, like judging, leaves out bids that were not mature when the holdout began."""
-    presumed_failed_after: timedelta | None = None
+    impute_failure_after: timedelta | None = None
     """A bid undecided for so long counts as a failure that became known at that age; None: it stays undecided."""
     maturity_origin: str = "as set"
     """Where the maturity comes from, in words."""
@@ -43,11 +43,11 @@ class LabelRules:
     def known_maturity(self) -> timedelta:
         """The maturity. Raises `ValueError` where it is still to be learnt."""
         if self.maturity is None:
-            raise ValueError("the label maturity is still to be learnt: settle the rules first")
+            raise ValueError("the label maturity is still to be learnt: call `resolve_maturity` first")
         return self.maturity
 
 
-AS_DECIDED = LabelRules()
+NO_MATURITY = LabelRules()
 """Every label counts as soon as it is there, however young its bid."""
 
 

@@ -1,7 +1,7 @@
-"""How sure a figure is: 95 % intervals by a bootstrap over profiles. NumPy and SciPy; the figures themselves are in `metrics`.
+"""Confidence intervals of metrics: 95 % by a cluster bootstrap over profiles. NumPy and SciPy; the metrics are in `metrics`.
 
 The bids of one profile are not independent, so whole profiles are drawn with replacement (cluster bootstrap: Field, Welsh:
-Bootstrapping clustered data, JRSS B 69, 2007). Every figure is computed from how often each profile is drawn and from what its bids
+Bootstrapping clustered data, JRSS B 69, 2007). Every metric is computed from how often each profile is drawn and from what its bids
 add up to: sums for log loss and the like; for ranking, its successes and failures at each probability, ties handled as in `metrics`.
 """
 
@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from bid_assets.modelling.evaluation.metrics import CALIBRATION_BINS, Labels, Probabilities, log_losses
 
-FIGURES = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
+METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
 RESAMPLES = 1000
 LEVEL = 0.95
 
@@ -31,7 +31,7 @@ _CELLS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class ClusterBootstrap:
     """Resamples of the profiles behind some rows: how often each profile is drawn, and so how much each row weighs."""
 
     profile: npt.NDArray[np.int64]
@@ -41,8 +41,8 @@ class Draws:
     seed: int = 0
 
     @classmethod
-    def of(cls, profile_ids: npt.NDArray[np.object_], resamples: int = RESAMPLES, seed: int = 0) -> Draws:
-        """Draws for rows with these profiles."""
+    def from_profiles(cls, profile_ids: npt.NDArray[np.object_], resamples: int = RESAMPLES, seed: int = 0) -> ClusterBootstrap:
+        """ClusterBootstrap for rows with these profiles."""
         names, number = np.unique(profile_ids.astype(str), return_inverse=True)
         return cls(number.astype(np.int64), len(names), resamples, seed)
 
@@ -60,49 +60,49 @@ class Draws:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """Rows with what happened and what was said of them; gives every figure for any weights of the profiles."""
+class WeightedMetrics:
+    """Labels and predicted probabilities of rows; computes every metric for any weights of the profiles."""
 
     success: Labels
     probability: Probabilities
-    draws: Draws
+    bootstrap: ClusterBootstrap
     weights: Floats | float = 1.0
     """Of each row, beside that of its profile."""
 
-    def figures(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float = 1.0) -> dict[str, Floats]:
-        """`FIGURES` and the success rate for each row of `counts` (resamples, profiles); NaN where they cannot be computed.
+    def compute(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float = 1.0) -> dict[str, Floats]:
+        """`METRICS` and the success rate for each row of `counts` (resamples, profiles); NaN where they cannot be computed.
 
         `failures_weigh`: how much failures weigh in each resample, shape (resamples,).
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                **self._additive(counts, failures_weigh),
-                **self._ranking(counts, rarer_is_success, failures_weigh),
+                **self._additive_metrics(counts, failures_weigh),
+                **self._ranking_metrics(counts, rarer_is_success, failures_weigh),
             }
 
-    def _additive(self, counts: Floats, failures_weigh: Floats | float) -> dict[str, Floats]:
+    def _additive_metrics(self, counts: Floats, failures_weigh: Floats | float) -> dict[str, Floats]:
         of_success, of_failure = self._sums
         successes, failures = (counts @ of_success).T, (counts @ of_failure).T * failures_weigh
-        rows, log_loss, squared_error, *surplus = successes + failures
+        rows, log_loss, squared_error, *residual = successes + failures
         return {
             "success_rate": successes[0] / rows,
             "log_loss": log_loss / rows,
             "brier": squared_error / rows,
-            "calibration_error": np.abs(surplus).sum(axis=0) / rows,
+            "calibration_error": np.abs(residual).sum(axis=0) / rows,
         }
 
-    def _ranking(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float) -> dict[str, Floats]:
+    def _ranking_metrics(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float) -> dict[str, Floats]:
         good, bad = (np.asarray(group.T @ counts.T) for group in self._groups)
         bad = bad * failures_weigh
         good_below, bad_below = np.cumsum(good, axis=0), np.cumsum(bad, axis=0)
         goods, bads = good_below[-1], bad_below[-1]
         of_success = _average_precision(good, goods - good_below + good, bads - bad_below + bad)
-        found = {
+        values = {
             "roc_auc": (good * (bad_below - bad / 2)).sum(axis=0) / (goods * bads),
             "average_precision": of_success,
             "average_precision_rarer": of_success if rarer_is_success else _average_precision(bad, bad_below, good_below),
         }
-        return {name: np.where(goods * bads == 0, np.nan, values) for name, values in found.items()}
+        return {name: np.where(goods * bads == 0, np.nan, value) for name, value in values.items()}
 
     @cached_property
     def _groups(self) -> tuple[sp.csr_array, sp.csr_array]:
@@ -110,9 +110,9 @@ class Scored:
         distinct, group = np.unique(self.probability, return_inverse=True)
         groups = min(len(distinct), GROUPS)
         group = group * groups // max(len(distinct), 1)
-        weights, shape = np.broadcast_to(self.weights, len(group)), (self.draws.profiles, groups)
+        weights, shape = np.broadcast_to(self.weights, len(group)), (self.bootstrap.profiles, groups)
         return tuple(
-            sp.csr_array((weights[kind], (self.draws.profile[kind], group[kind])), shape=shape)
+            sp.csr_array((weights[kind], (self.bootstrap.profile[kind], group[kind])), shape=shape)
             for kind in (self.success, ~self.success)
         )
 
@@ -122,10 +122,15 @@ class Scored:
         what happened."""
         edges = np.unique(np.quantile(self.probability, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
         bins = np.eye(len(edges) + 1)[np.searchsorted(edges, self.probability, side="right")]
-        surplus = self.probability - self.success
-        columns = [np.ones(len(surplus)), log_losses(self.success, self.probability), np.square(surplus), *(bins.T * surplus)]
+        residual = self.probability - self.success
+        columns = [
+            np.ones(len(residual)),
+            log_losses(self.success, self.probability),
+            np.square(residual),
+            *(bins.T * residual),
+        ]
         weighted = np.stack(columns, axis=1) * np.reshape(self.weights, (-1, 1))
-        return self.draws.sums(weighted * self.success[:, None]), self.draws.sums(weighted * ~self.success[:, None])
+        return self.bootstrap.sums(weighted * self.success[:, None]), self.bootstrap.sums(weighted * ~self.success[:, None])
 
 
 def intervals(
@@ -137,22 +142,22 @@ def intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval | None]:
-    """The 95 % interval of each of `FIGURES`; None where rows of at least two profiles, or both classes, are lacking.
+    """The 95 % interval of each of `METRICS`; None where rows of at least two profiles, or both classes, are lacking.
 
     Percentiles of the resampled figures; for the calibration error, which resampling makes larger by as much as chance has
     made it too large already, the basic interval, which corrects both (Davison, Hinkley: Bootstrap Methods, 1997, 5.2).
     """
-    draws = Draws.of(profile_ids, resamples, seed)
-    if draws.profiles < 2:
-        return dict.fromkeys(FIGURES)
-    scored = Scored(success, probability, draws)
-    parts = [scored.figures(counts, rarer_is_success) for counts in draws.counts()]
-    found = {name: percentiles(np.concatenate([part[name] for part in parts])) for name in FIGURES}
-    once = scored.figures(np.ones((1, draws.profiles)), rarer_is_success)
-    error, bounds = once["calibration_error"][0], found["calibration_error"]
+    bootstrap = ClusterBootstrap.from_profiles(profile_ids, resamples, seed)
+    if bootstrap.profiles < 2:
+        return dict.fromkeys(METRICS)
+    weighted = WeightedMetrics(success, probability, bootstrap)
+    parts = [weighted.compute(counts, rarer_is_success) for counts in bootstrap.counts()]
+    values = {name: percentiles(np.concatenate([part[name] for part in parts])) for name in METRICS}
+    once = weighted.compute(np.ones((1, bootstrap.profiles)), rarer_is_success)
+    error, bounds = once["calibration_error"][0], values["calibration_error"]
     if bounds is not None:
-        found["calibration_error"] = [max(0.0, 2 * float(error) - bound) for bound in reversed(bounds)]
-    return found
+        values["calibration_error"] = [max(0.0, 2 * float(error) - bound) for bound in reversed(bounds)]
+    return values
 
 
 def percentiles(values: Floats, level: float = LEVEL) -> Interval | None:
@@ -164,9 +169,12 @@ def percentiles(values: Floats, level: float = LEVEL) -> Interval | None:
     return [float(low), float(high)]
 
 
-def _average_precision(wanted: Floats, wanted_found: Floats, others_found: Floats) -> Floats:
-    """Precision at each score, weighted by the wanted rows that have it; all of shape (scores, resamples)."""
+def _average_precision(positives: Floats, true_positives: Floats, false_positives: Floats) -> Floats:
+    """Precision at each score, weighted by the positives that have it; all of shape (scores, resamples)."""
     precision = np.divide(
-        wanted_found, wanted_found + others_found, out=np.zeros_like(wanted), where=wanted_found + others_found > 0
+        true_positives,
+        true_positives + false_positives,
+        out=np.zeros_like(positives),
+        where=true_positives + false_positives > 0,
     )
-    return np.asarray((wanted * precision).sum(axis=0) / wanted.sum(axis=0), dtype=np.float64)
+    return np.asarray((positives * precision).sum(axis=0) / positives.sum(axis=0), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What a model looks at: gain and weight of its trees, and mean |SHAP| of the whole model over rows of its dataset."""
+"""Feature importances: gain and weight of its trees, and mean |SHAP| of the whole model over rows of its dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
     `gain`: mean gain in loss of the trees' splits on it; `weight`: number of such splits; `mean_abs_shap`: of trees and linear
     part together; `source_column`: the dataset's column.
     """
-    rows = spread(dataset.num_rows)
+    rows = evenly_spaced_rows(dataset.num_rows)
     _, contributions = model.contributions(dataset.take(pa.array(rows)))
     shap = np.abs(contributions[:, :-1]).mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(len(model.feature_names))
     table = pa.table(
@@ -44,6 +44,6 @@ def feature_importances(model: BidSuccessModel, dataset: pa.Table) -> pa.Table:
     return table.sort_by([("mean_abs_shap", "descending"), ("gain", "descending"), ("feature", "ascending")])
 
 
-def spread(rows: int) -> npt.NDArray[np.int64]:
+def evenly_spaced_rows(rows: int) -> npt.NDArray[np.int64]:
     """At most `SHAP_ROWS` of so many rows, spread evenly."""
     return np.unique(np.linspace(0, rows - 1, min(SHAP_ROWS, rows)).round().astype(np.int64))

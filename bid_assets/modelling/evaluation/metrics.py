@@ -1,4 +1,4 @@
-"""Figures of merit of probabilities against what happened. Pure numpy and scikit-learn; imported only where models are judged.
+"""Metrics of predicted probabilities against outcomes. Pure NumPy and scikit-learn; imported only where models are evaluated.
 
 `success` is a bool array of shape (rows,), `probability` float of the same shape: the probability of success. Figures that
 the rows cannot give (no row, one class only) are None, never NaN, so that every result is JSON-able.
@@ -18,7 +18,7 @@ Probabilities = npt.NDArray[np.float64]
 CALIBRATION_BINS = 10
 _CURVE_POINTS = 200
 _SCORE_BINS = 20
-_SMALLEST = 1e-7
+_EPSILON = 1e-7
 """Log loss takes no probability to be nearer to 0 or 1 than single precision can say."""
 
 
@@ -28,7 +28,7 @@ def all_metrics(success: Labels, probability: Probabilities, threshold: float, r
         "rows": len(success),
         "successes": int(success.sum()),
         "failures": int((~success).sum()),
-        **ranking(success, probability, rarer_is_success),
+        **ranking_metrics(success, probability, rarer_is_success),
         **probability_metrics(success, probability),
         **threshold_metrics(success, probability, threshold),
     }
@@ -39,7 +39,7 @@ def success_is_rarer(success: Labels) -> bool:
     return bool(len(success) and success.mean() < 0.5)
 
 
-def ranking(success: Labels, probability: Probabilities, rarer_is_success: bool) -> dict[str, float | None]:
+def ranking_metrics(success: Labels, probability: Probabilities, rarer_is_success: bool) -> dict[str, float | None]:
     """ROC AUC, and average precision for finding the successes and for finding the rarer class."""
     if len(np.unique(success)) < 2:
         return dict.fromkeys(("roc_auc", "average_precision", "average_precision_rarer"))
@@ -65,7 +65,7 @@ def probability_metrics(success: Labels, probability: Probabilities) -> dict[str
 
 def log_losses(success: Labels, probability: Probabilities) -> Probabilities:
     """The log loss of each row, nats."""
-    bounded = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    bounded = np.clip(probability, _EPSILON, 1 - _EPSILON)
     return np.asarray(-np.log(np.where(success, bounded, 1 - bounded)), dtype=np.float64)
 
 
@@ -107,7 +107,7 @@ def roc_points(success: Labels, probability: Probabilities) -> dict[str, list[fl
     if len(np.unique(success)) < 2:
         return None
     false_positive, true_positive, _ = roc_curve(success, probability)
-    kept = _thinned(len(false_positive))
+    kept = _thin(len(false_positive))
     return {
         "false_positive_rate": false_positive[kept].round(5).tolist(),
         "true_positive_rate": true_positive[kept].round(5).tolist(),
@@ -119,7 +119,7 @@ def precision_recall_points(success: Labels, probability: Probabilities) -> dict
     if len(np.unique(success)) < 2:
         return None
     precision, recall, _ = precision_recall_curve(success, probability)
-    kept = _thinned(len(precision))
+    kept = _thin(len(precision))
     return {"recall": recall[kept].round(5).tolist(), "precision": precision[kept].round(5).tolist()}
 
 
@@ -146,11 +146,11 @@ def best_f1_threshold(success: Labels, probability: Probabilities, rarer_is_succ
     last_of_equals = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     f1 = 2 * hits[last_of_equals] / (last_of_equals + 1 + hits[-1])
     cut = last_of_equals[int(f1.argmax())]
-    following = np.append(score, score[-1] - _SMALLEST)[cut + 1]
+    following = np.append(score, score[-1] - _EPSILON)[cut + 1]
     return float(abs(score[cut] + following) / 2)
 
 
-def _thinned(points: int) -> npt.NDArray[np.int64]:
+def _thin(points: int) -> npt.NDArray[np.int64]:
     """Which of so many points of a curve are kept."""
     return np.unique(np.linspace(0, points - 1, _CURVE_POINTS).round().astype(np.int64))
 

@@ -1,18 +1,18 @@
-"""What to expect of a model's figures on the bids to come: the holdout's, and all that is known to differ between the two.
+"""Performance forecast: the metrics to expect on future bids, from the holdout corrected for reporting delay and variation between periods.
 
 **Outcomes still to come.** Of the holdout's bids, the slow ones are not decided yet, and failures are slow. So each decided bid
 weighs the inverse of the chance that a bid that ends as it did is decided at its age. That chance is estimated from the decided
 bids alone, by the product limit in reverse time (Lagakos, Barraj, De Gruttola: Nonparametric analysis of truncated survival
 data, Biometrika 75, 1988). It knows nothing of decisions slower than any that the dataset can have seen.
 
-**Swings.** A holdout is one stretch of time, and the share of failures differs from stretch to stretch by more than chance:
-seasons, changes of the market. How much, the log-odds of failure of the dataset's own stretches say. Four of them say little, so
+**Variation between periods.** A holdout is one period of time, and the share of failures differs between periods by more than chance:
+seasons, changes of the market. The log-odds of failure in the dataset's own periods tell how much. Four of them say little, so
 the spread between them is not one number but has a posterior (half-Cauchy prior: Gelman: Prior distributions for variance
 parameters in hierarchical models, Bayesian Analysis 1, 2006). Each resample draws a shift of the log-odds and weighs the failures
-by it. What a model says of failures and of successes is taken to stay as it is: ROC AUC does not change by a swing, log loss and
+by it. What a model says of failures and of successes is taken to stay as it is: ROC AUC does not change by it, log loss and
 average precision do.
 
-NumPy, SciPy and Arrow. What the holdout itself shows, with the error of its sampling alone, is in `intervals`.
+NumPy, SciPy and Arrow. What the holdout itself shows, with the error of its sampling alone, is in `bootstrap`.
 """
 
 from __future__ import annotations
@@ -27,59 +27,61 @@ import pyarrow.compute as pc
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.dataset.splits import Times
-from bid_assets.modelling.evaluation.bootstrap import RESAMPLES, Draws, Floats, Scored, percentiles
+from bid_assets.modelling.evaluation.bootstrap import RESAMPLES, ClusterBootstrap, Floats, WeightedMetrics, percentiles
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
 
-FIGURES = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier")
+METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier")
 """The calibration error is left out: resampling makes it larger by chance, and a shift of the market makes any of it possible."""
 
-STRETCHES = 4
-"""A dataset's mature bids are cut into so many stretches of equal length: about as long as a holdout each."""
-USUAL_SWING = 0.5
+PERIODS = 4
+"""A dataset's mature bids are cut into so many periods of equal length: about as long as a holdout each."""
+PRIOR_SCALE = 0.5
 """Scale of the prior, in log-odds: a share of failures of 8 % here and 13 % there surprises nobody."""
-SMALLEST_CHANCE = 0.05
+MIN_PROBABILITY = 0.05
 """No bid weighs more than the inverse of this."""
-SEEN_SHARE = 0.1
+MIN_OBSERVED_SHARE = 0.1
 """Delays that fewer of the bids are old enough to have shown are left out: one decision would weigh as much as hundreds."""
-LEAST_BIDS = 10
-"""A stretch with fewer says nothing."""
+MIN_BIDS = 10
+"""A period with fewer is left out."""
 
-_SPREADS = np.linspace(0.0, 3.0, 301)
+_SD_GRID = np.linspace(0.0, 3.0, 301)
 
 
-def outlook(
+def forecast_performance(
     dataset: pa.Table, probability: Probabilities, rarer_is_success: bool, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any] | None:
-    """What `FIGURES` and `success_rate` will be on the bids to come: of each `expected` and a 95 % `interval`. JSON-able.
+    """The expected `METRICS` and `success_rate` will be on the bids to come: of each `expected` and a 95 % `interval`. JSON-able.
 
     `probability` is what the model says of the dataset's holdout. `swing`: the standard deviation of the log-odds of failure
-    between stretches (the posterior's median). None where the holdout has not both classes and two profiles.
+    between periods (the posterior's median). None where the holdout has not both classes and two profiles.
     """
     holdout = np.asarray(pc.equal(dataset["split"], "holdout"))
     decided, profiles = labels(dataset), dataset["profile_id"].to_numpy()
     success = decided[holdout]
-    draws = Draws.of(profiles[holdout], resamples, seed)
-    if draws.profiles < 2 or success.all() or not success.any():
+    bootstrap = ClusterBootstrap.from_profiles(profiles[holdout], resamples, seed)
+    if bootstrap.profiles < 2 or success.all() or not success.any():
         return None
     submitted = microseconds(dataset["submitted_at"])
-    weights = late_weights(submitted, microseconds(dataset["outcome_timestamp"]), decided)
+    weights = reporting_delay_weights(submitted, microseconds(dataset["outcome_timestamp"]), decided)
     mature = np.asarray(pc.not_equal(dataset["split"], "immature"))
-    likely = spread_likelihood(*stretches(submitted[mature], decided[mature], weights[mature], profiles[mature]))
-    scored = Scored(success, probability, draws, weights[holdout])
-    expected = scored.figures(np.ones((1, draws.profiles)), rarer_is_success)
+    likely = between_period_sd_posterior(
+        *period_log_odds(submitted[mature], decided[mature], weights[mature], profiles[mature])
+    )
+    weighted = WeightedMetrics(success, probability, bootstrap, weights[holdout])
+    expected = weighted.compute(np.ones((1, bootstrap.profiles)), rarer_is_success)
     random = np.random.default_rng(seed)
     drawn = []
-    for counts in draws.counts():
-        shift = np.sqrt(2) * random.choice(_SPREADS, len(counts), p=likely) * random.standard_normal(len(counts))
-        drawn.append(scored.figures(counts, rarer_is_success, np.exp(shift)))
-    found = {
+    for counts in bootstrap.counts():
+        shift = np.sqrt(2) * random.choice(_SD_GRID, len(counts), p=likely) * random.standard_normal(len(counts))
+        drawn.append(weighted.compute(counts, rarer_is_success, np.exp(shift)))
+    forecast = {
         name: {"expected": float(expected[name][0]), "interval": percentiles(np.concatenate([part[name] for part in drawn]))}
-        for name in (*FIGURES, "success_rate")
+        for name in (*METRICS, "success_rate")
     }
-    return {**found, "swing": float(_SPREADS[np.searchsorted(np.cumsum(likely), 0.5)])}
+    return {**forecast, "swing": float(_SD_GRID[np.searchsorted(np.cumsum(likely), 0.5)])}
 
 
-def late_weights(submitted: Times, known: Times, success: Labels) -> Floats:
+def reporting_delay_weights(submitted: Times, known: Times, success: Labels) -> Floats:
     """The inverse of the chance that a bid that ends like this one is decided by now, shape (rows,); at least 1.
 
     Times in microseconds; now is when the newest outcome became known. Successes and failures have delays of their own.
@@ -88,25 +90,27 @@ def late_weights(submitted: Times, known: Times, success: Labels) -> Floats:
     weights = np.ones(len(age))
     if not len(age):
         return weights
-    horizon = np.quantile(age, 1 - SEEN_SHARE)
+    horizon = np.quantile(age, 1 - MIN_OBSERVED_SHARE)
     for kind in (success, ~success):
         seen = kind & (delay <= horizon)
         if seen.any():
             moments, decided_by = _delays(delay[seen], age[seen])
             place = np.searchsorted(moments, age[kind], side="right") - 1
-            weights[kind] = 1 / np.maximum(decided_by[np.maximum(place, 0)], SMALLEST_CHANCE)
+            weights[kind] = 1 / np.maximum(decided_by[np.maximum(place, 0)], MIN_PROBABILITY)
     return weights
 
 
-def stretches(submitted: Times, success: Labels, weights: Floats, profiles: npt.NDArray[np.object_]) -> tuple[Floats, Floats]:
-    """Log-odds of failure in each stretch of time, and the variance of each by sampling of profiles; `submitted` ascends."""
+def period_log_odds(
+    submitted: Times, success: Labels, weights: Floats, profiles: npt.NDArray[np.object_]
+) -> tuple[Floats, Floats]:
+    """Log-odds of failure in each period, and the variance of each by sampling of profiles; `submitted` ascends."""
     if not len(submitted):
         return np.empty(0), np.empty(0)
-    stretch = (submitted - submitted[0]) * STRETCHES // (submitted[-1] - submitted[0] + 1)
+    period = (submitted - submitted[0]) * PERIODS // (submitted[-1] - submitted[0] + 1)
     log_odds, variance = [], []
-    for number in range(STRETCHES):
-        there = stretch == number
-        if there.sum() < LEAST_BIDS:
+    for number in range(PERIODS):
+        there = period == number
+        if there.sum() < MIN_BIDS:
             continue
         weight, failed = weights[there], ~success[there]
         rate = float((weight[failed].sum() + 0.5) / (weight.sum() + 1))
@@ -118,15 +122,15 @@ def stretches(submitted: Times, success: Labels, weights: Floats, profiles: npt.
     return np.array(log_odds), np.array(variance)
 
 
-def spread_likelihood(log_odds: Floats, variance: Floats) -> Floats:
-    """How likely each of `_SPREADS` is as the standard deviation of the true log-odds between stretches; sums to 1.
+def between_period_sd_posterior(log_odds: Floats, variance: Floats) -> Floats:
+    """How likely each of `_SD_GRID` is as the standard deviation of the true log-odds between periods; sums to 1.
 
-    The mean of all stretches is integrated out, with a flat prior.
+    The mean of all periods is integrated out, with a flat prior.
     """
-    prior = 1 / (1 + (_SPREADS / USUAL_SWING) ** 2)
+    prior = 1 / (1 + (_SD_GRID / PRIOR_SCALE) ** 2)
     if len(log_odds) < 2:
         return np.asarray(prior / prior.sum())
-    total = variance[:, None] + _SPREADS**2
+    total = variance[:, None] + _SD_GRID**2
     mean = (log_odds[:, None] / total).sum(axis=0) / (1 / total).sum(axis=0)
     fit = np.log(total) + (log_odds[:, None] - mean) ** 2 / total
     log_likelihood = -0.5 * (fit.sum(axis=0) + np.log((1 / total).sum(axis=0)))

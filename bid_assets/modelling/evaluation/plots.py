@@ -13,18 +13,18 @@ import pyarrow as pa
 
 _WIDTH, _HEIGHT, _DPI = 5.0, 4.0, 80
 _BARS = 15
-_INK, _PALE = "#1f5fa8", "#9aa5b1"
+_PRIMARY_COLOR, _SECONDARY_COLOR = "#1f5fa8", "#9aa5b1"
 
 
 def roc_png(report: Mapping[str, Any]) -> bytes:
     """The ROC curve on the holdout."""
     figure, axes = _figure()
     curve, auc = report["curves"]["roc"], report["model_metrics"]["roc_auc"]
-    axes.plot([0, 1], [0, 1], color=_PALE, linestyle="--", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=_SECONDARY_COLOR, linestyle="--", linewidth=1)
     if curve is None:
-        _say(axes, report.get("note") or "no ROC curve")
+        _annotate(axes, report.get("note") or "no ROC curve")
     else:
-        axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], color=_INK, linewidth=1.8)
+        axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], color=_PRIMARY_COLOR, linewidth=1.8)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_title("ROC" if auc is None else f"ROC, AUC {auc:.3f}")
     return _png(figure)
@@ -34,16 +34,16 @@ def calibration_png(report: Mapping[str, Any]) -> bytes:
     """What happened against what was predicted, in bins of equal mass; a dot's area grows with its rows."""
     figure, axes = _figure()
     bins, error = report["curves"]["calibration"], report["model_metrics"]["calibration_error"]
-    axes.plot([0, 1], [0, 1], color=_PALE, linestyle="--", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=_SECONDARY_COLOR, linestyle="--", linewidth=1)
     if not bins:
-        _say(axes, report.get("note") or "no bids")
+        _annotate(axes, report.get("note") or "no bids")
     most = max((b["rows"] for b in bins), default=1)
-    axes.plot([b["mean_probability"] for b in bins], [b["label_rate"] for b in bins], color=_INK, linewidth=1)
+    axes.plot([b["mean_probability"] for b in bins], [b["label_rate"] for b in bins], color=_PRIMARY_COLOR, linewidth=1)
     axes.scatter(
         [b["mean_probability"] for b in bins],
         [b["label_rate"] for b in bins],
         s=[10 + 40 * b["rows"] / most for b in bins],
-        color=_INK,
+        color=_PRIMARY_COLOR,
     )
     lowest = min((min(b["mean_probability"], b["label_rate"]) for b in bins), default=0.0)
     highest = max((max(b["mean_probability"], b["label_rate"]) for b in bins), default=1.0)
@@ -58,7 +58,7 @@ def importances_png(importances: pa.Table) -> bytes:
     top = importances.slice(0, _BARS)
     names = [_short(name) for name in top["feature"].to_pylist()]
     figure, axes = _figure(height=1.0 + 0.2 * max(len(names), 4))
-    axes.barh(range(len(names)), top["mean_abs_shap"].to_pylist(), color=_INK)
+    axes.barh(range(len(names)), top["mean_abs_shap"].to_pylist(), color=_PRIMARY_COLOR)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("mean |SHAP|, log-odds")
@@ -72,18 +72,18 @@ def over_time_png(steps: Sequence[Mapping[str, Any]], policies: Mapping[str, Map
 
     figure = Figure(figsize=(2 * _WIDTH, 2 * _HEIGHT), dpi=_DPI, layout="constrained")
     top, bottom = figure.subplots(2, 1)
-    made = [step for step in steps if step.get("outlook") and step["later"]["roc_auc"] is not None]
-    days = [step["cutoff"][:10] for step in made]
-    expected = [(step["outlook"]["roc_auc"]["expected"], step["outlook"]["roc_auc"]["interval"]) for step in made]
-    later = [(step["later"]["roc_auc"], step["later"]["intervals"]["roc_auc"]) for step in made]
-    for name, found, colour, shift in (("expected", expected, _PALE, -0.1), ("later", later, _INK, 0.1)):
-        top.plot([n + shift for n in range(len(found))], [value for value, _ in found], "o-", color=colour, label=name)
+    steps_with_model = [step for step in steps if step.get("outlook") and step["later"]["roc_auc"] is not None]
+    days = [step["cutoff"][:10] for step in steps_with_model]
+    expected = [(step["outlook"]["roc_auc"]["expected"], step["outlook"]["roc_auc"]["interval"]) for step in steps_with_model]
+    later = [(step["later"]["roc_auc"], step["later"]["intervals"]["roc_auc"]) for step in steps_with_model]
+    for name, found, color, shift in (("expected", expected, _SECONDARY_COLOR, -0.1), ("later", later, _PRIMARY_COLOR, 0.1)):
+        top.plot([n + shift for n in range(len(found))], [value for value, _ in found], "o-", color=color, label=name)
         for n, (_, interval) in enumerate(found):
             if interval is not None:
-                top.plot([n + shift] * 2, interval, color=colour, linewidth=1)
+                top.plot([n + shift] * 2, interval, color=color, linewidth=1)
     top.set(ylabel="ROC AUC", title="What was to be expected of each model, and how it did on the bids that came")
     top.set_xticks(range(0, len(days), max(1, len(days) // 8)), days[:: max(1, len(days) // 8)])
-    if made:
+    if steps_with_model:
         top.legend()
     for name, costs in policies.items():
         windows = [row["window"] for row in costs["by_window"]]
@@ -112,7 +112,7 @@ def _png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _say(axes: Any, text: str) -> None:
+def _annotate(axes: Any, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, transform=axes.transAxes)
 
 

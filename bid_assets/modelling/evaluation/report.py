@@ -1,6 +1,6 @@
-"""A model judged on the holdout of its dataset, beside baselines: base rate, the profile's own rate, logistic regression.
+"""The metrics report: a model evaluated on the holdout of its dataset, beside baselines: base rate, the profile's own rate, logistic regression.
 
-Imports scikit-learn: import this module only where a model is judged. The figures themselves are in `metrics`.
+Imports scikit-learn: import this module only where a model is evaluated. The metrics themselves are in `metrics`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.modelling.dataset.assemble import labels, of_split
+from bid_assets.modelling.dataset.assemble import labels, rows_in_split
 from bid_assets.modelling.dataset.splits import SPLITS
 from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
 from bid_assets.modelling.estimators.calibration import IDENTITY
 from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.bootstrap import intervals
-from bid_assets.modelling.evaluation.explanations import spread
+from bid_assets.modelling.evaluation.explanations import evenly_spaced_rows
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
-from bid_assets.modelling.evaluation.performance_forecast import outlook
-from bid_assets.modelling.evaluation.slices import slices
+from bid_assets.modelling.evaluation.performance_forecast import forecast_performance
+from bid_assets.modelling.evaluation.slices import slice_metrics
 from bid_assets.modelling.model import BidSuccessModel
 
 PRIOR_OUTCOMES = 5.0
 """A profile's own success rate counts as if it had so many more outcomes, at the base rate."""
 
 SHAP_FEATURES = 20
-SHOWN_WORDS = 12
+MAX_SHOWN_TOKENS = 12
 
 _SUCCESSES, _KNOWN = "successes_90d", "known_outcomes_90d"
 
@@ -38,18 +38,18 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
     same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `intervals` (95 %),
     `outlook` (what to expect on the bids to come, or null), `slices`, `refitted_rows` (where the model that is served has learned from the holdout too, from how many bids: then all
-    figures are of its twin that has not), `note`.
+    figures are of the model before the refit), `note`.
     """
     refitted_rows = model.training.get("refitted_rows")
     model = model.holdout_model or model
-    train, holdout = (of_split(dataset, name) for name in ("train", "holdout"))
+    train, holdout = (rows_in_split(dataset, name) for name in ("train", "holdout"))
     success, known = labels(holdout), labels(train)
     rarer_is_success = metrics.success_is_rarer(known)
     log_odds = model.log_odds(holdout)
     probability = model.calibration.probability(log_odds)
 
-    def judged(found: tuple[Probabilities, float] | None) -> dict[str, Any] | None:
-        return None if found is None else metrics.all_metrics(success, *found, rarer_is_success)
+    def evaluated(prediction: tuple[Probabilities, float] | None) -> dict[str, Any] | None:
+        return None if prediction is None else metrics.all_metrics(success, *prediction, rarer_is_success)
 
     return {
         "rows": {name: pc.sum(pc.equal(dataset["split"], name)).as_py() or 0 for name in SPLITS},
@@ -63,9 +63,9 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
             "threshold_aim": model.parameters.threshold_objective,
         },
         "baselines": {
-            "base_rate": judged((np.full(len(success), known.mean()), 0.5) if len(known) else None),
-            "profile_success_rate": judged(profile_rate_baseline(train, holdout, rarer_is_success)),
-            "history_logistic_regression": judged(history_baseline(train, holdout, rarer_is_success)),
+            "base_rate": evaluated((np.full(len(success), known.mean()), 0.5) if len(known) else None),
+            "profile_success_rate": evaluated(profile_rate_baseline(train, holdout, rarer_is_success)),
+            "history_logistic_regression": evaluated(history_baseline(train, holdout, rarer_is_success)),
         },
         "curves": {
             "roc": metrics.roc_points(success, probability),
@@ -77,8 +77,8 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "shap": shap_summary(model, holdout),
         "words": word_summary(model),
         "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
-        "outlook": outlook(dataset, probability, rarer_is_success),
-        "slices": slices(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
+        "outlook": forecast_performance(dataset, probability, rarer_is_success),
+        "slices": slice_metrics(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
         "refitted_rows": refitted_rows,
         "note": _note(success),
     }
@@ -122,11 +122,11 @@ def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]
 
     `direction`: correlation of the feature's value with what it adds; None where it has no two values.
     """
-    taken = rows.take(pa.array(spread(rows.num_rows)))
-    names, contributions = model.contributions(taken)
+    sample = rows.take(pa.array(evenly_spaced_rows(rows.num_rows)))
+    names, contributions = model.contributions(sample)
     if not len(contributions):
         return []
-    matrix, shap = column_encoders.encode(taken, model.encoders), contributions[:, :-1]
+    matrix, shap = column_encoders.encode(sample, model.encoders), contributions[:, :-1]
     mean_abs = np.abs(shap).mean(axis=0, dtype=np.float64)
     order = np.argsort(-mean_abs, kind="stable")[:SHAP_FEATURES]
     return [
@@ -138,19 +138,19 @@ def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]
 
 def word_summary(model: BidSuccessModel) -> list[dict[str, Any]]:
     """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest first."""
-    told = []
+    summary = []
     for score in model.encoders:
         if isinstance(score, column_encoders.TokenLogit):
             order = np.argsort(-score.weights, kind="stable")
-            raising, lowering = order[:SHOWN_WORDS], order[::-1][:SHOWN_WORDS]
-            told.append(
+            raising, lowering = order[:MAX_SHOWN_TOKENS], order[::-1][:MAX_SHOWN_TOKENS]
+            summary.append(
                 {
                     "document": score.column,
                     "raising": [score.tokens[n] for n in raising if score.weights[n] > 0],
                     "lowering": [score.tokens[n] for n in lowering if score.weights[n] < 0],
                 }
             )
-    return told
+    return summary
 
 
 def _correlation(values: column_encoders.Matrix, added: column_encoders.Matrix) -> float | None:

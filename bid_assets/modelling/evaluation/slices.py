@@ -1,4 +1,4 @@
-"""The holdout in parts: is the model as good for new profiles, agencies, small amounts, ... as on the whole? Pure."""
+"""Metrics by slice of the holdout: new profiles, agencies, small amounts, ... Pure."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.evaluation.bootstrap import FIGURES, intervals
+from bid_assets.modelling.evaluation.bootstrap import METRICS, intervals
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
 
 Values = npt.NDArray[np.object_]
 
 MISSING = "missing"
-TOO_FEW = 10
+MIN_PER_CLASS = 10
 """A slice with fewer successes or failures than this is marked as too small to say anything."""
-LARGEST_CATEGORIES = 12
+MAX_CATEGORIES = 12
 """So many values of a column are shown; the rarer ones are one slice, `other`."""
 _RESAMPLES = 300
 
 _COLUMNS = {"profile type": "profile_type", "experience level": "experience_level", "job category": "job_category"}
 
 
-def slices(
+def slice_metrics(
     holdout: pa.Table, success: Labels, probability: Probabilities, known_profiles: pa.Array, rarer_is_success: bool
 ) -> list[dict[str, Any]]:
     """The figures of `metrics`, with intervals, for each slice of the holdout, JSON-able; the small ones marked, not hidden.
 
     Keys: `slice` (what it is by), `value`, `rows`, `profiles`, `successes`, `failures`, `too_small`, the figures of
-    `intervals.FIGURES`, `intervals`.
+    `bootstrap.METRICS`, `intervals`.
     """
     profiles = _objects(holdout["profile_id"])
-    found = []
-    for name, values in columns(holdout, known_profiles).items():
+    results = []
+    for name, values in slice_columns(holdout, known_profiles).items():
         for value, chosen in _parts(values):
             figures = {
-                **metrics.ranking(success[chosen], probability[chosen], rarer_is_success),
+                **metrics.ranking_metrics(success[chosen], probability[chosen], rarer_is_success),
                 **metrics.probability_metrics(success[chosen], probability[chosen]),
             }
-            found.append(
+            results.append(
                 {
                     "slice": name,
                     "value": value,
-                    **size(success[chosen], profiles[chosen]),
-                    **{figure: figures[figure] for figure in FIGURES},
+                    **slice_size(success[chosen], profiles[chosen]),
+                    **{figure: figures[figure] for figure in METRICS},
                     "intervals": intervals(
                         success[chosen], probability[chosen], profiles[chosen], rarer_is_success, resamples=_RESAMPLES
                     ),
                 }
             )
-    return found
+    return results
 
 
-def columns(holdout: pa.Table, known_profiles: pa.Array) -> Mapping[str, Values]:
+def slice_columns(holdout: pa.Table, known_profiles: pa.Array) -> Mapping[str, Values]:
     """What the holdout is sliced by: for each kind of slice, the value of every row. Kinds without column are left out."""
     known = np.asarray(pc.is_in(holdout["profile_id"], value_set=known_profiles), dtype=bool)
-    found: dict[str, Values] = {"profile": np.where(known, "known", "new").astype(object)}
+    columns: dict[str, Values] = {"profile": np.where(known, "known", "new").astype(object)}
     for name, column in _COLUMNS.items():
         if column in holdout.column_names:
-            found[name] = _common(_objects(holdout[column].cast(pa.string()).fill_null(MISSING)))
+            columns[name] = _common(_objects(holdout[column].cast(pa.string()).fill_null(MISSING)))
     if "amount" in holdout.column_names:
-        found["amount"] = _quartiles(np.asarray(holdout["amount"].cast(pa.float64()), dtype=np.float64))
-    found["month"] = _objects(pc.strftime(holdout["submitted_at"], "%Y-%m"))
-    return found
+        columns["amount"] = _quartiles(np.asarray(holdout["amount"].cast(pa.float64()), dtype=np.float64))
+    columns["month"] = _objects(pc.strftime(holdout["submitted_at"], "%Y-%m"))
+    return columns
 
 
-def size(success: Labels, profiles: Values) -> dict[str, Any]:
+def slice_size(success: Labels, profiles: Values) -> dict[str, Any]:
     """How much there is in a slice, and whether that is too little."""
     successes = int(success.sum())
     failures = len(success) - successes
@@ -78,7 +78,7 @@ def size(success: Labels, profiles: Values) -> dict[str, Any]:
         "profiles": len(np.unique(profiles.astype(str))),
         "successes": successes,
         "failures": failures,
-        "too_small": min(successes, failures) < TOO_FEW,
+        "too_small": min(successes, failures) < MIN_PER_CLASS,
     }
 
 
@@ -89,9 +89,9 @@ def _parts(values: Values) -> Iterator[tuple[str, Labels]]:
 
 def _common(values: Values) -> Values:
     names, counts = np.unique(values.astype(str), return_counts=True)
-    if len(names) <= LARGEST_CATEGORIES:
+    if len(names) <= MAX_CATEGORIES:
         return values
-    kept = {*names[np.argsort(-counts, kind="stable")[: LARGEST_CATEGORIES - 1]], MISSING}
+    kept = {*names[np.argsort(-counts, kind="stable")[: MAX_CATEGORIES - 1]], MISSING}
     return np.array([value if value in kept else "other" for value in values], dtype=object)
 
 

@@ -1,4 +1,4 @@
-"""Whether a model is good enough to be served: rules with their figures, and what they come to in a sentence. Pure."""
+"""Acceptance rules of a model: metrics against limits, and the result in a sentence. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Thresholds:
     """How much its log loss must be below that of the base rate."""
 
 
-def floors(report: Mapping[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:
+def absolute_rules(report: Mapping[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:
     """The rules on a metrics report that any model must keep, champion or no champion."""
     figures = report["model_metrics"]
     gain = _difference((report["baselines"]["base_rate"] or {}).get("log_loss"), figures["log_loss"])
@@ -34,7 +34,7 @@ def rule(text: str, figure: float | None, limit: float, *, at_least: bool) -> di
     return {"rule": text, "figure": figure, "limit": limit, "passed": passed}
 
 
-def verdict(rules: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> tuple[bool, str]:
+def summarize(rules: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether every rule is kept, and the reason in a sentence. A rule may bring its own words for a failure (`otherwise`)."""
     failed = [rule.get("otherwise") or _sentence(rule) for rule in rules if not rule["passed"]]
     if not failed:

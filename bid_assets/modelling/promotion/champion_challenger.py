@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bid_assets.modelling.evaluation.bootstrap import LEVEL, RESAMPLES, Draws, Floats, Scored, percentiles
+from bid_assets.modelling.evaluation.bootstrap import LEVEL, RESAMPLES, ClusterBootstrap, Floats, WeightedMetrics, percentiles
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities, log_losses
-from bid_assets.modelling.evaluation.slices import Values, size
+from bid_assets.modelling.evaluation.slices import Values, slice_size
 from bid_assets.modelling.promotion.acceptance_rules import rule
 
 COMPARED = ("log_loss", "roc_auc", "calibration_error", "brier", "average_precision", "average_precision_rarer")
@@ -56,20 +56,20 @@ def compare(
     resamples in which the challenger is better. Each slice: its size, the `difference` in log loss and its `standard_error`.
     What cannot be computed is None.
     """
-    draws = Draws.of(profile_ids, resamples, seed)
-    old, new = Scored(success, champion, draws), Scored(success, challenger, draws)
-    once = np.ones((1, draws.profiles))
+    bootstrap = ClusterBootstrap.from_profiles(profile_ids, resamples, seed)
+    old, new = WeightedMetrics(success, champion, bootstrap), WeightedMetrics(success, challenger, bootstrap)
+    once = np.ones((1, bootstrap.profiles))
 
     def both(counts: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        return old.figures(counts, rarer_is_success), new.figures(counts, rarer_is_success)
+        return old.compute(counts, rarer_is_success), new.compute(counts, rarer_is_success)
 
     measured = [both(once)] if len(success) else []
-    drawn = [both(counts) for counts in draws.counts()] if draws.profiles > 1 else []
+    drawn = [both(counts) for counts in bootstrap.counts()] if bootstrap.profiles > 1 else []
     return {
         "rows": len(success),
-        "profiles": draws.profiles,
+        "profiles": bootstrap.profiles,
         "figures": {name: _compared(name, measured, drawn) for name in COMPARED},
-        "slices": _slices(success, champion, challenger, profile_ids, draws, slices or {}),
+        "slices": _slices(success, champion, challenger, profile_ids, bootstrap, slices or {}),
     }
 
 
@@ -132,23 +132,23 @@ def _slices(
     champion: Probabilities,
     challenger: Probabilities,
     profile_ids: Values,
-    draws: Draws,
+    bootstrap: ClusterBootstrap,
     slices: Mapping[str, Values],
 ) -> list[dict[str, Any]]:
     """The difference in log loss within each slice, with the standard error that the resamples give it."""
     chosen = [(name, str(value), values == value) for name, values in slices.items() for value in np.unique(values.astype(str))]
-    if not chosen or draws.profiles < 2:
+    if not chosen or bootstrap.profiles < 2:
         return []
     worse = log_losses(success, challenger) - log_losses(success, champion)
     inside = np.stack([mask for _, _, mask in chosen], axis=1).astype(np.float64)
-    added, rows = draws.sums(inside * worse[:, None]), draws.sums(inside)
+    added, rows = bootstrap.sums(inside * worse[:, None]), bootstrap.sums(inside)
     with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.concatenate([(counts @ added) / (counts @ rows) for counts in draws.counts()])
+        drawn = np.concatenate([(counts @ added) / (counts @ rows) for counts in bootstrap.counts()])
     return [
         {
             "slice": name,
             "value": value,
-            **size(success[mask], profile_ids[mask]),
+            **slice_size(success[mask], profile_ids[mask]),
             "difference": float(worse[mask].mean()),
             "standard_error": _spread(drawn[:, number]),
         }

@@ -124,16 +124,16 @@ def accept_command(checks: Sequence[str]) -> str:
 
 def _previous_datasets(store: VersionStore, settings: Settings, encoder_fingerprint: str | None) -> Any:
     """The facts of the newest datasets that a new one is compared with; small ones do not count for the label rate."""
-    from bid_assets.modelling.dataset.data_checks import Before, families_of_columns
+    from bid_assets.modelling.dataset.data_checks import PreviousDatasets, families_of_columns
 
     heads = store.heads("training_dataset", store.partitions("training_dataset")).values()
     newest = sorted(heads, key=lambda head: head.created_at, reverse=True)
     rates = [head.info["label_rate"] for head in newest if (head.rows or 0) >= settings.min_labelled_bids]
     if not newest:
-        return Before()
+        return PreviousDatasets()
     missing = frozenset(newest[0].info.get(MISSING_FAMILIES_KEY, ()))
     columns = families_of_columns(pq.read_schema(store.fetch(newest[0])))
-    return Before(
+    return PreviousDatasets(
         newest[0].schema or (),
         columns,
         declared_changes(store, newest[0], encoder_fingerprint),

@@ -92,7 +92,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         },
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
-        from bid_assets.modelling.dataset.assemble import BID_COLUMNS, facts, labelled_bids
+        from bid_assets.modelling.dataset.assemble import BID_COLUMNS, dataset_facts, labelled_bids
 
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
@@ -111,7 +111,7 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
             cadence=settings.cadence,
             rules=label_rules(settings),
         )
-        about = facts(bids, rows)
+        about = dataset_facts(bids, rows)
         encoder = one_encoder(inputs)
         # not in the system's folder for temporary files, which may be memory
         with TemporaryDirectory(dir=ensure_private_home(settings.home), prefix="dataset-") as folder:
@@ -165,7 +165,7 @@ def label_rules(settings: Settings) -> Any:
     return LabelRules(
         maturity=None if days == "auto" else timedelta(days=days),
         train_on_mature_only=settings.train_on_mature_only,
-        presumed_failed_after=None if horizon is None else timedelta(days=horizon),
+        impute_failure_after=None if horizon is None else timedelta(days=horizon),
     )
 
 

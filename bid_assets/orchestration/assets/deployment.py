@@ -132,17 +132,17 @@ def decide_deployment(
     JSON-able: `model`, `outcome` (a `ModelState`), `reason`, `rules`, `comparison` with the active model (None where there is
     none).
     """
-    from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
+    from bid_assets.modelling.promotion.acceptance_rules import Thresholds, absolute_rules, summarize
 
     deployments = read_history(store)
     comparison, promotion = _compare_with_champion(store, deployments.traffic.active, ref, model, dataset, settings)
     rules = [
-        *floors(report, Thresholds(**settings.model_dump(include=set(FLOORS)))),
+        *absolute_rules(report, Thresholds(**settings.model_dump(include=set(FLOORS)))),
         _no_later_window_rule(deployments.traffic.active, ref),
         _not_manually_retired_rule(deployments, ref),
         *promotion,
     ]
-    passed, reason = verdict(rules, report)
+    passed, reason = summarize(rules, report)
     if not passed:
         outcome = ModelState.REJECTED
     elif settings.approval == "manual":

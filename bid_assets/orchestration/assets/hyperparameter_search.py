@@ -56,7 +56,7 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
             trials=config.trials,
             seconds=config.seconds,
             seed=config.seed,
-            told=lambda done, of, best: context.log.info(f"trial {done} of {of}: best log loss {best:.5f}"),
+            on_trial=lambda done, of, best: context.log.info(f"trial {done} of {of}: best log loss {best:.5f}"),
         )
         return dg.Output(
             result,

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from bid_assets.common.windows import Cadence
-from bid_assets.modelling.backtesting.cutoff import SPREAD, backtest, mean_over_cutoffs
+from bid_assets.modelling.backtesting.cutoff import METRICS, backtest, mean_over_cutoffs
 from bid_assets.modelling.training import NotTrainableError
 from bid_assets_tests.features.tables import outcomes_table
 from bid_assets_tests.modelling.conftest import QUICK
@@ -96,7 +96,7 @@ def test_the_mean_over_cutoffs_counts_each_cutoff_once_and_skips_what_a_cutoff_l
     assert mean["baselines"]["base_rate"]["log_loss"] == pytest.approx(sum(base_rates) / 2)
     nothing = {**results[0], "roc_auc": {"mean": None, "std": None}}
     assert mean_over_cutoffs([nothing, results[1]])["roc_auc"] == results[1]["roc_auc"]["mean"]
-    assert set(SPREAD) < set(mean)
+    assert set(METRICS) < set(mean)
 
 
 def test_a_moment_after_the_last_bid_has_nothing_to_judge_by(a_market: Market) -> None:

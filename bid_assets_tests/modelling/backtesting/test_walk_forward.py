@@ -9,7 +9,16 @@ import pyarrow.compute as pc
 import pytest
 
 from bid_assets.common.windows import Cadence
-from bid_assets.modelling.backtesting.walk_forward import History, Method, Step, agree, coverage, first_from, judged_bids, step
+from bid_assets.modelling.backtesting.walk_forward import (
+    BacktestTables,
+    CutoffResult,
+    Method,
+    coverage,
+    difference_within_error,
+    evaluate_cutoff,
+    evaluation_bids,
+    first_from,
+)
 from bid_assets.modelling.dataset.splits import LabelRules
 from bid_assets_tests.features.tables import outcomes_table
 from bid_assets_tests.modelling.conftest import QUICK
@@ -20,22 +29,22 @@ RULES = LabelRules(maturity=timedelta(days=10))
 METHOD = Method(QUICK, timedelta(days=365), Cadence.WEEKLY, holdout_share=0.2, rules=RULES)
 
 
-def history(market: Market, outcomes: pa.Table | None = None) -> History:
+def history(market: Market, outcomes: pa.Table | None = None) -> BacktestTables:
     outcomes = market.outcomes if outcomes is None else outcomes
-    judged = judged_bids(market.bids, outcomes, market.features, cadence=Cadence.WEEKLY, rules=RULES)
-    return History(market.bids, outcomes, {family.name: rows for family, rows in market.features}, judged)
+    judged = evaluation_bids(market.bids, outcomes, market.features, cadence=Cadence.WEEKLY, rules=RULES)
+    return BacktestTables(market.bids, outcomes, {family.name: rows for family, rows in market.features}, judged)
 
 
-def walked(made: History, market: Market) -> Step:
-    return step(made, [family for family, _ in market.features], METHOD, CUTOFF, UNTIL)
+def walked(made: BacktestTables, market: Market) -> CutoffResult:
+    return evaluate_cutoff(made, [family for family, _ in market.features], METHOD, CUTOFF, UNTIL)
 
 
 @pytest.fixture(scope="module")
-def made(a_market: Market) -> Step:
+def made(a_market: Market) -> CutoffResult:
     return walked(history(a_market), a_market)
 
 
-def test_a_step_has_the_models_own_estimate_and_its_later_score_as_json(made: Step) -> None:
+def test_a_step_has_the_models_own_estimate_and_its_later_score_as_json(made: CutoffResult) -> None:
     facts = json.loads(json.dumps(made.facts, allow_nan=False))
     for side in ("estimate", "later"):
         assert facts[side]["intervals"]["roc_auc"][0] < facts[side]["roc_auc"] < facts[side]["intervals"]["roc_auc"][1]
@@ -43,13 +52,13 @@ def test_a_step_has_the_models_own_estimate_and_its_later_score_as_json(made: St
     assert facts["seconds"] > 0
 
 
-def test_later_are_the_bids_until_the_next_cutoff(a_market: Market, made: Step) -> None:
-    judged = history(a_market).judged
+def test_later_are_the_bids_until_the_next_cutoff(a_market: Market, made: CutoffResult) -> None:
+    judged = history(a_market).evaluation_bids
     assert made.facts["later"]["rows"] == first_from(judged, UNTIL) - first_from(judged, CUTOFF)
     assert len(made.probability) == judged.num_rows - first_from(judged, CUTOFF)
 
 
-def test_what_becomes_known_after_the_cutoff_changes_no_estimate(a_market: Market, made: Step) -> None:
+def test_what_becomes_known_after_the_cutoff_changes_no_estimate(a_market: Market, made: CutoffResult) -> None:
     flipped = outcomes_table([(f"x{bid}", bid, False, 24 * 160) for bid in a_market.bids["id"].to_pylist()])
     other = walked(history(a_market, pa.concat_tables([a_market.outcomes, flipped])), a_market)
     assert [other.facts[name] for name in ("estimate", "outlook")] == [made.facts[name] for name in ("estimate", "outlook")]
@@ -58,13 +67,13 @@ def test_what_becomes_known_after_the_cutoff_changes_no_estimate(a_market: Marke
 
 def test_a_cutoff_with_too_little_before_it_says_why_there_is_no_model(a_market: Market) -> None:
     families = [family for family, _ in a_market.features]
-    early = step(history(a_market), families, METHOD, day(5), day(10))
+    early = evaluate_cutoff(history(a_market), families, METHOD, day(5), day(10))
     assert "labelled bids" in early.facts["not_trained"]
     assert len(early.probability) == 0
 
 
 def test_only_mature_bids_judge(a_market: Market) -> None:
-    judged = history(a_market).judged
+    judged = history(a_market).evaluation_bids
     newest = pc.max(a_market.outcomes["outcome_timestamp"]).as_py()
     assert pc.max(judged["submitted_at"]).as_py() < newest - RULES.maturity
 
@@ -92,9 +101,9 @@ def test_steps_with_hardly_any_of_a_class_and_those_without_an_outlook_do_not_co
 
 
 def test_figures_agree_by_the_ends_of_their_intervals_that_face_each_other() -> None:
-    assert agree(0.3, [0.29, 0.5], 0.45, [0.44, 0.46])
-    assert not agree(0.3, [0.1, 0.31], 0.45, [0.44, 0.46])
-    assert agree(0.45, [0.44, 0.46], 0.3, [0.29, 0.5])
+    assert difference_within_error(0.3, [0.29, 0.5], 0.45, [0.44, 0.46])
+    assert not difference_within_error(0.3, [0.1, 0.31], 0.45, [0.44, 0.46])
+    assert difference_within_error(0.45, [0.44, 0.46], 0.3, [0.29, 0.5])
 
 
 def test_the_first_bid_from_a_moment_on_is_found(a_market: Market) -> None:

@@ -17,7 +17,7 @@ from bid_assets.modelling.dataset.assemble import (
     KEY_COLUMNS,
     assemble,
     by_windows,
-    facts,
+    dataset_facts,
     feature_columns,
     labelled_bids,
     submitted_between,
@@ -56,7 +56,7 @@ def test_undecided_and_later_bids_are_left_out_and_the_undecided_counted() -> No
     bids = bids_table([("open", "p", 1), ("won", "p", 2), ("later", "p", 50)])
     table = small(bids, outcomes_table([("o", "won", True, 3)]), hours=40)
     assert table["bid_id"].to_pylist() == ["won"]
-    found = facts(bids, table)
+    found = dataset_facts(bids, table)
     assert (found["bids"], found["labelled"], found["undecided"]) == (2, 1, 1)
 
 
@@ -98,7 +98,7 @@ def test_a_look_back_without_any_version_is_a_dataset_without_rows() -> None:
     table = small(pa.table({}), pa.table({}), (PRICE, pa.table({})), (JOB, pa.table({})))
     assert table.num_rows == 0
     assert table.column_names == [*KEY_COLUMNS, "price", "job"]
-    assert facts(pa.table({}), table)["label_rate"] is None
+    assert dataset_facts(pa.table({}), table)["label_rate"] is None
 
 
 def test_a_feature_names_its_family(a_market: Market) -> None:
@@ -114,7 +114,7 @@ def test_the_moment_of_building_is_no_part_of_the_content(a_market: Market) -> N
 
 
 def test_facts_can_be_written_as_json_and_add_up(a_market: Market, dataset: pa.Table) -> None:
-    found = json.loads(json.dumps(facts(a_market.bids, dataset), allow_nan=False))
+    found = json.loads(json.dumps(dataset_facts(a_market.bids, dataset), allow_nan=False))
     assert sum(found[f"{name}_rows"] for name in SPLITS) == found["labelled"] == dataset.num_rows
     assert found["label_rate"] == pytest.approx(pc.mean(dataset["target_is_success"]).as_py())
 
@@ -122,7 +122,7 @@ def test_facts_can_be_written_as_json_and_add_up(a_market: Market, dataset: pa.T
 def test_an_old_undecided_bid_may_count_as_a_failure_known_since_it_was_that_old() -> None:
     bids = bids_table([("old", "p", 0), ("young", "p", 80), ("won", "p", 1)])
     outcomes = outcomes_table([("o", "won", True, 90)])
-    rules = LabelRules(presumed_failed_after=timedelta(hours=48))
+    rules = LabelRules(impute_failure_after=timedelta(hours=48))
     made = assemble(bids, outcomes, [], cutoff=at(100), holdout_share=0, cadence=Cadence.WEEKLY, rules=rules)
     assert made.select(["bid_id", "target_is_success", "outcome_timestamp"]).to_pylist() == [
         {"bid_id": "old", "target_is_success": False, "outcome_timestamp": at(48)},
@@ -135,7 +135,7 @@ def test_facts_say_how_many_undecided_bids_are_old_enough_to_be_decided() -> Non
     outcomes = outcomes_table([("o", "won", True, 90)])
     rules = LabelRules(maturity=timedelta(hours=48))
     made = assemble(bids, outcomes, [], cutoff=at(100), holdout_share=0, cadence=Cadence.WEEKLY, rules=rules)
-    found = facts(bids, made)
+    found = dataset_facts(bids, made)
     assert (found["undecided"], found["undecided_mature"], found["label_maturity_days"]) == (2, 1, 2.0)
 
 
@@ -144,7 +144,7 @@ def test_a_dataset_needs_few_columns_of_the_bids_and_one_family_at_a_time(a_mark
     features = (pair for pair in a_market.features)
     assembled = assemble(bids, a_market.outcomes, features, cutoff=CUTOFF, holdout_share=0.2, cadence=Cadence.WEEKLY)
     assert assembled.equals(dataset)
-    assert facts(bids, assembled) == facts(a_market.bids, dataset)
+    assert dataset_facts(bids, assembled) == dataset_facts(a_market.bids, dataset)
 
 
 def test_runs_of_windows_joined_one_by_one_are_the_dataset_joined_at_once(

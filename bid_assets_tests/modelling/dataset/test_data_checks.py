@@ -7,7 +7,7 @@ import pytest
 
 from bid_assets.modelling.dataset.assemble import FAMILY_OF
 from bid_assets.modelling.dataset.data_checks import (
-    Before,
+    PreviousDatasets,
     label_rate_as_before,
     missing_families,
     no_family_all_missing,
@@ -54,13 +54,13 @@ def test_a_family_of_nulls_and_nans_alone_is_missing() -> None:
 
 
 def test_a_family_that_lost_all_values_stops_the_dataset() -> None:
-    verdict = no_family_all_missing(missing_families(EMPTY_ONE), Before(schema=COLUMNS))
+    verdict = no_family_all_missing(missing_families(EMPTY_ONE), PreviousDatasets(schema=COLUMNS))
     assert (verdict.passed, verdict.stops) == (False, True)
     assert "one" in verdict.finding
 
 
-@pytest.mark.parametrize("before", [Before(), Before(schema=COLUMNS, missing_families=frozenset(["one"]))])
-def test_a_family_that_never_had_values_is_told_and_does_not_stop(before: Before) -> None:
+@pytest.mark.parametrize("before", [PreviousDatasets(), PreviousDatasets(schema=COLUMNS, missing_families=frozenset(["one"]))])
+def test_a_family_that_never_had_values_is_told_and_does_not_stop(before: PreviousDatasets) -> None:
     verdict = no_family_all_missing(missing_families(EMPTY_ONE), before)
     assert (verdict.passed, verdict.stops) == (False, False)
 
@@ -69,35 +69,35 @@ def test_a_family_that_never_had_values_is_told_and_does_not_stop(before: Before
     ("rate", "passes"), [(0.5, True), (0.74, True), (0.76, False), (0.24, False), (1.0, False), (0.0, False)]
 )
 def test_the_odds_of_success_may_change_within_the_limit(rate: float, passes: bool) -> None:
-    verdict = label_rate_as_before(rate, Before(label_rates=[0.6, 0.4]), 3)
+    verdict = label_rate_as_before(rate, PreviousDatasets(label_rates=[0.6, 0.4]), 3)
     assert verdict.passed is passes
     assert f"{rate:.1%} of the labels are successes; 50.0% were in the 2 dataset(s) before" in verdict.finding
 
 
 @pytest.mark.parametrize(("rate", "passes"), [(0.2, True), (0.3, False)])
 def test_a_rare_success_may_change_by_less(rate: float, passes: bool) -> None:
-    assert label_rate_as_before(rate, Before(label_rates=[0.1]), 3).passed is passes
+    assert label_rate_as_before(rate, PreviousDatasets(label_rates=[0.1]), 3).passed is passes
 
 
 def test_the_first_label_rate_has_nothing_to_be_compared_with() -> None:
-    assert label_rate_as_before(0.99, Before(), 3).passed
-    assert label_rate_as_before(None, Before(label_rates=[0.1]), 3).passed
+    assert label_rate_as_before(0.99, PreviousDatasets(), 3).passed
+    assert label_rate_as_before(None, PreviousDatasets(label_rates=[0.1]), 3).passed
 
 
 def test_the_same_columns_pass_in_any_order() -> None:
-    assert schema_as_before(FULL.schema, Before(schema=COLUMNS[::-1])).passed
-    assert schema_as_before(FULL.schema, Before()).passed
+    assert schema_as_before(FULL.schema, PreviousDatasets(schema=COLUMNS[::-1])).passed
+    assert schema_as_before(FULL.schema, PreviousDatasets()).passed
 
 
 def test_a_changed_schema_stops_and_names_the_columns() -> None:
     verdict = schema_as_before(
-        FULL.schema, Before(schema=[COLUMNS[0], {"name": "b", "type": "string"}, {"name": "c", "type": "double"}])
+        FULL.schema, PreviousDatasets(schema=[COLUMNS[0], {"name": "b", "type": "string"}, {"name": "c", "type": "double"}])
     )
     assert (verdict.passed, verdict.stops) == (False, True)
     assert "gone: b (string), c (double); new: b (double)" in verdict.finding
 
 
-BEFORE_B_CHANGED = Before(schema=[COLUMNS[0], {"name": "b", "type": "string"}], families={"a": "one", "b": "two"})
+BEFORE_B_CHANGED = PreviousDatasets(schema=[COLUMNS[0], {"name": "b", "type": "string"}], families={"a": "one", "b": "two"})
 
 
 def test_a_changed_schema_of_a_family_whose_change_is_declared_passes_and_is_told() -> None:
@@ -113,6 +113,6 @@ def test_another_family_is_not_excused_by_it() -> None:
 
 
 def test_columns_of_new_families_and_of_those_that_are_none_any_more_are_declared_with_them() -> None:
-    before = Before(schema=[COLUMNS[0], {"name": "c", "type": "double"}], families={"a": "one", "c": "three"})
+    before = PreviousDatasets(schema=[COLUMNS[0], {"name": "c", "type": "double"}], families={"a": "one", "c": "three"})
     assert schema_as_before(FULL.schema, replace(before, declared={"two": "two is a new family", "three": "no more"})).passed
     assert not schema_as_before(FULL.schema, replace(before, declared={"two": "two is a new family"})).passed

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.modelling.dataset.label_maturity import FALLBACK, LEAST_OUTCOMES, LONGEST_SHARE, UNDECIDED, age_decided, settled
+from bid_assets.modelling.dataset.label_maturity import (
+    DEFAULT_MATURITY,
+    MAX_SHARE_OF_SPAN,
+    MIN_OUTCOMES,
+    UNDECIDED,
+    age_decided,
+    resolve_maturity,
+)
 from bid_assets.modelling.dataset.splits import LabelRules
 from bid_assets_tests.features.tables import bids_table, outcomes_table
 
@@ -56,39 +63,39 @@ def market(bids: int, days: int, seed: int, failures_median: float = 20.0) -> tu
 @pytest.mark.parametrize("seed", range(3))
 def test_the_slower_kinds_delay_is_found_though_most_that_is_seen_of_it_is_quick(seed: int) -> None:
     truth = 20 * np.exp(0.6 * 1.2816)
-    found = settled(AUTO, *market(3000, 180, seed))
+    found = resolve_maturity(AUTO, *market(3000, 180, seed))
     assert found.known_maturity / timedelta(days=1) == pytest.approx(truth, rel=0.2)
     assert found.maturity_origin == "learnt from the delays"
-    assert found.known_maturity == settled(AUTO, *market(3000, 180, seed)).known_maturity
+    assert found.known_maturity == resolve_maturity(AUTO, *market(3000, 180, seed)).known_maturity
 
 
 def test_a_maturity_that_is_set_stays() -> None:
     rules = LabelRules(maturity=timedelta(days=3))
-    assert settled(rules, *market(100, 100, 0)) is rules
+    assert resolve_maturity(rules, *market(100, 100, 0)) is rules
 
 
 def test_failures_that_take_long_leave_three_quarters_of_the_time_to_mature_bids_and_it_says_so() -> None:
-    found = settled(AUTO, *market(3000, 180, 0, failures_median=60))
-    assert timedelta(days=44) <= found.known_maturity <= 180 * LONGEST_SHARE * timedelta(days=1)
+    found = resolve_maturity(AUTO, *market(3000, 180, 0, failures_median=60))
+    assert timedelta(days=44) <= found.known_maturity <= 180 * MAX_SHARE_OF_SPAN * timedelta(days=1)
     assert "cut to 25% of the time that the bids span" in found.maturity_origin
 
 
 def test_few_outcomes_of_a_kind_teach_nothing_and_the_stated_number_holds() -> None:
-    bids, outcomes = market(LEAST_OUTCOMES, 90, 0)
-    found = settled(AUTO, bids, outcomes)
-    assert found.known_maturity == FALLBACK
+    bids, outcomes = market(MIN_OUTCOMES, 90, 0)
+    found = resolve_maturity(AUTO, bids, outcomes)
+    assert found.known_maturity == DEFAULT_MATURITY
     assert "fewer than 30 outcomes of either kind" in found.maturity_origin
 
 
 def test_no_outcome_at_all_is_no_error() -> None:
     bids, outcomes = market(10, 90, 0)
-    assert settled(AUTO, bids, outcomes.slice(0, 0)).known_maturity == FALLBACK
-    assert settled(AUTO, bids.slice(0, 0), outcomes).known_maturity == FALLBACK
+    assert resolve_maturity(AUTO, bids, outcomes.slice(0, 0)).known_maturity == DEFAULT_MATURITY
+    assert resolve_maturity(AUTO, bids.slice(0, 0), outcomes).known_maturity == DEFAULT_MATURITY
 
 
 def test_what_counts_as_failed_at_an_age_is_mature_at_that_age() -> None:
-    rules = LabelRules(maturity=None, presumed_failed_after=timedelta(days=10))
-    assert settled(rules, *market(3000, 180, 0)).known_maturity == timedelta(days=10)
+    rules = LabelRules(maturity=None, impute_failure_after=timedelta(days=10))
+    assert resolve_maturity(rules, *market(3000, 180, 0)).known_maturity == timedelta(days=10)
 
 
 def test_rules_that_are_not_settled_have_no_maturity() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.modelling.dataset.splits import AS_DECIDED, LabelRules, split_by_time
+from bid_assets.modelling.dataset.splits import NO_MATURITY, LabelRules, split_by_time
 
 DAY = 86_400_000_000
 
@@ -36,7 +36,7 @@ def test_who_learns_was_decided_before_the_holdout_begins_and_who_judges_is_matu
 
 def test_without_a_holdout_everything_known_is_train() -> None:
     submitted = np.array([1, 2, 3])
-    split = split_by_time(submitted, submitted + 9, holdout=0.0, rules=AS_DECIDED)
+    split = split_by_time(submitted, submitted + 9, holdout=0.0, rules=NO_MATURITY)
     assert set(split) == {"train"}
 
 

@@ -8,10 +8,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bid_assets.modelling.evaluation import bootstrap as module
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.evaluation.bootstrap import FIGURES, Draws, Scored, intervals
+from bid_assets.modelling.evaluation.bootstrap import METRICS, ClusterBootstrap, WeightedMetrics, intervals
 from bid_assets_tests.modelling.scorers import sample, scorer
 
-NONE = dict.fromkeys(FIGURES)
+NONE = dict.fromkeys(METRICS)
 
 
 @given(
@@ -23,13 +23,13 @@ NONE = dict.fromkeys(FIGURES)
 )
 def test_weights_are_the_same_as_repeated_rows(rows: list[tuple[bool, float, int, int]]) -> None:
     success, probability = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    draws = Draws.of(np.array([f"p{row[2]}" for row in rows], dtype=object))
+    draws = ClusterBootstrap.from_profiles(np.array([f"p{row[2]}" for row in rows], dtype=object))
     counts = np.array([[rows[0][3], *(n % 3 for n in range(1, draws.profiles))]], dtype=float)
     weights = counts[0][draws.profile].astype(int)
     repeated, scores = np.repeat(success, weights), np.repeat(probability, weights)
-    found = Scored(success, probability, draws).figures(counts, rarer_is_success=False)
+    found = WeightedMetrics(success, probability, draws).compute(counts, rarer_is_success=False)
     if len(np.unique(repeated)) < 2:
-        assert all(np.isnan(found[name][0]) for name in FIGURES[:3])
+        assert all(np.isnan(found[name][0]) for name in METRICS[:3])
     else:
         assert found["roc_auc"][0] == pytest.approx(roc_auc_score(repeated, scores))
         assert found["average_precision"][0] == pytest.approx(average_precision_score(repeated, scores))
@@ -39,12 +39,12 @@ def test_weights_are_the_same_as_repeated_rows(rows: list[tuple[bool, float, int
 def test_with_every_profile_drawn_once_the_figures_are_those_of_the_metrics() -> None:
     drawn = sample(800, 40, np.random.default_rng(0))
     probability = drawn.scores(scorer(0.5, 0.5), np.random.default_rng(1)).round(2)
-    scored = Scored(drawn.success, probability, Draws.of(drawn.profile_ids))
-    once = np.ones((1, scored.draws.profiles))
-    found = scored.figures(once, rarer_is_success=True)
+    scored = WeightedMetrics(drawn.success, probability, ClusterBootstrap.from_profiles(drawn.profile_ids))
+    once = np.ones((1, scored.bootstrap.profiles))
+    found = scored.compute(once, rarer_is_success=True)
     expected = {
         **metrics.probability_metrics(drawn.success, probability),
-        **metrics.ranking(drawn.success, probability, rarer_is_success=True),
+        **metrics.ranking_metrics(drawn.success, probability, rarer_is_success=True),
     }
     assert {name: float(found[name][0]) for name in expected} == pytest.approx(expected)
 
@@ -54,7 +54,10 @@ def test_equal_seeds_give_equal_intervals_and_the_figure_lies_inside() -> None:
     probability = drawn.scores(scorer(0.5, 0.5), np.random.default_rng(1))
     found = intervals(drawn.success, probability, drawn.profile_ids, rarer_is_success=True)
     assert found == intervals(drawn.success, probability, drawn.profile_ids, rarer_is_success=True)
-    figures = {**metrics.ranking(drawn.success, probability, True), **metrics.probability_metrics(drawn.success, probability)}
+    figures = {
+        **metrics.ranking_metrics(drawn.success, probability, True),
+        **metrics.probability_metrics(drawn.success, probability),
+    }
     for name in ("roc_auc", "average_precision", "log_loss", "brier"):
         low, high = found[name] or (0, 0)
         assert low < figures[name] < high
@@ -65,7 +68,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(figure: str) -> 
     read = scorer(0.5, 0.5)
     many = sample(200_000, 10_000, np.random.default_rng(99))
     scores = many.scores(read, np.random.default_rng(98))
-    truth = {**metrics.ranking(many.success, scores, True), **metrics.probability_metrics(many.success, scores)}[figure]
+    truth = {**metrics.ranking_metrics(many.success, scores, True), **metrics.probability_metrics(many.success, scores)}[figure]
     held = 0
     for trial in range(60):
         random = np.random.default_rng(trial)
@@ -110,5 +113,5 @@ def test_the_intervals_of_very_many_rows_are_those_that_tell_all_probabilities_a
     found = intervals(drawn.success, probability, drawn.profile_ids, True, resamples=20)
     monkeypatch.setattr(module, "GROUPS", len(probability))
     exact = intervals(drawn.success, probability, drawn.profile_ids, True, resamples=20)
-    for name in FIGURES:
+    for name in METRICS:
         assert found[name] == pytest.approx(exact[name], abs=1e-4), name

@@ -14,7 +14,7 @@ from bid_assets.modelling.evaluation.metrics import (
     best_f1_threshold,
     calibration_bins,
     probability_metrics,
-    ranking,
+    ranking_metrics,
     roc_points,
     threshold_metrics,
 )
@@ -40,8 +40,8 @@ def test_a_call_at_the_threshold_is_a_success() -> None:
 
 
 def test_average_precision_of_the_rarer_class_looks_for_that_class() -> None:
-    found = ranking(SUCCESS, PROBABILITY, rarer_is_success=False)
-    mirrored = ranking(~SUCCESS, 1 - PROBABILITY, rarer_is_success=True)
+    found = ranking_metrics(SUCCESS, PROBABILITY, rarer_is_success=False)
+    mirrored = ranking_metrics(~SUCCESS, 1 - PROBABILITY, rarer_is_success=True)
     assert found["average_precision_rarer"] == pytest.approx(mirrored["average_precision"])
     assert found["average_precision_rarer"] != pytest.approx(found["average_precision"])
 

@@ -13,11 +13,11 @@ from bid_assets.app_db.contract import TIME
 from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.bootstrap import intervals
 from bid_assets.modelling.evaluation.performance_forecast import (
-    FIGURES,
-    SMALLEST_CHANCE,
-    late_weights,
-    outlook,
-    spread_likelihood,
+    METRICS,
+    MIN_PROBABILITY,
+    between_period_sd_posterior,
+    forecast_performance,
+    reporting_delay_weights,
 )
 from bid_assets_tests.modelling.scorers import sigmoid
 
@@ -57,9 +57,9 @@ def wide(interval: list[float]) -> float:
 def test_a_bid_older_than_all_delays_weighs_one_and_no_bid_less(drawn: list[tuple[int, int, bool]]) -> None:
     submitted, delay = (np.array([row[n] for row in drawn], dtype=np.int64) * DAY for n in (0, 1))
     success = np.array([row[2] for row in drawn])
-    weights = late_weights(submitted, submitted + delay, success)
+    weights = reporting_delay_weights(submitted, submitted + delay, success)
     age = (submitted + delay).max() - submitted
-    assert np.all((weights >= 1) & (weights <= 1 / SMALLEST_CHANCE))
+    assert np.all((weights >= 1) & (weights <= 1 / MIN_PROBABILITY))
     for kind in (success, ~success):
         slowest = delay[kind].max(initial=0)
         assert np.all(weights[kind & (age >= slowest)] == 1)
@@ -71,17 +71,17 @@ def test_failures_that_are_not_known_yet_are_counted_through_those_that_are(seed
     submitted, known = (np.asarray(table[name].cast(pa.int64())) for name in ("submitted_at", "outcome_timestamp"))
     success = np.asarray(table["target_is_success"])
     young = submitted > (WEEKS * 7 - 60) * DAY
-    weights = late_weights(submitted, known, success)
+    weights = reporting_delay_weights(submitted, known, success)
     failed = np.average(~success[young], weights=weights[young])
-    settled = (~success[submitted < 200 * DAY]).mean()
-    assert failed == pytest.approx(settled, abs=0.06)
-    assert (~success[young]).mean() < settled - 0.08
+    resolve_maturity = (~success[submitted < 200 * DAY]).mean()
+    assert failed == pytest.approx(resolve_maturity, abs=0.06)
+    assert (~success[young]).mean() < resolve_maturity - 0.08
 
 
 def test_stretches_that_are_alike_make_a_small_swing_and_unlike_ones_a_large_one() -> None:
     steady, _ = dataset([0.2])
     seasons, _ = dataset([0.05, 0.3, 0.05, 0.3])
-    small, large = (outlook(table, np.full(held(table), 0.8), False, resamples=50) for table in (steady, seasons))
+    small, large = (forecast_performance(table, np.full(held(table), 0.8), False, resamples=50) for table in (steady, seasons))
     assert small is not None
     assert large is not None
     assert small["swing"] < 0.25 < 0.5 < large["swing"]
@@ -93,7 +93,7 @@ def held(table: pa.Table) -> int:
 
 def test_a_swing_widens_what_hangs_on_the_share_of_failures_and_leaves_the_ranking() -> None:
     table, probability = dataset([0.1, 0.35, 0.1, 0.35])
-    found = outlook(table, probability, rarer_is_success=False)
+    found = forecast_performance(table, probability, rarer_is_success=False)
     assert found is not None
     holdout = table.filter(pa.array(np.asarray(table["split"]) == "holdout"))
     alone = intervals(np.asarray(holdout["target_is_success"]), probability, holdout["profile_id"].to_numpy(), False)
@@ -105,28 +105,30 @@ def test_a_swing_widens_what_hangs_on_the_share_of_failures_and_leaves_the_ranki
 def test_where_all_is_known_the_expected_figures_are_those_of_the_holdout() -> None:
     table, probability = dataset([0.2], failures_take=0.01)
     table = table.set_column(1, "outcome_timestamp", table["submitted_at"])
-    found = outlook(table, probability, rarer_is_success=False)
+    found = forecast_performance(table, probability, rarer_is_success=False)
     success = np.asarray(table["target_is_success"])[np.asarray(table["split"]) == "holdout"]
-    expected = {**metrics.ranking(success, probability, False), **metrics.probability_metrics(success, probability)}
+    expected = {**metrics.ranking_metrics(success, probability, False), **metrics.probability_metrics(success, probability)}
     assert found is not None
     assert found["success_rate"]["expected"] == pytest.approx(success.mean())
-    assert {name: found[name]["expected"] for name in FIGURES} == pytest.approx({name: expected[name] for name in FIGURES})
+    assert {name: found[name]["expected"] for name in METRICS} == pytest.approx({name: expected[name] for name in METRICS})
 
 
 def test_it_is_json_and_the_same_for_the_same_seed() -> None:
     table, probability = dataset([0.1, 0.3])
-    found = outlook(table, probability, rarer_is_success=False, resamples=100)
-    assert json.loads(json.dumps(found, allow_nan=False)) == outlook(table, probability, rarer_is_success=False, resamples=100)
-    assert set(found or {}) == {*FIGURES, "success_rate", "swing"}
+    found = forecast_performance(table, probability, rarer_is_success=False, resamples=100)
+    assert json.loads(json.dumps(found, allow_nan=False)) == forecast_performance(
+        table, probability, rarer_is_success=False, resamples=100
+    )
+    assert set(found or {}) == {*METRICS, "success_rate", "swing"}
 
 
 def test_without_both_classes_there_is_nothing_to_expect() -> None:
     table, probability = dataset([0.2])
     failed = pa.array(np.zeros(table.num_rows, dtype=bool))
-    assert outlook(table.set_column(2, "target_is_success", failed), probability, rarer_is_success=False) is None
+    assert forecast_performance(table.set_column(2, "target_is_success", failed), probability, rarer_is_success=False) is None
 
 
 def test_a_single_stretch_leaves_what_was_believed_before() -> None:
-    alone = spread_likelihood(np.array([-1.0]), np.array([0.1]))
-    assert alone == pytest.approx(spread_likelihood(np.empty(0), np.empty(0)))
+    alone = between_period_sd_posterior(np.array([-1.0]), np.array([0.1]))
+    assert alone == pytest.approx(between_period_sd_posterior(np.empty(0), np.empty(0)))
     assert alone.sum() == pytest.approx(1)

@@ -12,7 +12,7 @@ from bid_assets.modelling.evaluation.explanations import feature_importances
 from bid_assets.modelling.evaluation.plots import calibration_png, importances_png, roc_png
 from bid_assets.modelling.evaluation.report import evaluate, profile_rate_baseline
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.promotion.acceptance_rules import Thresholds, floors, verdict
+from bid_assets.modelling.promotion.acceptance_rules import Thresholds, absolute_rules, summarize
 from bid_assets_tests.modelling.test_training import relabelled
 
 LENIENT = Thresholds(min_roc_auc=0.6, max_calibration_error=0.2, min_log_loss_gain=0.0)
@@ -59,15 +59,15 @@ def test_a_holdout_of_one_class_gives_nulls_and_a_reason(model: BidSuccessModel,
 def test_an_empty_holdout_gives_nulls_a_reason_and_no_activation(model: BidSuccessModel, dataset: pa.Table) -> None:
     report = evaluate(model, dataset.filter(pc.equal(dataset["split"], "train")))
     assert report["model_metrics"]["brier"] is None
-    passed, reason = verdict(floors(report, LENIENT), report)
+    passed, reason = summarize(absolute_rules(report, LENIENT), report)
     assert not passed
     assert "not computable" in reason
     assert "the holdout is empty" in reason
 
 
 def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None:
-    rules = floors(report, LENIENT)
-    assert verdict(rules, report) == (True, f"all 3 rules passed on {report['model_metrics']['rows']} holdout bids")
+    rules = absolute_rules(report, LENIENT)
+    assert summarize(rules, report) == (True, f"all 3 rules passed on {report['model_metrics']['rows']} holdout bids")
     assert [set(rule) for rule in rules] == [{"rule", "figure", "limit", "passed"}] * 3
 
 
@@ -80,8 +80,8 @@ def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None
     ],
 )
 def test_the_gate_says_which_rule_failed_and_by_what(report: dict, thresholds: Thresholds, reason: str) -> None:
-    rules = floors(report, thresholds)
-    passed, said = verdict(rules, report)
+    rules = absolute_rules(report, thresholds)
+    passed, said = summarize(rules, report)
     assert not passed
     assert said.startswith(reason)
     assert [rule["passed"] for rule in rules].count(False) == 1

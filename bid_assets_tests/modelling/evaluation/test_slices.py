@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bid_assets.modelling.evaluation.slices import slices
+from bid_assets.modelling.evaluation.slices import slice_metrics
 
 ROWS = 120
 
@@ -31,7 +31,7 @@ def holdout() -> pa.Table:
 def found(holdout: pa.Table) -> list[dict]:
     success = np.arange(ROWS) % 2 == 0
     probability = np.linspace(0.1, 0.9, ROWS)
-    return slices(holdout, success, probability, pa.array(["p0", "p1"]), rarer_is_success=True)
+    return slice_metrics(holdout, success, probability, pa.array(["p0", "p1"]), rarer_is_success=True)
 
 
 def of(found: list[dict], name: str) -> dict[str, dict]:
@@ -71,7 +71,7 @@ def test_a_kind_without_its_column_is_left_out(found: list[dict]) -> None:
 
 def test_rare_values_share_one_slice(holdout: pa.Table) -> None:
     many = holdout.append_column("job_category", pa.array([f"c{min(n % 40, 25)}" for n in range(ROWS)]))
-    found = slices(many, np.arange(ROWS) % 2 == 0, np.full(ROWS, 0.5), pa.array([], pa.string()), rarer_is_success=True)
+    found = slice_metrics(many, np.arange(ROWS) % 2 == 0, np.full(ROWS, 0.5), pa.array([], pa.string()), rarer_is_success=True)
     categories = of(found, "job category")
     assert len(categories) == 12
     assert sum(part["rows"] for part in categories.values()) == ROWS
@@ -83,4 +83,6 @@ def test_slices_are_json(found: list[dict]) -> None:
 
 
 def test_no_rows_give_no_slices(holdout: pa.Table) -> None:
-    assert slices(holdout.slice(0, 0), np.empty(0, dtype=bool), np.empty(0), pa.array(["p0"]), rarer_is_success=True) == []
+    assert (
+        slice_metrics(holdout.slice(0, 0), np.empty(0, dtype=bool), np.empty(0), pa.array(["p0"]), rarer_is_success=True) == []
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.evaluation.bootstrap import FIGURES
+from bid_assets.modelling.evaluation.bootstrap import METRICS
 from bid_assets.modelling.promotion.champion_challenger import PromotionRules, compare, promotion_rules
 from bid_assets_tests.benchmarks.bench_promotion import OWN, RULES, SHARED, promoted
 from bid_assets_tests.modelling.scorers import Sample, Scorer, sample, scorer, scorer_of_auc
@@ -41,12 +41,13 @@ def test_figures_are_those_of_the_metrics(bids: Sample, champion: Scorer, rarer_
     random = np.random.default_rng(3)
     old, new = bids.scores(champion, random), bids.scores(scorer(SHARED, 1.5), random)
     found = compare(bids.success, old, new, bids.profile_ids, rarer_is_success=rarer_is_success, resamples=50)["figures"]
-    assert set(found) == set(FIGURES)
-    for name in FIGURES:
+    assert set(found) == set(METRICS)
+    for name in METRICS:
         expected = [
-            {**metrics.ranking(bids.success, scores, rarer_is_success), **metrics.probability_metrics(bids.success, scores)}[
-                name
-            ]
+            {
+                **metrics.ranking_metrics(bids.success, scores, rarer_is_success),
+                **metrics.probability_metrics(bids.success, scores),
+            }[name]
             for scores in (old, new)
         ]
         assert [found[name]["champion"], found[name]["challenger"]] == pytest.approx(expected)
