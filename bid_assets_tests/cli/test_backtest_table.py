@@ -3,7 +3,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from bid_assets.cli.backtest import METRICS, cutoffs_table, metrics_table
-from bid_assets.modelling.backtesting.cutoff import METRICS, mean_over_cutoffs
+from bid_assets.modelling.backtesting.cutoff import METRICS as BACKTEST_METRICS
+from bid_assets.modelling.backtesting.cutoff import mean_over_cutoffs
 
 
 def test_a_backtest_prints_the_baselines_beside_the_model() -> None:
@@ -32,8 +33,8 @@ def test_several_cutoffs_are_a_row_each_and_one_of_means_baselines_beside() -> N
             "seeds": 1,
             "train_rows": 1000,
             "test_rows": 200,
-            **{name: {"mean": figure, "std": 0.0} for name in METRICS},
-            "baselines": {"base_rate": {**dict.fromkeys(METRICS, 0.5), "log_loss": figure}},
+            **{name: {"mean": figure, "std": 0.0} for name in BACKTEST_METRICS},
+            "baselines": {"base_rate": {**dict.fromkeys(BACKTEST_METRICS, 0.5), "log_loss": figure}},
         }
         for day, figure in (("2026-08-03", 0.7), ("2026-09-07", 0.8))
     ]
