@@ -59,11 +59,11 @@ class FeatureFamily:
     `compute_table(tables, span, encoder)` returns one row per bid submitted in `span` (key `bid_id`, time `submitted_at`),
     or one per window and job that its bids name (key `job_id`, time `window`), sorted by time and key. `tables` holds
     at least the rows of `span` and of the `lookback_days` before it; rows outside must not change the result.
-    `compute_rows(bids, encoder)`, if there is one, gives the same features row by row, as mappings: the prediction service calls it for
-    single bids, for which the table-wise computation would take several times as long.
-    `row_counts_metadata(tables, span)` counts rows that a reader of the features should know of, by name: metadata of the asset.
-    `readability(tables, span)`, for a family that reads JSON columns: the times of the bids of `span` and, for each such column,
-    why each of its values could not be read (see `app_db/json_values.py`).
+    `compute_rows(bids, encoder)`, if there is one, gives the same features row by row, as mappings: the prediction
+    service calls it for single bids, for which the table-wise computation would take several times as long.
+    `row_counts_metadata(tables, span)` counts rows that a reader of the features should know of, by name: metadata of
+    the asset. `readability(tables, span)`, for a family that reads JSON columns: the times of the bids of `span` and,
+    for each such column, why each of its values could not be read (see `app_db/json_values.py`).
     """
 
     name: str
@@ -114,12 +114,12 @@ class FeatureFamily:
 
 
 TOKENS = pa.large_list(pa.string())
-"""The declared type of the token set of a document: a model weighs each token (TF-IDF), while a list of texts (skills) is encoded
-multi-hot, by its most frequent values."""
+"""The declared type of the token set of a document: a model weighs each token (TF-IDF), while a list of texts (skills)
+is encoded multi-hot, by its most frequent values."""
 
 NAMED_NUMBERS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
-"""The declared type of numbers whose names are not known beforehand, each name once: a model reads the most frequent names, each as
-a number."""
+"""The declared type of numbers whose names are not known beforehand, each name once: a model reads the most frequent
+names, each as a number."""
 
 VECTOR = pa.list_(pa.float32())
 """The declared type of an embedding; in a table it is a fixed-size list of the encoder's dimension."""

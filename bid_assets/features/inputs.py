@@ -1,7 +1,7 @@
 """Inputs of the row-wise computation of features (`FeatureFamily.compute_rows`): one bid, and the history that it can see.
 
-Plain values, no Arrow: on a few rows, each step over columns costs more than the computation itself. `compute_rows` and `compute_table`
-give the same features, bit for bit; an equivalence test holds them equal. Times are microseconds since 1970.
+Plain values, no Arrow: on a few rows, each step over columns costs more than the computation itself. `compute_rows` and
+`compute_table` give the same features, bit for bit; an equivalence test holds them equal. Times are microseconds since 1970.
 """
 
 from __future__ import annotations

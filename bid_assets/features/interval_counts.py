@@ -1,9 +1,10 @@
 """Interval counting by event sweep: how many intervals of a group's timeline hold each row, without a loop over rows.
 
-Rows are in order of (group, time). Whatever is true of a group from one moment until another (a bid is at most 7 days old, an outcome
-is in force) is true for an *interval* `[start, end)` of row indices. Both ends are found by binary search; the number of intervals
-that hold each row is one cumulative sum, and the largest value among them takes one pass per power of two. What an interval means is
-the caller's business (`families/profile_history.py`). Times are int64 microseconds.
+Rows are in order of (group, time). Whatever is true of a group from one moment until another (a bid is at most 7 days
+old, an outcome is in force) is true for an *interval* `[start, end)` of row indices. Both ends are found by binary
+search; the number of intervals that hold each row is one cumulative sum, and the largest value among them takes one
+pass per power of two. What an interval means is the caller's business (`families/profile_history.py`). Times are int64
+microseconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hyperparameter search (Optuna, TPE) on the training part of a dataset, by walk-forward folds. Imports Optuna and XGBoost.
 
-The holdout is never used: a setting selected on it could not be evaluated on it any more. A search is kept in a journal while it
-runs, so one that was killed goes on; equal seeds give equal trials, wherever it was interrupted.
+The holdout is never used: a setting selected on it could not be evaluated on it any more. A search is kept in a journal
+while it runs, so one that was killed goes on; equal seeds give equal trials, wherever it was interrupted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def search(
     seed: int = 0,
     on_trial: Callable[[int, int, float], None] = lambda done, of, best: None,
 ) -> dict[str, Any]:
-    """The best of `trials` settings, or of those for which there were `seconds`; the first trial is `parameters` itself. JSON-able.
+    """The best of `trials` settings, or of those for which there were `seconds`; the first trial is `parameters`
+    itself. JSON-able.
 
     Keys: `best` (parameters by name), `value` (mean log loss over the folds, nats), `default_value` (that of `parameters`),
     `difference` (pooled over the judged bids, best minus default: with 95 % interval, and `better_in`), `folds`, `trials`.

@@ -1,9 +1,9 @@
 """The trained model as a compiled scorer: features in, probability of success out, without any training library.
 
-A blend of log-odds: the weighted average of a gradient-boosted tree ensemble and a logistic regression on the history, plus a logistic
-regression on the texts; then calibrated, if the setting `calibration` asks for it and it improves the log loss.
-XGBoost is imported when more than a few rows are scored, or a model scores that was never saved. How a model is trained is in `training`,
-how it is saved and what its content hash is in `model_file`.
+A blend of log-odds: the weighted average of a gradient-boosted tree ensemble and a logistic regression on the history,
+plus a logistic regression on the texts; then calibrated, if the setting `calibration` asks for it and it improves the log loss.
+XGBoost is imported when more than a few rows are scored, or a model scores that was never saved. How a model is trained
+is in `training`, how it is saved and what its content hash is in `model_file`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class BidSuccessModel:
         return float(self.predict_matrix(self.encode_rows([{}]))[0])
 
     def encode_rows(self, rows: Sequence[FeatureRow]) -> column_encoders.Matrix:
-        """The encoded matrix of rows that are mappings of plain values. Raises `ColumnMismatchError`, which names the column."""
+        """The encoded matrix of rows that are mappings of plain values. Raises `ColumnMismatchError`, which names the
+        column."""
         return self._row_encoder(rows)
 
     def log_odds(self, table: pa.Table) -> npt.NDArray[np.float64]:
@@ -108,10 +109,12 @@ class BidSuccessModel:
         return np.asarray(log_odds + column_encoders.text_log_odds(texts), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """SHAP values: the contribution of each feature to the log-odds, shape (rows, features + 1); the last column is `BASE_VALUE`.
+        """SHAP values: the contribution of each feature to the log-odds, shape (rows, features + 1); the last column is
+        `BASE_VALUE`.
 
-        The weighted sum of XGBoost's SHAP values and the contributions of the history logit, and those of the texts. A row adds up to the
-        log-odds of the probability or, where the calibration is isotonic, to the log-odds before calibration.
+        The weighted sum of XGBoost's SHAP values and the contributions of the history logit, and those of the texts. A
+        row adds up to the log-odds of the probability or, where the calibration is isotonic, to the log-odds before
+        calibration.
         """
         import xgboost as xgb
 

@@ -1,9 +1,9 @@
 """The file of a trained model: its format, reading and writing it, and the hash of its content.
 
-A model file is a joblib file of one dict: `format` (`FORMAT`), `model` (all that was learned) and `compiled` (what is derived from it, so
-that scoring needs no XGBoost). In it are only dicts, lists, JSON values, bytes and NumPy arrays: no class of this package, and none of
-Arrow's. Each part is a dict of its `kind` and its fields; `PARTS` says which class and attribute each one is. Names in the file do not
-change when classes, attributes or modules are renamed: only `PARTS` does.
+A model file is a joblib file of one dict: `format` (`FORMAT`), `model` (all that was learned) and `compiled` (what is
+derived from it, so that scoring needs no XGBoost). In it are only dicts, lists, JSON values, bytes and NumPy arrays: no
+class of this package, and none of Arrow's. Each part is a dict of its `kind` and its fields; `PARTS` says which class
+and attribute each one is. Names in the file do not change when classes, attributes or modules are renamed: only `PARTS` does.
 
 The format is described in docs/reference/model_file.md. How a model scores is in `model`, how it is trained in `train`.
 """
@@ -139,7 +139,8 @@ def load(path: Path) -> BidSuccessModel:
 
 
 def read(path: Path) -> Any:
-    """The content of a model file, not checked yet; that of a file of format 7 as it would be in one of today's. Raises `ModelFormatError`."""
+    """The content of a model file, not checked yet; that of a file of format 7 as it would be in one of today's. Raises
+    `ModelFormatError`."""
     try:
         raw = path.read_bytes()
         file = io.BytesIO(zlib.decompress(raw) if raw[:1] == b"\x78" else raw)

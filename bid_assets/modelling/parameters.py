@@ -48,20 +48,24 @@ class TrainingParameters:
     """Least sum of hessians in a leaf: about 5 / (p (1 - p)) bids."""
     subsample: float = 0.5
     colsample_bytree: float = 0.3
-    """Share of the features that a tree is offered; every column of the dataset counts alike (see `train`)."""
+    """Share of the features that a tree is offered; every column of the dataset counts alike (see
+    `gradient_boosting.column_weights`)."""
     l2: float = 10.0
     """Penalty on the squares of leaf weights (XGBoost's `lambda`)."""
     max_linear_weight: float = 0.7
-    """Most that the history may have of the log-odds; forward blocks decide how much it has (see `blend`). 0: the trees have all."""
+    """Most that the history may have of the log-odds; forward blocks decide how much it has (see `estimators.blend`).
+    0: the trees have all."""
     max_words_weight: float = 2.0
-    """Most that is added of what texts say (see `words`), times their log-odds; forward blocks decide how much. 0: no text counts."""
+    """Most that is added of what texts say (see `text_logistic_regression`), times their log-odds; forward blocks
+    decide how much. 0: no text counts."""
     embeddings_in_model: bool = False
     """Whether the text model reads the embeddings of the dataset beside its words."""
     vocabulary_size: int = 32
     """Most frequent values learnt of each text or list column."""
     excluded_features: str = "month,job_words"
-    """Columns of the dataset that no model learns from, with commas between; `profile_rating` leaves out the ratings (see `rating`). In a look-back of less than two years a month tells
-    of no season, only of how young a bid's label is, and of young bids mostly successes are known; words of a job learn its base rate."""
+    """Columns of the dataset that no model learns from, with commas between; `profile_rating` leaves out the ratings
+    (see `target_statistics`). In a look-back of less than two years a month tells of no season, only of how young a
+    bid's label is, and of young bids mostly successes are known; words of a job learn its base rate."""
     validation_share: float = 0.45
     """Share of the training bids, the newest, in the forward blocks that choose rounds, weights and threshold."""
     calibration: str = "none"
@@ -70,7 +74,7 @@ class TrainingParameters:
     min_per_class: int = 10
     """Fewest bids of either class in training and in holdout, and in a forward block."""
     threshold_objective: str = "f1"
-    """What the threshold is to serve; see `thresholds.choose`."""
+    """What the threshold maximizes; see `threshold.choose_threshold`."""
     min_precision: float = 0.5
     """Of the bids called successes, the least share that shall be; for the aim `precision`."""
     cost_per_bid: float = 1.0

@@ -1,4 +1,5 @@
-"""Arrow types as JSON, for the model file: what a column holds, without names of list items, nullability, metadata and dictionaries.
+"""Arrow types as JSON, for the model file: what a column holds, without names of list items, nullability, metadata and
+dictionaries.
 
 A type is its Arrow alias (`"double"`, `"string"`), or a list of a constructor and its arguments (`["list", "string"]`).
 """

@@ -47,9 +47,9 @@ class NotTrainableError(Exception):
 def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint: str | None = None) -> BidSuccessModel:
     """Train a model on the dataset's `train` rows; the same dataset and parameters give the same `content_hash`.
 
-    Number of trees, weights of the blend, calibration and threshold are chosen on forward blocks of these rows, by components that have not
-    seen them; the model's own are then fitted to all of them. Raises `NotTrainableError` where there are too few outcomes, or only one
-    kind of outcome.
+    Number of trees, weights of the blend, calibration and threshold are chosen on forward blocks of these rows, by
+    components that have not seen them; the model's own are then fitted to all of them. Raises `NotTrainableError` where
+    there are too few outcomes, or only one kind of outcome.
     """
     dataset = dataset.select(columns_to_read(dataset.schema, parameters))
     refuse_untrainable(dataset, parameters)
@@ -84,8 +84,8 @@ def train(dataset: pa.Table, parameters: TrainingParameters, encoder_fingerprint
 def refit_with_holdout(model: BidSuccessModel, dataset: pa.Table) -> BidSuccessModel:
     """Refit `model` on training, embargo and holdout rows.
 
-    Immature bids stay out: of them mostly the successes are known. Rounds, blend weights, calibration and threshold are those of `model`,
-    which becomes `holdout_model` of the refit model.
+    Immature bids stay out: of them mostly the successes are known. Rounds, blend weights, calibration and threshold are
+    those of `model`, which becomes `holdout_model` of the refit model.
     """
     training_matrix = _TrainingMatrix.from_rows(
         rows_in_split(dataset, "train", "embargo", "holdout"), feature_columns(dataset), model.parameters
@@ -179,7 +179,8 @@ class _TrainingMatrix:
     def select_on_validation(
         self, blocks: Sequence[ForwardBlock]
     ) -> tuple[_BlendSelection, list[history_logistic_regression.Vector]]:
-        """The selection that is best on the blocks, by components fitted to older rows only, and the blended log-odds of each block."""
+        """The selection that is best on the blocks, by components fitted to older rows only, and the blended log-odds
+        of each block."""
         matrices = [self._validation_matrix(block) for block in blocks]
         boosted = [
             self.trainer.fit_with_early_stopping(_every_nth(block.train), matrix, self.success[block.validation])

@@ -1,7 +1,8 @@
-"""A model of a fixed dataset with fixed parameters, and what it was when it was recorded: whoever renames or moves proves that nothing changed.
+"""A model of a fixed dataset with fixed parameters, and what it was when it was recorded: whoever renames or moves
+proves that nothing changed.
 
-`python -m bid_assets_tests.modelling.fixed_model` records the content hash for the platform that it runs on. `--probabilities` records the
-probabilities too: only for a change of the method, which is to be said in its commit.
+`python -m bid_assets_tests.modelling.fixed_model` records the content hash for the platform that it runs on.
+`--probabilities` records the probabilities too: only for a change of the method, which is to be said in its commit.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def fixed_model() -> BidSuccessModel:
 
 
 def platform_name() -> str:
-    """What the last bits of a sum may hang on: versions of the numerical libraries, machine, the kernels that BLAS has chosen."""
+    """What the last bits of a sum may hang on: versions of the numerical libraries, machine, the kernels that BLAS has
+    chosen."""
     libraries = [f"{name} {version(name)}" for name in ("xgboost", "numpy", "scipy", "scikit-learn")]
     kernels = sorted({str(each.get("architecture")) for each in threadpool_info() if each["user_api"] == "blas"})
     return ", ".join([*libraries, platform.system(), platform.machine(), *kernels])

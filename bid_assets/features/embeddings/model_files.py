@@ -197,7 +197,8 @@ def _write_error(folder: Path) -> OSError | None:
 
 
 def _create_atomically(target: Path, make: Callable[[Path], None]) -> Path:
-    """`target`, created by `make` if it is missing: whole or not at all, for its owner only. Of two processes at once, the first wins."""
+    """`target`, created by `make` if it is missing: whole or not at all, for its owner only. Of two processes at once,
+    the first wins."""
     if target.is_dir():
         return target
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

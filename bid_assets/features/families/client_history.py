@@ -1,7 +1,7 @@
 """Feature family: the client's record at the moment of a bid: the features of `profile_history`, grouped by client.
 
-All bids of every profile on every job of the client count, the bidder's own included. All features are missing where the bid's job,
-or the job's client, is not known.
+All bids of every profile on every job of the client count, the bidder's own included. All features are missing where
+the bid's job, or the job's client, is not known.
 """
 
 from __future__ import annotations

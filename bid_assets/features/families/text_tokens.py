@@ -1,8 +1,9 @@
 """Feature family: token sets of the bid's text, the job's text and the external signals, for bag-of-words models.
 
 An embedding says what a text is about; that a single token, or one repository, goes with success or failure is lost in it.
-External signals become tokens of their own, and numbers by name: `{"rating": 4.87, "tags": ["new client"]}` holds the tokens `tags=new`
-and `tags=client`, and the number 4.87 called `rating`. Several numbers of one name (a list) are one: their mean.
+External signals become tokens of their own, and numbers by name: `{"rating": 4.87, "tags": ["new client"]}` holds the
+tokens `tags=new` and `tags=client`, and the number 4.87 called `rating`. Several numbers of one name (a list) are one:
+their mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counterfactual evaluation of retraining policies: the log loss of each on the same history. Pure.
 
-A policy is a list of cutoffs. A model made at a cutoff is in force until the policy's next one; models that several policies ask
-for are made once.
+A policy is a list of cutoffs. A model made at a cutoff is in force until the policy's next one; models that several
+policies ask for are made once.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def evaluate_policy(
 ) -> dict[str, Any]:
     """The log loss of a policy on the evaluation bids submitted from its first cutoff to `end`.
 
-    `probabilities[c]` are those of all evaluation bids from c on; empty where no model could be made: then the one before stays.
-    Keys: `trainings`, `training_seconds`, `bids`, `log_loss` (mean, nats), `by_window` (window, bids, mean log loss).
+    `probabilities[c]` are those of all evaluation bids from c on; empty where no model could be made: then the one
+    before stays. Keys: `trainings`, `training_seconds`, `bids`, `log_loss` (mean, nats), `by_window` (window, bids,
+    mean log loss).
     """
     begin, stop = first_from(evaluation_bids, cutoffs[0]), first_from(evaluation_bids, end)
     probability, trained = np.full(stop - begin, np.nan), [moment for moment in cutoffs if len(probabilities[moment])]

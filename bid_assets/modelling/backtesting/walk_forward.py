@@ -103,8 +103,9 @@ def evaluate_cutoff(
 ) -> CutoffResult:
     """Train at `cutoff` as the loop would; the model's own estimate on its holdout, and its true score on bids until `until`.
 
-    Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `label_maturity_days`, `estimate` and `later` (each: `rows`, figures,
-    `intervals`), `outlook` (`forecast_performance`), `not_trained` (why there is no model; then there is nothing else).
+    Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `label_maturity_days`, `estimate` and
+    `later` (each: `rows`, figures, `intervals`), `outlook` (`forecast_performance`), `not_trained` (why there is no
+    model; then there is nothing else).
     """
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
@@ -149,9 +150,10 @@ def evaluate_cutoff(
 def coverage(steps: Sequence[Mapping[str, Any]], figure: str, *, least: int = 10) -> dict[str, Any]:
     """Coverage of the forecast: over all cutoffs with both classes in `later`, and in the holdout, at least `least` times.
 
-    `within`: share of steps where the later figure agrees with the outlook: their difference lies in its own 95 % interval, since
-    the later figure, of some windows only, is uncertain as well. `within_holdout`: the same for what the holdout shows, as if
-    all outcomes were known and nothing but its sampling were uncertain. `bias`: mean of later minus expected.
+    `within`: share of steps where the later figure agrees with the outlook: their difference lies in its own 95 %
+    interval, since the later figure, of some windows only, is uncertain as well. `within_holdout`: the same for what
+    the holdout shows, as if all outcomes were known and nothing but its sampling were uncertain. `bias`: mean of later
+    minus expected.
     """
     compared = [_compare_with_forecast(facts, figure) for facts in steps if _comparable(facts, figure, least)]
     if not compared:
@@ -161,7 +163,8 @@ def coverage(steps: Sequence[Mapping[str, Any]], figure: str, *, least: int = 10
 
 
 def _compare_with_forecast(facts: Mapping[str, Any], figure: str) -> tuple[bool, bool, float]:
-    """Of one step: whether the later figure agrees with the outlook, and with the holdout; by how much it missed the outlook."""
+    """Of one step: whether the later figure agrees with the outlook, and with the holdout; by how much it missed the
+    outlook."""
     later, estimate, forecast = ((facts[side][figure]) for side in ("later", "estimate", "outlook"))
     of_later, of_estimate = (facts[side]["intervals"][figure] for side in ("later", "estimate"))
     return (
@@ -174,8 +177,8 @@ def _compare_with_forecast(facts: Mapping[str, Any], figure: str) -> tuple[bool,
 def difference_within_error(one: float, of_one: Sequence[float], other: float, of_other: Sequence[float]) -> bool:
     """Whether two independent figures with 95 % intervals differ by no more than chance.
 
-    The interval of the difference is made of the ends that face each other (MOVER: Zou, Donner: Construction of confidence limits about
-    effect measures, Statistics in Medicine 27, 2008): intervals are not symmetric.
+    The interval of the difference is made of the ends that face each other (MOVER: Zou, Donner: Construction of
+    confidence limits about effect measures, Statistics in Medicine 27, 2008): intervals are not symmetric.
     """
     if other < one:
         return difference_within_error(other, of_other, one, of_one)

@@ -128,8 +128,8 @@ def with_features(table: pa.Table, features: Iterable[tuple[FeatureFamily, pa.Ta
 def by_windows(rows: pa.Table, windows: Sequence[str], cadence: Cadence) -> Iterator[tuple[list[str], pa.Table]]:
     """Successive windows that hold about `ROWS_AT_ONCE` of the rows, and these rows; all windows are in one of the runs.
 
-    `rows` are in order of submission, none of them before the first window or after the last. What belongs to a bid lies in its own window of
-    every family, so runs can be joined one by one.
+    `rows` are in order of submission, none of them before the first window or after the last. What belongs to a bid
+    lies in its own window of every family, so runs can be joined one by one.
     """
     ends = [int(cadence.window(key).end.timestamp()) * 1_000_000 for key in windows]
     begin, run = 0, list[str]()

@@ -31,7 +31,8 @@ class LabelRules:
     """How the split accounts for reporting delay."""
 
     maturity: timedelta | None = timedelta(0)
-    """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays (`label_maturity.resolve_maturity`)."""
+    """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays
+    (`label_maturity.resolve_maturity`)."""
     train_on_mature_only: bool = False
     """Whether training, like judging, leaves out bids that were not mature when the holdout began."""
     impute_failure_after: timedelta | None = None
@@ -54,8 +55,9 @@ NO_MATURITY = LabelRules()
 def split_by_time(submitted: Times, known: Times, *, holdout: float, rules: LabelRules) -> npt.NDArray[np.object_]:
     """One of `SPLITS` for each row; times in microseconds, `submitted` ascending and never after `known`.
 
-    The newest `holdout` (a share) of the mature bids, and all that share their first moment H, are the holdout; 0: none, and everything known may train.
-    Younger ones are immature. What was submitted before H is train if it became known before H, else embargo.
+    The newest `holdout` (a share) of the mature bids, and all that share their first moment H, are the holdout; 0:
+    none, and everything known may train. Younger ones are immature. What was submitted before H is train if it became
+    known before H, else embargo.
     """
     maturity = rules.known_maturity // timedelta(microseconds=1)
     now = int(known.max(initial=0)) + 1

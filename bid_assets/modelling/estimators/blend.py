@@ -1,9 +1,10 @@
 """Blend weights: chosen on forward blocks of time (walk-forward validation), so that they are best over all of them.
 
-A blend is `(1 - w_history) * trees + w_history * history + w_text * text`, in log-odds. Its weights minimize the mean log loss of several
-blocks of the newest training bids, each scored by components that learned from older bids only; newer blocks count more, none decides
-alone. Then they are shrunk towards 0 until no block is worse than with the trees alone by more than its standard error.
-The components are in `gradient_boosting`, `history_logistic_regression` and `text_logistic_regression`. Imports SciPy: import this module only where a model is trained.
+A blend is `(1 - w_history) * trees + w_history * history + w_text * text`, in log-odds. Its weights minimize the mean
+log loss of several blocks of the newest training bids, each scored by components that learned from older bids only;
+newer blocks count more, none decides alone. Then they are shrunk towards 0 until no block is worse than with the trees
+alone by more than its standard error. The components are in `gradient_boosting`, `history_logistic_regression` and
+`text_logistic_regression`. Imports SciPy: import this module only where a model is trained.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from bid_assets.modelling.parameters import TrainingParameters
 BLOCKS = 3
 """Forward blocks, where each can have enough bids of either class."""
 RECENCY = 3.0
-"""Weight of a block relative to the one before it: its components have more training bids, and it is nearer to the bids to come."""
+"""Weight of a block relative to the one before it: its components have more training bids, and it is nearer to the bids
+to come."""
 SHRINKAGE_STEPS = 20
 """Steps from the weights that are best on all blocks to none."""
 
@@ -70,9 +72,9 @@ class ComponentLogOdds:
 def forward_blocks(submitted: Times, known: Times, success: Labels, parameters: TrainingParameters) -> list[ForwardBlock]:
     """At most `BLOCKS` blocks of the newest rows, oldest first; rows are in order of `submitted`.
 
-    Each has at least its part of `validation_share` of the rows, all rows of its first moment, and `min_per_class` of either class, if
-    older rows have both classes too. No training row became known after its block begins, unless that would leave fewer than
-    `min_per_class` of a class. Empty where no older part has both classes.
+    Each has at least its part of `validation_share` of the rows, all rows of its first moment, and `min_per_class` of
+    either class, if older rows have both classes too. No training row became known after its block begins, unless that
+    would leave fewer than `min_per_class` of a class. Empty where no older part has both classes.
     """
     min_rows = max(1, round(len(success) * parameters.validation_share / BLOCKS))
     blocks: list[ForwardBlock] = []

@@ -1,7 +1,8 @@
 """Probability calibration of the model's log-odds: none, sigmoid (Platt) or isotonic; by default none.
 
-A calibration is fitted to forward blocks of the training bids, scored by components that were not fitted to them, and used only where it
-lowers the log loss on later blocks. scikit-learn is imported only where one is fitted; applying one takes numpy alone.
+A calibration is fitted to forward blocks of the training bids, scored by components that were not fitted to them, and
+used only where it lowers the log loss on later blocks. scikit-learn is imported only where one is fitted; applying one
+takes numpy alone.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ Block = tuple[Vector, "Labels"]
 
 
 def select_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
-    """The calibration of this method, fitted to all blocks, oldest first; `IDENTITY` unless it lowers the log loss of unseen blocks.
+    """The calibration of this method, fitted to all blocks, oldest first; `IDENTITY` unless it lowers the log loss of
+    unseen blocks.
 
     Each block but the first is scored with the calibration of those before it.
     """
@@ -59,7 +61,8 @@ def select_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
 
 
 def fit_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
-    """The calibration fitted to the blocks; `IDENTITY` for one class only, or where a higher score does not mean more success."""
+    """The calibration fitted to the blocks; `IDENTITY` for one class only, or where a higher score does not mean more
+    success."""
     log_odds, success = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     if len(np.unique(success)) < 2:
         return IDENTITY

@@ -88,10 +88,11 @@ class MultiHotEncoder:
 
 @dataclass(frozen=True, eq=False)
 class TokenLogit:
-    """TF-IDF logistic regression on the tokens of a document (`text_logistic_regression`): its contribution to the log-odds, as one column.
+    """TF-IDF logistic regression on the tokens of a document (`text_logistic_regression`): its contribution to the
+    log-odds, as one column.
 
-    The contribution of a row is the sum of the `weights` of its known `tokens`, divided by the root of the sum of their `idf_squared`,
-    less `training_mean`: 0 is the mean of training. Trees do not read this column.
+    The contribution of a row is the sum of the `weights` of its known `tokens`, divided by the root of the sum of their
+    `idf_squared`, less `training_mean`: 0 is the mean of training. Trees do not read this column.
     """
 
     column: str
@@ -122,7 +123,8 @@ class TokenLogit:
         return sorted((token for token in tokens if weights.get(token)), key=lambda token: -weights[token])[:limit]
 
     def score_tokens(self, rows: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], count: int) -> Matrix:
-        """The contributions of `count` rows with these tokens. Added in their order: a row alone gets the same as among others."""
+        """The contributions of `count` rows with these tokens. Added in their order: a row alone gets the same as among
+        others."""
         added = np.bincount(rows, self.weights[codes], count)
         length = np.sqrt(np.bincount(rows, self.idf_squared[codes], count))
         return np.asarray(added / np.where(length > 0, length, 1) - self.training_mean, dtype=np.float32)
@@ -132,8 +134,8 @@ class TokenLogit:
 class EmbeddingLogit:
     """Logistic regression on an embedding (`text_logistic_regression`): its contribution to the log-odds, as one column.
 
-    The contribution of a row is the dot product of `weights`, shape (dimension,), with its embedding, less `training_mean`. Trees do not
-    read this column.
+    The contribution of a row is the dot product of `weights`, shape (dimension,), with its embedding, less
+    `training_mean`. Trees do not read this column.
     """
 
     column: str
@@ -155,7 +157,8 @@ class EmbeddingLogit:
         return matrix
 
     def score_vectors(self, embeddings: Matrix) -> npt.NDArray[np.float64]:
-        """The contributions of embeddings, shape (rows, dimension). Never through BLAS: a row alone gets the same as among others."""
+        """The contributions of embeddings, shape (rows, dimension). Never through BLAS: a row alone gets the same as
+        among others."""
         return np.asarray((embeddings * self.weights).sum(axis=1) - self.training_mean)
 
 
@@ -311,7 +314,8 @@ def _known_items(values: pa.Array, known: Sequence[str]) -> tuple[npt.NDArray[np
 
 
 def _most_frequent(texts: pa.Array, size: int, min_count: int = 1) -> tuple[str, ...]:
-    """The `size` most frequent texts of those that occur `min_count` times or more; of equally frequent ones, those first in the alphabet."""
+    """The `size` most frequent texts of those that occur `min_count` times or more; of equally frequent ones, those
+    first in the alphabet."""
     counts = pa.Table.from_struct_array(pc.value_counts(texts.drop_null()))
     counts = counts.filter(pc.greater_equal(counts["counts"], min_count))
     order = pc.sort_indices(counts, sort_keys=[("counts", "descending"), ("values", "ascending")])[:size]

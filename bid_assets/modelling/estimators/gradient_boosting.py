@@ -69,7 +69,8 @@ class BoosterTrainer:
 
     @property
     def _threads(self) -> int:
-        """One for little data, else all (0): more are slower there, and much slower on a busy machine. Results do not differ."""
+        """One for little data, else all (0): more are slower there, and much slower on a busy machine. Results do not
+        differ."""
         return 1 if self.matrix.size < SINGLE_THREAD_CELLS else 0
 
     def _xgboost_parameters(self) -> dict[str, Any]:
@@ -95,7 +96,8 @@ class BoosterTrainer:
 
 
 def best_rounds(boosters: Sequence[FittedBooster], weights: history_logistic_regression.Vector) -> int:
-    """The number of rounds that minimizes the weighted mean of the validation log losses; after early stopping, the last loss counts."""
+    """The number of rounds that minimizes the weighted mean of the validation log losses; after early stopping, the
+    last loss counts."""
     longest = max(len(each.losses) for each in boosters)
     losses = [np.pad(each.losses, (0, longest - len(each.losses)), mode="edge") for each in boosters]
     return int(np.average(losses, axis=0, weights=weights).argmin()) + 1

@@ -1,8 +1,9 @@
 """The history component of the blend: a logistic regression on the profile's history, scored by plain NumPy.
 
-Trees cut a slope into steps, and need many bids for each; a linear model needs few. Numbers are transformed first (signed log1p):
-the tenth bid of a profile says less than the second. Why history alone, and the figures, are in docs/research-log/. Where something else than history decides, it would only
-dilute the trees: `blend` decides how much it counts.
+Trees cut a slope into steps, and need many bids for each; a linear model needs few. Numbers are transformed first
+(signed log1p): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in
+docs/research-log/. Where something else than history decides, it would only dilute the trees: `blend` decides how much
+it counts.
 
 Scores are summed in one fixed order, never through BLAS: a row scores the same alone as among others.
 """
@@ -40,10 +41,11 @@ MAX_ROWS = 200_000
 
 @dataclass(frozen=True, eq=False)
 class LinearLogit:
-    """A linear model in log-odds over some columns of a matrix: `intercept`, and a term of each column that is 0 on average in training.
+    """A linear model in log-odds over some columns of a matrix: `intercept`, and a term of each column that is 0 on
+    average in training.
 
-    The term of a number, transformed by `signed_log1p`, is `slope * number + offset`; of a missing one, `missing_term`. Numbers are
-    clipped to `clip_min` .. `clip_max`, so that extrapolation beyond the training data is limited.
+    The term of a number, transformed by `signed_log1p`, is `slope * number + offset`; of a missing one, `missing_term`.
+    Numbers are clipped to `clip_min` .. `clip_max`, so that extrapolation beyond the training data is limited.
     """
 
     columns: npt.NDArray[np.int64]
@@ -68,8 +70,8 @@ class LinearLogit:
 def fit_history_regression(matrix: Matrix, success: Labels, columns: Sequence[int]) -> LinearLogit:
     """The regression of `success` on `columns` of `matrix`; both classes must occur, and one column at least.
 
-    A missing number counts as the median, and that it is missing is a yes/no number of its own. One thread, so that the same rows
-    give the same bits on any machine of a kind.
+    A missing number counts as the median, and that it is missing is a yes/no number of its own. One thread, so that the
+    same rows give the same bits on any machine of a kind.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -76,7 +76,8 @@ class NumpyTreeEnsemble:
         return np.where(self.default_left, self.split_features, self.split_features + self.num_features)
 
     def _calibrate_base_score(self, booster: xgb.Booster) -> NumpyTreeEnsemble:
-        """The ensemble with the base score that gives XGBoost's exact results: its logarithm is that of the C library it was built with."""
+        """The ensemble with the base score that gives XGBoost's exact results: its logarithm is that of the C library
+        it was built with."""
         rows = self._check_rows()
         expected = booster.inplace_predict(rows, predict_type="margin", missing=np.nan)
         for base_score in (self.base_score, *(np.nextafter(self.base_score, np.float32(way)) for way in (-np.inf, np.inf))):

@@ -1,4 +1,5 @@
-"""Row-wise form of `column_encoders.encode`, for rows that are mappings of plain values: no Arrow, twenty times faster for one row.
+"""Row-wise form of `column_encoders.encode`, for rows that are mappings of plain values: no Arrow, twenty times faster
+for one row.
 
 The results are equal bit for bit; an equivalence test holds this.
 """

@@ -1,14 +1,14 @@
 """Ordered target statistic per profile, residualised by cross-fitted trees: one number per profile.
 
-A success rate does not know how hard its successes were to come by. Here each decided bid counts by its residual: its success (1
-or 0) less the expectation of trees that see neither the profile's history nor, being learnt from the bids of others, its
-outcomes. The statistic is the sum of the residuals divided by their information plus `PRIOR_PRECISION`: one step of Newton's
-method towards a random intercept of the profile, from 0.
+A success rate does not know how hard its successes were to come by. Here each decided bid counts by its residual: its
+success (1 or 0) less the expectation of trees that see neither the profile's history nor, being learnt from the bids of
+others, its outcomes. The statistic is the sum of the residuals divided by their information plus `PRIOR_PRECISION`: one
+step of Newton's method towards a random intercept of the profile, from 0.
 
-In training each bid has the statistic of its own moment, from outcomes known before it, though what was to be expected of these is
-judged by all that training has seen (ordered target statistics: Prokhorenkova et
-al.: CatBoost, NeurIPS 2018); to be scored, a bid has the last one, which the model carries. A profile that is not among them has 0.
-Figures are in docs/research-log/.
+In training each bid has the statistic of its own moment, from outcomes known before it, though what was to be expected
+of these is judged by all that training has seen (ordered target statistics: Prokhorenkova et
+al.: CatBoost, NeurIPS 2018); to be scored, a bid has the last one, which the model carries. A profile that is not among
+them has 0. Figures are in docs/research-log/.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from bid_assets.modelling.estimators.history_logistic_regression import Vector, 
 from bid_assets.modelling.parameters import TrainingParameters
 
 PRIOR_PRECISION = 2.0
-"""Precision of the prior: with this much information (about PRIOR_PRECISION / .2 bids) a profile's statistic is shrunk by half."""
+"""Precision of the prior: with this much information (about PRIOR_PRECISION / .2 bids) a profile's statistic is shrunk
+by half."""
 FOLDS = 3
 """Folds of profiles: the expectation of a bid is by trees that were fitted to the other folds."""
 ROUNDS = 50
@@ -57,7 +58,8 @@ class OrderedTargetStatistic:
         return cls(profiles.tolist(), profile, submitted, known, residual, expected * (1 - expected), type_)
 
     def at_submission(self, latest: int | None = None) -> Vector:
-        """The statistic of each bid's profile when it was submitted, without outcomes known at `latest` (microseconds) or later.
+        """The statistic of each bid's profile when it was submitted, without outcomes known at `latest` (microseconds)
+        or later.
 
         A model carries the statistics of when it was trained: validation rows are scored with those of when their block begins.
         """

@@ -1,8 +1,10 @@
-"""The text component of the blend: TF-IDF logistic regression on tokens (and embeddings), fitted by scikit-learn, scored by NumPy.
+"""The text component of the blend: TF-IDF logistic regression on tokens (and embeddings), fitted by scikit-learn,
+scored by NumPy.
 
-Each document (a column of tokens) is a TF-IDF vector of length 1; an embedding has length 1 by itself. One L2-penalized regression
-reads them all. Its log-odds are *added* to those of the other components, times a blend weight that forward blocks choose (`blend`),
-0 where it does not help. Figures are in docs/research-log/. Imports scikit-learn: import it only where a model is trained.
+Each document (a column of tokens) is a TF-IDF vector of length 1; an embedding has length 1 by itself. One L2-penalized
+regression reads them all. Its log-odds are *added* to those of the other components, times a blend weight that forward
+blocks choose (`blend`), 0 where it does not help. Figures are in docs/research-log/. Imports scikit-learn: import it
+only where a model is trained.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ class TextColumn:
 def fit_text_regression(texts: Sequence[TextColumn], rows: npt.NDArray[np.int64], success: Labels) -> tuple[TextLogit, ...]:
     """The logistic regression of `success` on the texts in these rows, as one logit per text; both classes must occur.
 
-    `rows`: ascending indices; `success` is of all rows. One thread, so that the same rows give the same bits on any machine of a kind.
+    `rows`: ascending indices; `success` is of all rows. One thread, so that the same rows give the same bits on any
+    machine of a kind.
     """
     if len(rows) > MAX_ROWS:
         rows = rows[stratified_subsample(success[rows], MAX_ROWS)]

@@ -1,4 +1,5 @@
-"""Decision threshold: from which probability on a bid is called a success. Chosen on validation rows for a stated objective. Pure."""
+"""Decision threshold: from which probability on a bid is called a success. Chosen on validation rows for a stated
+objective. Pure."""
 
 from __future__ import annotations
 

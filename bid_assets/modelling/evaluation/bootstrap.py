@@ -1,8 +1,9 @@
 """Confidence intervals of metrics: 95 % by a cluster bootstrap over profiles. NumPy and SciPy; the metrics are in `metrics`.
 
 The bids of one profile are not independent, so whole profiles are drawn with replacement (cluster bootstrap: Field, Welsh:
-Bootstrapping clustered data, JRSS B 69, 2007). Every metric is computed from how often each profile is drawn and from what its bids
-add up to: sums for log loss and the like; for ranking, its successes and failures at each probability, ties handled as in `metrics`.
+Bootstrapping clustered data, JRSS B 69, 2007). Every metric is computed from how often each profile is drawn and from
+what its bids add up to: sums for log loss and the like; for ranking, its successes and failures at each probability,
+ties handled as in `metrics`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Interval = list[float]
 """Lower and upper end."""
 
 GROUPS = 20_000
-"""Of more probabilities, neighbors count as one in the ranking figures of resamples: an interval's ends move by less than .0001."""
+"""Of more probabilities, neighbors count as one in the ranking figures of resamples: an interval's ends move by less
+than .0001."""
 _CELLS_AT_ONCE = 1_000_000
 
 
@@ -118,8 +120,8 @@ class WeightedMetrics:
 
     @cached_property
     def _sums(self) -> tuple[Floats, Floats]:
-        """By profile, of successes and of failures: rows, log loss, squared error, then in each calibration bin what is said above
-        what happened."""
+        """By profile, of successes and of failures: rows, log loss, squared error, then in each calibration bin what is
+        said above what happened."""
         edges = np.unique(np.quantile(self.probability, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
         bins = np.eye(len(edges) + 1)[np.searchsorted(edges, self.probability, side="right")]
         residual = self.probability - self.success

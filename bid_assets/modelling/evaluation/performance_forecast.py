@@ -1,16 +1,17 @@
-"""Performance forecast: the metrics to expect on future bids, from the holdout corrected for reporting delay and variation between periods.
+"""Performance forecast: the metrics to expect on future bids, from the holdout corrected for reporting delay and
+variation between periods.
 
 **Outcomes still to come.** Of the holdout's bids, the slow ones are not decided yet, and failures are slow. So each decided bid
 weighs the inverse of the chance that a bid that ends as it did is decided at its age. That chance is estimated from the decided
 bids alone, by the product limit in reverse time (Lagakos, Barraj, De Gruttola: Nonparametric analysis of truncated survival
 data, Biometrika 75, 1988). It knows nothing of decisions slower than any that the dataset can have seen.
 
-**Variation between periods.** A holdout is one period of time, and the share of failures differs between periods by more than chance:
-seasons, changes of the market. The log-odds of failure in the dataset's own periods tell how much. Four of them say little, so
-the spread between them is not one number but has a posterior (half-Cauchy prior: Gelman: Prior distributions for variance
-parameters in hierarchical models, Bayesian Analysis 1, 2006). Each resample draws a shift of the log-odds and weighs the failures
-by it. What a model says of failures and of successes is taken to stay as it is: ROC AUC does not change by it, log loss and
-average precision do.
+**Variation between periods.** A holdout is one period of time, and the share of failures differs between periods by
+more than chance: seasons, changes of the market. The log-odds of failure in the dataset's own periods tell how much.
+Four of them say little, so the spread between them is not one number but has a posterior (half-Cauchy prior: Gelman:
+Prior distributions for variance parameters in hierarchical models, Bayesian Analysis 1, 2006). Each resample draws a
+shift of the log-odds and weighs the failures by it. What a model says of failures and of successes is taken to stay as
+it is: ROC AUC does not change by it, log loss and average precision do.
 
 NumPy, SciPy and Arrow. What the holdout itself shows, with the error of its sampling alone, is in `bootstrap`.
 """
@@ -31,7 +32,8 @@ from bid_assets.modelling.evaluation.bootstrap import RESAMPLES, ClusterBootstra
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
 
 METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier")
-"""The calibration error is left out: resampling makes it larger by chance, and a shift of the market makes any of it possible."""
+"""The calibration error is left out: resampling makes it larger by chance, and a shift of the market makes any of it
+possible."""
 
 PERIODS = 4
 """A dataset's mature bids are cut into so many periods of equal length: about as long as a holdout each."""
@@ -50,7 +52,8 @@ _SD_GRID = np.linspace(0.0, 3.0, 301)
 def forecast_performance(
     dataset: pa.Table, probability: Probabilities, rarer_is_success: bool, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any] | None:
-    """The expected `METRICS` and `success_rate` will be on the bids to come: of each `expected` and a 95 % `interval`. JSON-able.
+    """The expected `METRICS` and `success_rate` will be on the bids to come: of each `expected` and a 95 % `interval`.
+    JSON-able.
 
     `probability` is what the model says of the dataset's holdout. `swing`: the standard deviation of the log-odds of failure
     between periods (the posterior's median). None where the holdout has not both classes and two profiles.

@@ -67,7 +67,8 @@ def importances_png(importances: pa.Table) -> bytes:
 
 
 def over_time_png(steps: Sequence[Mapping[str, Any]], policies: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """A walk over history: what was expected at each cutoff and what came, with intervals; below, log loss of each policy by window."""
+    """A walk over history: what was expected at each cutoff and what came, with intervals; below, log loss of each
+    policy by window."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2 * _WIDTH, 2 * _HEIGHT), dpi=_DPI, layout="constrained")

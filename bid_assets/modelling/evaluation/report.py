@@ -1,4 +1,5 @@
-"""The metrics report: a model evaluated on the holdout of its dataset, beside baselines: base rate, the profile's own rate, logistic regression.
+"""The metrics report: a model evaluated on the holdout of its dataset, beside baselines: base rate, the profile's own
+rate, logistic regression.
 
 Imports scikit-learn: import this module only where a model is evaluated. The metrics themselves are in `metrics`.
 """
@@ -36,9 +37,10 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
     """The metrics report on the dataset's holdout, JSON-able: a figure that cannot be computed is null, and `note` says why.
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
-    same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model), `shap`, `intervals` (95 %),
-    `outlook` (what to expect on the bids to come, or null), `slices`, `refitted_rows` (where the model that is served has learned from the holdout too, from how many bids: then all
-    figures are of the model before the refit), `note`.
+    same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model),
+    `shap`, `intervals` (95 %), `outlook` (what to expect on the bids to come, or null), `slices`, `refitted_rows`
+    (where the model that is served has learned from the holdout too, from how many bids: then all figures are of the
+    model before the refit), `note`.
     """
     refitted_rows = model.training.get("refitted_rows")
     model = model.holdout_model or model
@@ -137,7 +139,8 @@ def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]
 
 
 def word_summary(model: BidSuccessModel) -> list[dict[str, Any]]:
-    """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest first."""
+    """Of each document whose words count: those that raise the probability most, and those that lower it, the strongest
+    first."""
     summary = []
     for score in model.encoders:
         if isinstance(score, column_encoders.TokenLogit):

@@ -1,4 +1,5 @@
-"""The client's record: that of `history`, of which the tests against the definition are in test_history.py, by another group."""
+"""The client's record: that of `history`, of which the tests against the definition are in test_history.py, by another
+group."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ moments = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.booleans
 def dataset(
     failure_rates: list[float], seed: int = 0, bids: int = 4000, failures_take: float = 1.0
 ) -> tuple[pa.Table, np.ndarray]:
-    """Bids of a year, whose share of failures changes from quarter to quarter, with what is known at its end; and what a model says."""
+    """Bids of a year, whose share of failures changes from quarter to quarter, with what is known at its end; and what
+    a model says."""
     random = np.random.default_rng(seed)
     submitted = np.sort(random.random(bids)) * WEEKS * 7
     rate = np.array(failure_rates)[(submitted * len(failure_rates) // (WEEKS * 7)).astype(int)]
