@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
-from bid_assets import modelling
 from bid_assets.cli.backtest import families_read, read_tables
 from bid_assets.cli.output import console, print_json, progress_bars
 from bid_assets.common.progress import report_progress
@@ -32,6 +30,7 @@ from bid_assets.orchestration.assets.dataset import LABEL_SETTINGS, label_rules
 from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.orchestration.lookback import LEAST_WINDOWS, lookback_before
 from bid_assets.settings import Settings, get_settings
+from bid_assets.version_store.code_version import code_of
 from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.store_metadata import open_store
 
@@ -71,7 +70,7 @@ def walk_forward(
 
     settings = get_settings()
     tables, key, fingerprint = read_tables(settings)
-    folder = settings.home / "backtests" / json_hash([key, _determining(settings), _source()])[:16]
+    folder = settings.home / "backtests" / json_hash([key, _determining(settings), code_of("modelling")])[:16]
     evaluation_bids = _prepared(settings, tables, folder)
     if not evaluation_bids.num_rows:
         raise ValueError("no bid of the store is old enough to judge by: all are younger than the label maturity")
@@ -118,14 +117,6 @@ def _span(settings: Settings, evaluation_bids: pa.Table, first: datetime | None,
 def _determining(settings: Settings) -> dict[str, Any]:
     names = {"cadence", "lookback_windows", "holdout_share", *LABEL_SETTINGS}
     return {**settings.model_dump(mode="json", include=names), "parameters": training_parameters(settings).as_dict()}
-
-
-def _source() -> str:
-    """A hash of the source code that makes and judges models."""
-    digest = sha256()
-    for path in sorted(Path(modelling.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _prepared(settings: Settings, tables: Mapping[str, pa.Table], folder: Path) -> pa.Table:

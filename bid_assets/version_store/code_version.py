@@ -76,3 +76,9 @@ def source_hash(package: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(package)}\0{sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def code_of(package: str) -> dict[str, str]:
+    """What decides about the results of one of our packages: its source and the versions of the libraries."""
+    libraries = {name: version for name, version in library_versions().items() if name != PACKAGE_NAME}
+    return {**libraries, package: source_hash(PACKAGE / package)}

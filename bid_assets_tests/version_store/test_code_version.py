@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from bid_assets.version_store import code_version
-from bid_assets.version_store.code_version import COMMIT_VARIABLE, current_code_version, library_versions, source_hash
+from bid_assets.version_store.code_version import (
+    COMMIT_VARIABLE,
+    code_of,
+    current_code_version,
+    library_versions,
+    source_hash,
+)
 
 
 @pytest.fixture
@@ -89,3 +95,16 @@ def test_our_own_version_says_which_source_it_is_by_name_and_content(tmp_path: P
         assert source_hash(package) == hashes[-1]
     assert len(set(hashes)) == 3
     assert library_versions()["bid-assets"].endswith(f"+{source_hash(code_version.PACKAGE)[:12]}")
+
+
+def test_results_of_a_package_depend_on_its_source_and_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_version, "PACKAGE", tmp_path)
+    for package in ("modelling", "serving"):
+        (tmp_path / package).mkdir()
+    code = [code_of("modelling")]
+    (tmp_path / "serving" / "app.py").write_text("")
+    code += [code_of("modelling")]
+    (tmp_path / "modelling" / "trees.py").write_text("")
+    code += [code_of("modelling")]
+    assert code[0] == code[1] != code[2]
+    assert code[0]["xgboost"] == library_versions()["xgboost"]

@@ -1,6 +1,5 @@
 """An optional search for hyperparameters, started by hand: in no job of the loop and not part of `bid-assets run`."""
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from bid_assets.orchestration.input_tracking import loaded_versions
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
+from bid_assets.version_store.code_version import code_of
 from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.parquet import WindowedTable
 
@@ -73,10 +73,7 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def journal_of(settings: Settings, determining: list[Any]) -> Path:
-    """Where a search with these determinants is kept while it runs; other code searches anew."""
-    from bid_assets.modelling import hyperparameter_search, training
-
-    source = [sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in (hyperparameter_search, training)]
+    """Where a search with these determinants is kept while it runs; other code or libraries search anew."""
     folder = settings.home / "searches"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{json_hash([determining, source])[:16]}.journal"
+    return folder / f"{json_hash([determining, code_of('modelling')])[:16]}.journal"
