@@ -228,7 +228,7 @@ def _is_found_by_any_spelling(url: str, kind: Ids) -> None:
                 row = alone.profiles.get(each)
                 assert found.profiles.get(each) == row
                 counts = (0, 0) if row is None else (profiles.count(row["id"]), with_outcome.count(row["id"]))
-                assert (len(alone.profile_history.owners), len(alone.profile_history.outcomes)) == counts
+                assert (len(alone.profile_history.owners), len(alone.profile_history.outcome_ids)) == counts
                 assert found.profile_history.owners.count(each) == counts[0]
             assert {row["id"] for row in found.jobs.values()} >= set(tables["raw_jobs"]["id"].to_pylist())
 
