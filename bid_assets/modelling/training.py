@@ -178,7 +178,7 @@ class _TrainingMatrix:
 
     def select_on_validation(
         self, blocks: Sequence[ForwardBlock]
-    ) -> tuple[_BlendSelection, list[history_logistic_regression.Vector]]:
+    ) -> tuple[_BlendSelection, list[history_logistic_regression.FloatArray]]:
         """The selection that is best on the blocks, by components fitted to older rows only, and the blended log-odds
         of each block."""
         matrices = [self._validation_matrix(block) for block in blocks]

@@ -133,7 +133,8 @@ def _parse_objects(settings: pa.ChunkedArray) -> tuple[list[tuple[dict[str, Any]
 
 FAMILY = FeatureFamily(
     name="bid_temporal_features",
-    description="When a bid is made, its terms and its length: hour, weekday, month, budget, duration, fixed price, amount, words.",
+    description="When a bid is made, its terms and its length: hour, weekday, month, budget, duration, "
+    "fixed price, amount, words.",
     key="bid_id",
     reads=("raw_bids",),
     features=FEATURES,

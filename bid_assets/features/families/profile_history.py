@@ -178,7 +178,8 @@ def _codes(names: pa.Array) -> Integers:
 
 FAMILY = FeatureFamily(
     name="profile_historical_features",
-    description="The profile's record as it was known when the bid was made: bids, outcomes, success rates over 7, 30, 90 days.",
+    description="The profile's record as it was known when the bid was made: bids, outcomes, success rates "
+    "over 7, 30, 90 days.",
     key="bid_id",
     reads=("raw_bids", "raw_bid_outcomes"),
     features=FEATURES,

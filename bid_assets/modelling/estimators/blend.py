@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from bid_assets.modelling.estimators.history_logistic_regression import Vector, expit, log_losses_of_log_odds
+from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit, log_losses_of_log_odds
 from bid_assets.modelling.evaluation.metrics import Labels
 from bid_assets.modelling.parameters import TrainingParameters
 
@@ -52,12 +52,12 @@ class Weights(NamedTuple):
 class ComponentLogOdds:
     """Log-odds of each component for the rows of a block, shape (rows,), and the labels; 0 for a component that is absent."""
 
-    trees: Vector
-    history: Vector
-    text: Vector
+    trees: FloatArray
+    history: FloatArray
+    text: FloatArray
     success: Labels
 
-    def blend(self, weights: Weights) -> Vector:
+    def blend(self, weights: Weights) -> FloatArray:
         """The log-odds of the blend."""
         return (1 - weights.history) * self.trees + weights.history * self.history + weights.text * self.text
 
@@ -109,7 +109,7 @@ def _has_both_classes(success: Labels, min_count: int) -> bool:
     return bool(min(success.sum(), (~success).sum()) >= min_count)
 
 
-def recency_weights(blocks: int) -> Vector:
+def recency_weights(blocks: int) -> FloatArray:
     """How much each block counts, oldest first; together 1."""
     weights = RECENCY ** np.arange(blocks)
     return np.asarray(weights / weights.sum())
@@ -119,7 +119,7 @@ def blend_weights(blocks: Sequence[ComponentLogOdds], limits: Weights) -> Weight
     """The weights, between 0 and `limits`, that minimize the mean log loss of the blocks and make none of them worse."""
     block_weights = recency_weights(len(blocks))
 
-    def loss(weights: Vector) -> tuple[float, Vector]:
+    def loss(weights: FloatArray) -> tuple[float, FloatArray]:
         candidate, total, gradient = Weights(*weights), 0.0, np.zeros(2)
         for block, block_weight in zip(blocks, block_weights, strict=True):
             log_odds = block.blend(candidate)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bid_assets.modelling.estimators.history_logistic_regression import Vector, expit
+from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit
 
 if TYPE_CHECKING:
     from bid_assets.modelling.evaluation.metrics import Labels  # scikit-learn comes with it, which scoring does not need
@@ -30,7 +30,7 @@ class Calibration:
     knots: tuple[float, ...] = ()
     levels: tuple[float, ...] = ()
 
-    def probability(self, log_odds: Vector) -> Vector:
+    def probability(self, log_odds: FloatArray) -> FloatArray:
         """The calibrated probability of success, shape (rows,)."""
         if self.method == "isotonic":
             return np.interp(log_odds, self.knots, self.levels)
@@ -40,7 +40,7 @@ class Calibration:
 IDENTITY = Calibration()
 """No correction."""
 
-Block = tuple[Vector, "Labels"]
+Block = tuple[FloatArray, "Labels"]
 """Log-odds and labels of a forward block."""
 
 
@@ -75,7 +75,7 @@ def _log_loss(calibration: Calibration, block: Block) -> float:
     return float(-np.log(np.where(success, of_success, 1 - of_success)).sum())
 
 
-def _sigmoid(log_odds: Vector, success: Labels) -> Calibration:
+def _sigmoid(log_odds: FloatArray, success: Labels) -> Calibration:
     from sklearn.linear_model import LogisticRegression
 
     regression = LogisticRegression(C=np.inf).fit(log_odds[:, None], success)
@@ -83,7 +83,7 @@ def _sigmoid(log_odds: Vector, success: Labels) -> Calibration:
     return Calibration("sigmoid", slope, intercept) if slope > 0 else IDENTITY
 
 
-def _isotonic(log_odds: Vector, success: Labels) -> Calibration:
+def _isotonic(log_odds: FloatArray, success: Labels) -> Calibration:
     from sklearn.isotonic import IsotonicRegression
 
     lowest = 1 / (len(success) + 2)  # nothing is impossible for having not been seen (Laplace)

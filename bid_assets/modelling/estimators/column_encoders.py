@@ -215,7 +215,8 @@ def fit_encoders(table: pa.Table, columns: Sequence[str], *, vocabulary_size: in
                 )
             case _:
                 raise ColumnMismatchError(
-                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts and named numbers can be features here"
+                    f"column {name!r} is {values.type}: only numbers, texts, lists of texts and named numbers "
+                    "can be features here"
                 )
     return tuple(encoders)
 

@@ -25,9 +25,9 @@ class FittedBooster:
     """A fitted booster, and its log loss on validation rows after each round, if it had any."""
 
     booster: xgb.Booster
-    losses: history_logistic_regression.Vector = field(default_factory=lambda: np.empty(0))
+    losses: history_logistic_regression.FloatArray = field(default_factory=lambda: np.empty(0))
 
-    def log_odds(self, matrix: column_encoders.Matrix, rounds: int = 0) -> history_logistic_regression.Vector:
+    def log_odds(self, matrix: column_encoders.Matrix, rounds: int = 0) -> history_logistic_regression.FloatArray:
         """Log-odds of rows after so many rounds (0: all of them), shape (rows,)."""
         last = min(rounds, self.booster.num_boosted_rounds())
         trees = self.booster.inplace_predict(matrix, iteration_range=(0, last), predict_type="margin", missing=np.nan)
@@ -95,7 +95,7 @@ class BoosterTrainer:
         )
 
 
-def best_rounds(boosters: Sequence[FittedBooster], weights: history_logistic_regression.Vector) -> int:
+def best_rounds(boosters: Sequence[FittedBooster], weights: history_logistic_regression.FloatArray) -> int:
     """The number of rounds that minimizes the weighted mean of the validation log losses; after early stopping, the
     last loss counts."""
     longest = max(len(each.losses) for each in boosters)

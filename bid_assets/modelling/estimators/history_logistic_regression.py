@@ -25,7 +25,7 @@ from bid_assets.modelling.estimators.column_encoders import Matrix
 if TYPE_CHECKING:
     from bid_assets.modelling.evaluation.metrics import Labels  # scikit-learn comes with it, which scoring does not need
 
-Vector = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
 HISTORY_FAMILY = "profile_historical_features"
 
@@ -49,20 +49,20 @@ class LinearLogit:
     """
 
     columns: npt.NDArray[np.int64]
-    slopes: Vector
-    offsets: Vector
-    missing_terms: Vector
-    clip_min: Vector
-    clip_max: Vector
+    slopes: FloatArray
+    offsets: FloatArray
+    missing_terms: FloatArray
+    clip_min: FloatArray
+    clip_max: FloatArray
     intercept: float
 
-    def contributions(self, matrix: Matrix) -> Vector:
+    def contributions(self, matrix: Matrix) -> FloatArray:
         """The contribution of each of `columns` to the log-odds of each row, shape (rows, columns)."""
         numbers = signed_log1p(np.take(matrix, self.columns, axis=1))
         clipped = np.clip(numbers, self.clip_min, self.clip_max)
         return np.where(np.isnan(numbers), self.missing_terms, clipped * self.slopes + self.offsets)
 
-    def log_odds(self, matrix: Matrix) -> Vector:
+    def log_odds(self, matrix: Matrix) -> FloatArray:
         """The log-odds of each row, shape (rows,)."""
         return np.cumsum(self.contributions(matrix), axis=1)[:, -1] + self.intercept
 
@@ -108,7 +108,7 @@ def stratified_subsample(success: Labels, limit: int) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate([np.flatnonzero(label)[::step] for label in (success, ~success)]))
 
 
-def signed_log1p(numbers: Matrix) -> Vector:
+def signed_log1p(numbers: Matrix) -> FloatArray:
     """sign(x) * log(1 + |x|), in double precision. NaN stays."""
     exact = numbers.astype(np.float64)
     return np.asarray(np.copysign(np.log1p(np.abs(exact)), exact), dtype=np.float64)
@@ -120,16 +120,16 @@ def history_columns(dataset: pa.Table) -> list[str]:
     return [name for name in feature_columns(dataset) if (dataset.schema.field(name).metadata or {}).get(FAMILY_OF) == family]
 
 
-def blend_log_odds(trees: Vector, history: Vector, weight: float) -> Vector:
+def blend_log_odds(trees: FloatArray, history: FloatArray, weight: float) -> FloatArray:
     """The weighted average of two log-odds, or of contributions to them."""
     return (1 - weight) * trees + weight * history
 
 
-def expit(log_odds: Vector) -> Vector:
+def expit(log_odds: FloatArray) -> FloatArray:
     """The probability of these log-odds (logistic function)."""
     return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
 
 
-def log_losses_of_log_odds(log_odds: Vector, success: Labels) -> Vector:
+def log_losses_of_log_odds(log_odds: FloatArray, success: Labels) -> FloatArray:
     """Of each row; exact for any log-odds, however far from 0."""
     return np.asarray(np.logaddexp(0, log_odds) - success * log_odds)

@@ -23,7 +23,7 @@ from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.estimators.column_encoders import Matrix, TargetStatistic
 from bid_assets.modelling.estimators.gradient_boosting import BoosterTrainer
-from bid_assets.modelling.estimators.history_logistic_regression import Vector, expit
+from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit
 from bid_assets.modelling.parameters import TrainingParameters
 
 PRIOR_PRECISION = 2.0
@@ -44,12 +44,12 @@ class OrderedTargetStatistic:
     """Of each bid, its place in `profiles`."""
     submitted: npt.NDArray[np.int64]
     known: npt.NDArray[np.int64]
-    residual: Vector
-    information: Vector
+    residual: FloatArray
+    information: FloatArray
     type: pa.DataType
 
     @classmethod
-    def from_rows(cls, rows: pa.Table, expected: Vector) -> OrderedTargetStatistic:
+    def from_rows(cls, rows: pa.Table, expected: FloatArray) -> OrderedTargetStatistic:
         """From decided rows and the `expected` probability of success of each."""
         profiles, profile = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)
         submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
@@ -57,7 +57,7 @@ class OrderedTargetStatistic:
         type_ = rows.schema.field("profile_id").type
         return cls(profiles.tolist(), profile, submitted, known, residual, expected * (1 - expected), type_)
 
-    def at_submission(self, latest: int | None = None) -> Vector:
+    def at_submission(self, latest: int | None = None) -> FloatArray:
         """The statistic of each bid's profile when it was submitted, without outcomes known at `latest` (microseconds)
         or later.
 
@@ -74,7 +74,7 @@ class OrderedTargetStatistic:
             self.type, tuple(self.profiles), np.asarray(residual / (information + PRIOR_PRECISION), dtype=np.float64)
         )
 
-    def _known_before(self, at: npt.NDArray[np.int64], part: Vector) -> Vector:
+    def _known_before(self, at: npt.NDArray[np.int64], part: FloatArray) -> FloatArray:
         """Of each row the sum of `part` over the rows of its profile that were known before that moment."""
         moments, place = np.unique(np.concatenate([at, self.known]), return_inverse=True)
         row_keys, known_keys = np.split(place + len(moments) * np.tile(self.profile, 2), 2)  # first by profile, then by time
@@ -84,7 +84,7 @@ class OrderedTargetStatistic:
         return np.asarray(total[np.searchsorted(known_keys[order], row_keys)] - total[begin])
 
 
-def cross_fitted_expectation(matrix: Matrix, rows: pa.Table, weights: Matrix, parameters: TrainingParameters) -> Vector:
+def cross_fitted_expectation(matrix: Matrix, rows: pa.Table, weights: Matrix, parameters: TrainingParameters) -> FloatArray:
     """The probability of success of each row by trees that were fitted to the bids of other profiles.
 
     `matrix` has what they see of the rows: no history. `weights`: see `gradient_boosting.column_weights`.

@@ -33,7 +33,7 @@ from bid_assets.modelling.estimators.column_encoders import (
     flatten_texts,
     text_log_odds,
 )
-from bid_assets.modelling.estimators.history_logistic_regression import Vector, stratified_subsample
+from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, stratified_subsample
 from bid_assets.modelling.evaluation.metrics import Labels
 
 MAX_TOKENS = 10_000
@@ -116,7 +116,7 @@ def fit_text_regression(texts: Sequence[TextColumn], rows: npt.NDArray[np.int64]
     )
 
 
-def predict_log_odds(table: pa.Table, logits: Sequence[TextLogit]) -> Vector:
+def predict_log_odds(table: pa.Table, logits: Sequence[TextLogit]) -> FloatArray:
     """The contribution of the logits to the log-odds of each row, shape (rows,)."""
     return text_log_odds(encode(table, logits))
 
@@ -126,7 +126,7 @@ def scale(logits: Sequence[TextLogit], factor: float) -> tuple[TextLogit, ...]:
     return tuple(replace(each, weights=each.weights * factor, training_mean=each.training_mean * factor) for each in logits)
 
 
-def _with_weights(logit: TextLogit, weights: Vector, log_odds: Vector) -> TextLogit:
+def _with_weights(logit: TextLogit, weights: FloatArray, log_odds: FloatArray) -> TextLogit:
     """With the weights of the regression, centred to 0 over its `log_odds` of the rows that have the text."""
     of_tokens = weights * np.sqrt(logit.idf_squared) if isinstance(logit, TokenLogit) else weights
     return replace(logit, weights=of_tokens, training_mean=float(log_odds.mean()) if len(log_odds) else 0.0)
