@@ -89,7 +89,7 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
     online = OnlineFeatures(settings)
     table = online.features([BidIn(**bid).to_request() for bid in bids]).table
     online.close()
-    matrix = np.nan_to_num(model.encode_table(table)[:, : model.scorer.numbers]).astype(float)  # what the trees see
+    matrix = np.nan_to_num(model.encode_table(table)[:, : model.scorer.numeric_count]).astype(float)  # what the trees see
     (folder / "booster.ubj").write_bytes(model.scorer.booster)
     names = [f"number_{number}" for number in range(matrix.shape[1])]  # XGBoost allows no brackets in names of columns
     (folder / "names.json").write_text(json.dumps(names))
