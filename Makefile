@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of processes that import the package
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test pytest lint bench bench-serving bench-models up clean
+.PHONY: help install demo check quick test pytest lint bench bench-serving bench-models up clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +31,12 @@ lint: $(INSTALLED) ## Lint, formatting, types, and whether Dagster can load the 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dg check defs
+
+quick: $(INSTALLED)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not browser and not server"
+
+check: $(INSTALLED) ## Lint, types and the tests that need no server and no browser
+	@$(MAKE) --no-print-directory --jobs 2 lint quick
 
 pytest: $(INSTALLED)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder

@@ -56,9 +56,12 @@ WAITING = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the modules; within each the tests stay as they are."""
+    """Order the modules; within each the tests stay as they are. Mark what needs the server."""
     ranks = {name: rank for rank, name in enumerate(WAITING)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
 
 
 def pytest_configure(config: pytest.Config) -> None:
