@@ -145,7 +145,8 @@ def seal(postgres: EmbeddedServer, *names: str) -> None:
 
 @pytest.fixture(scope="session")
 def dagster_template(postgres: EmbeddedServer) -> str:
-    """The name of a database with Dagster's tables, made by whichever worker is first: to copy it takes a fifth of making them."""
+    """The name of a database with Dagster's tables, made by whichever worker is first: to copy it takes a fifth of
+    making them."""
     from bid_assets.orchestration.instance import open_instance
 
     name, folder = "dagster_template", postgres.folder.parent / "dagster"

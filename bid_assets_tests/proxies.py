@@ -102,7 +102,8 @@ def proxy_to(url: str) -> Iterator[Proxy]:
 
 @contextmanager
 def pgbouncer(postgres: EmbeddedServer, folder: Path, *, ignores_options: bool = False) -> Iterator[str]:
-    """The address of Debian's PgBouncer in transaction mode, two connections of the server for everybody: a URL without a database.
+    """The address of Debian's PgBouncer in transaction mode, two connections of the server for everybody: a URL without
+    a database.
 
     Skips the test where it is not installed.
     """

@@ -31,8 +31,8 @@ def settings_page() -> str:
     return f"""# Settings
 
 {NOTE}
-Each is an environment variable, or a line of a `.env` file in the working folder, or of `settings.env` in the home. `bid-assets settings` shows
-the values in force and where they come from.
+Each is an environment variable, or a line of a `.env` file in the working folder, or of `settings.env` in the home.
+`bid-assets settings` shows the values in force and where they come from.
 
 {settings_markdown()}
 
@@ -158,7 +158,8 @@ def features_page() -> str:
     """Every feature of every family with its type and meaning."""
     lines = [
         f"# Features\n\n{NOTE}",
-        "One row per bid (key `bid_id`, time `submitted_at`), or per window and job (key `job_id`, time `window`). Missing values stay missing.\n",
+        "One row per bid (key `bid_id`, time `submitted_at`), or per window and job (key `job_id`, time `window`). Missing "
+        "values stay missing.\n",
     ]
     for family in families():
         about = [f"key `{family.key}`", "reads " + ", ".join(f"`{name}`" for name in family.reads)]

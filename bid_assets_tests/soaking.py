@@ -51,16 +51,21 @@ class Disturbance(Enum):
     HANG_DAEMON = "dagster-daemon run"
 
 
-_SOME_BIDS = "(select id from bids where profile_id in (select id from profiles) and submitted_at < '{end}' order by md5(id || '{salt}') limit 3)"
+_SOME_BIDS = (
+    "(select id from bids where profile_id in (select id from profiles) and submitted_at < '{end}' order by md5(id "
+    "|| '{salt}') limit 3)"
+)
 _COPY_OF_A_BID = (
-    "insert into bids (id, profile_id, job_id, amount, generated_bid_text, submitted_at) select 'late-' || '{salt}', profile_id, "
+    "insert into bids (id, profile_id, job_id, amount, generated_bid_text, submitted_at) select 'late-' || '{salt}', "
+    "profile_id, "
     "{job}, amount, generated_bid_text, {at} from bids where amount > 0 and profile_id in (select id from profiles) "
     "order by submitted_at limit 1"
 )
 
 
 def soak(loop: Loop, *, weeks: int, days_a_minute: float, disturbances: Sequence[Disturbance]) -> Counter[Disturbance]:
-    """Play so many weeks of the market after its end, and disturb the loop until they are over, each way in its turn; how often."""
+    """Play so many weeks of the market after its end, and disturb the loop until they are over, each way in its turn;
+    how often."""
     player = loop.start(
         str(Path(sys.executable).with_name("bid-assets")),
         *("marketplace", "play", "--speed", str(days_a_minute), "--until", f"{loop.end + timedelta(weeks=weeks):%Y-%m-%d}"),
@@ -115,7 +120,8 @@ def changed_windows(loop: Loop) -> dict[str, set[str]]:
 
 
 def left_undone(loop: Loop) -> list[str]:
-    """What the loop has still to do, in words: runs, outcomes not learned, stale or absent features, failures without a success."""
+    """What the loop has still to do, in words: runs, outcomes not learned, stale or absent features, failures without a
+    success."""
     if not loop.quiet():
         return ["a run in flight"]
     if changed := changed_windows(loop):

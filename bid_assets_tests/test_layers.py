@@ -1,4 +1,5 @@
-"""What must not be imported: start-up stays quick because heavy libraries come when they are used, and packages import downwards."""
+"""What must not be imported: start-up stays quick because heavy libraries come when they are used, and packages import
+downwards."""
 
 from __future__ import annotations
 

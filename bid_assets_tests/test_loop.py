@@ -1,4 +1,5 @@
-"""The loop as a whole: `bid-assets up` with its daemon, web server and PostgreSQL; outcomes by plain SQL; and what came of them.
+"""The loop as a whole: `bid-assets up` with its daemon, web server and PostgreSQL; outcomes by plain SQL; and what came
+of them.
 
 The tests follow each other on one platform. After each: exactly the versions that there should be, no work done twice, and
 as many outcomes in the store as in the database.
@@ -74,7 +75,8 @@ class FirstTurn:
 def answering_model(loop: Loop) -> str:
     """The version of the model that answers the same request as ever."""
     [(profile, job)] = loop.sql(
-        f"select profile_id, job_id from bids where amount > 0 and submitted_at < '{loop.end}' order by submitted_at desc limit 1"
+        f"select profile_id, job_id from bids where amount > 0 and submitted_at < '{loop.end}' order by submitted_at desc "
+        f"limit 1"
     )
     url = f"http://127.0.0.1:{loop.service_port}/predict"
     return str(httpx.post(url, json={"profile_id": profile, "job_id": job, "amount": 100}).json()["model_version"])
@@ -151,7 +153,8 @@ def amendment(loop: Loop) -> Amendment:
     runs, window = loop.runs(), loop.window(3)
     before = loop.labels(window)
     [(bid, outcome, at)] = loop.sql(
-        "select bid_id, is_success, outcome_timestamp from bid_outcomes where id not like 'correction%' and outcome_timestamp < "
+        "select bid_id, is_success, outcome_timestamp from bid_outcomes where id not like 'correction%' and outcome_timestamp "
+        "< "
         f"'{loop.end.isoformat()}' and bid_id in (select id from bids where submitted_at > '{(loop.end - WEEK).isoformat()}') "
         "and bid_id not in (select bid_id from bid_outcomes group by bid_id having count(*) > 1) order by id limit 1"
     )

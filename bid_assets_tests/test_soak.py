@@ -1,4 +1,5 @@
-"""The user's road: `bid-assets up` alone over a database with bids, then weeks of a living market with everything that goes wrong.
+"""The user's road: `bid-assets up` alone over a database with bids, then weeks of a living market with everything that
+goes wrong.
 
 No `run` before: the loop has to find out by itself what to read. While the market is played at high speed, rows are edited,
 deleted and dated back, and parts are killed and made to hang; in the end nothing may be left undone. A half-year of it is a

@@ -1,8 +1,11 @@
-"""Model files of format 7, the last one that was a pickle of classes; read for one release, so that the active model stays loadable.
+"""Model files of format 7, the last one that was a pickle of classes; read for one release, so that the active model
+stays loadable.
 
-Nothing here names a class of today: the old names become `Holder`s, whose fields become the content of a file of today's format.
+Nothing here names a class of today: the old names become `Holder`s, whose fields become the content of a file of
+today's format.
 
-To be removed, with its uses in `model_file`, `io_managers` and `versions.manifest`, in the release after the one that brings format 8.
+To be removed, with its uses in `model_file`, `io_managers` and `version_store.manifest`, in the release after the one that
+brings format 8.
 """
 
 from __future__ import annotations
@@ -108,7 +111,8 @@ def find_class(module: str, name: str) -> Any:
 
 
 def converted(old: Holder, number: int) -> dict[str, Any]:
-    """The content of a file of format `number`. Raises `NotConvertibleError`, or `KeyError` for a model that lacks something."""
+    """The content of a file of format `number`. Raises `NotConvertibleError`, or `KeyError` for a model that lacks
+    something."""
     state = vars(old)
     if state.get("format") != FORMAT:
         raise NotConvertibleError(f"format {state.get('format')}, and no later than {FORMAT} is wanted")

@@ -1,6 +1,7 @@
 """Looks for damage in a store: every file is read, every checksum compared, every reference followed. Changes nothing.
 
-What is done about it is in `repair.py`; what is damage and what a reader does meanwhile, in `version_store/store.py` and `deployments/events.py`.
+What is done about it is in `repair.py`; what is damage and what a reader does meanwhile, in `version_store/store.py`
+and `deployments/events.py`.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def _sorted_out(store: VersionStore) -> _Contents:
 
 
 def _damaged_files(store: VersionStore, contents: _Contents) -> Iterator[Finding]:
-    """Versions whose data are not what was written, in the order in which they were made: inputs come before what needs them."""
+    """Versions whose data are not what was written, in the order in which they were made: inputs come before what needs
+    them."""
     manifests = sorted(contents.manifests.items(), key=lambda item: item[1].created_at)
     paths = ["/".join((*key[:2], manifest.file)) for key, manifest in manifests]
     with ThreadPoolExecutor() as pool:

@@ -25,7 +25,8 @@ class Outcome(NamedTuple):
 
 
 Remake = Callable[[Finding], Outcome]
-"""Makes the version of a finding again and restores it if the content is the same. Raises nothing for one that it cannot make."""
+"""Makes the version of a finding again and restores it if the content is the same. Raises nothing for one that it
+cannot make."""
 
 
 @dataclass(frozen=True)

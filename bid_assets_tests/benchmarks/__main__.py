@@ -1,6 +1,7 @@
 """`make bench`: every `bench_*` of this folder, one after the other. They print figures and assert nothing.
 
-The others here are run by hand: they want a store (`ablation`), much time (`daily_year`), or other programs (`serving`, `bench_models`).
+The others here are run by hand: they want a store (`ablation`), much time (`daily_year`), or other programs (`serving`,
+`bench_models`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What each part of the method is worth: the same backtests with one thing changed at a time, over the store of BID_ASSETS_HOME.
+"""What each part of the method is worth: the same backtests with one thing changed at a time, over the store of
+BID_ASSETS_HOME.
 
 Everything from `--end` on is cut away first, bids and outcomes, as if the present were there; a bid judges if it was submitted
 at least `--old` days before it, so that failures have had time to become known.

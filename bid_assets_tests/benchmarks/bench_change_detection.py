@@ -2,8 +2,8 @@
 
     python -m bid_assets_tests.benchmarks.bench_change_detection --outcomes 100000 1000000 10000000
 
-`poll_new_rows` follows new rows (every few seconds), `fingerprints` compares windows (hourly). Best of five; the tables lie in an
-embedded server without durability. One outcome in a second: ten million of them are sixteen weeks.
+`poll_new_rows` follows new rows (every few seconds), `fingerprints` compares windows (hourly). Best of five; the tables
+lie in an embedded server without durability. One outcome in a second: ten million of them are sixteen weeks.
 """
 
 from __future__ import annotations

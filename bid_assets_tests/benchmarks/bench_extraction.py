@@ -3,8 +3,8 @@
     python -m bid_assets_tests.benchmarks.bench_extraction --bids 1000000
 
 Fills a fresh embedded database with made-up bids (texts of ~700 characters that do not compress), then measures each way
-in a process of its own. Times are medians of `--repeats` runs after the database is warm; peaks are resident memory of the process,
-imports included.
+in a process of its own. Times are medians of `--repeats` runs after the database is warm; peaks are resident memory of
+the process, imports included.
 """
 
 from __future__ import annotations

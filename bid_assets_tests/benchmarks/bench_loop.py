@@ -2,8 +2,8 @@
 
     python -m bid_assets_tests.benchmarks.bench_loop --times 3
 
-`bid-assets up` over a market of eight weeks, with the shortest sensor interval; outcomes are written by plain SQL, one batch after
-the decision about the one before. The mean of each part, in seconds.
+`bid-assets up` over a market of eight weeks, with the shortest sensor interval; outcomes are written by plain SQL, one
+batch after the decision about the one before. The mean of each part, in seconds.
 """
 
 from __future__ import annotations

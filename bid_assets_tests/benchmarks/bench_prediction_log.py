@@ -2,8 +2,8 @@
 
     python -m bid_assets_tests.benchmarks.bench_prediction_log --seconds 10
 
-One thread answers by a fixed piece of work, one after the other, in turn without a log, with one, and with one whose database does not
-answer. The server is an embedded one that makes every commit durable. Predictions have 100 features.
+One thread answers by a fixed piece of work, one after the other, in turn without a log, with one, and with one whose
+database does not answer. The server is an embedded one that makes every commit durable. Predictions have 100 features.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def main() -> None:
     log.close(120)
     took = time.perf_counter() - start
     print(
-        f"{len(many) / took:,.0f} predictions/s written from a backlog, {1e6 * (time.process_time() - mine) / len(many):.1f} us each of the service's CPU"
+        f"{len(many) / took:,.0f} predictions/s written from a backlog, {1e6 * (time.process_time() - mine) / len(many):.1f} "
+        f"us each of the service's CPU"
     )
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     pg.release()

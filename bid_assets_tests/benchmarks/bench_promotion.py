@@ -1,7 +1,8 @@
 """How often is a challenger promoted whose true quality is known? With the default rules, on holdouts of several sizes.
 
 Champion and challenger read the same hidden truth through noise; their true ROC AUC is measured on 200,000 bids. A part of the
-noise is shared, as models of mostly the same data share theirs; the champion's own is large enough for one truly better by 0.02.
+noise is shared, as models of mostly the same data share theirs; the champion's own is large enough for one truly better
+by 0.02.
 
     python -m bid_assets_tests.benchmarks.bench_promotion --trials 400
 """

@@ -2,7 +2,8 @@
 
 A market changes what its clients care about. From then on the loop retrains every `--every` weeks with the default settings and
 promotes by the default rules. Each active model is judged on the true outcomes of the last six weeks; so is a model that has
-learned from bids of the new regime alone, up to these weeks. Settings come from the environment as everywhere. Without texts: both sides lack them alike, and it takes a minute.
+learned from bids of the new regime alone, up to these weeks. Settings come from the environment as everywhere. Without
+texts: both sides lack them alike, and it takes a minute.
 
     python -m bid_assets_tests.benchmarks.bench_regime --every 6 --seeds 3
 """
@@ -100,7 +101,8 @@ def between(rows: pa.Table, start: datetime, end: datetime, column: str = "submi
 
 
 def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessModel, dataset: pa.Table) -> bool:
-    """Whether the rules let the challenger take the champion's place, on holdout bids that the champion has not learned from."""
+    """Whether the rules let the challenger take the champion's place, on holdout bids that the champion has not learned
+    from."""
     model, learned = champion
     splits = ["train"] if model.holdout_model is None else ["train", "embargo", "holdout"]
     seen = learned.filter(pc.is_in(learned["split"], value_set=pa.array(splits)))["bid_id"]

@@ -1,4 +1,5 @@
-"""A year of daily windows: whether the platform stays usable. Needs Chromium. Takes over three minutes, so `make bench` leaves it out.
+"""A year of daily windows: whether the platform stays usable. Needs Chromium. Takes over three minutes, so `make bench`
+leaves it out.
 
     python -m bid_assets_tests.benchmarks.daily_year --bids 40000
 
@@ -63,7 +64,8 @@ def runs(loop: Loop, cutoffs: int) -> Iterator[tuple[str, float]]:
 
 
 def ticks(loop: Loop) -> Iterator[tuple[str, float]]:
-    """The mean duration of ticks with nothing new, by sensor: of what the sensor does, in this process, and of the whole tick."""
+    """The mean duration of ticks with nothing new, by sensor: of what the sensor does, in this process, and of the
+    whole tick."""
     repository = build_defs(loop.settings, loop.store).get_repository_def()
 
     def quiet(name: str) -> list[float] | None:

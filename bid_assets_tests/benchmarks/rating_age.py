@@ -1,7 +1,9 @@
-"""Is a rating that has grown old worse than none? Log loss and ROC AUC of the bids after each cutoff, by their age since training.
+"""Is a rating that has grown old worse than none? Log loss and ROC AUC of the bids after each cutoff, by their age
+since training.
 
-Three times: with the ratings that the model carries; with the same model where nobody has rated the profile; with a model that was
-trained without ratings. Means over the cutoffs of `bench_models`, without texts' embeddings, which the model does not read.
+Three times: with the ratings that the model carries; with the same model where nobody has rated the profile; with a
+model that was trained without ratings. Means over the cutoffs of `bench_models`, without texts' embeddings, which the
+model does not read.
 
     python -m bid_assets_tests.benchmarks.rating_age ../shared/data
 """

@@ -1,4 +1,5 @@
-"""Raw tables as the reader would give them, from an application's tables without blemish: for benchmarks that need no database."""
+"""Raw tables as the reader would give them, from an application's tables without blemish: for benchmarks that need no
+database."""
 
 from __future__ import annotations
 

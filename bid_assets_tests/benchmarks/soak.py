@@ -1,4 +1,5 @@
-"""Half a year of a living market under `bid-assets up`, disturbed all the time; says how often each disturbance was and what is left undone.
+"""Half a year of a living market under `bid-assets up`, disturbed all the time; says how often each disturbance was and
+what is left undone.
 
     python -m bid_assets_tests.benchmarks.soak [--weeks 26] [--days-a-minute 7]
 

@@ -62,7 +62,8 @@ def launch(page: Page, asset: str, window: str) -> str:
 
 
 def tick(page: Page, sensor: str, asked: str, saying: str = "") -> Locator:
-    """The newest tick on a sensor's page that has `asked`, such as "0 runs requested", and whose cursor says this; once there is one."""
+    """The newest tick on a sensor's page that has `asked`, such as "0 runs requested", and whose cursor says this; once
+    there is one."""
     page.goto(f"/locations/bid_assets/sensors/{sensor}")
     row = page.get_by_role("row").filter(has_text=asked).filter(has_text=saying).filter(has_text="View logs").first
     expect(row).to_be_visible(timeout=60_000)

@@ -1,4 +1,5 @@
-"""What a person sees and does in Dagster's UI, in a real browser. The last test brings news; those before look at a quiet platform."""
+"""What a person sees and does in Dagster's UI, in a real browser. The last test brings news; those before look at a
+quiet platform."""
 
 from __future__ import annotations
 

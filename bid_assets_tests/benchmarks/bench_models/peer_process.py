@@ -1,6 +1,7 @@
 """The peers, asked in the virtual environment that has their libraries: Parquet files handed over, probabilities back.
 
-The peers' answers are kept, by a hash of the rows and of `peers.py`: where only our model has changed they are not fitted again.
+The peers' answers are kept, by a hash of the rows and of `peers.py`: where only our model has changed they are not
+fitted again.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class PeerProcess:
 
 
 def peer_rows(data: DataSet, rows: TrainTestRows, model: BidSuccessModel) -> tuple[pa.Table, pa.Table]:
-    """Train and test rows for the peers: ids, the bid's text, the numbers that our trees see (but the rating), embeddings reduced."""
+    """Train and test rows for the peers: ids, the bid's text, the numbers that our trees see (but the rating),
+    embeddings reduced."""
     kinds = (column_encoders.PassthroughEncoder, column_encoders.NamedNumbersEncoder, column_encoders.MultiHotEncoder)
     encoders = [encoder for encoder in model.encoders if isinstance(encoder, kinds)]
     names = [f"feature:{name}" for encoder in encoders for name in encoder.names]

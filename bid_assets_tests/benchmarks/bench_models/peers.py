@@ -2,9 +2,10 @@
 
     python peers.py FOLDER
 
-Reads FOLDER/train.parquet (in order of submission) and FOLDER/test.parquet: `bid_id`, `text`, `profile_id`, `job_id`, `client_id`,
-numeric features as `feature:NAME`, and of train rows `success`. Writes FOLDER/probabilities.parquet (`bid_id` and one column of
-probabilities of success for each peer, rows as in test); its metadata has `facts`, JSON: `versions`, and `cpu_seconds` of each peer.
+Reads FOLDER/train.parquet (in order of submission) and FOLDER/test.parquet: `bid_id`, `text`, `profile_id`, `job_id`,
+`client_id`, numeric features as `feature:NAME`, and of train rows `success`. Writes FOLDER/probabilities.parquet
+(`bid_id` and one column of probabilities of success for each peer, rows as in test); its metadata has `facts`, JSON:
+`versions`, and `cpu_seconds` of each peer.
 
 Number of trees by early stopping on the newest fifth of the train rows, then fitted to all of them; all else is the library's
 default but a learning rate of 0.1. CatBoost has the ids as categories and the text besides.
@@ -29,7 +30,8 @@ PATIENCE = 20
 MAX_ROUNDS = 200
 LEARNING_RATE = 0.1
 THREADS = 1
-"""On a busy machine the threads of these libraries wait for one another by spinning: with two, CatBoost took ten times as long."""
+"""On a busy machine the threads of these libraries wait for one another by spinning: with two, CatBoost took ten times
+as long."""
 CATEGORIES = ["profile_id", "job_id", "client_id"]
 
 Peer = Callable[[pd.DataFrame, np.ndarray, pd.DataFrame], np.ndarray]
@@ -39,7 +41,8 @@ def lightgbm(train: pd.DataFrame, success: np.ndarray, test: pd.DataFrame) -> np
     import lightgbm as lgb
 
     settings = {
-        "objective": "binary", "learning_rate": LEARNING_RATE, "num_threads": THREADS, "seed": 0, "deterministic": True, "verbosity": -1
+        "objective": "binary", "learning_rate": LEARNING_RATE, "num_threads": THREADS, "seed": 0, "deterministic": True,
+        "verbosity": -1,
     }  # fmt: skip
     matrix, begin = _features(train), _validation_begin(train)
     fitted = lgb.Dataset(matrix[:begin], success[:begin])

@@ -2,8 +2,8 @@
 
     make bench-serving
 
-One worker process of the service, with an API key, logs and prediction log on; a simulated market, the static encoder. Contenders
-that are compared take turns. wrk asks from the same machine, so a server has about one core to itself.
+One worker process of the service, with an API key, logs and prediction log on; a simulated market, the static encoder.
+Contenders that are compared take turns. wrk asks from the same machine, so a server has about one core to itself.
 """
 
 from __future__ import annotations

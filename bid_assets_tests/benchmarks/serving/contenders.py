@@ -1,4 +1,5 @@
-"""Starts what is measured: the service over a simulated market, its peers, and MLflow's scoring server with the same booster."""
+"""Starts what is measured: the service over a simulated market, its peers, and MLflow's scoring server with the same
+booster."""
 
 from __future__ import annotations
 

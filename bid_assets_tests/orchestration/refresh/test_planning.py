@@ -46,7 +46,7 @@ SOME = tuple(replace(f, lookback_days=7 * (REACH - 1) if f.lookback_days else 0)
 TABLES = ("bids", "bid_outcomes", "jobs", "profiles")
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The process of a run is gone."""
 
 
@@ -98,7 +98,7 @@ class Market:
         if self.writes_left is not None:
             self.writes_left -= 1
             if self.writes_left < 0:
-                raise Killed
+                raise KilledError
         self.store.write(draft, lambda path: path.write_bytes(b""))
 
 
@@ -165,7 +165,7 @@ def test_after_any_history_no_features_name_a_raw_version_that_is_not_head(histo
             else:
                 try:
                     bring_up_to_date(market)
-                except Killed:
+                except KilledError:
                     continue
                 assert stale(market) == {}
         market.writes_left = None
@@ -227,6 +227,6 @@ def test_a_read_that_was_killed_half_way_is_not_taken_for_a_complete_one(market:
     market.change(WEEKS[-1], "bids")
     market.change(WEEKS[-1], "jobs")
     market.writes_left = 1
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         market.run(Refresh(WEEKS[-1], WEEKS[-1], frozenset()))
     assert market.changed() == {"bids": {WEEKS[-1]}, "jobs": {WEEKS[-1]}}
