@@ -195,8 +195,8 @@ class _PlainUnpickler(NumpyUnpickler):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ARRAYS:
             return super().find_class(module, name)
-        if (found := legacy_model_file.find_class(module, name)) is not None:
-            return found
+        if (holder := legacy_model_file.find_class(module, name)) is not None:
+            return holder
         if module.partition(".")[0] == __name__.partition(".")[0]:
             raise ModelFormatError(f"this model was saved by another version of the code (it has a {module}.{name}); {REMEDY}")
         raise ModelFormatError(f"{self.filename} is no model file: it holds {module}.{name}, which no model does")
@@ -283,6 +283,6 @@ def _part(value: Any, options: tuple[Any, ...], where: str) -> Any:
 def _expect(right: bool, value: Any, expected: str, where: str) -> Any:
     """The value, if it is right. Raises `ModelFormatError`."""
     if not right:
-        found = f"an array of {value.dtype}, shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-        raise ModelFormatError(f"{where}: {expected} is expected, not {found:.80}; {REMEDY}")
+        actual = f"an array of {value.dtype}, shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+        raise ModelFormatError(f"{where}: {expected} is expected, not {actual:.80}; {REMEDY}")
     return value

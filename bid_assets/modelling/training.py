@@ -168,10 +168,10 @@ class _TrainingMatrix:
 
     def with_target_statistics(self) -> _TrainingMatrix:
         """The same with the target statistics of the profiles, as of the submission of each bid, in the last column."""
-        seen = [number for number in range(self.matrix.shape[1] - 1) if number not in self.history]
-        weights = column_weights(self.encoders)[seen]
+        columns = [number for number in range(self.matrix.shape[1] - 1) if number not in self.history]
+        weights = column_weights(self.encoders)[columns]
         statistic = target_statistics.OrderedTargetStatistic.from_rows(
-            self.rows, target_statistics.cross_fitted_expectation(self.matrix[:, seen], self.rows, weights, self.parameters)
+            self.rows, target_statistics.cross_fitted_expectation(self.matrix[:, columns], self.rows, weights, self.parameters)
         )
         self.matrix[:, -1] = statistic.at_submission()
         return replace(self, encoders=(*self.encoders, statistic.latest()), target_statistic=statistic)

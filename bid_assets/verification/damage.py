@@ -121,12 +121,12 @@ def _damaged_files(store: VersionStore, contents: _Contents) -> Iterator[Finding
     paths = ["/".join((*key[:2], manifest.file)) for key, manifest in manifests]
     with ThreadPoolExecutor() as pool:
         checksums = pool.map(store.files.checksum, paths)
-        for (key, manifest), path, found in zip(manifests, paths, checksums, strict=True):
-            if found != manifest.sha256:
+        for (key, manifest), path, checksum in zip(manifests, paths, checksums, strict=True):
+            if checksum != manifest.sha256:
                 problem = (
                     "it is gone"
-                    if found is None
-                    else f"its SHA-256 is {found[:8]}..., but {manifest.sha256[:8]}... was written"
+                    if checksum is None
+                    else f"its SHA-256 is {checksum[:8]}..., but {manifest.sha256[:8]}... was written"
                 )
                 yield Finding(Kind.FILE, path, problem, key, manifest.content_hash, manifest, contents.named_by_head(key))
 

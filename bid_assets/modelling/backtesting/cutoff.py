@@ -154,9 +154,9 @@ def _baselines(
         "history_logistic_regression": history_baseline(train_rows, test_rows, rarer_is_success),
     }
     return {
-        name: _selected_metrics(metrics.all_metrics(success, *found, rarer_is_success))
-        for name, found in baselines.items()
-        if found is not None
+        name: _selected_metrics(metrics.all_metrics(success, *scores, rarer_is_success))
+        for name, scores in baselines.items()
+        if scores is not None
     }
 
 

@@ -150,10 +150,10 @@ def families_of_columns(schema: pa.Schema) -> dict[str, str]:
 
 def missing_families(dataset: pa.Table) -> frozenset[str]:
     """The families none of whose columns has a value in these rows; none where there is no row."""
-    seen: dict[str, bool] = {}
+    has_value: dict[str, bool] = {}
     for name in dataset.column_names:
         family = _family_of(dataset.schema.field(name))
         if family:
             missing = pc.is_null(dataset[name], nan_is_null=pa.types.is_floating(dataset[name].type))
-            seen[family] = seen.get(family, False) or not pc.all(missing).as_py()
-    return frozenset(family for family, has_values in seen.items() if not has_values)
+            has_value[family] = has_value.get(family, False) or not pc.all(missing).as_py()
+    return frozenset(family for family, any_value in has_value.items() if not any_value)

@@ -57,9 +57,9 @@ def resolve_maturity(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> Lab
     kind = np.asarray(labels["is_success"].cast(pa.int8()).take(index).fill_null(UNDECIDED))
     decided = labels["outcome_timestamp"].cast(TIME).cast(pa.int64())
     now = pc.max(decided).as_py()
-    seen = submitted <= now
+    submitted_by_now = submitted <= now
     end = np.asarray(decided.take(index).fill_null(now))
-    age, kind, longest_seen = (end - submitted)[seen], kind[seen], (now - submitted)[seen]
+    age, kind, longest_seen = (end - submitted)[submitted_by_now], kind[submitted_by_now], (now - submitted)[submitted_by_now]
     longest = int(longest_seen.max())
     if min((kind == 0).sum(), (kind == 1).sum()) < MIN_OUTCOMES:
         estimate, origin = DEFAULT_MATURITY, f"fewer than {MIN_OUTCOMES} outcomes of either kind to learn it from"

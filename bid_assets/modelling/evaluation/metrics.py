@@ -43,11 +43,11 @@ def ranking_metrics(success: Labels, probability: Probabilities, rarer_is_succes
     """ROC AUC, and average precision for finding the successes and for finding the rarer class."""
     if len(np.unique(success)) < 2:
         return dict.fromkeys(("roc_auc", "average_precision", "average_precision_rarer"))
-    found = float(average_precision_score(success, probability))
+    of_successes = float(average_precision_score(success, probability))
     return {
         "roc_auc": float(roc_auc_score(success, probability)),
-        "average_precision": found,
-        "average_precision_rarer": found if rarer_is_success else float(average_precision_score(~success, -probability)),
+        "average_precision": of_successes,
+        "average_precision_rarer": of_successes if rarer_is_success else float(average_precision_score(~success, -probability)),
     }
 
 
@@ -140,9 +140,9 @@ def best_f1_threshold(success: Labels, probability: Probabilities, rarer_is_succ
     """
     if len(np.unique(success)) < 2:
         return 0.5
-    wanted, score = (success, probability) if rarer_is_success else (~success, -probability)
+    rarer, score = (success, probability) if rarer_is_success else (~success, -probability)
     order = np.argsort(-score, kind="stable")
-    score, hits = score[order], np.cumsum(wanted[order])
+    score, hits = score[order], np.cumsum(rarer[order])
     last_of_equals = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     f1 = 2 * hits[last_of_equals] / (last_of_equals + 1 + hits[-1])
     cut = last_of_equals[int(f1.argmax())]

@@ -95,9 +95,9 @@ def reporting_delay_weights(submitted: Times, known: Times, success: Labels) -> 
         return weights
     horizon = np.quantile(age, 1 - MIN_OBSERVED_SHARE)
     for kind in (success, ~success):
-        seen = kind & (delay <= horizon)
-        if seen.any():
-            moments, decided_by = _delays(delay[seen], age[seen])
+        decided = kind & (delay <= horizon)
+        if decided.any():
+            moments, decided_by = _delays(delay[decided], age[decided])
             place = np.searchsorted(moments, age[kind], side="right") - 1
             weights[kind] = 1 / np.maximum(decided_by[np.maximum(place, 0)], MIN_PROBABILITY)
     return weights

@@ -77,9 +77,9 @@ def over_time_png(steps: Sequence[Mapping[str, Any]], policies: Mapping[str, Map
     days = [step["cutoff"][:10] for step in steps_with_model]
     expected = [(step["outlook"]["roc_auc"]["expected"], step["outlook"]["roc_auc"]["interval"]) for step in steps_with_model]
     later = [(step["later"]["roc_auc"], step["later"]["intervals"]["roc_auc"]) for step in steps_with_model]
-    for name, found, color, shift in (("expected", expected, _SECONDARY_COLOR, -0.1), ("later", later, _PRIMARY_COLOR, 0.1)):
-        top.plot([n + shift for n in range(len(found))], [value for value, _ in found], "o-", color=color, label=name)
-        for n, (_, interval) in enumerate(found):
+    for name, points, color, shift in (("expected", expected, _SECONDARY_COLOR, -0.1), ("later", later, _PRIMARY_COLOR, 0.1)):
+        top.plot([n + shift for n in range(len(points))], [value for value, _ in points], "o-", color=color, label=name)
+        for n, (_, interval) in enumerate(points):
             if interval is not None:
                 top.plot([n + shift] * 2, interval, color=color, linewidth=1)
     top.set(ylabel="ROC AUC", title="What was to be expected of each model, and how it did on the bids that came")

@@ -164,8 +164,8 @@ def _correlation(values: column_encoders.Matrix, added: column_encoders.Matrix) 
     return float(np.corrcoef(values, added)[0, 1])
 
 
-def _moment(found: pa.Scalar) -> str | None:
-    return found.as_py().isoformat() if found.is_valid else None
+def _moment(value: pa.Scalar) -> str | None:
+    return value.as_py().isoformat() if value.is_valid else None
 
 
 def _note(success: Labels) -> str | None:

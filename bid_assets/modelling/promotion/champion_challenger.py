@@ -166,10 +166,10 @@ def _slice_rule(slices: list[dict[str, Any]], limit: float) -> dict[str, Any]:
     doubt = NormalDist().inv_cdf(1 - (1 - LEVEL) / max(len(large), 1))
     certain = [part for part in large if part["difference"] > doubt * part["standard_error"]]
     worst = max(certain, key=lambda part: part["difference"], default=None)
-    found = rule(
+    outcome = rule(
         "log loss of a slice above the active model's, beyond doubt, by at most",
         0.0 if worst is None else worst["difference"],
         limit,
         at_least=False,
     )
-    return found if worst is None else found | {"slice": f"{worst['slice']}: {worst['value']}"}
+    return outcome if worst is None else outcome | {"slice": f"{worst['slice']}: {worst['value']}"}
