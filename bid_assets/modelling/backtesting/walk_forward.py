@@ -210,5 +210,5 @@ def _comparable(facts: Mapping[str, Any], figure: str, least: int) -> bool:
     if facts.get("outlook") is None:
         return False
     sides = [facts[name] for name in ("estimate", "later")]
-    known_intervals = [*(side["intervals"][figure] for side in sides), facts["outlook"][figure]["interval"]]
-    return None not in known_intervals and all(min(side["successes"], side["rows"] - side["successes"]) >= least for side in sides)
+    bounds = [*(side["intervals"][figure] for side in sides), facts["outlook"][figure]["interval"]]
+    return None not in bounds and all(min(side["successes"], side["rows"] - side["successes"]) >= least for side in sides)

@@ -1,7 +1,8 @@
 """One asset per feature family. The families themselves, and how to add one, are in `features/`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,22 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db.readability import ReadabilityCounts, Reasons
+from bid_assets.common.arrow import split_by_window
 from bid_assets.common.windows import Cadence, TimeRange, microseconds_since_epoch
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.features.registry import families
 from bid_assets.orchestration.asset_checks import readable_values_check, readable_values_result
-from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
+from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL
 from bid_assets.orchestration.input_tracking import record_window_metadata
-from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY
+from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY, WINDOWED, MissingVersionsError
 from bid_assets.orchestration.metadata import UNREADABLE_VALUES
-from bid_assets.orchestration.partitions import looking_back, windows, windows_for_days
+from bid_assets.orchestration.partitions import looking_back, span_of, windows, windows_for_days
 from bid_assets.settings import Settings
+from bid_assets.version_store.parquet import WindowedTable
+
+ROWS_AT_ONCE = 1 << 17
+"""Of the largest input of a family: many enough that what is looked back at is not read too often."""
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -39,7 +45,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         kinds={"arrow", "parquet"},
         code_version=family.code_version,
         check_specs=[readable_values_check(family.name)] if family.readability else [],
-        ins={table: looking_back(back) for table in family.reads},
+        ins={table: looking_back(back, WINDOWED) for table in family.reads},
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
         pool=REFRESH_POOL,
@@ -50,21 +56,55 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
             "features": dg.MetadataValue.md("\n".join(f"- `{f.name}`: {f.meaning}" for f in family.features)),
         },
     )
-    def compute(context: dg.AssetExecutionContext, **tables: Any) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
+    def compute(context: dg.AssetExecutionContext, **inputs: WindowedTable) -> Iterator[Any]:
+        for name, table in inputs.items():
+            if table.missing:
+                raise MissingVersionsError(name, table.missing)
         encoder = (
             process_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache) if family.needs_encoder else None
         )
-        span = run_span(context, settings.cadence)
-        features = family.compute_table(tables, span, encoder)
+        counts, row_counts = dict[str, Reasons](), dict[str, Any]()
+        alone = len(context.partition_keys) == 1  # in a range run row counts would be a part's, shown for each window
+
+        def features_by_window() -> Iterator[pa.Table]:
+            for keys in _runs_of_windows(inputs, context.partition_keys):
+                span = span_of(settings.cadence, keys)
+                tables = {name: _looked_at(table, keys, back).read() for name, table in inputs.items()}
+                reasons = _readability(family, tables, span, settings.cadence, keys)
+                record_window_metadata(context, {key: {UNREADABLE_VALUES: each} for key, each in reasons.items()})
+                counts.update(reasons)
+                if alone:
+                    row_counts.update(family.row_counts_metadata(tables, span))
+                features = family.compute_table(tables, span, encoder)
+                yield from (part for _, part in split_by_window(features, family.time_column, keys, settings.cadence))
+
+        windows_of_features = features_by_window()
+        first = next(windows_of_features)
+        batches = (batch for part in chain([first], windows_of_features) for batch in part.to_batches())
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
-        alone = len(context.partition_keys) == 1  # in a range run they would be the whole range's, shown for each window
-        counts = _readability(family, tables, span, settings.cadence, context.partition_keys)
-        record_window_metadata(context, {key: {UNREADABLE_VALUES: reasons} for key, reasons in counts.items()})
-        yield dg.Output(features, metadata={**(family.row_counts_metadata(tables, span) if alone else {}), **fingerprint})
+        yield dg.Output(pa.RecordBatchReader.from_batches(first.schema, batches), metadata={**row_counts, **fingerprint})
         if counts:
             yield readable_values_result(family.name, counts.values())
 
     return compute
+
+
+def _runs_of_windows(inputs: Mapping[str, WindowedTable], keys: Sequence[str]) -> Iterator[list[str]]:
+    """Successive windows whose largest input has about `ROWS_AT_ONCE` rows: memory follows the run, not the whole range."""
+    rows = [{manifest.partition: manifest.rows or 0 for manifest in table.manifests} for table in inputs.values()]
+    run, size = list[str](), 0
+    for key in keys:
+        run.append(key)
+        size += max(of_table.get(key, 0) for of_table in rows)
+        if size >= ROWS_AT_ONCE or key == keys[-1]:
+            yield run
+            run, size = [], 0
+
+
+def _looked_at(table: WindowedTable, keys: Sequence[str], back: int) -> WindowedTable:
+    """Of an input the windows that the features of `keys` look at: `back` windows for each, itself included."""
+    first, last = table.windows.index(keys[0]), table.windows.index(keys[-1])
+    return table.select_windows(table.windows[max(0, first + 1 - back) : last + 1])
 
 
 def _readability(
