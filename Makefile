@@ -18,7 +18,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --upgrade pip # Python 3.11's own takes twice the CPU time
 	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true # on all cores; some packages carry files of other Pythons
 	@touch $@
 
 install: $(INSTALLED) ## Install the package and its tools into .venv
