@@ -79,6 +79,10 @@ def test_the_command_line_loads_without_dagster_pandas_and_pydantic() -> None:
     assert not imported_by("import bid_assets.cli") & {*HEAVY, "dagster", "pandas", "pyarrow", "pydantic", "sqlalchemy"}
 
 
+def test_rollback_and_approve_load_without_numpy_and_arrow() -> None:
+    assert not imported_by("import bid_assets.cli.deployments") & {*HEAVY, "numpy", "pyarrow"}
+
+
 def test_the_prediction_service_loads_without_what_trains_models() -> None:
     assert not imported_by("import bid_assets.serving.app") & ({*HEAVY, "pandas", "scipy"} - {"adbc_driver_manager"})
 

@@ -17,8 +17,8 @@ from bid_assets.orchestration.assets.dataset import label_rules
 from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.orchestration.lookback import lookback_before
 from bid_assets.settings import Settings, get_settings
-from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.plain_json import json_hash
 from bid_assets.version_store.store_metadata import open_store
 
 METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")

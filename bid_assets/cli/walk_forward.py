@@ -31,7 +31,7 @@ from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.orchestration.lookback import LEAST_WINDOWS, lookback_before
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.code_version import code_of
-from bid_assets.version_store.content_hash import json_hash
+from bid_assets.version_store.plain_json import json_hash
 from bid_assets.version_store.store_metadata import open_store
 
 DEFAULT_POLICIES = ("never", "monthly", "weekly", "every:1000")

@@ -28,9 +28,10 @@ from bid_assets.orchestration.input_tracking import LoadedInput, loaded_by, reco
 from bid_assets.orchestration.partitions import LOOKBACK_KEY, keys_of_input, lookback_of, resolved_lookback
 from bid_assets.settings import Settings
 from bid_assets.version_store.code_version import current_code_version
-from bid_assets.version_store.content_hash import json_hash, table_hash
+from bid_assets.version_store.content_hash import table_hash
 from bid_assets.version_store.manifest import Draft, InputRef, Manifest
 from bid_assets.version_store.parquet import TableFile, WindowedTable, write_parquet
+from bid_assets.version_store.plain_json import json_hash
 from bid_assets.version_store.store import VersionStore, WriteResult
 from bid_assets.version_store.store_metadata import remember_cadence
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from bid_assets.version_store.content_hash import PLAIN_JSON
+from bid_assets.version_store.plain_json import PLAIN_JSON
 
 _CHECKSUM = b',\n  "checksum": "'
 _ENDS_LIKE_CHECKSUM = re.compile(rb'[0-9a-f]{64}"\s*\}\s*$')

@@ -15,19 +15,10 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PLAIN_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-"""How values become JSON in the store: dataclasses, times and numpy numbers included; NaN becomes null."""
-
 VOLATILE = {b"volatile": b"true"}
 """Metadata of a field that is no part of the logical content, such as the moment at which a dataset was built."""
 
 _BLOCK = 1 << 16
-
-
-def json_hash(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value`: keys in order, no white space. A value and what JSON keeps of it are equal."""
-    value_copy = orjson.loads(orjson.dumps(value, option=PLAIN_JSON))  # keys become text before they are put in order
-    return hashlib.sha256(orjson.dumps(value_copy, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def table_hash(table: pa.Table) -> str:

@@ -11,8 +11,8 @@ import orjson
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bid_assets.version_store.content_hash import PLAIN_JSON
 from bid_assets.version_store.manifest import InputRef, Manifest, VersionKey
+from bid_assets.version_store.plain_json import PLAIN_JSON
 from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
 FACTS = ("created_at", "run_id", "code", "rows", "cutoff", "settings")

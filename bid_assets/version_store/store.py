@@ -30,8 +30,8 @@ from bid_assets.common.windows import as_utc, utc_now
 from bid_assets.version_store.atomic_files import ChecksumMismatchError, files_at, sha256_of
 from bid_assets.version_store.checksummed_json import dump_checksummed, parse_checksummed
 from bid_assets.version_store.code_version import library_versions
-from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.manifest import Draft, InputRef, Manifest
+from bid_assets.version_store.plain_json import json_hash
 
 HEAD = "HEAD"
 MANIFEST = ".manifest.json"

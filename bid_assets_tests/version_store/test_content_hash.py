@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.version_store.content_hash import VOLATILE, json_hash, plain_hash, table_hash
+from bid_assets.version_store.content_hash import VOLATILE, plain_hash, table_hash
 from bid_assets.version_store.parquet import write_parquet
+from bid_assets.version_store.plain_json import json_hash
 
 SCHEMA = pa.schema(
     [

@@ -15,9 +15,9 @@ from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.metadata import rounded
 from bid_assets.settings import Settings
-from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.parquet import TableFile, WindowedTable
+from bid_assets.version_store.plain_json import json_hash
 from bid_assets.version_store.store import VersionStore
 
 QUALITY_CHECKS = {

@@ -13,8 +13,8 @@ from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
 from bid_assets.orchestration.partitions import windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.code_version import code_of
-from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.parquet import WindowedTable
+from bid_assets.version_store.plain_json import json_hash
 
 
 class SearchConfig(dg.Config):

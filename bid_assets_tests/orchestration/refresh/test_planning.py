@@ -31,8 +31,8 @@ from bid_assets.orchestration.refresh.planning import dataset_windows, plan_refr
 from bid_assets.orchestration.refresh.run_ranges import Refresh, with_lookback
 from bid_assets.orchestration.refresh.staleness import stale_windows
 from bid_assets.settings import Settings
-from bid_assets.version_store.content_hash import json_hash
 from bid_assets.version_store.manifest import CodeVersion, Draft
+from bid_assets.version_store.plain_json import json_hash
 from bid_assets.version_store.store import VersionStore
 
 WEEKLY = Cadence.WEEKLY
