@@ -245,7 +245,7 @@ def test_an_error_repeats_no_more_than_a_person_reads(server: Server, path: str,
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/features"])
 def test_a_compressed_body_is_refused_by_its_encoding(server: Server, path: str) -> None:
-    headers = {"Content-Type": "application/json", "Content-ColumnEncoder": "gzip"}
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = server.http.post(path, content=gzip.compress(b'{"profile_id": "p"}'), headers=headers)
     assert answer.status_code == 415
     assert "gzip" in answer.json()["error"]["message"]
