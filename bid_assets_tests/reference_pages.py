@@ -6,6 +6,7 @@ python -m bid_assets_tests.reference_pages
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -71,7 +72,8 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
         yield "\n".join(["| option | meaning |", "|---|---|", *rows, ""])
     if command.epilog:
         example = inspect.cleandoc(command.epilog).replace("\b", "").strip().removeprefix("Example:")
-        yield f"```\n{inspect.cleandoc(example)}\n```\n"
+        lasting = re.sub(r"\d{4}-\d\d-\d\d", "YYYY-MM-DD", example)  # the help's own days move with the week
+        yield f"```\n{inspect.cleandoc(lasting)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
