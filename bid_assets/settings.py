@@ -48,8 +48,7 @@ def _warn_of_old_name(old: str, where: str) -> None:
     new = RENAMED_SETTINGS[old]
     warnings.warn(
         f"the setting BID_ASSETS_{old.upper()} ({where}) is now called BID_ASSETS_{new.upper()}: rename it; the next release "
-        f"does not "
-        "read the old name",
+        f"does not read the old name",
         FutureWarning,
         stacklevel=2,
     )
@@ -127,23 +126,20 @@ class Settings(BaseSettings):
         300,
         gt=0,
         description="A database that is being read or written and says nothing for so long is given up; so it is the longest "
-        "that a "
-        "query may take to its first row.",
+        "that a query may take to its first row.",
     )
 
     cadence: Cadence = Field(Cadence.WEEKLY, description="Length of a window: `weekly` (from Monday 00:00 UTC) or `daily`.")
     start: date | None = Field(
         None,
         description="First day of the first window, a Monday where the cadence is weekly; older rows are left out. Unset: "
-        "learnt from "
-        "the oldest valid bid.",
+        "learnt from the oldest valid bid.",
     )
     lookback_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description="Windows that a dataset looks back over, its own included. `auto`: at least 26, and more until 20,000 "
-        "bids with an outcome and 500 of "
-        "the rarer class are among them, else all there are. Of more than "
-        "99 the newest 99 are what Dagster's UI shows of a dataset's inputs and goes by in calling it outdated.",
+        "bids with an outcome and 500 of the rarer class are among them, else all there are. Of more than 99 the newest 99 "
+        "are what Dagster's UI shows of a dataset's inputs and goes by in calling it outdated.",
     )
 
     encoder: str = Field(
@@ -153,8 +149,7 @@ class Settings(BaseSettings):
     encoder_cache: Path | None = Field(
         None,
         description="Folder of the distilled encoder, which all homes of a user share; unset: `bid-assets/encoders` in the "
-        "user's cache "
-        "folder (`~/.cache`, or XDG_CACHE_HOME).",
+        "user's cache folder (`~/.cache`, or XDG_CACHE_HOME).",
     )
     embeddings_in_model: bool = Field(
         False,
@@ -174,8 +169,7 @@ class Settings(BaseSettings):
     calibration: Literal["none", "sigmoid", "isotonic"] = Field(
         "none",
         description="A correction of the model's probabilities, fitted to forward blocks of the training bids and taken only "
-        "where it wins "
-        "on later ones.",
+        "where it wins on later ones.",
     )
     label_maturity_days: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
@@ -198,8 +192,7 @@ class Settings(BaseSettings):
         10,
         ge=1,
         description="Fewer bids of either class in training or holdout: no model is trained. Fewer in a forward block: it is "
-        "joined to "
-        "the one before it.",
+        "joined to the one before it.",
     )
 
     excluded_features: str = Field(
@@ -298,8 +291,7 @@ class Settings(BaseSettings):
     ui_hosts: str = Field(
         "",
         description="Names under which a proxy with a login of its own passes requests on to Dagster's UI, with commas "
-        "between. Without them "
-        "the UI listens on loopback only, and under no other name.",
+        "between. Without them the UI listens on loopback only, and under no other name.",
     )
     api_keys: Path | None = Field(
         None, description="File of the prediction service's API keys (hashes only); unset: `<home>/api_keys.json`."
@@ -312,8 +304,7 @@ class Settings(BaseSettings):
         3,
         gt=0,
         description="A look-up in the application's database may take so long; one that nobody answered is tried once more, "
-        "over a new "
-        "connection, before the request is answered with 503.",
+        "over a new connection, before the request is answered with 503.",
     )
     serving_timeout_seconds: float = Field(10, gt=0, description="A request that takes longer is answered with 503.")
 

@@ -57,9 +57,8 @@ _SOME_BIDS = (
 )
 _COPY_OF_A_BID = (
     "insert into bids (id, profile_id, job_id, amount, generated_bid_text, submitted_at) select 'late-' || '{salt}', "
-    "profile_id, "
-    "{job}, amount, generated_bid_text, {at} from bids where amount > 0 and profile_id in (select id from profiles) "
-    "order by submitted_at limit 1"
+    "profile_id, {job}, amount, generated_bid_text, {at} from bids where amount > 0 and profile_id in (select id from "
+    "profiles) order by submitted_at limit 1"
 )
 
 

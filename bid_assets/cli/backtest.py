@@ -37,8 +37,7 @@ def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, a
     console.print(metrics_table(result))
     console.print(
         f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged "
-        f"on "
-        f"{result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
+        f"on {result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
     )
 
 

@@ -36,10 +36,8 @@ def import_directory(directory: str, *, mix: bool = False) -> None:
     if (home / TRUTH_FOLDER / TRUTH_FILE).exists() and not mix:
         raise ValueError(
             f"{home} has a simulated market; real bids beside simulated ones would teach the model both. Start a home of its "
-            f"own for "
-            f"them: `BID_ASSETS_HOME=DIR bid-assets import {directory}`, and BID_ASSETS_HOME=DIR with every later command; or "
-            f"mix them "
-            "on purpose: `bid-assets import --mix`"
+            f"own for them: `BID_ASSETS_HOME=DIR bid-assets import {directory}`, and BID_ASSETS_HOME=DIR with every later "
+            f"command; or mix them on purpose: `bid-assets import --mix`"
         )
     engine(app_db_url(get_settings())).dispose()  # so that an unreachable server is one line
     with progress_bars():

@@ -59,8 +59,7 @@ def _new_outcomes_sensor(settings: Settings, store: VersionStore) -> dg.SensorDe
         minimum_interval_seconds=settings.sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows bid_outcomes and bids; asks for the windows whose rows are new, for features that look back at "
-        "them, "
-        "and again for what failed.",
+        "them, and again for what failed.",
     )
     def new_outcomes_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from bid_assets.orchestration.refresh.change_detection import detect_new_rows
@@ -94,8 +93,7 @@ def _reconciliation_sensor(settings: Settings, store: VersionStore) -> dg.Sensor
         minimum_interval_seconds=max(5, round(60 * settings.reconciliation_interval_minutes)),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Compares every window with what the store has read of it, and all features with the raw versions of now: "
-        "finds "
-        "edits, deletions, back-dated rows, and whatever was left undone.",
+        "finds edits, deletions, back-dated rows, and whatever was left undone.",
     )
     def reconciliation_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from bid_assets.orchestration.refresh.change_detection import reconcile

@@ -34,12 +34,9 @@ def refuse_unguarded(host: str, names: Collection[str]) -> None:
         return
     raise UnguardedUiError(
         f"refusing to let Dagster's UI listen on {host}: it has no login, and whoever reaches it can launch runs and approve "
-        f"models. "
-        "From another machine use a tunnel (`ssh -L 3000:127.0.0.1:3000 THIS_MACHINE`, then http://localhost:3000). For "
-        "several people put "
-        "a proxy with a login of its own in front, which passes on the Host header, and set BID_ASSETS_UI_HOSTS to the names "
-        "under which it is "
-        "reached. Only the prediction service is meant? Use --service-host"
+        f"models. From another machine use a tunnel (`ssh -L 3000:127.0.0.1:3000 THIS_MACHINE`, then http://localhost:3000). "
+        "For several people put a proxy with a login of its own in front, which passes on the Host header, and set "
+        "BID_ASSETS_UI_HOSTS to the names under which it is reached. Only the prediction service is meant? Use --service-host"
     )
 
 

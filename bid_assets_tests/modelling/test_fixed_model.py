@@ -14,8 +14,7 @@ def test_its_content_hash_is_the_recorded_one_on_a_recorded_platform() -> None:
     if here not in recorded:
         pytest.skip(
             f"no content hash is recorded for {here}, where the last bits may differ; record it on the commit before the "
-            f"change: "
-            "`python -m bid_assets_tests.modelling.fixed_model`"
+            f"change: `python -m bid_assets_tests.modelling.fixed_model`"
         )
     assert content_hash(fixed_model()) == recorded[here]
 

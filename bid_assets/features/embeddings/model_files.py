@@ -75,9 +75,8 @@ def static_model_folder(home: Path, cache: Path | None = None) -> Path:
         return _create_atomically(own, make)
     if not (cache / name).is_dir() and (problem := _write_error(cache)) is not None:
         log.warning(
-            f"the static encoder is kept in {own.parent}, for this home only: the cache of encoders cannot be "
-            f"written to ({problem}); "
-            "BID_ASSETS_ENCODER_CACHE may name another folder"
+            f"the static encoder is kept in {own.parent}, for this home only: the cache of encoders cannot be written to "
+            f"({problem}); BID_ASSETS_ENCODER_CACHE may name another folder"
         )
         return _create_atomically(own, make)
     return _create_atomically(cache / name, make)

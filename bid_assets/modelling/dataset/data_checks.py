@@ -56,8 +56,7 @@ def rejected_rows_within_limit(rejected: Mapping[str, int], valid: Mapping[str, 
         share <= limit,
         f"{share:.1%} of the rows of {worst} were rejected; at most {limit:.1%} may be",
         "Look at the rejected_rows of the look-back's windows (table, id, reason), mend them in the application's database, "
-        "and "
-        "refresh the windows; or raise BID_ASSETS_MAX_REJECTED_SHARE.",
+        "and refresh the windows; or raise BID_ASSETS_MAX_REJECTED_SHARE.",
         {"rejected_rows": bad, "rows": rows, "share": share},
     )
 
@@ -89,9 +88,8 @@ def label_rate_as_before(rate: float | None, previous: PreviousDatasets, limit: 
         "label_rate_as_before",
         ratio <= limit,
         f"{rate:.1%} of the labels are successes; {usual:.1%} were in the {len(previous.label_rates)} dataset(s) before",
-        "See in bid_outcomes whether outcomes are recorded as before (a bulk correction, a new meaning of is_success, failures "
-        "that no "
-        "longer arrive).",
+        "See in bid_outcomes whether outcomes are recorded as before (a bulk correction, a new meaning of is_success, "
+        "failures that no longer arrive).",
         {"label_rate": rate, "usual": usual, "odds_ratio": ratio},
     )
 

@@ -84,8 +84,7 @@ def asset_check_results(results: Sequence[Any], accepted: Sequence[str]) -> Iter
     for result in results:
         accept = (
             f"If it is as it should be, accept it once: `{accept_command([result.check])}`, or materialize training_dataset "
-            f"with the "
-            f'config `accept: ["{result.check}"]`.'
+            f'with the config `accept: ["{result.check}"]`.'
         )
         stops = result.stops and result.check not in accepted
         yield dg.AssetCheckResult(
@@ -104,9 +103,8 @@ def raise_if_blocked(results: Sequence[Any], accepted: Sequence[str]) -> None:
         findings = "; ".join(f"{result.check}: {result.finding}" for result in failed)
         command = accept_command([result.check for result in failed])
         raise dg.Failure(
-            description=f"the dataset was not written, and what is active stays active. {findings}. The check's page says "
-            f"what to do; if "
-            f"it is as it should be: `{command}`",
+            description=f"the dataset was not written, and what is active stays active. {findings}. The check's page says what "
+            f"to do; if it is as it should be: `{command}`",
             allow_retries=False,
         )
 

@@ -237,8 +237,7 @@ def one_encoder(inputs: dict[str, WindowedTable]) -> dict[str, str]:
         encoders = "; ".join(f"{name[:12]} in {min(keys)} to {max(keys)}" for name, keys in windows_by_encoder.items())
         raise dg.Failure(
             description=f"the look-back mixes embeddings of {len(windows_by_encoder)} encoders ({encoders}). Encode all of it "
-            f"with the present "
-            f"one: `bid-assets run --from {min(min(keys) for keys in windows_by_encoder.values())}`",
+            f"with the present one: `bid-assets run --from {min(min(keys) for keys in windows_by_encoder.values())}`",
             allow_retries=False,
         )
     return {"encoder_fingerprint": next(iter(windows_by_encoder))} if windows_by_encoder else {}

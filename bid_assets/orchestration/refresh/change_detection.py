@@ -114,9 +114,8 @@ def _rows_outside_warnings(settings: Settings, store: VersionStore, db_cursor: A
     oldest = oldest_window(settings, store)
     if settings.start is None and oldest is not None and oldest < bounds.start:
         warnings.append(
-            f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as "
-            f"soon as "
-            "the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, "
+            f"older bids have appeared: the first window is now {cadence.key(oldest)}. Windows before {first} are read as soon "
+            f"as the code location has been loaded again, which `bid-assets up` does by itself (in Dagster's UI: Deployment, "
             "Reload)"
         )
     else:

@@ -163,8 +163,7 @@ def _after_failure(state: RetrainingState, rules: RetrainingRules) -> Decision:
         if since_failure < rules.min_new_outcomes and left > timedelta(0):
             return _wait(
                 f"the check {state.blocked_by} stopped run {_short(last.run_id)}; its page says what to do. It is tried again "
-                f"once "
-                f"{rules.min_new_outcomes:,} more outcomes are there ({max(since_failure, 0):,} so far), at the latest in "
+                f"once {rules.min_new_outcomes:,} more outcomes are there ({max(since_failure, 0):,} so far), at the latest in "
                 f"{in_words(left)}"
             )
         return Decision("retrain", f"attempt {failed + 1}, after: {last.message}", failed + 1)
@@ -173,8 +172,7 @@ def _after_failure(state: RetrainingState, rules: RetrainingRules) -> Decision:
     if left > timedelta(0):
         reason = (
             f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. It is tried "
-            f"again "
-            f"every {in_words(SLOW_PAUSE)}, next in {in_words(left)}; `bid-assets run` tries at once"
+            f"again every {in_words(SLOW_PAUSE)}, next in {in_words(left)}; `bid-assets run` tries at once"
             if slow
             else f"attempt {failed} of {rules.max_attempts} failed (run {_short(last.run_id)}: {last.message}); "
             f"the next starts in {in_words(left)}"

@@ -219,11 +219,10 @@ def test_what_the_database_itself_refuses_leaves_nothing_behind(app_db: str, tmp
 def test_tables_of_other_types_are_filled_by_casting(app_db: str, tmp_path: Path) -> None:
     execute(
         app_db,
-        "CREATE TABLE profiles (id integer PRIMARY KEY, skills jsonb, name json);"
-        "CREATE TABLE jobs (id uuid PRIMARY KEY, posted_at timestamp);"
-        "CREATE TABLE bids (id bigint PRIMARY KEY, profile_id integer, job_id uuid, amount numeric(10, 2),"
-        " submitted_at timestamp);"
-        "CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id bigint, is_success integer, outcome_timestamp timestamptz)",
+        "CREATE TABLE profiles (id integer PRIMARY KEY, skills jsonb, name json);CREATE TABLE jobs (id uuid PRIMARY KEY, "
+        "posted_at timestamp);CREATE TABLE bids (id bigint PRIMARY KEY, profile_id integer, job_id uuid, amount numeric(10, "
+        "2), submitted_at timestamp);CREATE TABLE bid_outcomes (id text PRIMARY KEY, bid_id bigint, is_success integer, "
+        "outcome_timestamp timestamptz)",
     )
     uuid = "6f1c2a9e-0000-4000-8000-000000000001"
     folder(

@@ -105,8 +105,7 @@ def data_sets(shared: Path) -> dict[str, Callable[[], DataSet]]:
         "change_of_regime": lambda: market(
             "change_of_regime",
             "Simulated, 50 weeks, 12,000 bids; clients care about other things from week 26 on. Cutoffs 6, 12 and 18 weeks "
-            "later; "
-            "the six weeks after each judge, by how bids end in truth.",
+            "later; the six weeks after each judge, by how bids end in truth.",
             weeks=50,
             bids=12_000,
             seed=101,

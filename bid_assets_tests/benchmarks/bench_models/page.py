@@ -50,10 +50,9 @@ def page(run: Run, results: Mapping[str, Sequence[CutoffResult]], descriptions: 
         f"- **Where**: {run.machine}. One seed for every model.",
         f"- **Our model**: {run.settings}.",
         "- **Peers** see the same train rows and the same test rows; LightGBM and XGBoost the numbers that our trees see "
-        "(without the "
-        "rating of profiles) and 16 principal components of each embedding, CatBoost these, the bid's text and the ids of "
-        "profile, job and client, TF-IDF logistic regression the bid's text. "
-        f"Their trees stop early on the newest fifth of the train rows{f' ({peers})' if peers else ''}.",
+        "(without the rating of profiles) and 16 principal components of each embedding, CatBoost these, the bid's text and "
+        f"the ids of profile, job and client, TF-IDF logistic regression the bid's text. Their trees stop early on the newest "
+        f"fifth of the train rows{f' ({peers})' if peers else ''}.",
         "- **Differences** are ours less the peer's on the same bids, with the 95 % interval of a paired bootstrap by profile "
         f"({RESAMPLES} resamples).",
         "- Every cutoff that was run is shown. The constant is the share of successes among the train rows.",
