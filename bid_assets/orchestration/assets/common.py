@@ -1,13 +1,10 @@
-"""What all assets share: groups, owners, and the time range of a run."""
+"""What all assets share: owners, the policy of range runs, pools."""
 
 from __future__ import annotations
 
 import warnings
 
 import dagster as dg
-
-from bid_assets.common.windows import Cadence, TimeRange
-from bid_assets.orchestration.partitions import span_of
 
 # Range runs rest on `backfill_policy`, which is beta in Dagster 1.13; the tests of the IO managers pin what we need of it.
 warnings.filterwarnings("ignore", message=r".*`backfill_policy`.*", category=dg.BetaWarning)
@@ -19,11 +16,5 @@ RANGE_RUN = dg.BackfillPolicy.single_run()
 RETRAINING_POOL = "retraining"
 """The concurrency pool of everything from dataset to deployment: one run of it at a time (limit in dagster.yaml)."""
 
-
 REFRESH_POOL = "refresh"
 """The pool of what reads raw tables or computes features: of two runs over one window the older snapshot never wins."""
-
-
-def run_span(context: dg.AssetExecutionContext, cadence: Cadence) -> TimeRange:
-    """The time range of all windows of this run."""
-    return span_of(cadence, list(context.partition_keys))

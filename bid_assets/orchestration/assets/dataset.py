@@ -215,7 +215,7 @@ def inconsistent_windows(store: VersionStore, settings: Settings, inputs: dict[s
     stale_by_family = {}
     for family in families():
         reads = Inputs(family, settings.cadence)
-        stale = [key for key, manifest in pinned[family.name].items() if not reads.is_made_from_heads(manifest, heads)]
+        stale = [key for key, manifest in pinned[family.name].items() if not reads.matches_heads(manifest, heads)]
         if stale:
             stale_by_family[family.name] = stale
     return stale_by_family

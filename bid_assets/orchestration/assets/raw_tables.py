@@ -12,11 +12,11 @@ from bid_assets.orchestration.asset_checks import (
     rejected_rows_check,
     rejected_rows_result,
 )
-from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL, run_span
+from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL
 from bid_assets.orchestration.input_tracking import record_window_metadata
 from bid_assets.orchestration.io_managers import IDENTITY_KEY, TIME_COLUMN_KEY
 from bid_assets.orchestration.metadata import UNREADABLE_VALUES
-from bid_assets.orchestration.partitions import windows
+from bid_assets.orchestration.partitions import span_of, windows
 from bid_assets.settings import Settings
 
 FINGERPRINTS = "fingerprints"
@@ -69,7 +69,7 @@ def raw_assets(settings: Settings) -> dg.AssetsDefinition:
     def raw_tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[object] | dg.AssetCheckResult]:
         from bid_assets.app_db.snapshot_reader import open_snapshot  # its drivers take a while to load
 
-        span = run_span(context, settings.cadence)
+        span = span_of(settings.cadence, list(context.partition_keys))
         url, silence = app_db_url(settings), settings.db_silence_seconds
         with open_snapshot(url, cadence=settings.cadence, chunk_rows=settings.read_chunk_rows, silence=silence) as snapshot:
             fingerprints = snapshot.fingerprints(span)

@@ -32,7 +32,7 @@ class Inputs:
         """How many windows it looks at, its own included."""
         return windows_for_days(self.cadence, self.family.lookback_days)
 
-    def is_made_from_heads(self, manifest: Manifest, heads: Heads) -> bool:
+    def matches_heads(self, manifest: Manifest, heads: Heads) -> bool:
         """Whether `manifest` was made from the content that `heads` have now."""
         first = first_key_of(self.cadence, manifest.partition, self.windows)
         keys = self.cadence.keys(TimeRange(self.cadence.window(first).start, self.cadence.window(manifest.partition).end))
@@ -96,4 +96,4 @@ def stale_windows(
 def _current(manifest: Manifest, inputs: Inputs, heads: Heads, settings: Settings) -> bool:
     family = inputs.family
     same_settings = not family.needs_encoder or manifest.settings.get("encoder") == settings.encoder
-    return manifest.code.asset == family.code_version and same_settings and inputs.is_made_from_heads(manifest, heads)
+    return manifest.code.asset == family.code_version and same_settings and inputs.matches_heads(manifest, heads)
