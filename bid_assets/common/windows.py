@@ -5,6 +5,7 @@ Dagster's view of the same windows (partitions and mappings) is in `orchestratio
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -60,6 +61,22 @@ class TimeRange:
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
+
+
+def batch_windows(keys: Iterable[str], rows: Iterable[int], rows_at_once: int) -> Iterator[tuple[list[str], int]]:
+    """Successive windows that together have at least `rows_at_once` rows, the last ones maybe fewer; and how many they have.
+
+    `rows` are those of each window. Work done batch by batch needs memory for a batch, not for the whole range.
+    """
+    batch, size = list[str](), 0
+    for key, count in zip(keys, rows, strict=True):
+        batch.append(key)
+        size += count
+        if size >= rows_at_once:
+            yield batch, size
+            batch, size = [], 0
+    if batch:
+        yield batch, size
 
 
 @lru_cache(1 << 16)

@@ -17,6 +17,7 @@ from bid_assets_tests.benchmarks.bench_models.comparison import CONSTANT, OURS, 
 from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, data_sets, market
 from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess
 from bid_assets_tests.benchmarks.bench_models.peers import PEERS
+from bid_assets_tests.benchmarks.rating_age import print_ages
 from bid_assets_tests.conftest import CHECKOUT
 
 SHARED = CHECKOUT.parent / "shared" / "data"
@@ -89,6 +90,14 @@ def test_peers_that_fail_say_why(tiny_market: DataSet, tmp_path: Path) -> None:
     without_libraries = PeerProcess(Path(sys.executable), tmp_path / "cache")
     with pytest.raises(RuntimeError, match="No module named 'lightgbm'"):
         run_all({"tiny": lambda: tiny_market}, SETTINGS, None, without_libraries, tmp_path / "page.md", "")
+
+
+def test_the_benchmark_of_ages_prints_its_line(tiny_market: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+    print_ages(tiny_market, SETTINGS)
+    name, age, cutoffs, *each_way = capsys.readouterr().out.strip().split("\t")
+    assert (name, age, cutoffs) == ("tiny", "from week 0", str(len(tiny_market.periods)))
+    assert all(re.fullmatch(r"\d\.\d{4} \(\d\.\d{4}\)", each) for each in each_way)
+    assert len(each_way) == 3
 
 
 @pytest.mark.real_data

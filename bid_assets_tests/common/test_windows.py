@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.common.windows import Cadence, TimeRange, as_utc
+from bid_assets.common.windows import Cadence, TimeRange, as_utc, batch_windows
 
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 cadences = st.sampled_from(Cadence)
@@ -44,3 +44,12 @@ def test_a_naive_time_is_taken_to_be_utc() -> None:
 def test_a_range_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
         TimeRange(datetime(2026, 1, 1), datetime(2026, 1, 2))  # noqa: DTZ001
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(1, 100))
+def test_batches_are_all_windows_in_order_and_no_batch_but_the_last_is_small(rows: list[int], rows_at_once: int) -> None:
+    keys = [str(number) for number in range(len(rows))]
+    batches = list(batch_windows(keys, rows, rows_at_once))
+    assert [key for batch, _ in batches for key in batch] == keys
+    assert [size for _, size in batches] == [sum(rows[int(key)] for key in batch) for batch, _ in batches]
+    assert all(size >= rows_at_once > size - rows[int(batch[-1])] for batch, size in batches[:-1])

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
-from bid_assets.common.windows import MONDAY, Cadence, as_utc
+from bid_assets.common.windows import MONDAY, Cadence, as_utc, batch_windows, microseconds_since_epoch
 from bid_assets.features.family import VECTOR, FeatureFamily
 from bid_assets.modelling.dataset.label_maturity import resolve_maturity
 from bid_assets.modelling.dataset.splits import NO_MATURITY, SPLITS, LabelRules, split_by_time
@@ -131,13 +131,12 @@ def by_windows(rows: pa.Table, windows: Sequence[str], cadence: Cadence) -> Iter
     `rows` are in order of submission, none of them before the first window or after the last. What belongs to a bid
     lies in its own window of every family, so runs can be joined one by one.
     """
-    ends = [int(cadence.window(key).end.timestamp()) * 1_000_000 for key in windows]
-    begin, run = 0, list[str]()
-    for key, end in zip(windows, np.searchsorted(_microseconds(rows["submitted_at"]), ends).tolist(), strict=True):
-        run.append(key)
-        if end - begin >= ROWS_AT_ONCE or key == windows[-1]:
-            yield run, rows.slice(begin, end - begin)
-            begin, run = end, []
+    edges = [microseconds_since_epoch(cadence.window(key).end) for key in windows]
+    ends = np.searchsorted(_microseconds(rows["submitted_at"]), edges)
+    begin = 0
+    for batch, count in batch_windows(windows, np.diff(ends, prepend=0).tolist(), ROWS_AT_ONCE):
+        yield batch, rows.slice(begin, count)
+        begin += count
 
 
 def effective_outcomes(outcomes: pa.Table, cutoff: datetime | None) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bid_assets.app_db.readability import ReadabilityCounts, Reasons
 from bid_assets.common.arrow import split_by_window
-from bid_assets.common.windows import Cadence, TimeRange, microseconds_since_epoch
+from bid_assets.common.windows import Cadence, TimeRange, batch_windows, microseconds_since_epoch
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
 from bid_assets.features.interval_counts import microseconds
 from bid_assets.features.registry import families
@@ -67,9 +67,10 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         alone = len(context.partition_keys) == 1  # in a range run row counts would be a part's, shown for each window
 
         def features_by_window() -> Iterator[pa.Table]:
-            for keys in _runs_of_windows(inputs, context.partition_keys):
+            all_keys = context.partition_keys
+            for keys, _ in batch_windows(all_keys, _largest_input(inputs, all_keys), ROWS_AT_ONCE):
                 span = span_of(settings.cadence, keys)
-                tables = {name: _looked_at(table, keys, back).read() for name, table in inputs.items()}
+                tables = {name: _with_lookback(table, keys, back).read() for name, table in inputs.items()}
                 reasons = _readability(family, tables, span, settings.cadence, keys)
                 record_window_metadata(context, {key: {UNREADABLE_VALUES: each} for key, each in reasons.items()})
                 counts.update(reasons)
@@ -89,19 +90,13 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
     return compute
 
 
-def _runs_of_windows(inputs: Mapping[str, WindowedTable], keys: Sequence[str]) -> Iterator[list[str]]:
-    """Successive windows whose largest input has about `ROWS_AT_ONCE` rows: memory follows the run, not the whole range."""
+def _largest_input(inputs: Mapping[str, WindowedTable], keys: Sequence[str]) -> Iterator[int]:
+    """Of each window the rows of the input that has most."""
     rows = [{manifest.partition: manifest.rows or 0 for manifest in table.manifests} for table in inputs.values()]
-    run, size = list[str](), 0
-    for key in keys:
-        run.append(key)
-        size += max(of_table.get(key, 0) for of_table in rows)
-        if size >= ROWS_AT_ONCE or key == keys[-1]:
-            yield run
-            run, size = [], 0
+    return (max(of_table.get(key, 0) for of_table in rows) for key in keys)
 
 
-def _looked_at(table: WindowedTable, keys: Sequence[str], back: int) -> WindowedTable:
+def _with_lookback(table: WindowedTable, keys: Sequence[str], back: int) -> WindowedTable:
     """Of an input the windows that the features of `keys` look at: `back` windows for each, itself included."""
     first, last = table.windows.index(keys[0]), table.windows.index(keys[-1])
     return table.select_windows(table.windows[max(0, first + 1 - back) : last + 1])
