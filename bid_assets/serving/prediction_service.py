@@ -158,9 +158,8 @@ class PredictionService:
         records: list[PredictionRecord] = []
         ids = [uuid.uuid4().hex for _ in contexts]
         for index, (variant, model, indices) in enumerate(_assign_rows(serving, contexts)):
-            suffix = (
-                f"-{variant}{index}" if variant == SHADOW else ""
-            )  # so that the caller's id leads to the shadows' predictions
+            # so that the caller's id leads to the shadows' predictions
+            suffix = f"-{variant}{index}" if variant == SHADOW else ""
             matrix = _encode(model, rows, indices)
             probabilities = model.probabilities(matrix).tolist()
             self.metrics.observe_scores(variant, probabilities)

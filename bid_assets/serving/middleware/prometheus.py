@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -28,7 +29,7 @@ PROBABILITY_BUCKETS = tuple(step / 20 for step in range(1, 21))
 REFRESH_SECONDS = 1.0
 """Seconds between two updates of the counts of log and encoder, where there are several workers."""
 
-_MIN_VECTORIZED = 16  # from so many scores on, NumPy counts them by bucket faster than one `observe` for each
+_PID_SUFFIX = ".pid"  # each worker leaves such a file, named after its process id, beside those of its metrics
 
 
 class PredictionLogCounts(Protocol):
@@ -58,27 +59,76 @@ class Metrics:
     """The metrics of one process. Threads may share it; what is called for each request costs a few microseconds."""
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
-        self._requests = Histogram(
+        registry = self._exposed_registry = CollectorRegistry()
+        if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+            registry = CollectorRegistry()  # this worker's own metrics are read from its files, like those of the others
+            (Path(directory) / f"{os.getpid()}{_PID_SUFFIX}").touch()
+        self._directory = directory
+        ProcessCollector(registry=self._exposed_registry)
+        self._model_info = _ModelInfo()
+        self._exposed_registry.register(self._model_info)
+        self._model_state = _ModelState(registry)
+        self._counts = _WatchedCounts(registry)
+        requests = Histogram(
             "bid_assets_request_seconds",
             "Time from a request to its response, by path and class of the status.",
             ["path", "status"],
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self._errors = Counter(
+        errors = Counter(
             "bid_assets_request_errors",
             "Requests answered with a status of 400 or more.",
             ["path", "status"],
             registry=registry,
         )
-        self._scores = Histogram(
+        scores = Histogram(
             "bid_assets_score",
             "Predicted probabilities, by variant: active, canary or shadow.",
             ["variant"],
             buckets=PROBABILITY_BUCKETS,
             registry=registry,
         )
+        # finding the child of some labels costs more than what is done with it
+        self._requests_of, self._errors_of, self._scores_of = cache(requests.labels), cache(errors.labels), cache(scores.labels)
+
+    def watch_counts(self, log: PredictionLogCounts, texts: EncoderCounts) -> None:
+        """Expose the counts of this log and this encoder."""
+        self._counts.watch(log, texts)
+        if self._directory:
+            threading.Thread(target=self._counts.refresh_forever, name="metrics", daemon=True).start()
+
+    def observe_request(self, path: str, status: int, seconds: float) -> None:
+        """Record the latency and status of a request. `path` must be one of few: each label value costs memory for ever."""
+        self._requests_of(path, f"{status // 100}xx").observe(seconds)
+        if status >= 400:
+            self._errors_of(path, str(status)).inc()
+
+    def observe_scores(self, variant: str, probabilities: Sequence[float]) -> None:
+        """Record the probabilities that a variant predicted: some microseconds for each."""
+        scores = self._scores_of(variant)
+        for probability in probabilities:
+            scores.observe(probability)
+
+    def set_model(self, version: str | None, dataset: str | None, created_at: datetime | None, *, rejected: int = 0) -> None:
+        """Record the active model (None: none yet), and how many models should serve but were rejected."""
+        activated = version is not None and version != self._model_info.version
+        self._model_info.version, self._model_info.dataset, self._model_info.created_at = version, dataset, created_at
+        self._model_state.set(ready=version is not None, activated=activated, rejected=rejected)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format, version 0.0.4."""
+        self._counts.refresh()
+        if self._directory:
+            _prune_dead_workers(Path(self._directory))
+        return generate_latest(self._exposed_registry)
+
+
+class _ModelState:
+    """Whether a model is loaded, and how often one began to serve or was rejected."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._ready = Gauge(
             "bid_assets_ready",
             "1 where a verified model is loaded, in every worker.",
@@ -94,6 +144,17 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+
+    def set(self, *, ready: bool, activated: bool, rejected: int) -> None:
+        self._ready.set(ready)
+        self._activations.inc(activated)
+        self._rejected.set(rejected)
+
+
+class _WatchedCounts:
+    """What the prediction log and the encoder count themselves."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         texts = Counter("bid_assets_texts", "Texts looked up in the cache of embeddings.", ["result"], registry=registry)
         self._hits, self._misses = _CounterOfTotal(texts.labels("hit")), _CounterOfTotal(texts.labels("miss"))
         self._backlog = Gauge(
@@ -108,70 +169,16 @@ class Metrics:
         self._lost = _CounterOfTotal(
             Counter("bid_assets_prediction_log_lost", "Predictions that were dropped.", registry=registry)
         )
-        self._latency_children: dict[tuple[str, int], Histogram] = {}
-        self._error_children: dict[tuple[str, int], Counter] = {}
-        self._score_children: dict[str, Histogram] = {}
-        self._counts: tuple[PredictionLogCounts, EncoderCounts] | None = None
+        self._sources: tuple[PredictionLogCounts, EncoderCounts] | None = None
         self._lock = threading.Lock()
-        self._exposed_registry = CollectorRegistry()
-        self._model = _ModelInfo(self._exposed_registry)
-        ProcessCollector(registry=self._exposed_registry)
-        self._directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        workers = MultiProcessCollector(None, self._directory) if self._directory else _RegistryProxy(registry)  # type: ignore[no-untyped-call]
-        self._exposed_registry.register(workers)
 
-    def watch_counts(self, log: PredictionLogCounts, texts: EncoderCounts) -> None:
-        """Expose the counts of this log and this encoder."""
-        self._counts = (log, texts)
-        if self._directory:
-            threading.Thread(target=self._refresh_loop, name="metrics", daemon=True).start()
+    def watch(self, log: PredictionLogCounts, texts: EncoderCounts) -> None:
+        self._sources = (log, texts)
 
-    def observe_request(self, path: str, status: int, seconds: float) -> None:
-        """Record the latency and status of a request. `path` must be one of few: each label value costs memory for ever."""
-        key = path, status // 100
-        if (latency := self._latency_children.get(key)) is None:
-            latency = self._latency_children[key] = self._requests.labels(path, f"{status // 100}xx")
-        latency.observe(seconds)
-        if status >= 400:
-            key = path, status
-            if (errors := self._error_children.get(key)) is None:
-                errors = self._error_children[key] = self._errors.labels(path, str(status))
-            errors.inc()
-
-    def observe_scores(self, variant: str, probabilities: Sequence[float]) -> None:
-        """Record the probabilities that a variant predicted."""
-        if (scores := self._score_children.get(variant)) is None:
-            scores = self._score_children[variant] = self._scores.labels(variant)
-        if len(probabilities) < _MIN_VECTORIZED:
-            for probability in probabilities:
-                scores.observe(probability)
+    def refresh(self) -> None:
+        if self._sources is None:
             return
-        bucket_index = np.searchsorted(scores._upper_bounds, probabilities)
-        counts = np.bincount(bucket_index, minlength=len(scores._buckets))
-        for bucket, count in zip(scores._buckets, counts.tolist(), strict=True):
-            if count:
-                bucket.inc(count)
-        scores._sum.inc(float(np.sum(probabilities)))
-
-    def set_model(self, version: str | None, dataset: str | None, created_at: datetime | None, *, rejected: int = 0) -> None:
-        """Record the active model (None: none yet), and how many models should serve but were rejected."""
-        if version is not None and version != self._model.version:
-            self._activations.inc()
-        self._model.version, self._model.dataset, self._model.created_at = version, dataset, created_at
-        self._ready.set(version is not None)
-        self._rejected.set(rejected)
-
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format, version 0.0.4."""
-        self._refresh()
-        if self._directory:
-            _prune_dead_workers(Path(self._directory))
-        return generate_latest(self._exposed_registry)
-
-    def _refresh(self) -> None:
-        if self._counts is None:
-            return
-        log, texts = self._counts
+        log, texts = self._sources
         with self._lock:
             self._backlog.set(log.backlog)
             self._written.advance_to(log.written)
@@ -179,10 +186,10 @@ class Metrics:
             self._hits.advance_to(texts.hits)
             self._misses.advance_to(texts.misses)
 
-    def _refresh_loop(self) -> None:
+    def refresh_forever(self) -> None:
         while True:
             time.sleep(REFRESH_SECONDS)
-            self._refresh()
+            self.refresh()
 
 
 class _CounterOfTotal:
@@ -200,11 +207,9 @@ class _CounterOfTotal:
 class _ModelInfo(Collector):
     """Collects version and age of the active model of this process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.version: str | None = None
-        self.dataset: str | None = None
-        self.created_at: datetime | None = None
-        registry.register(self)
+    version: str | None = None
+    dataset: str | None = None
+    created_at: datetime | None = None
 
     def collect(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("bid_assets_model_info", "The active model.", labels=["version", "dataset"])
@@ -216,22 +221,9 @@ class _ModelInfo(Collector):
         yield from (info, age)
 
 
-class _RegistryProxy(Collector):
-    """Collects the metrics of another registry."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._registry.collect()
-
-
 def _prune_dead_workers(directory: Path) -> None:
     """Remove the live gauges of workers that have ended: killed ones cannot do so themselves."""
-    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in directory.glob("gauge_live*.db")}:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
-        except PermissionError:
-            continue
+    for file in directory.glob(f"*{_PID_SUFFIX}"):
+        if not psutil.pid_exists(int(file.stem)):
+            mark_process_dead(file.stem, str(directory))  # type: ignore[no-untyped-call]
+            file.unlink(missing_ok=True)

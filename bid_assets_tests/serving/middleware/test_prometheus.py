@@ -44,7 +44,6 @@ def test_requests_are_counted_by_path_class_and_time_and_errors_by_status() -> N
 
 @given(st.lists(st.floats(0, 1), min_size=16, max_size=60))
 def test_law_many_scores_at_once_count_like_one_by_one(scores: list[float]) -> None:
-    """Pins the insides of prometheus_client's histogram that the fast way relies on."""
     at_once, one_by_one = Metrics(), Metrics()
     at_once.observe_scores("active", scores)
     for score in scores:
