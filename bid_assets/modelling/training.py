@@ -36,7 +36,7 @@ from bid_assets.modelling.parameters import TrainingParameters
 
 [TARGET_STATISTIC] = column_encoders.TargetStatistic.names
 
-SELECTION_ROWS = 200_000
+SELECTION_ROWS = 100_000
 """More training rows of a forward block are subsampled to choose rounds and blend weights: the choice needs no more."""
 
 

@@ -55,7 +55,7 @@ def backtest(
     """Figures of models of the rows that `train_test_rows` gives: trained before `cutoff`, evaluated on the bids from then on.
 
     Seeds `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `METRICS`;
-    `baselines` holds the same figures of the base rate and of history-only logistic regression, which have no seed.
+    `baselines` holds the same figures of the three baselines of a report, which have no seed.
     Raises `NotTrainableError`, and `ValueError` where no later bid is decided.
     """
     rows = train_test_rows(

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit, log_losses_of_log_odds
-from bid_assets.modelling.evaluation.metrics import Labels
+from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit
+from bid_assets.modelling.evaluation.metrics import Labels, log_losses_of_log_odds
 from bid_assets.modelling.parameters import TrainingParameters
 
 BLOCKS = 3
@@ -63,8 +63,8 @@ class ComponentLogOdds:
 
     def is_worse_than_trees(self, weights: Weights) -> bool:
         """Whether the blend is worse here than the trees alone by more than the standard error of the difference."""
-        difference = log_losses_of_log_odds(self.blend(weights), self.success) - log_losses_of_log_odds(
-            self.trees, self.success
+        difference = log_losses_of_log_odds(self.success, self.blend(weights)) - log_losses_of_log_odds(
+            self.success, self.trees
         )
         return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
 
@@ -126,7 +126,7 @@ def blend_weights(blocks: Sequence[ComponentLogOdds], limits: Weights) -> Weight
             residual = expit(log_odds) - block.success
             slopes = [np.mean(residual * (block.history - block.trees)), np.mean(residual * block.text)]
             total, gradient = (
-                total + block_weight * np.mean(log_losses_of_log_odds(log_odds, block.success)),
+                total + block_weight * np.mean(log_losses_of_log_odds(block.success, log_odds)),
                 gradient + block_weight * np.array(slopes),
             )
         return float(total), gradient

@@ -52,11 +52,12 @@ def select_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
     """
     if method == "none":
         return IDENTITY
-    gain = sum(
-        _log_loss(IDENTITY, block) - _log_loss(fit_calibration(method, blocks[:number]), block)
-        for number, block in enumerate(blocks)
-        if number
-    )
+    from bid_assets.modelling.evaluation.metrics import log_losses
+
+    gain = 0.0
+    for number, (log_odds, success) in enumerate(blocks[1:], start=1):
+        before, after = (each.probability(log_odds) for each in (IDENTITY, fit_calibration(method, blocks[:number])))
+        gain += float((log_losses(success, before) - log_losses(success, after)).sum())
     return fit_calibration(method, blocks) if gain > 0 else IDENTITY
 
 
@@ -67,12 +68,6 @@ def fit_calibration(method: str, blocks: Sequence[Block]) -> Calibration:
     if len(np.unique(success)) < 2:
         return IDENTITY
     return _isotonic(log_odds, success) if method == "isotonic" else _sigmoid(log_odds, success)
-
-
-def _log_loss(calibration: Calibration, block: Block) -> float:
-    log_odds, success = block
-    of_success = calibration.probability(log_odds)
-    return float(-np.log(np.where(success, of_success, 1 - of_success)).sum())
 
 
 def _sigmoid(log_odds: FloatArray, success: Labels) -> Calibration:

@@ -128,8 +128,3 @@ def blend_log_odds(trees: FloatArray, history: FloatArray, weight: float) -> Flo
 def expit(log_odds: FloatArray) -> FloatArray:
     """The probability of these log-odds (logistic function)."""
     return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
-
-
-def log_losses_of_log_odds(log_odds: FloatArray, success: Labels) -> FloatArray:
-    """Of each row; exact for any log-odds, however far from 0."""
-    return np.asarray(np.logaddexp(0, log_odds) - success * log_odds)

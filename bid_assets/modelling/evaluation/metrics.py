@@ -69,6 +69,11 @@ def log_losses(success: Labels, probability: Probabilities) -> Probabilities:
     return np.asarray(-np.log(np.where(success, bounded, 1 - bounded)), dtype=np.float64)
 
 
+def log_losses_of_log_odds(success: Labels, log_odds: Probabilities) -> Probabilities:
+    """The log loss of each row, nats; exact for any log-odds, however far from 0."""
+    return np.asarray(np.logaddexp(0, log_odds) - success * log_odds)
+
+
 def calibration_bins(success: Labels, probability: Probabilities, bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
     """The rows in up to `bins` bins of equal mass by probability: rows, mean probability, label rate of each.
 
