@@ -24,7 +24,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bid_assets.serving.middleware.access_log import REQUEST_ID, JsonLog, RequestLogEntry
+from bid_assets.serving.middleware.access_log import REQUEST_ID, JsonLog
 from bid_assets.serving.middleware.api_keys import ApiKeyStore
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.serving.middleware.rate_limit import TokenBucketLimiter
@@ -184,17 +184,15 @@ class RequestMiddleware:
         self._metrics.observe_request(path if path in self._scopes else UNKNOWN_PATH, status, seconds)
         client = scope.get("client")
         self._log.log_request(
-            RequestLogEntry(
-                request.received_at,
-                request.id,
-                scope["method"],
-                path,
-                status,
-                seconds,
-                request.key_name,
-                scope["state"].get("model_version"),
-                client[0] if client else None,
-            )
+            request.received_at,
+            request.id,
+            scope["method"],
+            path,
+            status,
+            seconds,
+            request.key_name,
+            scope["state"].get("model_version"),
+            client[0] if client else None,
         )
 
 

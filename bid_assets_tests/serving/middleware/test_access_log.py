@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bid_assets.serving.middleware import access_log
-from bid_assets.serving.middleware.access_log import REQUEST_ID, JsonLog, RequestLogEntry
+from bid_assets.serving.middleware.access_log import REQUEST_ID, JsonLog
 
 
-def entry(path: str = "/predict", key: str | None = "bidder") -> RequestLogEntry:
-    return RequestLogEntry(1_764_000_000.25, "r1", "POST", path, 200, 0.00123456, key, "v1", "127.0.0.1")
+def log_request(log: JsonLog, path: str = "/predict") -> None:
+    log.log_request(1_764_000_000.25, "r1", "POST", path, 200, 0.00123456, "bidder", "v1", "127.0.0.1")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def log(stream: io.BytesIO) -> Iterator[JsonLog]:
 
 
 def test_a_request_is_one_line(log: JsonLog, stream: io.BytesIO) -> None:
-    log.log_request(entry())
+    log_request(log)
     log.close()
     assert orjson.loads(stream.getvalue()) == {
         "time": "2025-11-24T16:00:00.250000Z",
@@ -57,9 +57,11 @@ def test_a_request_is_one_line(log: JsonLog, stream: io.BytesIO) -> None:
 
 
 def test_lines_are_there_within_a_moment_without_anybody_asking(log: JsonLog, stream: io.BytesIO) -> None:
-    log.log_request(entry())
-    time.sleep(access_log.FLUSH_SECONDS * 3)
-    assert stream.getvalue().endswith(b"}\n")
+    log_request(log)
+    deadline = time.monotonic() + 5
+    while not stream.getvalue().endswith(b"}\n"):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_what_pythons_logging_is_told_becomes_a_line_with_the_request_it_belongs_to(log: JsonLog, stream: io.BytesIO) -> None:
@@ -93,15 +95,15 @@ def test_what_pythons_logging_is_told_becomes_a_line_with_the_request_it_belongs
 def test_law_whatever_a_path_holds_it_is_one_line_of_json(path: str) -> None:
     stream = io.BytesIO()
     log = JsonLog(stream)
-    log.log_request(entry(path))
-    log.log_request(entry("\ud800" + path))  # half of a surrogate pair, which JSON cannot hold
+    log_request(log, path)
+    log_request(log, "\ud800" + path)  # half of a surrogate pair, which JSON cannot hold
     log.close()
     assert [orjson.loads(line)["request_id"].strip("'") for line in stream.getvalue().splitlines()] == ["r1", "r1"]
 
 
 def test_a_key_is_blotted_out_wherever_it_stands(log: JsonLog, stream: io.BytesIO) -> None:
     token = "ba_0123abcd_" + "5e" * 32
-    log.log_request(entry(f"/{token}/x"))
+    log_request(log, f"/{token}/x")
     log.install()
     logging.getLogger("here").error("%s and %s", token, token.upper().replace("BA_", "ba_"))
     log.close()
@@ -111,7 +113,7 @@ def test_a_key_is_blotted_out_wherever_it_stands(log: JsonLog, stream: io.BytesI
 
 def test_lines_after_the_end_are_still_written(log: JsonLog, stream: io.BytesIO) -> None:
     log.close()
-    log.log_request(entry())
+    log_request(log)
     assert stream.getvalue().count(b"\n") == 1
 
 
@@ -123,28 +125,40 @@ def test_a_stream_that_nobody_reads_holds_up_no_request_and_what_is_dropped_is_c
     with open(writing, "wb") as stream, open(reading, "rb") as reader:  # noqa: PTH123 - descriptors
         log = JsonLog(stream)
         started = time.monotonic()
-        for _ in range(3):
-            for _ in range(3000):
-                log.log_request(entry())
-            time.sleep(access_log.FLUSH_SECONDS * 1.5)
+        for _ in range(9000):
+            log_request(log)
         assert time.monotonic() - started < 3
-        lines = []
-        while not any("dropped" in line for line in lines):
+        lines = [orjson.loads(reader.readline())]
+        while log._queue.qsize() >= 3000:  # the writer goes on as soon as somebody reads
             lines.append(orjson.loads(reader.readline()))
-        assert lines[-1]["dropped"] > 0
-        os.set_blocking(reading, False)
-        while reader.read(1 << 16) or log._queue:
-            time.sleep(0.01)
+        log_request(log)
+        while "dropped" not in lines[-1]:
+            lines.append(orjson.loads(reader.readline()))
         log.close()
+    requests = [line for line in lines if line["event"] == "request"]
+    assert lines[-1]["dropped"] + len(requests) == 9001
+
+
+def test_a_log_whose_stream_is_stuck_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "CLOSE_SECONDS", 0.1)
+    reading, writing = os.pipe()
+    with open(writing, "wb", buffering=0) as stream, open(reading, "rb") as reader:  # noqa: PTH123 - descriptors
+        log = JsonLog(stream)
+        for _ in range(1000):
+            log_request(log)
+        started = time.monotonic()
+        log.close()
+        log_request(log)
+        assert time.monotonic() - started < 5
+        for _ in range(1000):  # sets the writer free
+            reader.readline()
 
 
 def test_a_request_costs_its_caller_a_microsecond_or_two(log: JsonLog) -> None:
-    record = entry()
-
     def each() -> float:
         started = time.perf_counter()
         for _ in range(1000):
-            log.log_request(record)
+            log_request(log)
         return (time.perf_counter() - started) / 1000
 
     assert min(each() for _ in range(10)) < 10e-6

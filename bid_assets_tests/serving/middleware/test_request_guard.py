@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import orjson
@@ -46,8 +47,15 @@ class Service:
     metrics: Metrics
 
     def lines(self) -> list[dict[str, object]]:
-        self.log._flush()
-        return [orjson.loads(line) for line in self.output.getvalue().splitlines()]
+        """All lines until now: they are written in order, so the last of them is waited for."""
+        end = uuid4().hex
+        self.log.log_request(time.time(), end, "GET", "/", 200, 0.0, None, None, None)
+        deadline = time.monotonic() + 10
+        while end.encode() not in self.output.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        lines = [orjson.loads(line) for line in self.output.getvalue().splitlines()]
+        return [line for line in lines if line.get("path") != "/"]
 
 
 def application() -> FastAPI:
