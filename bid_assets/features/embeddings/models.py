@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 
 from bid_assets.features.embeddings.cache import Vectors
 from bid_assets.features.embeddings.model_files import declared_dimension, fingerprint, silence_libraries
@@ -21,6 +20,8 @@ CODE_VERSION = "1"
 BATCH_SIZE = 32
 BFLOAT16_PROCESSORS = {"amx_bf16", "avx512_bf16"}
 """Flags of processors that multiply bfloat16 natively, which is when it is faster than float32."""
+
+_WEIGHTS = "embedding.weight"  # name of the static model's only tensor
 
 
 class TextModel(Protocol):
@@ -53,10 +54,8 @@ class StaticModel:
     @cached_property
     def dimension(self) -> int:
         """Of the token vectors; read from the head of the file."""
-        from safetensors import safe_open
-
-        with safe_open(str(self.folder / "model.safetensors"), framework="numpy") as file:
-            return int(file.get_slice("embedding.weight").get_shape()[1])
+        with self._open_weights() as file:
+            return int(file.get_slice(_WEIGHTS).get_shape()[1])
 
     def vectors(self, texts: list[str]) -> Vectors:
         """Token vectors, averaged per text."""
@@ -69,14 +68,15 @@ class StaticModel:
 
     @cached_property
     def _weights(self) -> Vectors:
-        """The token vectors, mapped into memory: all processes of a machine share one copy."""
-        file = self.folder / "model.safetensors"
-        with file.open("rb") as opened:  # the format: length of the head, the head as JSON, the numbers
-            length = int.from_bytes(opened.read(8), "little")
-            tensor = orjson.loads(opened.read(length))["embedding.weight"]
-        assert tensor["dtype"] == "F32"
-        mapped = np.memmap(file, "<f4", "r", offset=8 + length + tensor["data_offsets"][0], shape=tuple(tensor["shape"]))
-        return mapped.view(np.ndarray)
+        """The token vectors, about 30 MB."""
+        with self._open_weights() as file:
+            weights: Vectors = file.get_tensor(_WEIGHTS)
+        return weights.astype(np.float32, copy=False)
+
+    def _open_weights(self) -> Any:
+        from safetensors import safe_open
+
+        return safe_open(str(self.folder / "model.safetensors"), framework="numpy")
 
     @cached_property
     def _tokenizer(self) -> Any:

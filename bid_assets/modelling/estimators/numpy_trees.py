@@ -18,7 +18,7 @@ import orjson
 if TYPE_CHECKING:
     import xgboost as xgb
 
-MAX_ROWS = 16
+MAX_ROWS = 8
 """Up to so many rows are scored here rather than by XGBoost."""
 _CHECK_ROWS = 64
 """Rows on which the ensemble is checked against XGBoost when it is built."""
