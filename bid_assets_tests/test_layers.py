@@ -13,7 +13,7 @@ import pytest
 
 import bid_assets
 
-HEAVY = ("torch", "sentence_transformers", "transformers", "xgboost", "sklearn", "matplotlib", "adbc_driver_manager", "polars")
+HEAVY = ("torch", "sentence_transformers", "transformers", "xgboost", "sklearn", "adbc_driver_manager", "polars")
 
 LAYERS = (
     "common",

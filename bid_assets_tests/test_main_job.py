@@ -240,7 +240,7 @@ def test_plots_and_figures_are_shown_on_the_pages_of_the_assets(platform: Platfo
             if (record := instance.fetch_materializations(dg.AssetKey(asset), limit=1).records[0]).asset_materialization
         }
     assert {"roc_auc", "log_loss", "calibration_error", "roc_curve", "calibration_curve"} <= set(shown["metrics_report"])
-    assert "data:image/png;base64" in str(shown["feature_importances"]["importances"].value)
+    assert "data:image/svg+xml;base64" in str(shown["feature_importances"]["importances"].value)
     assert {"activated", "reason", "rules"} <= set(shown["deployment"])
 
 

@@ -61,12 +61,13 @@ def walk_forward(
 ) -> dict[str, Any]:
     """Walk forward: a cutoff every `every` windows, its model evaluated on the `ahead` windows after it.
 
-    The metrics as `steps` by cutoff, `coverage` by metric, `policies` by name, and `picture` (path of a PNG).
+    The metrics as `steps` by cutoff, `coverage` by metric, `policies` by name, and `picture` (path of an HTML page).
     """
     from bid_assets.modelling.backtesting.retraining_policies import evaluate_policy
     from bid_assets.modelling.backtesting.retraining_policies import policy_cutoffs as cutoffs_of_policy
     from bid_assets.modelling.backtesting.walk_forward import coverage
-    from bid_assets.modelling.evaluation.plots import over_time_png
+    from bid_assets.modelling.evaluation import plots
+    from bid_assets.modelling.evaluation.charts import page
 
     settings = get_settings()
     tables, key, fingerprint = read_tables(settings)
@@ -89,8 +90,10 @@ def walk_forward(
         name: evaluate_policy(evaluation_bids, moments, span.end, probabilities, seconds, settings.cadence)
         for name, moments in policy_cutoffs.items()
     }
-    picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}-{ahead}.png"
-    picture.write_bytes(over_time_png(steps, costs))
+    picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}-{ahead}.html"
+    forecasts = "What was to be expected of each model, and how it did on the bids that came"
+    charts = {forecasts: plots.forecasts(steps), "Log loss by window under each retraining policy": plots.policies(costs)}
+    picture.write_text(page("Walk forward", charts))
     return {
         "from": span.start.isoformat(),
         "to": span.end.isoformat(),

@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bid_assets.model_card.charts import Axes, Series, bars, histogram, line_chart, nice_range
+from bid_assets.modelling.evaluation import plots
+from bid_assets.modelling.evaluation.charts import STYLE
 from bid_assets.version_store.manifest import Manifest
 
 METRICS = {
@@ -29,7 +30,6 @@ BASELINES = {
     "profile_success_rate": "profile's own rate",
     "history_logistic_regression": "history alone (logistic regression)",
 }
-_MAX_BARS = 15
 _ABSENT = "–"
 
 
@@ -125,66 +125,31 @@ def metric_rows(report: Mapping[str, Any], decision: Mapping[str, Any]) -> Itera
 
 def charts(card: CardData) -> Iterable[tuple[str, str, Markup]]:
     """Title, caption and picture of each chart that the report has data for."""
-    curves, diagonal = card.report["curves"], Series("chance", [(0, 0), (1, 1)], dashed=True)
-    if roc := curves.get("roc"):
-        points = list(zip(roc["false_positive_rate"], roc["true_positive_rate"], strict=True))
-        chart = line_chart("ROC", Axes("false positive rate", "true positive rate"), [Series("model", points), diagonal])
-        yield "ROC", "The further above the diagonal, the better it ranks.", chart
-    if curve := curves.get("precision_recall"):
-        points = list(zip(curve["recall"], curve["precision"], strict=True))
-        rate = card.report["holdout_label_rate"]
-        base = Series("base rate", [(0, rate), (1, rate)], dashed=True)
-        chart = line_chart("Precision and recall", Axes("recall", "precision"), [Series("model", points), base])
-        yield "Precision and recall", "Of the bids called successes, how many were; against how many are found.", chart
-    if curves.get("calibration"):
-        was_calibrated = curves.get("calibration_before") and curves["calibration_before"] != curves["calibration"]
-        curve_names = (
-            {"before calibration": "calibration_before", "calibrated": "calibration"}
-            if was_calibrated
-            else {"model": "calibration"}
-        )
-        series = [
-            Series(name, [(b["mean_probability"], b["label_rate"]) for b in curves[key]], dots=True)
-            for name, key in reversed(curve_names.items())
-        ]
-        perfect = Series("perfect", [(0, 0), (1, 1)], dashed=True)
-        chart = line_chart("Reliability", Axes("predicted probability", "share that succeeded"), [*series, perfect])
-        yield "Reliability", "On the diagonal a predicted 30% succeeds in 30% of the cases.", chart
-    if scores := curves.get("scores"):
-        counts = {name: scores[name] for name in ("failures", "successes")}
-        yield (
-            "Scores",
-            "The further apart, the better they can be told apart.",
-            histogram("Scores", Axes("predicted probability", "bids"), scores["edges"], counts),
-        )
-    if card.importances:
-        top_features = sorted(card.importances, key=lambda row: -float(row["gain"]))[:_MAX_BARS]
-        gains = [(str(row["feature"]), float(row["gain"])) for row in top_features]
-        yield "Importances", "Gain of the trees that use a feature.", bars("Importances", gains)
-    if shap := card.report.get("shap"):
-        values = [(f"{row['feature']} {_direction_arrow(row.get('direction'))}", row["mean_abs"]) for row in shap[:_MAX_BARS]]
-        hint = "Mean |SHAP| in log-odds; ↑ more of it raises the probability, ↓ lowers it, ~ neither in a line."
-        yield "What moves it (SHAP)", hint, bars("What moves it (SHAP)", values)
-    yield from _over_windows(card)
-
-
-def _over_windows(card: CardData) -> Iterable[tuple[str, str, Markup]]:
-    metrics = card.report["model_metrics"]
-    history = [*card.earlier, (card.model.partition, metrics)]
+    report = card.report
+    pictures = [
+        ("ROC", "The further above the diagonal, the better it ranks.", plots.roc(report)),
+        (
+            "Precision and recall",
+            "Of the bids called successes, how many were; against how many are found.",
+            plots.precision_recall(report),
+        ),
+        ("Reliability", "On the diagonal a predicted 30% succeeds in 30% of the cases.", plots.calibration(report)),
+        ("Scores", "The further apart, the better they can be told apart.", plots.scores(report)),
+        ("Importances", "Gain of the trees that use a feature.", plots.importances(card.importances, "gain")),
+        (
+            "What moves it (SHAP)",
+            "Mean |SHAP| in log-odds; ↑ more of it raises the probability, ↓ lowers it, ~ neither in a line.",
+            plots.shap(report),
+        ),
+    ]
+    history = [*card.earlier, (card.model.partition, report["model_metrics"])]
     for metric in ("roc_auc", "log_loss", "calibration_error"):
-        points = [(n, values[metric]) for n, (_, values) in enumerate(history) if values.get(metric) is not None]
-        if len(points) < 2:
-            continue
-        labels = [window for window, _ in history]
-        axes = Axes(
-            "window",
-            METRICS[metric],
-            (0, max(len(history) - 1, 1)),
-            nice_range([value for _, value in points]),
-            x_labels=labels,
+        values = [(window, metrics.get(metric)) for window, metrics in history]
+        picture = plots.metric_over_windows(METRICS[metric], values)
+        pictures.append(
+            (f"{METRICS[metric]} over the last windows", "Of each window's own model, on its own holdout.", picture)
         )
-        title = f"{METRICS[metric]} over the last windows"
-        yield title, "Of each window's own model, on its own holdout.", line_chart(title, axes, [Series("", points, dots=True)])
+    return ((title, caption, picture) for title, caption, picture in pictures if picture is not None)
 
 
 def forecast_rows(report: Mapping[str, Any]) -> Iterable[list[str]]:
@@ -314,10 +279,6 @@ def _format_time(moment: Any) -> str:
     return _ABSENT if moment is None else str(moment)[:16].replace("T", " ")
 
 
-def _direction_arrow(direction: float | None) -> str:
-    return "" if direction is None else "↑" if direction > 0.2 else "↓" if direction < -0.2 else "~"
-
-
 @cache
 def _template() -> Any:
     environment = Environment(
@@ -325,5 +286,6 @@ def _template() -> Any:
     )
     environment.filters["number"] = format_number
     environment.globals["metric_names"] = METRICS
+    environment.globals["chart_style"] = Markup(STYLE)
     environment.globals["baselines"] = list(BASELINES.values())
     return environment.get_template("page.html")

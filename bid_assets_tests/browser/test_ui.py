@@ -63,7 +63,7 @@ def test_the_report_shows_its_roc_curve_behind_show_markdown(page: Page) -> None
     page.goto("/assets/metrics_report?view=overview")
     metadata(page, "roc_curve").get_by_text("[Show Markdown]").click()
     plot = page.get_by_role("dialog").get_by_role("img").last
-    expect(plot).to_have_attribute("src", re.compile("^data:image/png;base64,"))
+    expect(plot).to_have_attribute("src", re.compile("^data:image/svg\\+xml;base64,"))
     assert plot.evaluate("image => image.decode().then(() => image.naturalWidth)") > 200
 
 

@@ -31,7 +31,7 @@ def test_every_window_has_a_step_and_every_policy_a_cost(result: Any) -> None:
     assert len(result["steps"]) >= 3
     assert any("estimate" in step for step in result["steps"])
     assert result["policies"]["weekly"]["trainings"] > result["policies"]["never"]["trainings"]
-    assert Path(result["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert Path(result["picture"]).read_text().count("<svg ") == 2
 
 
 def test_what_is_finished_is_not_made_again_and_what_is_missing_is(platform: Platform, result: Any) -> None:

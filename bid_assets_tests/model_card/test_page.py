@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser
 
 from bid_assets.embedded_postgres.server import EmbeddedServer
-from bid_assets.model_card.charts import nice_ticks
 from bid_assets.model_card.page import CardData, describe_maturity, render_html, render_markdown
+from bid_assets.modelling.evaluation.charts import nice_ticks
 from bid_assets_tests.browser.chromium import chromium, chromium_path
 from bid_assets_tests.platforms import Platform, call, small_platform
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
@@ -9,6 +10,8 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import create_model
 
+from bid_assets.modelling.evaluation import plots
+from bid_assets.modelling.evaluation.charts import standalone
 from bid_assets.modelling.parameters import TrainingParameters
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.orchestration.input_tracking import loaded_versions, record_inputs
@@ -115,11 +118,10 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def feature_importances(training_dataset: WindowedTable, trained_model: Any) -> dg.Output[pa.Table]:
         from bid_assets.modelling.dataset.assemble import columns_with_texts
         from bid_assets.modelling.evaluation.explanations import feature_importances as importances
-        from bid_assets.modelling.evaluation.plots import importances_png
 
         rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.text_columns))
         table = importances(trained_model, rows)
-        return dg.Output(table, metadata={"importances": png_metadata(importances_png(table))})
+        return dg.Output(table, metadata=plot_metadata(importances=plots.importances(table.to_pylist(), "mean_abs_shap")))
 
     return [trained_model, feature_importances]
 
@@ -132,8 +134,10 @@ def _observe_no_model(context: dg.AssetExecutionContext, reason: str) -> Iterato
     )
 
 
-def png_metadata(png: bytes) -> dg.MarkdownMetadataValue:
-    """A small PNG as metadata; it is stored in the event log, so it must stay under 30 KB."""
-    from base64 import b64encode
-
-    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{b64encode(png).decode()})")
+def plot_metadata(**charts: str | None) -> dict[str, dg.MarkdownMetadataValue]:
+    """Plots as metadata, without those that there is no data for; they are stored in the event log."""
+    return {
+        name: dg.MetadataValue.md(f"![plot](data:image/svg+xml;base64,{b64encode(standalone(chart).encode()).decode()})")
+        for name, chart in charts.items()
+        if chart is not None
+    }

@@ -4,8 +4,9 @@ from typing import Any
 
 import dagster as dg
 
+from bid_assets.modelling.evaluation import plots
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
-from bid_assets.orchestration.assets.model import png_metadata
+from bid_assets.orchestration.assets.model import plot_metadata
 from bid_assets.orchestration.input_tracking import loaded_versions
 from bid_assets.orchestration.io_managers import WINDOWED
 from bid_assets.orchestration.partitions import windows
@@ -32,15 +33,14 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, training_dataset: WindowedTable, trained_model: Any
     ) -> dg.Output[dict[str, Any]]:
         from bid_assets.modelling.dataset.assemble import columns_with_texts
-        from bid_assets.modelling.evaluation.plots import calibration_png, roc_png
         from bid_assets.modelling.evaluation.report import evaluate
 
         rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.text_columns))
         report = evaluate(trained_model, rows)
         report["model"] = loaded_versions(context, "trained_model")[-1].version
         report["dataset"] = loaded_versions(context, "training_dataset")[-1].version
-        plots = {"roc_curve": png_metadata(roc_png(report)), "calibration_curve": png_metadata(calibration_png(report))}
-        return dg.Output(report, metadata={**headline(report), **plots})
+        pictures = plot_metadata(roc_curve=plots.roc(report), calibration_curve=plots.calibration(report))
+        return dg.Output(report, metadata={**headline(report), **pictures})
 
     return metrics_report
 

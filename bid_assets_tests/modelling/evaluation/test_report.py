@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +9,9 @@ import pyarrow.compute as pc
 import pytest
 
 from bid_assets.modelling.dataset.assemble import labels
+from bid_assets.modelling.evaluation import plots
+from bid_assets.modelling.evaluation.charts import standalone
 from bid_assets.modelling.evaluation.explanations import feature_importances
-from bid_assets.modelling.evaluation.plots import calibration_png, importances_png, roc_png
 from bid_assets.modelling.evaluation.report import evaluate, profile_rate_baseline
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.promotion.acceptance_rules import Thresholds, absolute_rules, summarize
@@ -97,16 +99,18 @@ def test_importances_name_feature_and_source_and_come_in_order(model: BidSuccess
     assert pc.sum(table["weight"]).as_py() > 0
 
 
-def test_pictures_are_small_pngs(report: dict, model: BidSuccessModel, dataset: pa.Table) -> None:
-    for png in (roc_png(report), calibration_png(report), importances_png(feature_importances(model, dataset))):
-        assert png.startswith(b"\x89PNG")
-        assert len(png) < 30_000
+def test_plots_are_small_enough_for_the_event_log(report: dict, model: BidSuccessModel, dataset: pa.Table) -> None:
+    bars = plots.importances(feature_importances(model, dataset).to_pylist(), "mean_abs_shap")
+    for plot in (plots.roc(report), plots.calibration(report), bars):
+        assert plot is not None
+        content = standalone(plot)
+        assert fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(content) < 20_000
 
 
-def test_pictures_of_a_report_without_figures_say_so_instead_of_failing(model: BidSuccessModel, dataset: pa.Table) -> None:
+def test_of_a_report_without_metrics_there_are_no_plots(model: BidSuccessModel, dataset: pa.Table) -> None:
     empty = evaluate(model, dataset.filter(pc.equal(dataset["split"], "train")))
-    assert roc_png(empty) != roc_png({**empty, "note": "something else"})
-    assert calibration_png(empty).startswith(b"\x89PNG")
+    assert (plots.roc(empty), plots.precision_recall(empty), plots.calibration(empty)) == (None, None, None)
 
 
 def test_a_profile_s_own_rate_is_drawn_to_the_base_rate_where_it_has_few_outcomes(dataset: pa.Table) -> None:
