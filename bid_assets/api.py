@@ -71,22 +71,11 @@ class Model:
         `table` has the columns of a training dataset, at least `columns`; others are ignored. Raises `ValueError` where columns
         are missing or of other types.
         """
-        return self._scorer.predict(table if isinstance(table, pa.Table) else _to_arrow(table, self._scorer.feature_schema))
+        from bid_assets.modelling.dataset.frames import table_from_frame
 
-
-def _to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """The frame's columns that `schema` names, as Arrow with its types: pandas has neither vectors nor nulls.
-
-    Raises `ValueError`, which names the column, for values of another type.
-    """
-    columns = {}
-    for each in schema:
-        if each.name in frame.columns:
-            try:
-                columns[each.name] = pa.array(frame[each.name], each.type, from_pandas=True)
-            except pa.ArrowException as error:
-                raise ValueError(f"column {each.name!r} cannot be read as {each.type}: {error}") from None
-    return pa.table(columns)
+        return self._scorer.predict(
+            table if isinstance(table, pa.Table) else table_from_frame(table, self._scorer.feature_schema)
+        )
 
 
 class Store:

@@ -24,9 +24,9 @@ from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import labels, rows_in_split
 from bid_assets.modelling.evaluation.bootstrap import Floats
 from bid_assets.modelling.evaluation.metrics import log_losses
-from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.parameters import NotTrainableError, TrainingParameters
 from bid_assets.modelling.promotion.champion_challenger import compare
-from bid_assets.modelling.training import NotTrainableError, train
+from bid_assets.modelling.training import train
 
 SPACE: Mapping[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(0.02, 0.2, log=True),

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
+from bid_assets.modelling.estimators import column_encoders
 from bid_assets.modelling.estimators.calibration import IDENTITY, Calibration
-from bid_assets.modelling.estimators.history_logistic_regression import LinearLogit
+from bid_assets.modelling.estimators.linear_logit import LinearLogit, blend_log_odds
 from bid_assets.modelling.estimators.numpy_trees import MAX_ROWS, NumpyTreeEnsemble
 from bid_assets.modelling.estimators.row_encoder import FeatureRow, RowEncoder
 from bid_assets.modelling.parameters import TrainingParameters
@@ -103,9 +103,7 @@ class BidSuccessModel:
         else:
             log_odds = self._booster.inplace_predict(numbers, predict_type="margin", missing=np.nan).astype(np.float64)
         if self.history_logit is not None:
-            log_odds = history_logistic_regression.blend_log_odds(
-                log_odds, self.history_logit.log_odds(matrix), self.history_weight
-            )
+            log_odds = blend_log_odds(log_odds, self.history_logit.log_odds(matrix), self.history_weight)
         return np.asarray(log_odds + column_encoders.text_log_odds(texts), dtype=np.float64)
 
     def contributions(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.float32]]:
@@ -130,7 +128,7 @@ class BidSuccessModel:
                 self.history_logit.contributions(matrix),
                 self.history_logit.intercept,
             )
-            parts = history_logistic_regression.blend_log_odds(parts, of_history, self.history_weight)
+            parts = blend_log_odds(parts, of_history, self.history_weight)
         parts[:, self.numeric_count : -1] = np.nan_to_num(matrix[:, self.numeric_count :])
         parts *= self.calibration.slope
         parts[:, -1] += self.calibration.intercept

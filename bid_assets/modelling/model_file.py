@@ -34,7 +34,7 @@ from bid_assets.modelling.estimators.column_encoders import (
     TargetStatistic,
     TokenLogit,
 )
-from bid_assets.modelling.estimators.history_logistic_regression import LinearLogit
+from bid_assets.modelling.estimators.linear_logit import LinearLogit
 from bid_assets.modelling.estimators.numpy_trees import NumpyTreeEnsemble
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.parameters import TrainingParameters

@@ -34,6 +34,10 @@ THRESHOLD_OBJECTIVES = ("f1", "precision", "value")
 CALIBRATIONS = ("none", "sigmoid", "isotonic")
 
 
+class NotTrainableError(ValueError):
+    """There is not enough data to train a model; the message says what is lacking."""
+
+
 @dataclass(frozen=True)
 class TrainingParameters:
     """Everything that decides what `train` makes of a dataset. Raises `ValueError` where a value is out of its range."""

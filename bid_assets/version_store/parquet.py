@@ -68,10 +68,11 @@ class WindowedTable:
     def select_windows(self, windows: Sequence[str]) -> WindowedTable:
         """Some of the windows, with the columns of the newest of all where these have no version."""
         heads = {manifest.partition: manifest for manifest in self.manifests}
-        return WindowedTable(self.store, self.asset, windows, heads, self._stored_schema)
+        return WindowedTable(self.store, self.asset, windows, heads, self.stored_schema)
 
     @cached_property
-    def _stored_schema(self) -> pa.Schema | None:
+    def stored_schema(self) -> pa.Schema | None:
+        """That of the newest window, or the one given where there is no version."""
         return pq.read_schema(self.store.fetch(self.manifests[-1])) if self.manifests else self.schema
 
     def _chosen(self, schema: pa.Schema, columns: Columns) -> pa.Schema:

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.features.interval_counts import microseconds
+from bid_assets.modelling.classifier import TARGET_STATISTIC
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.evaluation import metrics
-from bid_assets.modelling.training import TARGET_STATISTIC, train
+from bid_assets.modelling.training import train
 from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.settings import Settings
 from bid_assets_tests.benchmarks.bench_models.comparison import rows_of

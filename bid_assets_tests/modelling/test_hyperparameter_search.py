@@ -11,7 +11,7 @@ import pytest
 
 from bid_assets.modelling import hyperparameter_search as searching
 from bid_assets.modelling.hyperparameter_search import SPACE, folds, search
-from bid_assets.modelling.training import NotTrainableError
+from bid_assets.modelling.parameters import NotTrainableError
 from bid_assets_tests.modelling.conftest import QUICK
 from bid_assets_tests.modelling.test_training import relabelled
 

@@ -8,13 +8,12 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bid_assets.modelling import training as training
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS
-from bid_assets.modelling.estimators import gradient_boosting
+from bid_assets.modelling.estimators import blend, gradient_boosting
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
-from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.training import NotTrainableError, train
+from bid_assets.modelling.parameters import NotTrainableError, TrainingParameters
+from bid_assets.modelling.training import train
 from bid_assets_tests.features.tables import START
 from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import day, market
@@ -110,7 +109,7 @@ def test_an_older_part_with_one_kind_of_outcome_is_not_trainable(dataset: pa.Tab
     rows = dataset.filter(pc.equal(dataset["split"], "train"))
     late = pa.array(np.arange(rows.num_rows) >= rows.num_rows * 0.9)
     place = rows.column_names.index("target_is_success")
-    with pytest.raises(NotTrainableError, match="one kind of outcome only"):
+    with pytest.raises(NotTrainableError, match="one class only"):
         train(rows.set_column(place, "target_is_success", late), QUICK)
 
 
@@ -132,6 +131,6 @@ def test_embeddings_are_in_the_dataset_and_in_the_model_only_where_a_setting_say
 
 
 def test_no_more_rows_than_a_choice_needs_make_it(dataset: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SELECTION_ROWS", 200)
+    monkeypatch.setattr(blend, "SELECTION_ROWS", 200)
     holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
     assert roc_auc_score(holdout["target_is_success"].to_numpy(), train(dataset, QUICK).predict(holdout)) > 0.75

@@ -34,8 +34,8 @@ from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.bootstrap import METRICS, intervals
 from bid_assets.modelling.evaluation.metrics import Probabilities
 from bid_assets.modelling.evaluation.performance_forecast import forecast_performance
-from bid_assets.modelling.parameters import TrainingParameters
-from bid_assets.modelling.training import NotTrainableError, train
+from bid_assets.modelling.parameters import NotTrainableError, TrainingParameters
+from bid_assets.modelling.training import train
 
 RESAMPLES = 500
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)

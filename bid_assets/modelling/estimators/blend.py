@@ -1,25 +1,42 @@
-"""Blend weights: chosen on forward blocks of time (walk-forward validation), so that they are best over all of them.
+"""The blend: log-odds of trees, of the history and of texts, with weights that forward blocks of time choose.
 
 A blend is `(1 - w_history) * trees + w_history * history + w_text * text`, in log-odds. Its weights minimize the mean
-log loss of several blocks of the newest training bids, each scored by components that learned from older bids only;
-newer blocks count more, none decides alone. Then they are shrunk towards 0 until no block is worse than with the trees
-alone by more than its standard error. The components are in `gradient_boosting`, `history_logistic_regression` and
-`text_logistic_regression`. Imports SciPy: import this module only where a model is trained.
+log loss of several blocks of the newest training bids, each scored by components that learned from older bids only
+(walk-forward validation); newer blocks count more, none decides alone. Then they are shrunk towards 0 until no block is
+worse than with the trees alone by more than its standard error. The components are in `gradient_boosting`,
+`history_logistic_regression` and `text_logistic_regression`. Imports XGBoost, scikit-learn and SciPy: import this
+module only where a model is trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+from xgboost import XGBClassifier
 
-from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit
+from bid_assets.modelling.estimators.base import LogOddsClassifier
+from bid_assets.modelling.estimators.column_encoders import Matrix
+from bid_assets.modelling.estimators.gradient_boosting import (
+    best_rounds,
+    boosted_trees,
+    fit_rounds,
+    fit_with_early_stopping,
+    log_odds_after,
+)
+from bid_assets.modelling.estimators.history_logistic_regression import fit_history_regression
+from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.modelling.estimators.target_statistics import OrderedTargetStatistic
+from bid_assets.modelling.estimators.text_logistic_regression import TextColumn, TextLogisticRegression
 from bid_assets.modelling.evaluation.metrics import Labels, log_losses_of_log_odds
-from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.parameters import NotTrainableError, TrainingParameters
 
 BLOCKS = 3
 """Forward blocks, where each can have enough bids of either class."""
@@ -28,15 +45,18 @@ RECENCY = 3.0
 to come."""
 SHRINKAGE_STEPS = 20
 """Steps from the weights that are best on all blocks to none."""
+SELECTION_ROWS = 100_000
+"""More training rows of a forward block are subsampled to choose rounds and blend weights: the choice needs no more."""
 
 Times = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 
 
 class ForwardBlock(NamedTuple):
-    """Validation rows, and the older rows that components are fitted to."""
+    """Indices of validation rows, in order of time, and of the older rows that components are fitted to."""
 
-    train: Labels
-    validation: Labels
+    train: Rows
+    validation: Rows
     begin: int
     """When the block begins, microseconds; nothing known later is used."""
 
@@ -55,7 +75,7 @@ class ComponentLogOdds:
     trees: FloatArray
     history: FloatArray
     text: FloatArray
-    success: Labels
+    success: Labels = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     def blend(self, weights: Weights) -> FloatArray:
         """The log-odds of the blend."""
@@ -69,27 +89,29 @@ class ComponentLogOdds:
         return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
 
 
-def forward_blocks(submitted: Times, known: Times, success: Labels, parameters: TrainingParameters) -> list[ForwardBlock]:
-    """At most `BLOCKS` blocks of the newest rows, oldest first; rows are in order of `submitted`.
+def forward_blocks(
+    submitted: Times, known: Times, success: Labels, validation_share: float, min_per_class: int
+) -> list[ForwardBlock]:
+    """At most `BLOCKS` blocks of the newest rows, oldest first.
 
     Each has at least its part of `validation_share` of the rows, all rows of its first moment, and `min_per_class` of
     either class, if older rows have both classes too. No training row became known after its block begins, unless that
     would leave fewer than `min_per_class` of a class. Empty where no older part has both classes.
     """
-    min_rows = max(1, round(len(success) * parameters.validation_share / BLOCKS))
+    order = np.argsort(submitted, kind="stable")
+    in_order, labels_in_order = submitted[order], success[order]
+    min_rows = max(1, round(len(success) * validation_share / BLOCKS))
     blocks: list[ForwardBlock] = []
     end = len(success)
     while len(blocks) < BLOCKS and end > min_rows:
-        begin = _begin(submitted, success[:end], min_rows, parameters.min_per_class)
-        moment = submitted[begin]
+        begin = _begin(in_order, labels_in_order[:end], min_rows, min_per_class)
+        moment = in_order[begin]
         train = (submitted < moment) & (known < moment)
-        if not _has_both_classes(success[train], parameters.min_per_class):
+        if not _has_both_classes(success[train], min_per_class):
             train = submitted < moment
         if not _has_both_classes(success[train], 1):
             break
-        validation = np.zeros(len(success), dtype=bool)
-        validation[begin:end] = True
-        blocks.insert(0, ForwardBlock(train, validation, int(moment)))
+        blocks.insert(0, ForwardBlock(np.flatnonzero(train), order[begin:end], int(moment)))
         end = begin
     return blocks
 
@@ -137,3 +159,143 @@ def blend_weights(blocks: Sequence[ComponentLogOdds], limits: Weights) -> Weight
         if not any(block.is_worse_than_trees(weights) for block in blocks):
             return weights
     return Weights()
+
+
+class LogOddsBlend(LogOddsClassifier):
+    """Blend of three classifiers: trees, and where they are given, the history and texts.
+
+    `trees`: an `XGBClassifier` with early stopping. `history`: a pipeline that reads `history_columns` of the matrix.
+    `text`: reads the `TextColumn`s. None: the default trees; no such component. Rounds and `weights_` are chosen on
+    forward blocks, by components fitted to older rows; the components that score are then fitted to all rows.
+    """
+
+    def __init__(
+        self,
+        trees: XGBClassifier | None = None,
+        history: Pipeline | None = None,
+        text: TextLogisticRegression | None = None,
+        history_columns: Sequence[int] = (),
+        max_history_weight: float = TrainingParameters.max_linear_weight,
+        max_text_weight: float = TrainingParameters.max_words_weight,
+        validation_share: float = TrainingParameters.validation_share,
+        min_per_class: int = TrainingParameters.min_per_class,
+    ) -> None:
+        self.trees = trees
+        self.history = history
+        self.text = text
+        self.history_columns = history_columns
+        self.max_history_weight = max_history_weight
+        self.max_text_weight = max_text_weight
+        self.validation_share = validation_share
+        self.min_per_class = min_per_class
+
+    def fit(
+        self,
+        X: Matrix,
+        y: Any,
+        *,
+        submitted: Times | None = None,
+        known: Times | None = None,
+        texts: Sequence[TextColumn] = (),
+        statistic: OrderedTargetStatistic | None = None,
+    ) -> LogOddsBlend:
+        """Choose rounds and weights, then `refit`. X: shape (rows, features), NaN where missing.
+
+        Rows were `submitted` and their labels `known` at these times (microseconds); by default, in their order.
+        `statistic` is what the last column of X was made of: a block is scored with the statistics of its begin.
+        Raises `NotTrainableError` where no older part of the rows has both classes.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)
+        success = self._binary_labels(y)
+        submitted = np.arange(len(X)) if submitted is None else submitted
+        blocks = forward_blocks(
+            submitted, submitted if known is None else known, success, self.validation_share, self.min_per_class
+        )
+        if not blocks:
+            raise NotTrainableError("the older part of the training bids has one class only: nothing to tell apart")
+        self.fit_rows_ = len(blocks[0].train)
+        components = self._validate(X, success, blocks, texts, statistic)
+        self.weights_ = blend_weights(components, Weights(self.max_history_weight, self.max_text_weight))
+        self.validation_ = [(each.blend(self.weights_), each.success) for each in components]
+        """Log-odds and labels of each block."""
+        return self.refit(X, y, texts)
+
+    def refit(self, X: Matrix, y: Any, texts: Sequence[TextColumn] = ()) -> LogOddsBlend:
+        """Fit the components to these rows; rounds and weights stay."""
+        success = self._binary_labels(y)
+        self.trees_ = fit_rounds(self._trees, X, success, self.rounds_)
+        self.history_ = self._fit_history(X[:, self.history_columns], success) if self.weights_.history else None
+        self.text_ = clone(self.text).fit(texts, success) if self.weights_.text else None
+        return self
+
+    def decision_function(self, X: Matrix, texts: Sequence[TextColumn] = ()) -> FloatArray:
+        """Log-odds of `classes_[1]`, shape (rows,)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
+        of_trees = log_odds_after(self.trees_, X, self.rounds_)
+        return self._components(X, of_trees, texts, self.history_, self.text_).blend(self.weights_)
+
+    def _validate(
+        self,
+        X: Matrix,
+        success: Labels,
+        blocks: Sequence[ForwardBlock],
+        texts: Sequence[TextColumn],
+        statistic: OrderedTargetStatistic | None,
+    ) -> list[ComponentLogOdds]:
+        """The log-odds of the validation rows of each block, by components fitted to older rows. Sets `rounds_`."""
+
+        def validation(block: ForwardBlock) -> Matrix:
+            matrix = X[block.validation]
+            if statistic is not None:
+                matrix[:, -1] = statistic.at_submission(block.begin)[block.validation]
+            return matrix
+
+        trains = [_every_nth(block.train) for block in blocks]
+        boosted = [
+            fit_with_early_stopping(self._trees, X[train], success[train], (validation(block), success[block.validation]))
+            for block, train in zip(blocks, trains, strict=True)
+        ]
+        self.rounds_ = best_rounds(boosted, recency_weights(len(blocks)))
+        components = []
+        for block, train, trees in zip(blocks, trains, boosted, strict=True):
+            matrix, history, text = validation(block), None, None
+            if self.history is not None and len(self.history_columns) and self.max_history_weight:
+                history = self._fit_history(X[np.ix_(train, np.array(self.history_columns))], success[train])
+            if self.text is not None and texts and self.max_text_weight:
+                text = clone(self.text).fit([each[train] for each in texts], success[train])
+            scored = self._components(
+                matrix,
+                log_odds_after(trees, matrix, self.rounds_),
+                [each[block.validation] for each in texts] if text is not None else (),
+                history,
+                text,
+            )
+            components.append(replace(scored, success=success[block.validation]))
+        return components
+
+    def _components(
+        self,
+        X: Matrix,
+        of_trees: FloatArray,
+        texts: Sequence[TextColumn],
+        history: Pipeline | None,
+        text: TextLogisticRegression | None,
+    ) -> ComponentLogOdds:
+        return ComponentLogOdds(
+            of_trees,
+            of_trees if history is None else history.decision_function(X[:, self.history_columns]),
+            np.zeros(len(X)) if text is None else text.decision_function(texts),
+        )
+
+    def _fit_history(self, numbers: Matrix, success: Labels) -> Pipeline:
+        return fit_history_regression(clone(self.history), numbers, success)
+
+    @property
+    def _trees(self) -> XGBClassifier:
+        return boosted_trees(TrainingParameters()) if self.trees is None else self.trees
+
+
+def _every_nth(rows: Rows) -> Rows:
+    """The rows; if there are more than `SELECTION_ROWS`, every n-th of them."""
+    return rows[:: max(1, -(-len(rows) // SELECTION_ROWS))]

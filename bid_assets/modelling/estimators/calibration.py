@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit
+from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
 
 if TYPE_CHECKING:
     from bid_assets.modelling.evaluation.metrics import Labels  # scikit-learn comes with it, which scoring does not need

@@ -18,13 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from bid_assets.features.interval_counts import microseconds
-from bid_assets.modelling.dataset.assemble import labels
-from bid_assets.modelling.estimators.column_encoders import Matrix, TargetStatistic
-from bid_assets.modelling.estimators.gradient_boosting import BoosterTrainer
-from bid_assets.modelling.estimators.history_logistic_regression import FloatArray, expit
+from bid_assets.modelling.estimators.column_encoders import Matrix, TargetStatistic, as_array
+from bid_assets.modelling.estimators.gradient_boosting import boosted_trees, fit_rounds, log_odds_after
+from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.modelling.evaluation.metrics import Labels
 from bid_assets.modelling.parameters import TrainingParameters
+
+Integers = npt.NDArray[np.int64]
 
 PRIOR_PRECISION = 2.0
 """Precision of the prior: with this much information (about PRIOR_PRECISION / .2 bids) a profile's statistic is shrunk
@@ -36,26 +38,38 @@ ROUNDS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class OrderedTargetStatistic:
-    """The decided bids behind the statistic, in the order of `rows`."""
+class Profiles:
+    """The profiles of a column, sorted, and of each row the index of its own."""
 
-    profiles: list[str]
-    profile: npt.NDArray[np.int64]
-    """Of each bid, its place in `profiles`."""
-    submitted: npt.NDArray[np.int64]
-    known: npt.NDArray[np.int64]
-    residual: FloatArray
-    information: FloatArray
+    names: list[str]
+    codes: Integers
     type: pa.DataType
 
     @classmethod
-    def from_rows(cls, rows: pa.Table, expected: FloatArray) -> OrderedTargetStatistic:
-        """From decided rows and the `expected` probability of success of each."""
-        profiles, profile = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)
-        submitted, known = (microseconds(rows[name]) for name in ("submitted_at", "outcome_timestamp"))
-        residual = labels(rows) - expected
-        type_ = rows.schema.field("profile_id").type
-        return cls(profiles.tolist(), profile, submitted, known, residual, expected * (1 - expected), type_)
+    def from_column(cls, column: pa.ChunkedArray) -> Profiles:
+        """Of a column without nulls."""
+        encoded = as_array(column).cast(pa.string()).dictionary_encode()
+        order = pc.sort_indices(encoded.dictionary)
+        rank = np.argsort(order.to_numpy())
+        return cls(encoded.dictionary.take(order).to_pylist(), rank[encoded.indices.to_numpy()], column.type)
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedTargetStatistic:
+    """The decided bids behind the statistic: `submitted` and `known` in microseconds, all of shape (rows,)."""
+
+    profiles: Profiles
+    submitted: Integers
+    known: Integers
+    residual: FloatArray
+    information: FloatArray
+
+    @classmethod
+    def from_expected(
+        cls, profiles: Profiles, submitted: Integers, known: Integers, success: Labels, expected: FloatArray
+    ) -> OrderedTargetStatistic:
+        """From decided bids and the `expected` probability of success of each."""
+        return cls(profiles, submitted, known, success - expected, expected * (1 - expected))
 
     def at_submission(self, latest: int | None = None) -> FloatArray:
         """The statistic of each bid's profile when it was submitted, without outcomes known at `latest` (microseconds)
@@ -69,33 +83,36 @@ class OrderedTargetStatistic:
 
     def latest(self) -> TargetStatistic:
         """The statistic of each profile, from all rows."""
-        residual, information = (np.bincount(self.profile, part) for part in (self.residual, self.information))
-        return TargetStatistic(
-            self.type, tuple(self.profiles), np.asarray(residual / (information + PRIOR_PRECISION), dtype=np.float64)
-        )
+        residual, information = (np.bincount(self.profiles.codes, part) for part in (self.residual, self.information))
+        values = np.asarray(residual / (information + PRIOR_PRECISION), dtype=np.float64)
+        return TargetStatistic(self.profiles.type, tuple(self.profiles.names), values)
 
     def _known_before(self, at: npt.NDArray[np.int64], part: FloatArray) -> FloatArray:
         """Of each row the sum of `part` over the rows of its profile that were known before that moment."""
         moments, place = np.unique(np.concatenate([at, self.known]), return_inverse=True)
-        row_keys, known_keys = np.split(place + len(moments) * np.tile(self.profile, 2), 2)  # first by profile, then by time
+        row_keys, known_keys = np.split(
+            place + len(moments) * np.tile(self.profiles.codes, 2), 2
+        )  # first by profile, then by time
         order = np.argsort(known_keys, kind="stable")
         total = np.concatenate([[0.0], np.cumsum(part[order])])
-        begin = np.searchsorted(known_keys[order], len(moments) * self.profile)
+        begin = np.searchsorted(known_keys[order], len(moments) * self.profiles.codes)
         return np.asarray(total[np.searchsorted(known_keys[order], row_keys)] - total[begin])
 
 
-def cross_fitted_expectation(matrix: Matrix, rows: pa.Table, weights: Matrix, parameters: TrainingParameters) -> FloatArray:
+def cross_fitted_expectation(
+    matrix: Matrix, columns: Integers, weights: Matrix, profiles: Profiles, success: Labels, parameters: TrainingParameters
+) -> FloatArray:
     """The probability of success of each row by trees that were fitted to the bids of other profiles.
 
-    `matrix` has what they see of the rows: no history. `weights`: see `gradient_boosting.column_weights`.
+    They see `columns` of `matrix`: no history. `weights` of these: see `gradient_boosting.column_weights`.
     """
-    success = labels(rows)
-    fold = np.unique(rows["profile_id"].to_numpy().astype(str), return_inverse=True)[1] % FOLDS
-    rounds = min(ROUNDS, parameters.max_rounds)
+    fold = profiles.codes % FOLDS
+    trees = boosted_trees(parameters, weights)
     expected = np.full(len(success), success.mean())  # where there is one class only
     for number in range(FOLDS):
-        others, theirs = fold != number, fold == number
-        if matrix.shape[1] and theirs.any() and len(np.unique(success[others])) == 2:
-            trainer = BoosterTrainer(matrix[others], success[others], weights, parameters)
-            expected[theirs] = expit(trainer.fit_all_rows(rounds).log_odds(matrix[theirs]))
+        others, theirs = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if len(columns) and len(theirs) and len(np.unique(success[others])) == 2:
+            rounds = min(ROUNDS, parameters.max_rounds)
+            fitted = fit_rounds(trees, matrix[np.ix_(others, columns)], success[others], rounds)
+            expected[theirs] = expit(log_odds_after(fitted, matrix[np.ix_(theirs, columns)], rounds))
     return expected

@@ -14,8 +14,15 @@ import pyarrow.compute as pc
 
 from bid_assets.modelling.dataset.assemble import labels, rows_in_split
 from bid_assets.modelling.dataset.splits import SPLITS
-from bid_assets.modelling.estimators import column_encoders, history_logistic_regression
+from bid_assets.modelling.estimators import column_encoders
 from bid_assets.modelling.estimators.calibration import IDENTITY
+from bid_assets.modelling.estimators.history_logistic_regression import (
+    compile_history,
+    fit_history_regression,
+    history_columns,
+    history_regression,
+)
+from bid_assets.modelling.estimators.linear_logit import expit
 from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.bootstrap import intervals
 from bid_assets.modelling.evaluation.explanations import evenly_spaced_rows
@@ -107,16 +114,14 @@ def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool)
 
     None where the dataset has no history features, or `train` fewer than two classes.
     """
-    columns, known = history_logistic_regression.history_columns(train), labels(train)
+    columns, known = history_columns(train), labels(train)
     if not columns or len(np.unique(known)) < 2:
         return None
     encoders = column_encoders.fit_encoders(train, columns, vocabulary_size=0)
-    matrix = column_encoders.encode(train, encoders)
-    regression = history_logistic_regression.fit_history_regression(matrix, known, range(matrix.shape[1]))
-    threshold = metrics.best_f1_threshold(
-        known, history_logistic_regression.expit(regression.log_odds(matrix)), rarer_is_success
-    )
-    return history_logistic_regression.expit(regression.log_odds(column_encoders.encode(holdout, encoders))), threshold
+    pipeline = fit_history_regression(history_regression(), column_encoders.encode(train, encoders), known)
+    logit = compile_history(pipeline, range(pipeline.n_features_in_))  # which scores no rows too
+    of_train, of_holdout = (expit(logit.log_odds(column_encoders.encode(rows, encoders))) for rows in (train, holdout))
+    return of_holdout, metrics.best_f1_threshold(known, of_train, rarer_is_success)
 
 
 def shap_summary(model: BidSuccessModel, rows: pa.Table) -> list[dict[str, Any]]:

@@ -43,8 +43,8 @@ def search_asset(settings: Settings) -> dg.AssetsDefinition:
     def hyperparameter_search(
         context: dg.AssetExecutionContext, config: SearchConfig, training_dataset: WindowedTable
     ) -> dg.Output[dict[str, Any]]:
+        from bid_assets.modelling.classifier import columns_to_read
         from bid_assets.modelling.hyperparameter_search import search
-        from bid_assets.modelling.training import columns_to_read
 
         parameters = training_parameters(settings)
         dataset = loaded_versions(context, "training_dataset")[-1]

@@ -87,7 +87,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         config: config_type,  # type: ignore[valid-type]
         training_dataset: WindowedTable,
     ) -> Iterator[dg.Output[Any]]:
-        from bid_assets.modelling.training import NotTrainableError, columns_to_read, train
+        from bid_assets.modelling.parameters import NotTrainableError
+        from bid_assets.modelling.training import train
 
         loaded = loaded_versions(context, "training_dataset")[-1]
         dataset = context.resources.store.manifest(loaded.asset, loaded.partition, loaded.version)
@@ -97,8 +98,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         if search is not None:
             parameters = dataclasses.replace(parameters, **searched_hyperparameters(context, settings, search))
         try:
-            rows = training_dataset.read(lambda schema: columns_to_read(schema, parameters))
-            model = train(rows, parameters, dataset.info.get("encoder_fingerprint"))
+            model = train(training_dataset, parameters, dataset.info.get("encoder_fingerprint"))
         except NotTrainableError as reason:
             yield from _observe_no_model(context, str(reason))
             return

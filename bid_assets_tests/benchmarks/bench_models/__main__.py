@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bid_assets.features.embeddings.encoder import make_encoder
 from bid_assets.features.family import Encoder
-from bid_assets.modelling.training import NotTrainableError
+from bid_assets.modelling.parameters import NotTrainableError
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.code_version import current_code_version
 from bid_assets_tests.benchmarks.bench_models.comparison import CutoffResult, result_at

@@ -9,7 +9,7 @@ import pytest
 
 from bid_assets.common.windows import Cadence
 from bid_assets.modelling.backtesting.cutoff import METRICS, backtest, mean_over_cutoffs
-from bid_assets.modelling.training import NotTrainableError
+from bid_assets.modelling.parameters import NotTrainableError
 from bid_assets_tests.features.tables import outcomes_table
 from bid_assets_tests.modelling.conftest import QUICK
 from bid_assets_tests.modelling.market import Market, day

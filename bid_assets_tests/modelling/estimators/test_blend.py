@@ -13,8 +13,7 @@ from bid_assets.modelling.estimators.blend import (
     forward_blocks,
     recency_weights,
 )
-from bid_assets.modelling.estimators.history_logistic_regression import expit
-from bid_assets.modelling.parameters import TrainingParameters
+from bid_assets.modelling.estimators.linear_logit import expit
 
 MOST = Weights(0.7, 2.0)
 histories = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30), st.booleans()), min_size=30, max_size=80).map(sorted)
@@ -27,15 +26,15 @@ def test_property_blocks_follow_each_other_to_the_newest_row_and_nothing_fitted_
     submitted = np.array([time for time, _, _ in history], dtype=np.int64)
     known = submitted + np.array([delay for _, delay, _ in history])
     success = np.array([label for _, _, label in history])
-    blocks = forward_blocks(submitted, known, success, TrainingParameters(validation_share=share, min_per_class=3))
+    blocks = forward_blocks(submitted, known, success, share, 3)
     assert len(blocks) <= BLOCKS
-    rows = [np.flatnonzero(block.validation) for block in blocks]
+    rows = [block.validation for block in blocks]
     if blocks:
         np.testing.assert_array_equal(np.concatenate(rows), np.arange(rows[0][0], len(history)))
     for block in blocks:
         assert block.begin == submitted[block.validation].min()
         assert (submitted[block.train] < block.begin).all()
-        assert block.validation.sum() >= round(len(history) * share / BLOCKS)
+        assert len(block.validation) >= round(len(history) * share / BLOCKS)
         assert len(np.unique(success[block.train])) == 2
         purged = (submitted < block.begin) & (known < block.begin)
         enough = min(success[purged].sum(), (~success[purged]).sum()) >= 3
@@ -44,14 +43,14 @@ def test_property_blocks_follow_each_other_to_the_newest_row_and_nothing_fitted_
 
 def test_a_long_history_gives_three_blocks() -> None:
     submitted = np.arange(1000, dtype=np.int64)
-    blocks = forward_blocks(submitted, submitted, submitted % 2 == 0, TrainingParameters())
-    assert [block.validation.sum() for block in blocks] == [150, 150, 150]
+    blocks = forward_blocks(submitted, submitted, submitted % 2 == 0, 0.45, 10)
+    assert [len(block.validation) for block in blocks] == [150, 150, 150]
 
 
 def test_bids_of_one_moment_are_never_parted() -> None:
     """Where all of a round is submitted at once, a block is a whole round, however large."""
     submitted = np.repeat(np.arange(5, dtype=np.int64), 200)
-    blocks = forward_blocks(submitted, submitted, np.arange(1000) % 2 == 0, TrainingParameters())
+    blocks = forward_blocks(submitted, submitted, np.arange(1000) % 2 == 0, 0.45, 10)
     assert [set(submitted[block.validation].tolist()) for block in blocks] == [{2}, {3}, {4}]
 
 
@@ -60,21 +59,29 @@ def test_a_block_grows_until_it_holds_enough_of_the_rarer_class() -> None:
     submitted = np.arange(100, dtype=np.int64)
     success = np.ones(100, dtype=bool)
     success[[5, 10, 15, 20, 25, 60, 65, 70]] = False
-    block = forward_blocks(submitted, submitted, success, TrainingParameters(min_per_class=2))[-1]
-    assert np.flatnonzero(block.validation)[0] == 65
-    assert block.train.sum() == 65
+    block = forward_blocks(submitted, submitted, success, 0.45, 2)[-1]
+    assert block.validation[0] == 65
+    assert len(block.train) == 65
 
 
 def test_a_block_takes_no_more_than_half_for_the_sake_of_a_class() -> None:
     success = np.ones(100, dtype=bool)
     success[:12] = False
     rows = np.arange(100, dtype=np.int64)
-    assert forward_blocks(rows, rows, success, TrainingParameters(min_per_class=2))[-1].validation.sum() == 50
+    assert forward_blocks(rows, rows, success, 0.45, 2)[-1].validation.size == 50
+
+
+def test_rows_in_any_order_make_the_same_blocks() -> None:
+    submitted, shuffled = np.arange(500, dtype=np.int64), np.random.default_rng(0).permutation(500)
+    in_order, mixed = (forward_blocks(rows, rows + 20, rows % 3 == 0, 0.45, 10) for rows in (submitted, shuffled))
+    for one, other in zip(in_order, mixed, strict=True):
+        np.testing.assert_array_equal(one.validation, shuffled[other.validation])
+        np.testing.assert_array_equal(one.train, np.sort(shuffled[other.train]))
 
 
 def test_without_both_classes_in_an_older_part_there_is_no_block() -> None:
     rows = np.arange(100, dtype=np.int64)
-    assert not forward_blocks(rows, rows, rows >= 80, TrainingParameters())
+    assert not forward_blocks(rows, rows, rows >= 80, 0.45, 10)
 
 
 def components(trees: float, history: float, text: float, rows: int = 400, seed: int = 0) -> ComponentLogOdds:

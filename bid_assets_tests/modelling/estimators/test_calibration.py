@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bid_assets.modelling.estimators.calibration import IDENTITY, Calibration, fit_calibration, select_calibration
-from bid_assets.modelling.estimators.history_logistic_regression import expit
+from bid_assets.modelling.estimators.linear_logit import expit
 from bid_assets.modelling.evaluation.metrics import probability_metrics
 
 

@@ -10,13 +10,17 @@ from sklearn.preprocessing import StandardScaler
 from bid_assets.modelling.estimators import history_logistic_regression
 from bid_assets.modelling.estimators.history_logistic_regression import (
     PENALTY,
-    LinearLogit,
-    expit,
+    compile_history,
     fit_history_regression,
-    signed_log1p,
+    history_regression,
 )
+from bid_assets.modelling.estimators.linear_logit import LinearLogit, expit, signed_log1p
 
 ROWS = 400
+
+
+def fit(matrix: np.ndarray, success: np.ndarray, columns: list[int]) -> LinearLogit:
+    return compile_history(fit_history_regression(history_regression(), matrix[:, columns], success), columns)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def part(rows: tuple[np.ndarray, np.ndarray]) -> LinearLogit:
-    return fit_history_regression(*rows, [0, 1, 2, 3])
+    return fit(*rows, [0, 1, 2, 3])
 
 
 def test_it_is_the_regression_that_scikit_learn_finds(rows: tuple[np.ndarray, np.ndarray], part: LinearLogit) -> None:
@@ -42,6 +46,12 @@ def test_it_is_the_regression_that_scikit_learn_finds(rows: tuple[np.ndarray, np
     inputs = StandardScaler().fit_transform(np.column_stack([matrix[:, 0], filled, matrix[:, 2], missing]).astype(np.float64))
     expected = LogisticRegression(C=1 / PENALTY, tol=1e-10, max_iter=10_000).fit(inputs, success).decision_function(inputs)
     np.testing.assert_allclose(part.log_odds(rows[0]), expected, atol=1e-5)
+
+
+def test_compiled_it_scores_as_the_pipeline_does(rows: tuple[np.ndarray, np.ndarray], part: LinearLogit) -> None:
+    pipeline = fit_history_regression(history_regression(), *rows)
+    far = np.vstack([rows[0], rows[0] * 1000, np.full((1, 4), np.nan, dtype=np.float32)])
+    np.testing.assert_allclose(part.log_odds(far), pipeline.decision_function(far), atol=1e-9)
 
 
 def test_terms_and_base_add_up_to_the_log_odds(rows: tuple[np.ndarray, np.ndarray], part: LinearLogit) -> None:
@@ -84,7 +94,7 @@ def test_a_line_does_not_run_away_with_a_number_that_nobody_has_seen(
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_classes_that_a_line_separates_perfectly_still_give_finite_weights(scale: float) -> None:
     matrix = (np.arange(40, dtype=np.float32) * scale)[:, None]
-    part = fit_history_regression(matrix, np.arange(40) >= 37, [0])
+    part = fit(matrix, np.arange(40) >= 37, [0])
     assert np.isfinite(part.log_odds(matrix)).all()
     assert (np.diff(part.log_odds(matrix)) > 0).all()
 
@@ -100,7 +110,7 @@ def test_whatever_the_numbers_the_log_odds_are_finite_and_right_on_average(
     matrix = np.array([row[:2] for row in drawn], dtype=np.float32)
     success = np.array([row[2] for row in drawn])
     success[:2] = [True, False]
-    log_odds = fit_history_regression(matrix, success, [0, 1]).log_odds(matrix)
+    log_odds = fit(matrix, success, [0, 1]).log_odds(matrix)
     assert np.isfinite(log_odds).all()
     assert expit(log_odds).mean() == pytest.approx(success.mean(), abs=1e-6)
 
@@ -109,7 +119,7 @@ def test_of_very_many_rows_some_of_either_class_are_learnt_from(
     rows: tuple[np.ndarray, np.ndarray], part: LinearLogit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_logistic_regression, "MAX_ROWS", 200)
-    sampled = fit_history_regression(*rows, [0, 1, 2, 3])
+    sampled = fit(*rows, [0, 1, 2, 3])
     assert np.corrcoef(sampled.log_odds(rows[0]), part.log_odds(rows[0]))[0, 1] > 0.95
     rare = np.arange(ROWS) == 7
-    assert np.isfinite(fit_history_regression(rows[0], rare, [0]).log_odds(rows[0])).all()
+    assert np.isfinite(fit(rows[0], rare, [0]).log_odds(rows[0])).all()

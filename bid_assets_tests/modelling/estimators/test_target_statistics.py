@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -10,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.app_db.contract import TIME
 from bid_assets.modelling.estimators.target_statistics import (
     FOLDS,
     PRIOR_PRECISION,
     OrderedTargetStatistic,
+    Profiles,
     cross_fitted_expectation,
 )
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.training import train
 from bid_assets_tests.modelling.conftest import QUICK
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
+HOUR = 3_600_000_000
 Bid = tuple[str, int, int, bool, float]
 """Profile, hour of submission, hours until it was decided, success, what was expected."""
 bids = st.lists(
@@ -31,17 +30,12 @@ bids = st.lists(
 )
 
 
-def table(history: list[Bid]) -> tuple[pa.Table, np.ndarray]:
+def statistic_of(history: list[Bid]) -> OrderedTargetStatistic:
     profiles, hours, delays, success, expected = zip(*history, strict=True)
-    submitted = [START + timedelta(hours=hour) for hour in hours]
-    known = [at + timedelta(hours=delay) for at, delay in zip(submitted, delays, strict=True)]
-    columns = {
-        "profile_id": pa.array(profiles, pa.string()),
-        "submitted_at": pa.array(submitted, TIME),
-        "outcome_timestamp": pa.array(known, TIME),
-        "target_is_success": pa.array(success),
-    }
-    return pa.table(columns), np.array(expected)
+    submitted = np.array(hours) * HOUR
+    known = submitted + np.array(delays) * HOUR
+    of_rows = Profiles.from_column(pa.chunked_array([pa.array(profiles, pa.string())]))
+    return OrderedTargetStatistic.from_expected(of_rows, submitted, known, np.array(success), np.array(expected))
 
 
 def rating(decided: list[Bid]) -> float:
@@ -51,7 +45,7 @@ def rating(decided: list[Bid]) -> float:
 
 @given(bids)
 def test_a_bid_has_the_rating_that_its_profile_had_earned_by_outcomes_known_before_it(history: list[Bid]) -> None:
-    ratings = OrderedTargetStatistic.from_rows(*table(history))
+    ratings = statistic_of(history)
     then, last = ratings.at_submission(), ratings.latest()
     for (profile, hour, *_), found in zip(history, then, strict=True):
         before = [bid for bid in history if bid[0] == profile and bid[1] + bid[2] < hour]
@@ -68,20 +62,20 @@ def test_an_outcome_changes_no_rating_of_a_bid_made_before_it_was_known(history:
     other = [*history[:which], (profile, hour, delay, not success, expected), *history[which + 1 :]]
     earlier = np.array([bid[1] <= hour + delay for bid in history])
     np.testing.assert_allclose(
-        OrderedTargetStatistic.from_rows(*table(history)).at_submission()[earlier],
-        OrderedTargetStatistic.from_rows(*table(other)).at_submission()[earlier],
+        statistic_of(history).at_submission()[earlier],
+        statistic_of(other).at_submission()[earlier],
         atol=1e-9,
     )
 
 
 def test_what_is_expected_of_a_bid_does_not_hang_on_the_outcomes_of_its_profile(dataset: pa.Table) -> None:
     matrix = np.array(dataset["rate"], dtype=np.float32)[:, None]
-    alike = np.ones(1, dtype=np.float32)
+    alike, column, profiles = np.ones(1, dtype=np.float32), np.array([0]), Profiles.from_column(dataset["profile_id"])
     theirs = np.asarray(pc.equal(dataset["profile_id"], "p0"))
     success = np.asarray(dataset["target_is_success"], dtype=bool)
-    place = dataset.column_names.index("target_is_success")
-    other = dataset.set_column(place, dataset.schema.field(place), pa.array(success ^ theirs))
-    one, two = (cross_fitted_expectation(matrix, rows, alike, QUICK) for rows in (dataset, other))
+    one, two = (
+        cross_fitted_expectation(matrix, column, alike, profiles, labels, QUICK) for labels in (success, success ^ theirs)
+    )
     np.testing.assert_array_equal(one[theirs], two[theirs])
     assert FOLDS > 1
     assert (one[~theirs] != two[~theirs]).any()
@@ -90,19 +84,18 @@ def test_what_is_expected_of_a_bid_does_not_hang_on_the_outcomes_of_its_profile(
 @pytest.mark.parametrize("columns", [0, 1])
 @pytest.mark.parametrize("profiles", [1, 2, 40])
 def test_where_nothing_can_be_told_apart_the_usual_is_expected(dataset: pa.Table, columns: int, profiles: int) -> None:
-    names = pa.array([f"p{row % profiles}" for row in range(dataset.num_rows)])
-    rows = dataset.set_column(1, dataset.schema.field(1), names)
+    names = pa.chunked_array([pa.array([f"p{row % profiles}" for row in range(dataset.num_rows)])])
+    success = np.asarray(dataset["target_is_success"], dtype=bool)
     matrix, alike = np.zeros((dataset.num_rows, columns), dtype=np.float32), np.ones(columns, dtype=np.float32)
-    usual = pc.mean(dataset["target_is_success"]).as_py()
-    np.testing.assert_allclose(cross_fitted_expectation(matrix, rows, alike, QUICK), usual, atol=0.03)
+    expected = cross_fitted_expectation(matrix, np.arange(columns), alike, Profiles.from_column(names), success, QUICK)
+    np.testing.assert_allclose(expected, success.mean(), atol=0.03)
 
 
 @given(bids, st.integers(0, 30))
 def test_a_block_is_scored_with_the_ratings_of_when_it_begins(history: list[Bid], begin: int) -> None:
     """As a model scores bids: its ratings grow old, and those of validation must not be newer."""
-    ratings = OrderedTargetStatistic.from_rows(*table(history))
-    latest = int((START + timedelta(hours=begin)).timestamp() * 1_000_000)
-    for (profile, hour, *_), found in zip(history, ratings.at_submission(latest), strict=True):
+    ratings = statistic_of(history)
+    for (profile, hour, *_), found in zip(history, ratings.at_submission(begin * HOUR), strict=True):
         before = [bid for bid in history if bid[0] == profile and bid[1] + bid[2] < min(hour, begin)]
         assert found == pytest.approx(rating(before), abs=1e-9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,15 @@ from sklearn.preprocessing import normalize
 
 from bid_assets.features.family import NAMED_NUMBERS, TOKENS
 from bid_assets.modelling import model_file
+from bid_assets.modelling.classifier import columns_to_read
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS
 from bid_assets.modelling.estimators import column_encoders, text_logistic_regression
+from bid_assets.modelling.estimators.text_logistic_regression import TextColumn, TextLogisticRegression
 from bid_assets.modelling.evaluation.report import word_summary
 from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
-from bid_assets.modelling.training import NotTrainableError, columns_to_read, train
+from bid_assets.modelling.parameters import NotTrainableError
+from bid_assets.modelling.training import train
 from bid_assets.version_store.content_hash import plain_hash
 from bid_assets_tests.modelling.conftest import QUICK
 
@@ -157,13 +161,21 @@ def test_words_alone_make_no_model(documents: pa.Table) -> None:
         train(alone, QUICK)
 
 
-def fit_on(bids: list[tuple[list[str], str]]) -> tuple[column_encoders.TextLogit, ...]:
+def fit_on(bids: list[tuple[list[str], str]], **parameters: int) -> tuple[column_encoders.TextLogit, ...]:
     """What is learnt of bids, each with its words and its profile; every second one succeeds."""
     said, profiles = zip(*bids, strict=True)
-    table = pa.table({"said": pa.array(said, TOKENS), "profile_id": pa.array(profiles)})
-    return text_logistic_regression.fit_text_regression(
-        [text_logistic_regression.TextColumn.from_table(table, "said")], np.arange(len(bids)), np.arange(len(bids)) % 2 == 0
-    )
+    return fit_texts(pa.chunked_array([pa.array(said, TOKENS)]), codes(profiles), np.arange(len(bids)) % 2 == 0, **parameters)
+
+
+def fit_texts(
+    values: pa.ChunkedArray, profile: np.ndarray, success: np.ndarray, **parameters: int
+) -> tuple[column_encoders.TextLogit, ...]:
+    text = TextColumn.from_arrow("said", values, profile)
+    return TextLogisticRegression(**parameters).fit([text], success).compile(1.0)
+
+
+def codes(profiles: Sequence[str]) -> np.ndarray:
+    return np.unique(np.array(profiles), return_inverse=True)[1]
 
 
 def test_what_a_single_profile_writes_such_as_its_name_is_not_learnt_however_often() -> None:
@@ -177,9 +189,9 @@ def test_where_no_word_is_shared_there_is_nothing_to_learn() -> None:
     assert fit_on([([f"w{n}"], f"p{n}") for n in range(20)]) == ()
 
 
-def test_of_very_many_words_the_most_frequent_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_logistic_regression, "MAX_TOKENS", 2)
-    [score] = fit_on([(["all"] + ["half"] * (n % 2) + ["few"] * (n % 10 == 0), f"p{n}") for n in range(60)])
+def test_of_very_many_words_the_most_frequent_are_learnt() -> None:
+    bids = [(["all"] + ["half"] * (n % 2) + ["few"] * (n % 10 == 0), f"p{n}") for n in range(60)]
+    [score] = fit_on(bids, max_tokens=2)
     assert isinstance(score, column_encoders.TokenLogit)
     assert score.tokens == ("all", "half")
 
@@ -192,26 +204,39 @@ def test_it_is_the_regression_that_scikit_learn_finds_on_tf_idf() -> None:
     assert isinstance(score, column_encoders.TokenLogit)
     has = np.array([[word in said for word in score.tokens] for said, _ in bids])
     tfidf = normalize(has * np.log(len(bids) / has.sum(axis=0)))
-    regression = LogisticRegression(C=text_logistic_regression.C, solver="liblinear", max_iter=300).fit(
-        tfidf, np.arange(300) % 2 == 0
-    )
-    found = text_logistic_regression.predict_log_odds(pa.table({"said": pa.array([said for said, _ in bids], TOKENS)}), [score])
+    regression = LogisticRegression(C=1.0, solver="liblinear", max_iter=300).fit(tfidf, np.arange(300) % 2 == 0)
+    found = score.encode(pa.array([said for said, _ in bids], TOKENS))[:, 0]
     expected = tfidf @ regression.coef_[0]
     np.testing.assert_allclose(found, expected - expected.mean(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["words", "embeddings"])
 def test_property_a_regression_on_some_rows_is_that_of_a_table_of_these_rows(documents: pa.Table, kind: str) -> None:
-    column = "said" if kind == "words" else "text"
+    column = documents["said" if kind == "words" else "text"]
     success, rows = documents["target_is_success"].to_numpy(), np.arange(100, 700, 2)
-    [of_some] = text_logistic_regression.fit_text_regression(
-        [text_logistic_regression.TextColumn.from_table(documents, column)], rows, success
-    )
-    table = documents.take(pa.array(rows))
-    [of_table] = text_logistic_regression.fit_text_regression(
-        [text_logistic_regression.TextColumn.from_table(table, column)], np.arange(len(rows)), success[rows]
-    )
+    profile = codes(documents["profile_id"].to_pylist())
+    whole = TextColumn.from_arrow("said", column, profile)
+    [of_some] = TextLogisticRegression().fit([whole[rows]], success[rows]).compile(1.0)
+    [of_table] = fit_texts(column.take(pa.array(rows)), codes(profile[rows].tolist()), success[rows])
     assert plain_hash(model_file.plain_part(of_some)) == plain_hash(model_file.plain_part(of_table))
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 1 << 16])
+def test_property_tokens_are_read_alike_in_pieces_of_any_size(chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_logistic_regression, "CHUNK_ROWS", chunk_rows)
+    said = pa.chunked_array([[["b", "a"], None], [[], ["c", None, "a"], ["a"]]], TOKENS)
+    text = TextColumn.from_arrow("said", said, np.arange(5))
+    assert text.present.tolist() == [True, False, True, True, True]
+    assert list(text.tokens if text.tokens is not None else []) == ["a", "b", "c"]
+    assert text.values.toarray().tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]]
+
+
+def test_a_token_that_stands_twice_in_a_document_scores_as_it_was_learnt() -> None:
+    said = pa.chunked_array([pa.array([["a", "a", "b"], ["a", "c"], ["b"], ["c", "b", "b"]] * 20, TOKENS)])
+    text, success = TextColumn.from_arrow("said", said, np.arange(80)), np.arange(80) % 4 < 2
+    regression = TextLogisticRegression().fit([text], success)
+    [logit] = regression.compile(1.0)
+    np.testing.assert_allclose(logit.encode(said.combine_chunks())[:, 0], regression.decision_function([text]), atol=1e-6)
 
 
 def test_a_rating_among_the_external_signals_is_a_number_and_a_higher_one_is_better(dataset: pa.Table) -> None:
