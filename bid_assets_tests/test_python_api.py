@@ -1,10 +1,11 @@
-"""The Python API, on a real store: docs/reference/python_api.md runs as it is written."""
+"""The Python API, on a real store: docs/reference/python_api.md and the page on notebooks run as they are written."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ import pytest
 import bid_assets
 from bid_assets.deployments.events import active_model
 from bid_assets.embedded_postgres.server import EmbeddedServer
+from bid_assets.modelling.classifier import BidSuccessClassifier
+from bid_assets.modelling.model_file import content_hash
+from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.platforms import Platform, small_platform
 
 PAGE = CHECKOUT / "docs" / "reference" / "python_api.md"
+NOTEBOOK_PAGE = CHECKOUT / "docs" / "how-to" / "use_the_model_in_a_notebook.md"
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +29,32 @@ def platform(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory,
         yield made
 
 
+def run_page(page: Path, snippets: int) -> dict[str, Any]:
+    """The names that the page's Python defines."""
+    found = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(found) == snippets
+    names: dict[str, Any] = {}
+    for snippet in found:
+        exec(compile(snippet, page.name, "exec"), names)
+    return names
+
+
 def test_the_page_of_the_api_runs_as_it_is_written(platform: Platform) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(snippets) == 2
-    names: dict[str, object] = {}
-    for snippet in snippets:
-        exec(compile(snippet, PAGE.name, "exec"), names)
-    assert len(names["frame"]) == platform.head("training_dataset").rows  # type: ignore[arg-type]
+    assert len(run_page(PAGE, 2)["frame"]) == platform.head("training_dataset").rows
+
+
+def test_the_page_on_notebooks_runs_as_it_is_written(platform: Platform) -> None:
+    names = run_page(NOTEBOOK_PAGE, 3)
+    assert names["contributions"].shape == (len(names["frame"]), len(names["names"]))
+    assert all(0 < loss < 1 for loss in names["losses"].values())
+
+
+def test_a_classifier_that_is_fitted_to_a_frame_is_the_model_of_the_loop(platform: Platform) -> None:
+    frame = bid_assets.load_dataset("newest").to_pandas()
+    rows = frame[frame["split"] == "train"]
+    parameters = training_parameters(platform.settings).as_dict()
+    model = BidSuccessClassifier(**parameters).fit(rows, rows["target_is_success"]).compile()
+    assert content_hash(model) == platform.head("trained_model").content_hash
 
 
 def test_the_active_model_scores_the_dataset_that_it_learned_from(platform: Platform) -> None:
