@@ -19,7 +19,7 @@ from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS, columns_with_texts
 from bid_assets.modelling.dataset.frames import schema_of_frame, table_from_array, table_from_frame
 from bid_assets.modelling.estimators import calibration, column_encoders, threshold
-from bid_assets.modelling.estimators.base import LogOddsClassifier
+from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels
 from bid_assets.modelling.estimators.blend import LogOddsBlend
 from bid_assets.modelling.estimators.gradient_boosting import boosted_trees, column_weights
 from bid_assets.modelling.estimators.history_logistic_regression import compile_history, history_columns, history_regression
@@ -179,7 +179,7 @@ class BidSuccessClassifier(LogOddsClassifier):
         """
         parameters = self.parameters
         rows, y = self._training_rows(X, y)
-        success = self._binary_labels(y)
+        self.classes_, success = binary_labels(y)
         columns = columns_to_read(rows.schema, parameters)
         texts = [name for name in column_encoders.text_columns(rows.schema) if name in columns]
         numbers = [name for name in columns if name not in {*texts, *KEY_COLUMNS, *parameters.excluded}]

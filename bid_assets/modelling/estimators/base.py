@@ -33,21 +33,22 @@ class LogOddsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _probability(self, log_odds: FloatArray) -> FloatArray:
         return expit(log_odds)
 
-    def _binary_labels(self, y: Any) -> Labels:
-        """Whether each label is the second of two classes. Sets `classes_`; raises `ValueError` unless there are two."""
-        check_classification_targets(y)
-        self.classes_, place = np.unique(y, return_inverse=True)
-        if len(self.classes_) > 2:
-            raise ValueError(f"Only binary classification is supported. The type of the target is {type_of_target(y)}.")
-        if len(self.classes_) < 2:
-            raise ValueError(f"two classes are needed to tell apart, and all labels are of one class: {self.classes_}")
-        return np.asarray(place, dtype=bool)
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.allow_nan = True
         return tags
+
+
+def binary_labels(y: Any) -> tuple[npt.NDArray[Any], Labels]:
+    """The two classes, and whether each label is the second. Raises `ValueError` unless there are two."""
+    check_classification_targets(y)
+    classes, place = np.unique(y, return_inverse=True)
+    if len(classes) > 2:
+        raise ValueError(f"Only binary classification is supported. The type of the target is {type_of_target(y)}.")
+    if len(classes) < 2:
+        raise ValueError(f"two classes are needed to tell apart, and all labels are of one class: {classes}")
+    return classes, np.asarray(place, dtype=bool)
 
 
 def stratified_subsample(success: Labels, limit: int) -> npt.NDArray[np.int64]:

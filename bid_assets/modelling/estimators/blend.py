@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 from xgboost import XGBClassifier
 
-from bid_assets.modelling.estimators.base import LogOddsClassifier
+from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels
 from bid_assets.modelling.estimators.column_encoders import Matrix
 from bid_assets.modelling.estimators.gradient_boosting import (
     best_rounds,
@@ -206,7 +206,7 @@ class LogOddsBlend(LogOddsClassifier):
         Raises `NotTrainableError` where no older part of the rows has both classes.
         """
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)
-        success = self._binary_labels(y)
+        self.classes_, success = binary_labels(y)
         submitted = np.arange(len(X)) if submitted is None else submitted
         blocks = forward_blocks(
             submitted, submitted if known is None else known, success, self.validation_share, self.min_per_class
@@ -222,7 +222,7 @@ class LogOddsBlend(LogOddsClassifier):
 
     def refit(self, X: Matrix, y: Any, texts: Sequence[TextColumn] = ()) -> LogOddsBlend:
         """Fit the components to these rows; rounds and weights stay."""
-        success = self._binary_labels(y)
+        self.classes_, success = binary_labels(y)
         self.trees_ = fit_rounds(self._trees, X, success, self.rounds_)
         self.history_ = self._fit_history(X[:, self.history_columns], success) if self.weights_.history else None
         self.text_ = clone(self.text).fit(texts, success) if self.weights_.text else None

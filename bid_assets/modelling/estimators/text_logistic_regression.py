@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from bid_assets.modelling.estimators.base import LogOddsClassifier, stratified_subsample
+from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels, stratified_subsample
 from bid_assets.modelling.estimators.column_encoders import (
     EmbeddingLogit,
     TextLogit,
@@ -141,7 +141,7 @@ class TextLogisticRegression(LogOddsClassifier):
 
     def fit(self, X: Sequence[TextColumn], y: Any) -> TextLogisticRegression:
         """One thread, so that the same rows give the same bits on any machine of a kind. Both classes must occur."""
-        success = self._binary_labels(y)
+        self.classes_, success = binary_labels(y)
         if len(success) > self.max_rows:
             rows = stratified_subsample(success, self.max_rows)
             X, success = [text[rows] for text in X], success[rows]
