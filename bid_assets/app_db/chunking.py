@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from bid_assets.common.arrow import microseconds, window_numbers
 from bid_assets.common.windows import MONDAY, TimeRange
 
 
@@ -25,10 +25,7 @@ def chunk_range(span: TimeRange, counts: pa.Table, step: timedelta, limit: int) 
     `counts` has `bucket` (start of an interval whose length divides `step`) and `rows`, in any order. A chunk exceeds
     `limit` by less than one step's rows.
     """
-    width = step // timedelta(microseconds=1)
-    origin = int(MONDAY.timestamp()) * 1_000_000
-    buckets = pc.cast(counts["bucket"], pa.int64()).to_numpy()
-    steps, members = np.unique((buckets - origin) // width, return_inverse=True)
+    steps, members = np.unique(window_numbers(microseconds(counts["bucket"]), step), return_inverse=True)
     rows = np.bincount(members, weights=counts["rows"].to_numpy(), minlength=len(steps)).astype(np.int64)
     first = np.flatnonzero(np.diff((np.cumsum(rows) - 1) // limit, prepend=-1) > 0)[1:]
     edges = [span.start, *(MONDAY + int(index) * step for index in steps[first]), span.end]

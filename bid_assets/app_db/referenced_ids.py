@@ -6,14 +6,14 @@ With this the database need not search the bids for them again, and sends each o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BIDS, TEXT, TIME
-from bid_assets.common.windows import MONDAY, Cadence, TimeRange
+from bid_assets.common.arrow import microseconds, window_starts
+from bid_assets.common.windows import Cadence, TimeRange
 
 REFERENCE_SCHEMA = pa.schema([RAW_BIDS.field(name) for name in ("profile_id", "job_id", "submitted_at")])
 """The columns of a bid that `ReferencedIds.add` needs."""
@@ -34,9 +34,7 @@ class ReferencedIds:
 
     def add(self, span: TimeRange, bids: pa.Table) -> None:
         """Add the references of `bids`, which are all valid bids of `span`."""
-        origin, width = int(MONDAY.timestamp()) * 1_000_000, self._cadence.length // timedelta(microseconds=1)
-        moments = bids["submitted_at"].cast(pa.int64()).to_numpy()
-        windows = pa.array(moments - (moments - origin) % width, TIME)
+        windows = pa.array(window_starts(microseconds(bids["submitted_at"]), self._cadence.length), TIME)
         self._pairs[span] = {
             column: _encoded(_distinct(pa.table({"window": windows, "id": bids[column]}))) for column in _REFERENCES
         }

@@ -32,7 +32,7 @@ from bid_assets.app_db.referenced_ids import REFERENCE_SCHEMA, ReferencedIds, ma
 from bid_assets.app_db.snapshot_pool import MAX_PREFETCHED, SnapshotConnectionPool, open_snapshot_pool
 from bid_assets.app_db.sql import REASON_OF, Queries, RowSource
 from bid_assets.app_db.time_extent import Extent, RowsOutside, extent_of, oldest_valid_bid, rows_outside
-from bid_assets.common.windows import Cadence, TimeRange
+from bid_assets.common.windows import MICROSECOND, Cadence, TimeRange
 
 _HOUR = timedelta(hours=1)
 _BATCH_ROWS = 32_768
@@ -174,7 +174,7 @@ class Snapshot:
         """Outcomes, joined with the check of their bids only where a stream of this snapshot has not shown all bids to be
         valid."""
         (first, last), _ = self._ends
-        all_valid = first and last and TimeRange(first, last + timedelta(microseconds=1)) in self._fully_valid_ranges["bids"]
+        all_valid = first and last and TimeRange(first, last + MICROSECOND) in self._fully_valid_ranges["bids"]
         return self._queries.outcomes_without_bid_check if all_valid else self._queries.outcomes
 
     def _rejected(self, span: TimeRange) -> Iterator[pa.Table]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from bid_assets.app_db.sql import Queries, RowSource
-from bid_assets.common.windows import MONDAY, Cadence, TimeRange
+from bid_assets.common.windows import MICROSECOND, MONDAY, Cadence, TimeRange
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def extent_of(cursor: Any, queries: Queries, cadence: Cadence) -> Extent:
         bids, outcomes = (_ends(cursor, query, source) for source in (queries.bids, queries.outcomes))
         moments = [*bids, *outcomes]
         if moments:
-            span = TimeRange(min(moments), max(moments) + timedelta(microseconds=1))
+            span = TimeRange(min(moments), max(moments) + MICROSECOND)
             windows = TimeRange(cadence.floor(span.start), cadence.floor(max(moments)) + cadence.length)
             return Extent(span, windows, max(bids or outcomes))
     return Extent(None, TimeRange(MONDAY, MONDAY), MONDAY)

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from bid_assets.cli.backtest import families_read, read_tables
 from bid_assets.cli.output import console, print_json, progress_bars
+from bid_assets.common.arrow import microseconds
 from bid_assets.common.progress import report_progress
 from bid_assets.common.windows import TimeRange, as_utc
-from bid_assets.features.interval_counts import microseconds
 from bid_assets.orchestration.assets.dataset import LABEL_SETTINGS, label_rules
 from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.orchestration.lookback import LEAST_WINDOWS, lookback_before

@@ -12,7 +12,8 @@ from enum import StrEnum
 from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
+"""The resolution of all times."""
 
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 """An anchor that is both a midnight and a Monday: every window starts a whole number of lengths after it."""
@@ -90,12 +91,12 @@ def _window(cadence: Cadence, key: str) -> TimeRange:
 
 def microseconds_since_epoch(moment: datetime) -> int:
     """An aware time as Arrow stores it."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - _EPOCH) // MICROSECOND
 
 
 def datetime_from_microseconds(microseconds: int) -> datetime:
     """The inverse of `microseconds_since_epoch`."""
-    return _EPOCH + microseconds * _MICROSECOND
+    return _EPOCH + microseconds * MICROSECOND
 
 
 def as_utc(moment: datetime) -> datetime:

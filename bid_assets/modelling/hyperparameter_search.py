@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from bid_assets.features.interval_counts import microseconds
+from bid_assets.common.arrow import microseconds
 from bid_assets.modelling.dataset.assemble import labels, rows_in_split
 from bid_assets.modelling.evaluation.bootstrap import Floats
 from bid_assets.modelling.evaluation.metrics import log_losses

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import pyarrow.compute as pc
 
-from bid_assets.common.windows import TimeRange, as_utc
+from bid_assets.common.windows import MICROSECOND, TimeRange, as_utc
 from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.parquet import WindowedTable
@@ -59,7 +59,7 @@ def dataset_lookback(settings: Settings, store: VersionStore, key: str) -> int:
 
 def lookback_before(settings: Settings, store: VersionStore, cutoff: datetime) -> timedelta:
     """The same as a time, of a dataset made at `cutoff`."""
-    last = settings.cadence.key(as_utc(cutoff) - timedelta(microseconds=1))
+    last = settings.cadence.key(as_utc(cutoff) - MICROSECOND)
     return dataset_lookback(settings, store, last) * settings.cadence.length
 
 

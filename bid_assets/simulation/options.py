@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from bid_assets.common.windows import Cadence, utc_now
+from bid_assets.common.windows import Cadence, microseconds_since_epoch, utc_now
 
 WEEK = timedelta(days=7)
 
@@ -63,7 +63,7 @@ class MarketplaceOptions:
 
     def microseconds(self, week: int) -> int:
         """The start of a week of this market (0 is the first, -1 the one before), in microseconds since 1970."""
-        return round((self.start + week * WEEK).timestamp()) * 1_000_000
+        return microseconds_since_epoch(self.start + week * WEEK)
 
     def generator(self, week: int, stream: RandomStream) -> np.random.Generator:
         """The random generator of one week: it depends on no other week, so a longer market begins like a shorter one."""

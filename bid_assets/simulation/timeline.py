@@ -72,10 +72,10 @@ class Timeline:
 
     def _add(self, week: MarketWeek) -> MarketWeek:
         start = pa.scalar(self.options.microseconds(len(self._truth)), pa.int64())
-        submitted = pc.fill_null(pc.fill_null_forward(_microseconds(week.bids["submitted_at"])), start)
+        submitted = pc.fill_null(pc.fill_null_forward(week.bids["submitted_at"].cast(pa.int64())), start)
         bid_appears = pc.fill_null(submitted.take(pc.index_in(week.outcomes["bid_id"], value_set=week.bids["id"])), start)
-        known_at = pc.max_element_wise(_microseconds(week.outcomes["outcome_timestamp"]), bid_appears)
-        self._add_pending("jobs", week.jobs, _microseconds(week.jobs["posted_at"]))
+        known_at = pc.max_element_wise(week.outcomes["outcome_timestamp"].cast(pa.int64()), bid_appears)
+        self._add_pending("jobs", week.jobs, week.jobs["posted_at"].cast(pa.int64()))
         self._add_pending("bids", week.bids, submitted)
         self._add_pending("bid_outcomes", week.outcomes, known_at)
         self._truth.append(week.truth)
@@ -87,17 +87,13 @@ class Timeline:
 
 def _changed(before: pa.Table, after: pa.Table) -> tuple[pa.Table, pa.Array]:
     """The profiles that joined or learnt in a week, as they are at its end, and when. Nobody does both, or one twice."""
-    updated, updated_before = (_microseconds(table["updated_at"]).fill_null(-1).to_numpy() for table in (after, before))
+    updated, updated_before = (table["updated_at"].cast(pa.int64()).fill_null(-1).to_numpy() for table in (after, before))
     joined = np.arange(len(after)) >= len(before)
     changed = joined.copy()
     changed[: len(before)] = updated[: len(before)] != updated_before
-    moments = np.where(joined, _microseconds(after["created_at"]).to_numpy(), updated)
+    moments = np.where(joined, after["created_at"].cast(pa.int64()).to_numpy(), updated)
     return after.filter(pa.array(changed)), pa.array(moments[changed])
 
 
 def _by_moment(rows: pa.Table, moments: pa.Array | pa.ChunkedArray) -> pa.Table:
     return rows.append_column(MOMENT, moments)
-
-
-def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    return times.cast(pa.int64())

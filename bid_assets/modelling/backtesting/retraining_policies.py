@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TIME
+from bid_assets.common.arrow import microseconds
 from bid_assets.common.windows import Cadence
-from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.backtesting.walk_forward import first_from
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.evaluation.metrics import Probabilities, log_losses

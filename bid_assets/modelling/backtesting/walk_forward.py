@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.common.windows import Cadence, as_utc
+from bid_assets.common.arrow import microseconds
+from bid_assets.common.windows import Cadence, as_utc, microseconds_since_epoch
 from bid_assets.features.family import FeatureFamily
-from bid_assets.features.interval_counts import microseconds
 from bid_assets.modelling.dataset.assemble import (
     assemble,
     dataset_facts,
@@ -39,7 +39,6 @@ from bid_assets.modelling.training import train
 
 RESAMPLES = 500
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -187,8 +186,7 @@ def difference_within_error(one: float, of_one: Sequence[float], other: float, o
 
 def first_from(rows: pa.Table, moment: datetime) -> int:
     """The number of the first row submitted at `moment` or later; rows are in order of submission."""
-    at = (as_utc(moment) - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
-    return int(np.searchsorted(microseconds(rows["submitted_at"]), at))
+    return int(np.searchsorted(microseconds(rows["submitted_at"]), microseconds_since_epoch(as_utc(moment))))
 
 
 def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, TEXT, TIME
-from bid_assets.common.windows import MONDAY, Cadence, as_utc, batch_windows, microseconds_since_epoch
+from bid_assets.common.arrow import microseconds, window_starts
+from bid_assets.common.windows import MICROSECOND, Cadence, as_utc, batch_windows, microseconds_since_epoch
 from bid_assets.features.family import VECTOR, FeatureFamily
 from bid_assets.modelling.dataset.label_maturity import resolve_maturity
 from bid_assets.modelling.dataset.splits import NO_MATURITY, SPLITS, LabelRules, split_by_time
@@ -89,8 +90,8 @@ def labelled_bids(
     bids = bids.take(pc.sort_indices(bids, sort_keys=[("submitted_at", "ascending"), ("id", "ascending")]))
     label = labels.take(pc.index_in(bids["id"], value_set=labels["bid_id"]))
     split = split_by_time(
-        _microseconds(bids["submitted_at"]),
-        _microseconds(label["outcome_timestamp"]),
+        microseconds(bids["submitted_at"]),
+        microseconds(label["outcome_timestamp"]),
         holdout=holdout_share,
         rules=rules,
     )
@@ -98,7 +99,7 @@ def labelled_bids(
         "bid_id": bids["id"],
         "profile_id": bids["profile_id"],
         "job_id": bids["job_id"],
-        "window": _window_starts(bids["submitted_at"], cadence),
+        "window": pa.array(window_starts(microseconds(bids["submitted_at"]), cadence.length)).view(TIME),
         "submitted_at": bids["submitted_at"],
         "outcome_timestamp": label["outcome_timestamp"],
         "target_is_success": label["is_success"],
@@ -132,7 +133,7 @@ def by_windows(rows: pa.Table, windows: Sequence[str], cadence: Cadence) -> Iter
     lies in its own window of every family, so runs can be joined one by one.
     """
     edges = [microseconds_since_epoch(cadence.window(key).end) for key in windows]
-    ends = np.searchsorted(_microseconds(rows["submitted_at"]), edges)
+    ends = np.searchsorted(microseconds(rows["submitted_at"]), edges)
     begin = 0
     for batch, count in batch_windows(windows, np.diff(ends, prepend=0).tolist(), ROWS_AT_ONCE):
         yield batch, rows.slice(begin, count)
@@ -207,7 +208,7 @@ def _imputed_failures(bids: pa.Table, labels: pa.Table, age: timedelta) -> pa.Ta
     """A label of failure for each undecided bid of that age, known since it was that old."""
     old = _older_than(bids["submitted_at"], age, labels["outcome_timestamp"])
     open_bids = bids.filter(pc.and_(old, pc.invert(pc.is_in(bids["id"], value_set=labels["bid_id"]))))
-    known = pa.array(_microseconds(open_bids["submitted_at"]) + age // timedelta(microseconds=1), pa.int64()).cast(TIME)
+    known = pa.array(microseconds(open_bids["submitted_at"]) + age // MICROSECOND, pa.int64()).cast(TIME)
     failed = pa.repeat(pa.scalar(False), open_bids.num_rows)
     return pa.table([open_bids["id"], failed, known], schema=labels.schema)
 
@@ -251,13 +252,3 @@ def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _window_and_job(window: pa.ChunkedArray, job_id: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(pc.cast(pc.cast(pc.cast(window, TIME), pa.int64()), TEXT), job_id, "\x1f")
-
-
-def _window_starts(times: pa.ChunkedArray, cadence: Cadence) -> pa.Array:
-    microseconds, length = _microseconds(times), cadence.length // timedelta(microseconds=1)
-    anchor = int(MONDAY.timestamp()) * 1_000_000
-    return pa.array(microseconds - (microseconds - anchor) % length, pa.int64()).cast(TIME)
-
-
-def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(pc.cast(pc.cast(times, TIME), pa.int64()))

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TIME
-from bid_assets.features.interval_counts import microseconds
+from bid_assets.common.arrow import microseconds
+from bid_assets.common.windows import MICROSECOND
 from bid_assets.modelling.dataset.splits import LabelRules
 
 DECIDED_SHARE = 0.9
@@ -33,7 +34,6 @@ MIN_OBSERVED_SHARE = 0.1
 """Ages at which fewer of the bids can have been seen say nothing: a single late decision would weigh as much as hundreds."""
 
 DAY = timedelta(days=1)
-_MICROSECOND = timedelta(microseconds=1)
 
 Ages = npt.NDArray[np.int64]
 Kinds = npt.NDArray[np.int8]
@@ -67,8 +67,8 @@ def resolve_maturity(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> Lab
         horizon = int(np.quantile(longest_seen, 1 - MIN_OBSERVED_SHARE))
         kind = np.where(age > horizon, UNDECIDED, kind).astype(np.int8)
         longest_wait = max(age_decided(np.minimum(age, horizon), kind, DECIDED_SHARE).values())
-        estimate, origin = _whole_days(longest_wait * _MICROSECOND), "learnt from the delays"
-    limit = (longest * MAX_SHARE_OF_SPAN * _MICROSECOND) // DAY * DAY
+        estimate, origin = _whole_days(longest_wait * MICROSECOND), "learnt from the delays"
+    limit = (longest * MAX_SHARE_OF_SPAN * MICROSECOND) // DAY * DAY
     if estimate > limit:
         origin += f"; {estimate.days} days, cut to {MAX_SHARE_OF_SPAN:.0%} of the time that the bids span"
     if rules.impute_failure_after is not None:

@@ -21,6 +21,8 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
+from bid_assets.common.windows import MICROSECOND
+
 SPLITS = ("train", "embargo", "holdout", "immature")
 
 Times = npt.NDArray[np.int64]
@@ -59,7 +61,7 @@ def split_by_time(submitted: Times, known: Times, *, holdout: float, rules: Labe
     none, and everything known may train. Younger ones are immature. What was submitted before H is train if it became
     known before H, else embargo.
     """
-    maturity = rules.known_maturity // timedelta(microseconds=1)
+    maturity = rules.known_maturity // MICROSECOND
     now = int(known.max(initial=0)) + 1
     mature = int(np.searchsorted(submitted, now - maturity))
     if holdout == 0:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.features.interval_counts import microseconds
+from bid_assets.common.arrow import microseconds
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.dataset.splits import Times
 from bid_assets.modelling.evaluation.bootstrap import RESAMPLES, ClusterBootstrap, Floats, WeightedMetrics, percentiles

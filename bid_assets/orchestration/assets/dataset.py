@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from bid_assets.common.private_state import ensure_private_home
 from bid_assets.common.windows import Cadence, TimeRange, as_utc, utc_now
+from bid_assets.common.work_folder import work_folder
 from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.orchestration.assets.data_checks import (
@@ -92,8 +91,6 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         },
     )
     def training_dataset(context: dg.AssetExecutionContext, config: DatasetConfig, **inputs: WindowedTable) -> Iterator[Any]:
-        from bid_assets.modelling.dataset.assemble import BID_COLUMNS, dataset_facts, labelled_bids
-
         store = context.resources.store
         refuse_missing_windows(inputs, allowed=config.allow_missing_windows)
         inputs = wait_for_consistent_inputs(context, store, settings, inputs)
@@ -102,37 +99,37 @@ def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
         if settings.lookback_windows == "auto":  # the manifest has the number, by which the dataset can be made again
             window_metadata["lookback_windows"] = len(lookback_windows)
         record_window_metadata(context, {context.partition_key: window_metadata})
-        bids, outcomes = inputs["raw_bids"].read(BID_COLUMNS), inputs["raw_bid_outcomes"].read()
-        rows = labelled_bids(
-            bids,
-            outcomes,
-            cutoff=cutoff_of(settings.cadence.window(context.partition_key), config.cutoff),
-            holdout_share=settings.holdout_share,
-            cadence=settings.cadence,
-            rules=label_rules(settings),
-        )
-        about = dataset_facts(bids, rows)
+        cutoff = cutoff_of(settings.cadence.window(context.partition_key), config.cutoff)
+        rows, facts = labelled_rows(inputs, cutoff, settings)
         encoder = one_encoder(inputs)
-        # not in the system's folder for temporary files, which may be memory
-        with TemporaryDirectory(dir=ensure_private_home(settings.home), prefix="dataset-") as folder:
-            dataset, missing = write_dataset(rows, inputs, settings.cadence, Path(folder) / "dataset.parquet")
+        with work_folder(settings.home, "dataset") as folder:
+            dataset, missing = write_dataset(rows, inputs, settings.cadence, folder / "dataset.parquet")
             results = run_data_checks(
-                store, dataset, missing, inputs["raw_bids"], about["label_rate"], settings, encoder.get("encoder_fingerprint")
+                store, dataset, missing, inputs["raw_bids"], facts["label_rate"], settings, encoder.get("encoder_fingerprint")
             )
             yield from asset_check_results(results, config.accept)
             raise_if_blocked(results, config.accept)
-            yield dg.Output(
-                dataset,
-                metadata={
-                    **about,
-                    MISSING_FAMILIES_KEY: sorted(missing),
-                    "rejected_rows": sum(rejected_rows(store, inputs["raw_bids"].windows).values()),
-                    **_windows(inputs),
-                    **encoder,
-                },
-            )
+            rejected = sum(rejected_rows(store, lookback_windows).values())
+            facts |= {MISSING_FAMILIES_KEY: sorted(missing), "rejected_rows": rejected, **_windows(inputs), **encoder}
+            yield dg.Output(dataset, metadata=facts)
 
     return training_dataset
+
+
+def labelled_rows(inputs: dict[str, WindowedTable], cutoff: datetime, settings: Settings) -> tuple[Any, dict[str, Any]]:
+    """The bids of the look-back with the labels known at the cutoff, without features, and the facts about them."""
+    from bid_assets.modelling.dataset.assemble import BID_COLUMNS, dataset_facts, labelled_bids
+
+    bids, outcomes = inputs["raw_bids"].read(BID_COLUMNS), inputs["raw_bid_outcomes"].read()
+    rows = labelled_bids(
+        bids,
+        outcomes,
+        cutoff=cutoff,
+        holdout_share=settings.holdout_share,
+        cadence=settings.cadence,
+        rules=label_rules(settings),
+    )
+    return rows, dataset_facts(bids, rows)
 
 
 def write_dataset(

@@ -65,6 +65,10 @@ def searched_hyperparameters(context: dg.AssetExecutionContext, settings: Settin
 
 def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """`trained_model` and `feature_importances`."""
+    return [_model_asset(settings), _importances_asset(settings)]
+
+
+def _model_asset(settings: Settings) -> dg.AssetsDefinition:
     config_type = training_config(settings)
 
     @dg.asset(
@@ -104,6 +108,10 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             return
         yield dg.Output(model, metadata=model.facts())
 
+    return trained_model
+
+
+def _importances_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         description="What the model looks at: gain, weight and mean |SHAP| of each feature.",
         group_name="training",
@@ -123,7 +131,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         table = importances(trained_model, rows)
         return dg.Output(table, metadata=plot_metadata(importances=plots.importances(table.to_pylist(), "mean_abs_shap")))
 
-    return [trained_model, feature_importances]
+    return feature_importances
 
 
 def _observe_no_model(context: dg.AssetExecutionContext, reason: str) -> Iterator[Any]:
