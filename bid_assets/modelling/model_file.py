@@ -3,7 +3,7 @@
 A model file is a joblib file of one dict: `format` (`FORMAT`), `model` (all that was learned) and `compiled` (what is
 derived from it, so that scoring needs no XGBoost). In it are only dicts, lists, JSON values, bytes and NumPy arrays: no
 class of this package, and none of Arrow's. Each part is a dict of its `kind` and its fields; `PARTS` says which class
-and attribute each one is. Names in the file do not change when classes, attributes or modules are renamed: only `PARTS` does.
+each one is. Names in the file do not change when classes, fields or modules are renamed: only `PARTS` does.
 
 The format is described in docs/reference/model_file.md. How a model scores is in `model`, how it is trained in `train`.
 """
@@ -14,8 +14,8 @@ import io
 import types
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass, field, fields
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -53,73 +53,36 @@ class ModelFormatError(RuntimeError):
 
 @dataclass(frozen=True)
 class Part:
-    """A class whose objects are parts of a model: names in the file -> attributes."""
+    """A class whose objects are parts of a model. Its fields have their own names in the file, or those of `renamed`."""
 
     cls: type
-    attributes: Mapping[str, str]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Field -> name in the file."""
     defaults: bool = False
     """Whether a field that the file does not have has the default of the class."""
 
+    @cached_property
+    def attributes(self) -> dict[str, str]:
+        """Name in the file -> field."""
+        return {self.renamed.get(each.name, each.name): each.name for each in fields(self.cls)}
 
-_COLUMN = {"column": "column", "type": "type"}
-_RENAMED_PARAMETERS = {"threshold_aim": "threshold_objective", "refit_after_judging": "refit_on_holdout"}
-_PARAMETERS = {each.name: each.name for each in fields(TrainingParameters) if each.name not in _RENAMED_PARAMETERS.values()}
 
 PARTS: Mapping[str, Part] = {
-    "passthrough": Part(PassthroughEncoder, _COLUMN),
-    "named_numbers": Part(NamedNumbersEncoder, {**_COLUMN, "names": "known_names"}),
-    "multi_hot": Part(MultiHotEncoder, {**_COLUMN, "categories": "categories"}),
-    "token_logit": Part(
-        TokenLogit,
-        {**_COLUMN, "tokens": "tokens", "weights": "weights", "idf_squared": "idf_squared", "training_mean": "training_mean"},
+    "passthrough": Part(PassthroughEncoder),
+    "named_numbers": Part(NamedNumbersEncoder, {"known_names": "names"}),
+    "multi_hot": Part(MultiHotEncoder),
+    "token_logit": Part(TokenLogit),
+    "embedding_logit": Part(EmbeddingLogit),
+    "target_statistic": Part(TargetStatistic),
+    "linear_logit": Part(LinearLogit),
+    "calibration": Part(Calibration),
+    "tree_ensemble": Part(NumpyTreeEnsemble, {"num_features": "features"}),
+    "training_parameters": Part(
+        TrainingParameters,
+        {"threshold_objective": "threshold_aim", "refit_on_holdout": "refit_after_judging"},
+        defaults=True,
     ),
-    "embedding_logit": Part(EmbeddingLogit, {**_COLUMN, "weights": "weights", "training_mean": "training_mean"}),
-    "target_statistic": Part(TargetStatistic, {"type": "type", "profiles": "profiles", "values": "values"}),
-    "linear_logit": Part(
-        LinearLogit,
-        {
-            "columns": "columns",
-            "slopes": "slopes",
-            "offsets": "offsets",
-            "missing_terms": "missing_terms",
-            "clip_min": "clip_min",
-            "clip_max": "clip_max",
-            "intercept": "intercept",
-        },
-    ),
-    "calibration": Part(
-        Calibration, {"method": "method", "slope": "slope", "intercept": "intercept", "knots": "knots", "levels": "levels"}
-    ),
-    "tree_ensemble": Part(
-        NumpyTreeEnsemble,
-        {
-            "base_score": "base_score",
-            "depth": "depth",
-            "features": "num_features",
-            "roots": "roots",
-            "split_features": "split_features",
-            "split_conditions": "split_conditions",
-            "default_left": "default_left",
-            "left_children": "left_children",
-            "right_children": "right_children",
-        },
-    ),
-    "training_parameters": Part(TrainingParameters, {**_PARAMETERS, **_RENAMED_PARAMETERS}, defaults=True),
-    "bid_success_model": Part(
-        BidSuccessModel,
-        {
-            "encoders": "encoders",
-            "booster": "booster",
-            "history": "history_logit",
-            "history_weight": "history_weight",
-            "threshold": "threshold",
-            "encoder_fingerprint": "encoder_fingerprint",
-            "parameters": "parameters",
-            "training": "training",
-            "calibration": "calibration",
-            "holdout_model": "holdout_model",
-        },
-    ),
+    "bid_success_model": Part(BidSuccessModel, {"history_logit": "history"}),
 }
 """Every kind of part that a model file may hold."""
 
