@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.inputs import BidContext, Vector
+from bid_assets.features.inputs import BidContext, FeatureRow, Vector
 from bid_assets.features.interval_counts import Integers, argsort_by_group_time, microseconds
 
 RawTables = Mapping[str, pa.Table]
@@ -39,6 +40,19 @@ class Encoder(Protocol):
         """As `encode`, for a few texts: one array per text."""
 
 
+class Role(StrEnum):
+    """What a feature means to the rest of the platform, which asks for it by role and knows no names of features."""
+
+    PAST_BIDS = "past bids"
+    """The number of the profile's past bids: where there is none, a prediction says that it had no history."""
+    KNOWN_OUTCOMES = "known outcomes"
+    """How many of these had a known outcome, and"""
+    SUCCESSES = "successes"
+    """how many were successes: the baseline `profile_success_rate` of the metrics report."""
+    BID_SETTING = "bid setting"
+    """Read from the bid's settings: a prediction says where it is missing."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One declared column. The type decides how a model reads it (see `modelling.estimators.column_encoders`)."""
@@ -46,24 +60,31 @@ class Feature:
     name: str
     type: pa.DataType
     meaning: str
+    role: Role | None = None
 
 
-def _no_counts(tables: RawTables, span: TimeRange) -> Mapping[str, int]:
-    return {}
+class Definition(Protocol):
+    """The one definition of a family's features, and how it is computed for many bids and for a few.
+
+    `RowDefinition` (`mapping.py`), `HistoryDefinition` (`history_definition.py`), `EmbeddingDefinition`
+    (`embeddings/definition.py`) and `TableDefinition` (`table_definition.py`) are the ones that there are.
+    """
+
+    def compute_table(self, family: FeatureFamily, tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
+        """See `FeatureFamily.compute_table`."""
+
+    def compute_rows(self, family: FeatureFamily, bids: Sequence[BidContext], encoder: Encoder | None) -> list[FeatureRow]:
+        """See `FeatureFamily.compute_rows`."""
 
 
 @dataclass(frozen=True)
 class FeatureFamily:
-    """A named group of features, computed together by a pure function.
+    """A named group of features with one definition, which training and serving share.
 
-    `compute_table(tables, span, encoder)` returns one row per bid submitted in `span` (key `bid_id`, time `submitted_at`),
-    or one per window and job that its bids name (key `job_id`, time `window`), sorted by time and key. `tables` holds
-    at least the rows of `span` and of the `lookback_days` before it; rows outside must not change the result.
-    `compute_rows(bids, encoder)`, if there is one, gives the same features row by row, as mappings: the prediction
-    service calls it for single bids, for which the table-wise computation would take several times as long.
-    `row_counts_metadata(tables, span)` counts rows that a reader of the features should know of, by name: metadata of
-    the asset. `readability(tables, span)`, for a family that reads JSON columns: the times of the bids of `span` and,
-    for each such column, why each of its values could not be read (see `app_db/json_values.py`).
+    `row_counts`: names, and predicates of the bids that are counted in the metadata of the asset. `readability`: JSON columns
+    of `raw_bids` that the family reads, and the function that gives, for a text of it, names and reasons why what the family
+    reads of it cannot be read (see `app_db/json_values.py`). `is_profile_history`: the logistic regression on the history
+    reads the family.
     """
 
     name: str
@@ -71,13 +92,25 @@ class FeatureFamily:
     key: Literal["bid_id", "job_id"]
     reads: tuple[str, ...]
     features: tuple[Feature, ...]
-    compute_table: Callable[[RawTables, TimeRange, Encoder | None], pa.Table]
-    compute_rows: Callable[[Sequence[BidContext], Encoder | None], Sequence[Mapping[str, Any]]] | None = None
+    definition: Definition
     lookback_days: int = 0
     needs_encoder: bool = False
-    row_counts_metadata: Callable[[RawTables, TimeRange], Mapping[str, int]] = _no_counts
-    readability: Callable[[RawTables, TimeRange], tuple[pa.ChunkedArray, Mapping[str, pa.Array]]] | None = None
+    is_profile_history: bool = False
+    row_counts: Mapping[str, Callable[[BidContext], bool]] = field(default_factory=dict)
+    readability: Mapping[str, Callable[[str | None], Mapping[str, str | None]]] = field(default_factory=dict)
     code_version: str = "1"
+
+    def compute_table(self, tables: RawTables, span: TimeRange, encoder: Encoder | None = None) -> pa.Table:
+        """One row per bid submitted in `span` (key `bid_id`, time `submitted_at`), or one per window and job that its bids
+        name (key `job_id`, time `window`), sorted by time and key.
+
+        `tables` holds at least the rows of `span` and of the `lookback_days` before it; others do not change the result.
+        """
+        return self.definition.compute_table(self, tables, span, encoder)
+
+    def compute_rows(self, bids: Sequence[BidContext], encoder: Encoder | None = None) -> list[FeatureRow]:
+        """The same features of a few bids, in order, bit for bit."""
+        return self.definition.compute_rows(self, bids, encoder)
 
     @property
     def time_column(self) -> str:

@@ -1,7 +1,6 @@
-"""Inputs of the row-wise computation of features (`FeatureFamily.compute_rows`): one bid, and the history that it can see.
+"""Inputs of features by row: one bid and what it can see. Plain values, no Arrow; times are microseconds since 1970.
 
-Plain values, no Arrow: on a few rows, each step over columns costs more than the computation itself. `compute_rows` and
-`compute_table` give the same features, bit for bit; an equivalence test holds them equal. Times are microseconds since 1970.
+On a few rows, each step over columns costs more than the computation itself.
 """
 
 from __future__ import annotations
@@ -15,6 +14,9 @@ import numpy.typing as npt
 
 RawRow = Mapping[str, Any]
 """A row of a raw table, by column."""
+
+FeatureRow = Mapping[str, Any]
+"""The features of one bid, by name; None is missing."""
 
 Vector = npt.NDArray[np.float32]
 """An embedding, shape (dimension,)."""
@@ -35,19 +37,22 @@ class BidHistory:
     """Of each outcome: when it became known."""
 
 
+NO_HISTORY = BidHistory()
+
+
 @dataclass(frozen=True, slots=True)
 class BidContext:
     """A bid submitted `at`, and what it can see. Whatever in the histories is of that time or later does not count."""
 
     at: int
-    amount: float | None
-    text: str | None
-    settings: str | None
+    amount: float | None = None
+    text: str | None = None
+    settings: str | None = None
     """A JSON text, valid or not."""
-    signals: str | None
+    signals: str | None = None
     """The external signals as a JSON text, valid or not."""
-    profile: RawRow | None
-    job: RawRow | None
-    profile_history: BidHistory
-    client_history: BidHistory | None
+    profile: RawRow | None = None
+    job: RawRow | None = None
+    profile_history: BidHistory = NO_HISTORY
+    client_history: BidHistory | None = None
     """None: the job, or its client, is not known."""

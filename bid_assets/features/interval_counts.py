@@ -9,6 +9,8 @@ microseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,6 +24,9 @@ MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 NEVER = np.iinfo(np.int64).min
 """A missing time (numpy's NaT as an integer): before every other."""
 
+FEW_ROWS = 16
+"""For up to so many rows every interval is looked at; for more, a sweep over all of the timeline takes less time."""
+
 _LOW_HALF = 0xFFFFFFFF
 
 
@@ -32,7 +37,7 @@ def microseconds(times: pa.ChunkedArray) -> Integers:
     )  # a cast would take ten times as long for the few rows that a service asks about
 
 
-def argsort_by_group_time(group: Integers, time: Integers, name: pa.ChunkedArray | None = None) -> Integers:
+def argsort_by_group_time(group: Integers, time: Integers, name: pa.ChunkedArray | Sequence[str] | None = None) -> Integers:
     """The indices that sort by group (from 0, below 2**31), then time, then name; without names, ties are in any order.
 
     Sorts plain integers only, which numpy does many times faster than several keys at once; names are compared just
@@ -48,7 +53,8 @@ def argsort_by_group_time(group: Integers, time: Integers, name: pa.ChunkedArray
     if same.any():
         tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
         rows = order[tied]
-        rank = pc.rank(name.take(pa.array(rows))).to_numpy()
+        names = name.take(pa.array(rows)) if isinstance(name, pa.ChunkedArray) else pa.array(name[row] for row in rows)
+        rank = pc.rank(names).to_numpy()
         order[tied] = rows[np.lexsort((rank, time[rows], group[rows]))]
     return order
 
@@ -62,25 +68,31 @@ class GroupedTimeline:
 
     def first_after(self, group: Integers, time: Integers) -> Integers:
         """For each pair the index of the first row of the group after the time; the end of the group if there is none."""
-        return np.searchsorted(self._keys, _keys(group, time), side="right")
+        return self._keys.searchsorted(_keys(group, time), side="right")
 
-    def first_after_each_row(self) -> Integers:
-        """`first_after` of each row's own group and time."""
-        ends = np.append(np.flatnonzero(self._keys[1:] != self._keys[:-1]) + 1, self.rows)
-        return np.repeat(ends, np.diff(ends, prepend=0))
+    def count_covering(self, start: Integers, end: Integers, rows: Integers) -> Integers:
+        """How many of the intervals `[start, end)` hold each of `rows`. An interval that ends before it starts holds none.
 
-    def count_covering(self, start: Integers, end: Integers) -> Integers:
-        """How many of the intervals `[start, end)` hold each row. An interval that ends before it starts holds none."""
-        change = np.bincount(start, minlength=self.rows + 1)
-        change -= np.bincount(np.maximum(start, end), minlength=self.rows + 1)
-        return np.cumsum(change, dtype=np.int32)[: self.rows]
+        `end` may have several ends for each start, shape (n, intervals); the result then has shape (n, rows).
+        """
+        if len(rows) <= FEW_ROWS:
+            return np.asarray(_covers(start, end, rows).sum(axis=-1, dtype=np.int32))
+        length = self.rows + 1
+        ends = np.atleast_2d(np.maximum(start, end))
+        ends += np.arange(len(ends))[:, np.newaxis] * length
+        change = np.bincount(start, minlength=length) - np.bincount(ends.ravel(), minlength=ends.shape[0] * length).reshape(
+            -1, length
+        )
+        return change.cumsum(axis=1, dtype=np.int32)[:, rows].reshape(*end.shape[:-1], len(rows))
 
-    def max_covering(self, start: Integers, end: Integers, value: Integers, missing: int) -> Integers:
-        """The max_covering value of the stretches `[start, end)` that hold each row; `missing`, less than any, where none does.
+    def max_covering(self, start: Integers, end: Integers, value: Integers, rows: Integers, missing: int) -> Integers:
+        """The largest value of the intervals `[start, end)` that hold each of `rows`; `missing`, less than any, if none does.
 
         Every interval is the union of two, perhaps overlapping, of one power-of-two length. From the longest down, those of
         a length are written at their first row, and then halved: a sparse table for range maxima, run backwards.
         """
+        if len(rows) <= FEW_ROWS:
+            return np.asarray(np.where(_covers(start, end, rows), value, missing).max(axis=-1, initial=missing))
         nonempty = start < end
         start, end, value = start[nonempty], end[nonempty], value[nonempty]
         power = np.frexp(end - start)[1] - 1
@@ -91,11 +103,17 @@ class GroupedTimeline:
             np.maximum.at(best, end[here] - length, value[here])
             if half := length // 2:
                 best[half:] = np.maximum(best[half:], best[:-half])
-        return best
+        return best[rows]
+
+
+def _covers(start: Integers, end: Integers, rows: Integers) -> npt.NDArray[np.bool_]:
+    """Whether each row is held by each interval, shape (rows, intervals), or (n, rows, intervals) of n ends for each start."""
+    row = rows[:, np.newaxis]
+    return np.asarray((start <= row) & (row < end[..., np.newaxis, :]))
 
 
 def _keys(group: Integers, time: Integers) -> npt.NDArray[np.complex128]:
     """(group, time) as one number: numpy orders complex numbers by real, then imaginary part; exact up to the year 2255."""
-    keys = np.empty(len(time), np.complex128)
+    keys = np.empty(time.shape, np.complex128)
     keys.real, keys.imag = group, time
     return keys

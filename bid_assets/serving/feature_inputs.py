@@ -1,4 +1,4 @@
-"""Inputs of the feature families for a few bids: plain values, built from the result of a point lookup.
+"""Inputs of the feature families as plain values, built from the result of a point lookup.
 
 Bids of one batch do not see each other: the histories hold what the database has, none of the other bids of the batch.
 """
@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bid_assets.app_db.point_lookup import HistoryColumns, LookupResult
-from bid_assets.features.inputs import BidContext, BidHistory
+from bid_assets.features.inputs import NO_HISTORY, BidContext, BidHistory
 from bid_assets.serving.bid_requests import BidRequest, json_text
-
-_NO_HISTORY = BidHistory()
 
 
 def build_contexts(bids: Sequence[BidRequest], at: Sequence[int], lookup: LookupResult) -> list[BidContext]:
@@ -30,8 +28,8 @@ def build_contexts(bids: Sequence[BidRequest], at: Sequence[int], lookup: Lookup
                 signals=json_text(bid.external_signals),
                 profile=lookup.profiles.get(bid.profile_id),
                 job=job,
-                profile_history=by_profile.get(bid.profile_id, _NO_HISTORY),
-                client_history=None if client is None else by_client.get(client, _NO_HISTORY),
+                profile_history=by_profile.get(bid.profile_id, NO_HISTORY),
+                client_history=None if client is None else by_client.get(client, NO_HISTORY),
             )
         )
     return contexts

@@ -8,16 +8,16 @@ from typing import Any
 
 from bid_assets.app_db.point_lookup import LookupResult
 from bid_assets.common.windows import datetime_from_microseconds
+from bid_assets.features.family import Role
+from bid_assets.features.registry import features_with_role
 from bid_assets.serving.bid_requests import BidRequest
-
-SETTINGS_FEATURES = ("budget", "duration_weeks", "is_fixed_price")
-"""Features that come from the bid's settings."""
 
 
 def missing_inputs(
     bids: Sequence[BidRequest], at: Sequence[int], lookup: LookupResult, features: Iterable[Mapping[str, Any]]
 ) -> list[list[str]]:
-    """What was missing, for each bid; `features` has at least `bids_90d` and the `SETTINGS_FEATURES` of each."""
+    """What was missing, for each bid; `features` are those of all families that need no encoder, at least."""
+    past_bids, settings = features_with_role(Role.PAST_BIDS), features_with_role(Role.BID_SETTING)
     result = []
     for bid, submitted_at, row in zip(bids, at, features, strict=True):
         missing = []
@@ -28,7 +28,7 @@ def missing_inputs(
             missing.append("profile changed since")
         if bid.job is None and bid.job_id not in lookup.jobs:
             missing.append("no job" if bid.job_id is None else "job unknown")
-        if not row["bids_90d"]:
+        if past_bids and not any(row[name] for name in past_bids):
             missing.append("no history")
         if not (bid.bid_text or "").strip():
             missing.append("no bid text")
@@ -37,7 +37,7 @@ def missing_inputs(
         if bid.settings is None:
             missing.append("no settings")
         else:
-            missing += [f"no {name}" for name in SETTINGS_FEATURES if row[name] is None]
+            missing += [f"no {name}" for name in settings if row[name] is None]
         if bid.external_signals is None:
             missing.append("no external signals")
         result.append(missing)

@@ -1,7 +1,7 @@
 """Online features: those of requested bids, by the families that training uses, over the application's database as of each bid.
 
-Nothing of a feature is computed here. A few bids are passed to the families as plain values (`feature_inputs.py`), many as the
-raw tables that the families would see of past bids (`synthetic_raw_tables.py`). Online equals offline, bit for bit.
+Nothing of a feature is computed here: the families are given the bids as plain values (`feature_inputs.py`). Online equals
+offline, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,21 +16,16 @@ import pyarrow as pa
 
 from bid_assets.app_db.contract import TEXT
 from bid_assets.app_db.database import app_db_url
-from bid_assets.app_db.point_lookup import LookupResult, PointLookup
-from bid_assets.common.windows import TimeRange, as_utc, microseconds_since_epoch
+from bid_assets.app_db.point_lookup import PointLookup
+from bid_assets.common.windows import as_utc, microseconds_since_epoch
 from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 from bid_assets.features.family import VECTOR, FeatureFamily
-from bid_assets.features.inputs import BidContext
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN
 from bid_assets.serving.bid_requests import BidRequest
 from bid_assets.serving.feature_inputs import build_contexts
-from bid_assets.serving.freshness import SETTINGS_FEATURES, missing_inputs, newest_outcomes
-from bid_assets.serving.synthetic_raw_tables import SyntheticRawTables
+from bid_assets.serving.freshness import missing_inputs, newest_outcomes
 from bid_assets.settings import Settings
-
-MAX_ROWWISE_BIDS = 256
-"""Up to so many bids are computed row by row; more as columns, which then take less time for each."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -39,9 +34,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class OnlineBatch:
     """Features of some bids, in their order."""
 
-    values: pa.Table | list[dict[str, Any]]
-    """Profile and features, embeddings where requested: a table or, of a few bids, plain values by name (vectors as arrays).
-    Null where something is unknown."""
+    rows: list[dict[str, Any]]
+    """Profile and features by name, embeddings where requested (as arrays); None where something is unknown."""
     schema: pa.Schema
     missing: list[list[str]]
     """What was missing, in words, for each bid."""
@@ -52,17 +46,15 @@ class OnlineBatch:
     @cached_property
     def table(self) -> pa.Table:
         """The features as a table, with the columns and types of the store."""
-        return self.values if isinstance(self.values, pa.Table) else pa.Table.from_pylist(self.values, schema=self.schema)
+        return pa.Table.from_pylist(self.rows, schema=self.schema)
 
 
 class OnlineFeatures:
     """Computes features for the prediction service. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._cadence = settings.cadence
         self.lookup = PointLookup(app_db_url(settings), seconds=settings.serving_lookup_seconds)
         self._max_lookback = timedelta(days=max(family.lookback_days for family in families()))
-        self._max_rowwise = MAX_ROWWISE_BIDS if all(family.compute_rows is not None for family in families()) else 0
         self._settings = settings
         self._encoder: CachedEncoder | None = None
 
@@ -89,7 +81,6 @@ class OnlineFeatures:
 
         Raises as `PointLookup.fetch`, and `EncoderUnavailableError`.
         """
-        active_families = [family for family in families() if embeddings or not family.needs_encoder]
         now = datetime.now(UTC)
         times = [now if bid.at is None else as_utc(bid.at) for bid in bids]
         lookup = self.lookup.fetch(
@@ -100,39 +91,15 @@ class OnlineFeatures:
             sorted({bid.job.client_id for bid in bids if bid.job is not None and bid.job.client_id is not None}),
         )
         at = [microseconds_since_epoch(each) for each in times]
-        if len(bids) <= self._max_rowwise:
-            rows = self._compute_rows(active_families, bids, build_contexts(bids, at, lookup))
-            history_features: list[dict[str, Any]] = rows
-        else:
-            rows = self._compute_table(active_families, bids, times, lookup)
-            history_features = rows.select(["bids_90d", *SETTINGS_FEATURES]).to_pylist()
-        missing = missing_inputs(bids, at, lookup, history_features)
+        contexts = build_contexts(bids, at, lookup)
+        rows: list[dict[str, Any]] = [{PROFILE_COLUMN: bid.profile_id} for bid in bids]
+        for family in families():
+            if embeddings or not family.needs_encoder:
+                for row, features in zip(rows, family.compute_rows(contexts, self._encoder_of(family)), strict=True):
+                    row |= features
         schema = _schema(self.encoder.dimension if embeddings else None)
+        missing = missing_inputs(bids, at, lookup, rows)
         return OnlineBatch(rows, schema, missing, times, newest_outcomes(bids, at, lookup))
-
-    def _compute_rows(
-        self, active_families: Sequence[FeatureFamily], requests: Sequence[BidRequest], bids: Sequence[BidContext]
-    ) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [{PROFILE_COLUMN: bid.profile_id} for bid in requests]
-        for family in active_families:
-            assert family.compute_rows is not None
-            for row, features in zip(rows, family.compute_rows(bids, self._encoder_of(family)), strict=True):
-                row |= features
-        return rows
-
-    def _compute_table(
-        self,
-        active_families: Sequence[FeatureFamily],
-        bids: Sequence[BidRequest],
-        times: Sequence[datetime],
-        lookup: LookupResult,
-    ) -> pa.Table:
-        rows = SyntheticRawTables(bids, times, lookup, self._cadence)
-        span = TimeRange(self._cadence.floor(min(times)), max(times) + _MICROSECOND)
-        columns: dict[str, pa.Array] = {PROFILE_COLUMN: pa.array([bid.profile_id for bid in bids], TEXT)}
-        for family in active_families:
-            columns |= rows.features_in_order(family, family.compute_table(rows.tables(family), span, self._encoder_of(family)))
-        return pa.table(columns)
 
     def _encoder_of(self, family: FeatureFamily) -> CachedEncoder | None:
         return self.encoder if family.needs_encoder else None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bid_assets.features.registry import families
-from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN, ColumnMismatchError, Matrix
+from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN, ColumnMismatchError
 from bid_assets.prediction_log.writer import PredictionLog, PredictionRecord
 from bid_assets.serving.bid_requests import BidRequest, PrecomputedFeatures
 from bid_assets.serving.explanations import Explanation, explain_prediction
@@ -135,7 +135,7 @@ class PredictionService:
         grid = [replace(bid, amount=amount, at=at) for amount, at in product(amounts, times)]
         _, model = serving.for_profile(bid.profile_id)
         batch = self.online.features(grid, embeddings=model.scorer.reads_embeddings)
-        probabilities = model.probabilities(_encode(model, batch.values, list(range(len(grid)))))
+        probabilities = model.probabilities(model.encode_rows(batch.rows))
         return (
             model.version,
             [
@@ -149,10 +149,10 @@ class PredictionService:
         now = datetime.now(UTC)
         batch = self.online.features(bids, embeddings=serving.reads_embeddings)
         contexts = [_LogContext(now, bid.bid_id, bid.profile_id, bid.job_id) for bid in bids]
-        return self._score(serving, contexts, batch.values), batch
+        return self._score(serving, contexts, batch.rows), batch
 
     def _score(
-        self, serving: ServingState, contexts: Sequence[_LogContext], rows: pa.Table | Sequence[Mapping[str, Any]]
+        self, serving: ServingState, contexts: Sequence[_LogContext], rows: Sequence[Mapping[str, Any]]
     ) -> list[Prediction]:
         predictions: list[Prediction | None] = [None] * len(contexts)
         records: list[PredictionRecord] = []
@@ -160,7 +160,7 @@ class PredictionService:
         for index, (variant, model, indices) in enumerate(_assign_rows(serving, contexts)):
             # so that the caller's id leads to the shadows' predictions
             suffix = f"-{variant}{index}" if variant == SHADOW else ""
-            matrix = _encode(model, rows, indices)
+            matrix = model.encode_rows([rows[row] for row in indices])
             probabilities = model.probabilities(matrix).tolist()
             self.metrics.observe_scores(variant, probabilities)
             for row, probability, features in zip(indices, probabilities, matrix, strict=True):
@@ -224,12 +224,6 @@ def _assign_rows(serving: ServingState, contexts: Sequence[_LogContext]) -> Iter
         yield variant, model, indices
     for model in serving.shadows:
         yield SHADOW, model, list(range(len(contexts)))
-
-
-def _encode(model: LoadedModel, rows: pa.Table | Sequence[Mapping[str, Any]], indices: list[int]) -> Matrix:
-    if not isinstance(rows, pa.Table):
-        return model.encode_rows([rows[row] for row in indices])
-    return model.encode_table(rows if len(indices) == rows.num_rows else rows.take(pa.array(indices)))
 
 
 def _record(

@@ -52,7 +52,7 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"without {family.name}", without=(family.name,))
     for column in ("profile_rating", "bid_words", "job_words", "external_signals", "external_numbers"):
         yield Variant(f"without {column}", settings={"excluded_features": f"month,{column}"})
-    yield Variant("history alone", without=tuple(f.name for f in families() if f.name != "profile_historical_features"))
+    yield Variant("history alone", without=tuple(f.name for f in families() if not f.is_profile_history))
     yield Variant("without the linear part", parameters={"max_linear_weight": 0.0})
     yield Variant("sigmoid where it wins", settings={"calibration": "sigmoid"})
     yield Variant("with embeddings", settings={"embeddings_in_model": True})

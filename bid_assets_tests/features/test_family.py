@@ -8,6 +8,7 @@ import pytest
 from bid_assets.app_db.contract import TIME
 from bid_assets.common.windows import TimeRange
 from bid_assets.features.family import VECTOR, Feature, FeatureFamily, span_mask
+from bid_assets.features.mapping import RowDefinition
 from bid_assets_tests.features.tables import START, at
 
 FAMILY = FeatureFamily(
@@ -16,7 +17,7 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids",),
     features=(Feature("count", pa.int32(), "a count"), Feature("vector", VECTOR, "a vector")),
-    compute_table=lambda tables, span, encoder: pa.table({}),
+    definition=RowDefinition(lambda bid: {}),
 )
 KEYS = pa.chunked_array([["b", "c", "a"]])
 TIMES = pa.chunked_array([pa.array([START, START - timedelta(1), START], TIME)])

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.features.interval_counts import GroupedTimeline, argsort_by_group_time
+from bid_assets.features import interval_counts
+from bid_assets.features.interval_counts import FEW_ROWS, GroupedTimeline, argsort_by_group_time
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5), st.sampled_from(["a", "B", "é", "10", "9"])), max_size=30)
 
@@ -18,6 +22,10 @@ def numbers(values: list[int]) -> np.ndarray:
 def test_rows_are_ordered_by_group_then_time_then_name(rows: list[tuple[int, int, str]]) -> None:
     names = pa.chunked_array([[row[2] for row in rows]], pa.string())
     order = argsort_by_group_time(numbers([row[0] for row in rows]), numbers([row[1] for row in rows]), names)
+    listed = argsort_by_group_time(
+        numbers([row[0] for row in rows]), numbers([row[1] for row in rows]), [row[2] for row in rows]
+    )
+    assert order.tolist() == listed.tolist()
     assert sorted(order) == list(range(len(rows)))
     assert [rows[index] for index in order] == sorted(rows)
 
@@ -34,13 +42,23 @@ def test_after_is_the_first_later_row_of_the_group(rows: list[tuple[int, int, st
     timeline = GroupedTimeline(numbers([row[0] for row in rows]), numbers([row[1] for row in rows]))
     expected = [sum(row[:2] <= pair[:2] for row in rows) for pair in asked]
     assert timeline.first_after(numbers([pair[0] for pair in asked]), numbers([pair[1] for pair in asked])).tolist() == expected
-    assert timeline.first_after_each_row().tolist() == [sum(row[:2] <= other[:2] for row in rows) for other in rows]
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(-9, 9)), max_size=20))
-def test_stretches_are_counted_and_their_largest_value_found_row_by_row(stretches: list[tuple[int, int, int]]) -> None:
+@pytest.mark.parametrize("few_rows", [0, FEW_ROWS])
+@given(
+    intervals=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(-9, 9)), max_size=20),
+    rows=st.lists(st.integers(0, 39), max_size=FEW_ROWS),
+)
+def test_intervals_are_counted_and_their_largest_value_found_row_by_row(
+    few_rows: int, intervals: list[tuple[int, int, int, int]], rows: list[int]
+) -> None:
     timeline = GroupedTimeline(numbers([0] * 40), np.arange(40))
-    start, end, value = (numbers([stretch[part] for stretch in stretches]) for part in range(3))
-    holding = [[of for first, last, of in stretches if first <= row < last] for row in range(40)]
-    assert timeline.count_covering(start, end).tolist() == [len(values) for values in holding]
-    assert timeline.max_covering(start, end, value, missing=-99).tolist() == [max(values, default=-99) for values in holding]
+    start, end, other_end, value = (numbers([interval[part] for interval in intervals]) for part in range(4))
+    ends = np.stack([end, other_end])
+    covering = [[[each[3] for each in intervals if each[0] <= row < each[part]] for row in rows] for part in (1, 2)]
+    with mock.patch.object(interval_counts, "FEW_ROWS", few_rows):
+        counts = timeline.count_covering(start, ends, numbers(rows))
+        largest = timeline.max_covering(start, end, value, numbers(rows), missing=-99)
+        assert timeline.count_covering(start, end, numbers(rows)).tolist() == counts[0].tolist()
+    assert counts.tolist() == [[len(values) for values in of_ends] for of_ends in covering]
+    assert largest.tolist() == [max(values, default=-99) for values in covering[0]]

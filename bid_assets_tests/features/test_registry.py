@@ -1,4 +1,4 @@
-"""What holds for every family of the list, alone and together."""
+"""What holds for every family of the list, and for those of the documentation, alone and together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -19,16 +21,18 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db import contract
 from bid_assets.common.windows import Cadence, TimeRange, microseconds_since_epoch
-from bid_assets.features import families, registry
-from bid_assets.features.family import VECTOR, FeatureFamily, span_mask
+from bid_assets.features import families, mapping, registry
+from bid_assets.features.family import VECTOR, FeatureFamily, Role, span_mask
 from bid_assets.features.inputs import BidContext, BidHistory, Vector
+from bid_assets.features.table_definition import TableDefinition
 from bid_assets.settings import Settings
+from bid_assets_tests.features.documented import FIRST_FEATURE, PACE
 from bid_assets_tests.features.tables import START, at, table_of
 
 WEEKS = 20
 WEEK = timedelta(weeks=1)
 EVERYTHING = TimeRange(START, START + WEEKS * WEEK)
-FAMILIES = registry.families()
+FAMILIES = (*registry.families(), FIRST_FEATURE, PACE)
 
 TIME_OF = {"raw_bids": "submitted_at", "raw_bid_outcomes": "outcome_timestamp", "raw_profiles": "window", "raw_jobs": "window"}
 hours = st.integers(0, WEEKS * 14 - 1).map(lambda half_day: 12 * half_day)
@@ -228,22 +232,56 @@ def contexts(tables: dict[str, pa.Table]) -> list[BidContext]:
     return found
 
 
+def compute_rows(family: FeatureFamily, bids: Sequence[BidContext], types: pa.Schema) -> list[dict[str, Any]]:
+    """The features of the bids as the table has them."""
+    rows = family.compute_rows(bids, Digests() if family.needs_encoder else None)
+    return list(pa.Table.from_pylist(list(rows), schema=pa.schema(list(types)[2:])).to_pylist())
+
+
 @given(markets(), st.lists(st.text(), min_size=14, max_size=14))
-def test_compute_rows_equals_compute_table(tables: dict[str, pa.Table], texts: list[str]) -> None:
+def test_property_the_features_of_single_bids_are_those_of_the_table(tables: dict[str, pa.Table], texts: list[str]) -> None:
     bids = tables["raw_bids"]
     place = bids.schema.get_field_index("generated_bid_text")
     tables["raw_bids"] = bids.set_column(place, bids.schema.field(place), pa.array(texts[: len(bids)], pa.string()))
     for family in FAMILIES:
-        if family.compute_rows is None:
-            continue
         columns = compute(family, tables)
         expected = {(row.pop(family.key), row.pop(family.time_column)): row for row in columns.to_pylist()}
-        rows = family.compute_rows(contexts(tables), Digests() if family.needs_encoder else None)
-        computed = pa.Table.from_pylist(list(rows), schema=pa.schema(list(columns.schema)[2:])).to_pylist()
+        computed = compute_rows(family, contexts(tables), columns.schema)
         for bid, row in zip(bids.to_pylist(), computed, strict=True):
             window = Cadence.WEEKLY.floor(bid["submitted_at"])
             key = (bid["id"], bid["submitted_at"]) if family.key == "bid_id" else (bid["job_id"], window)
             assert row == expected[key], family.name
+
+
+@given(markets())
+def test_property_bids_that_are_computed_together_do_not_see_each_other(tables: dict[str, pa.Table]) -> None:
+    bids = contexts(tables)
+    for family in FAMILIES:
+        types = compute(family, tables).schema
+        alone = [compute_rows(family, [bid], types)[0] for bid in bids]
+        assert compute_rows(family, bids, types) == alone, family.name
+
+
+@settings(max_examples=30)
+@given(markets())
+def test_property_a_table_function_is_served_the_features_that_it_gives_in_training(tables: dict[str, pa.Table]) -> None:
+    bids = contexts(tables)
+    for family in FAMILIES:
+        types = compute(family, tables).schema
+        by_function = replace(family, definition=TableDefinition(family.compute_table))
+        assert compute_rows(by_function, bids, types) == compute_rows(family, bids, types), family.name
+
+
+@given(markets(), st.integers(1, 5))
+def test_property_pieces_and_chunks_of_any_size_change_nothing(tables: dict[str, pa.Table], size: int) -> None:
+    chunked = {
+        name: pa.concat_tables([table.slice(0, 0), *(table.slice(start, size) for start in range(0, table.num_rows, size))])
+        for name, table in tables.items()
+    }
+    for family in FAMILIES:
+        with mock.patch.object(mapping, "ROWS_AT_ONCE", size):
+            in_pieces = compute(family, chunked)
+        assert in_pieces.equals(compute(family, tables)), family.name
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -261,16 +299,20 @@ def test_no_two_features_have_one_name() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("role", [Role.PAST_BIDS, Role.KNOWN_OUTCOMES, Role.SUCCESSES])
+def test_a_count_that_others_ask_for_is_one_feature_of_the_profiles_history(role: Role) -> None:
+    [name] = registry.features_with_role(role)
+    [history] = [family for family in FAMILIES if family.is_profile_history]
+    assert name in {feature.name for feature in history.features}
+
+
 MADE_UP = """
 import pyarrow as pa
-from bid_assets.features.family import Feature, FeatureFamily, bids_in_span
-
-def compute_table(tables, span, encoder):
-    bids = bids_in_span(tables["raw_bids"], span)
-    return FAMILY.table(bids["id"], bids["submitted_at"], {"luck": pa.repeat(7, len(bids))})
+from bid_assets.features.family import Feature, FeatureFamily
+from bid_assets.features.mapping import RowDefinition
 
 FAMILY = FeatureFamily(name="luck_features", description="Luck.", key="bid_id", reads=("raw_bids",),
-                       features=(Feature("luck", pa.int8(), "luck"),), compute_table=compute_table)
+                       features=(Feature("luck", pa.int8(), "luck"),), definition=RowDefinition(lambda bid: {"luck": 7}))
 """
 
 
@@ -290,7 +332,7 @@ def with_luck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_a_family_is_added_by_one_module_and_its_name() -> None:
     from bid_assets.orchestration.assets.features import feature_assets
 
-    assert [family.name for family in registry.families()] == [*(family.name for family in FAMILIES), "luck_features"]
+    assert [family.name for family in registry.families()][-2:] == ["word_features", "luck_features"]
     assert "luck_features" in {asset.key.path[-1] for asset in feature_assets(Settings())}
 
 

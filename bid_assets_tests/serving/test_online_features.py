@@ -13,17 +13,14 @@ from hypothesis import strategies as st
 
 from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.serving.bid_requests import BidRequest, JobDetails
-from bid_assets.serving.online_features import MAX_ROWWISE_BIDS, OnlineFeatures
+from bid_assets.serving.online_features import OnlineFeatures
 from bid_assets_tests.platforms import Platform
 from bid_assets_tests.serving.replays import all_rows, assert_same, replay_request, stored_features
 
 
-@pytest.fixture(scope="module", params=[MAX_ROWWISE_BIDS, 0], ids=["as plain values", "as columns"])
-def online(platform: Platform, request: pytest.FixtureRequest) -> Iterator[OnlineFeatures]:
-    """Everything here holds however many bids are asked about: few go to the families as plain values, many as columns."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bid_assets.serving.online_features.MAX_ROWWISE_BIDS", request.param)
-        made = OnlineFeatures(platform.settings)
+@pytest.fixture(scope="module")
+def online(platform: Platform) -> Iterator[OnlineFeatures]:
+    made = OnlineFeatures(platform.settings)
     yield made
     made.close()
 
@@ -64,9 +61,8 @@ def test_bids_asked_about_together_do_not_see_each_other(online: OnlineFeatures,
 
 
 def test_without_embeddings_no_encoder_is_needed_and_all_else_is_the_same(
-    online: OnlineFeatures, platform: Platform, bids: pa.Table, stored: pa.Table, monkeypatch: pytest.MonkeyPatch
+    online: OnlineFeatures, platform: Platform, bids: pa.Table, stored: pa.Table
 ) -> None:
-    monkeypatch.setattr("bid_assets.serving.online_features.MAX_ROWWISE_BIDS", online._max_rowwise)
     without = OnlineFeatures(platform.settings.model_copy(update={"encoder": "/nowhere/model"}))
     chosen = [replay_request(bid) for bid in bids.slice(0, 20).to_pylist()]
     try:

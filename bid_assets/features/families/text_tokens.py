@@ -10,28 +10,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from bid_assets.app_db.json_columns import reasons_of
 from bid_assets.app_db.json_values import json_reason, parse_json
-from bid_assets.common.windows import TimeRange
-from bid_assets.features.family import (
-    NAMED_NUMBERS,
-    TOKENS,
-    Encoder,
-    Feature,
-    FeatureFamily,
-    RawTables,
-    as_of_row_index,
-    bids_in_span,
-    take_or_null,
-)
+from bid_assets.features.family import NAMED_NUMBERS, TOKENS, Feature, FeatureFamily
 from bid_assets.features.inputs import BidContext
+from bid_assets.features.mapping import RowDefinition
 
 FEATURES = (
     Feature("bid_words", TOKENS, "the different words of the bid's text"),
@@ -50,46 +36,15 @@ _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _CACHE_SIZE = 4096
 
 
-def compute_table(tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
-    """One row per bid submitted in `span`."""
-    columns_read = ["id", "job_id", "submitted_at", "generated_bid_text", "external_signals_snapshot"]
-    bids, jobs = bids_in_span(tables["raw_bids"].select(columns_read), span), tables["raw_jobs"].combine_chunks()
-    text = pc.binary_join_element_wise(jobs["title"], jobs["description"], " ", null_handling="replace", null_replacement="")
-    columns = {
-        "bid_words": _map_distinct(bids["generated_bid_text"], tokenize, TOKENS),
-        "job_words": take_or_null(_map_distinct(text, tokenize, TOKENS), as_of_row_index(jobs, bids["job_id"], bids)),
-        "external_signals": _map_distinct(bids["external_signals_snapshot"], signal_tokens, TOKENS),
-        "external_numbers": _map_distinct(bids["external_signals_snapshot"], signal_numbers, NAMED_NUMBERS),
+def features_of(bid: BidContext) -> dict[str, list[Any] | None]:
+    """The features of one bid."""
+    signals, job = bid.signals, bid.job
+    return {
+        "bid_words": None if bid.text is None else _cached_tokens(bid.text),
+        "job_words": None if job is None else _cached_tokens(f"{job['title'] or ''} {job['description'] or ''}"),
+        "external_signals": None if signals is None else signal_tokens(signals),
+        "external_numbers": None if signals is None else signal_numbers(signals),
     }
-    return FAMILY.table(bids["id"], bids["submitted_at"], columns)
-
-
-def readability(tables: RawTables, span: TimeRange) -> tuple[pa.ChunkedArray, dict[str, pa.Array]]:
-    """Submission time of each bid of `span`, and for its external signals the reason why they could not be read."""
-    bids = bids_in_span(tables["raw_bids"].select(["submitted_at", "external_signals_snapshot"]), span)
-    texts = bids["external_signals_snapshot"]
-    return bids["submitted_at"], {"external_signals_snapshot": reasons_of(texts, json_reason)}
-
-
-def _map_distinct(texts: pa.ChunkedArray, function: Callable[[str], list[Any]], type_: pa.DataType) -> pa.Array:
-    """The `function` of each text, computed once per distinct text; null where the text is null."""
-    encoded = texts.combine_chunks().dictionary_encode()
-    return pa.array(map(function, encoded.dictionary.to_pylist()), type_).take(encoded.indices)
-
-
-def compute_rows(bids: Sequence[BidContext], encoder: Encoder | None) -> list[dict[str, list[Any] | None]]:
-    """The features of each bid, in order."""
-    return [
-        {
-            "bid_words": None if bid.text is None else _cached_tokens(bid.text),
-            "job_words": None
-            if bid.job is None
-            else _cached_tokens(f"{bid.job['title'] or ''} {bid.job['description'] or ''}"),
-            "external_signals": None if bid.signals is None else signal_tokens(bid.signals),
-            "external_numbers": None if bid.signals is None else signal_numbers(bid.signals),
-        }
-        for bid in bids
-    ]
 
 
 def tokenize(text: str) -> list[str]:
@@ -100,6 +55,7 @@ def tokenize(text: str) -> list[str]:
 _cached_tokens = lru_cache(maxsize=_CACHE_SIZE)(tokenize)
 
 
+@lru_cache(maxsize=_CACHE_SIZE)
 def signal_tokens(text: str) -> list[str]:
     """The signals of a JSON text that are no numbers, as tokens; none if it is not valid."""
     tokens: set[str] = set()
@@ -111,6 +67,7 @@ def signal_tokens(text: str) -> list[str]:
     return sorted(tokens)
 
 
+@lru_cache(maxsize=_CACHE_SIZE)
 def signal_numbers(text: str) -> list[dict[str, str | float]]:
     """The signals of a JSON text that are finite numbers, in the order of their names; none if it is not valid."""
     values_by_name: dict[str, list[float]] = {}
@@ -152,8 +109,7 @@ FAMILY = FeatureFamily(
     key="bid_id",
     reads=("raw_bids", "raw_jobs"),
     features=FEATURES,
-    compute_table=compute_table,
-    compute_rows=compute_rows,
-    readability=readability,
+    definition=RowDefinition(features_of),
+    readability={"external_signals_snapshot": lambda text: {"external_signals_snapshot": json_reason(text)}},
     code_version="3",
 )

@@ -20,13 +20,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
 
+from bid_assets.features.registry import families
 from bid_assets.modelling.dataset.assemble import FAMILY_OF, feature_columns
 from bid_assets.modelling.estimators.base import stratified_subsample
 from bid_assets.modelling.estimators.column_encoders import Matrix
 from bid_assets.modelling.estimators.linear_logit import FloatArray, LinearLogit, signed_log1p
 from bid_assets.modelling.evaluation.metrics import Labels
-
-HISTORY_FAMILY = "profile_historical_features"
 
 PENALTY = 10.0
 """On the squares of the weights of standardised numbers; the intercept is free."""
@@ -106,5 +105,5 @@ def compile_history(pipeline: Pipeline, columns: Sequence[int]) -> LinearLogit:
 
 def history_columns(dataset: pa.Table) -> list[str]:
     """The feature columns of the profile's history; none where the fields do not say their family."""
-    family = HISTORY_FAMILY.encode()
-    return [name for name in feature_columns(dataset) if (dataset.schema.field(name).metadata or {}).get(FAMILY_OF) == family]
+    history = {family.name.encode() for family in families() if family.is_profile_history}
+    return [name for name in feature_columns(dataset) if (dataset.schema.field(name).metadata or {}).get(FAMILY_OF) in history]

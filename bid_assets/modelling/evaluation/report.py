@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bid_assets.features.family import Role
+from bid_assets.features.registry import features_with_role
 from bid_assets.modelling.dataset.assemble import labels, rows_in_split
 from bid_assets.modelling.dataset.splits import SPLITS
 from bid_assets.modelling.estimators import column_encoders
@@ -36,8 +38,6 @@ PRIOR_OUTCOMES = 5.0
 
 SHAP_FEATURES = 20
 MAX_SHOWN_TOKENS = 12
-
-_SUCCESSES, _KNOWN = "successes_90d", "known_outcomes_90d"
 
 
 def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def profile_rate_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: 
 
     None where the dataset has no such history, or `train` fewer than two classes.
     """
-    known = labels(train)
-    if len(np.unique(known)) < 2 or not {_SUCCESSES, _KNOWN} <= set(train.column_names):
+    known, counts = labels(train), [*features_with_role(Role.SUCCESSES), *features_with_role(Role.KNOWN_OUTCOMES)]
+    if len(np.unique(known)) < 2 or len(counts) != 2 or not set(counts) <= set(train.column_names):
         return None
 
     def rate(rows: pa.Table) -> Probabilities:
-        won, decided = (np.asarray(rows[name].fill_null(0), dtype=np.float64) for name in (_SUCCESSES, _KNOWN))
+        won, decided = (np.asarray(rows[name].fill_null(0), dtype=np.float64) for name in counts)
         return np.asarray((won + PRIOR_OUTCOMES * known.mean()) / (decided + PRIOR_OUTCOMES), dtype=np.float64)
 
     return rate(holdout), metrics.best_f1_threshold(known, rate(train), rarer_is_success)

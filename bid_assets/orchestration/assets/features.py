@@ -15,6 +15,7 @@ from bid_assets.common.arrow import split_by_window
 from bid_assets.common.windows import Cadence, TimeRange, batch_windows, microseconds_since_epoch
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
 from bid_assets.features.interval_counts import microseconds
+from bid_assets.features.mapping import readability, row_counts
 from bid_assets.features.registry import families
 from bid_assets.orchestration.asset_checks import readable_values_check, readable_values_result
 from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_POOL
@@ -63,7 +64,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         encoder = (
             process_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache) if family.needs_encoder else None
         )
-        counts, row_counts = dict[str, Reasons](), dict[str, Any]()
+        counts, counts_of_rows = dict[str, Reasons](), dict[str, int]()
         alone = len(context.partition_keys) == 1  # in a range run row counts would be a part's, shown for each window
 
         def features_by_window() -> Iterator[pa.Table]:
@@ -75,7 +76,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
                 record_window_metadata(context, {key: {UNREADABLE_VALUES: each} for key, each in reasons.items()})
                 counts.update(reasons)
                 if alone:
-                    row_counts.update(family.row_counts_metadata(tables, span))
+                    counts_of_rows.update(row_counts(family, tables, span))
                 features = family.compute_table(tables, span, encoder)
                 yield from (part for _, part in split_by_window(features, family.time_column, keys, settings.cadence))
 
@@ -83,7 +84,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         first = next(windows_of_features)
         batches = (batch for part in chain([first], windows_of_features) for batch in part.to_batches())
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
-        yield dg.Output(pa.RecordBatchReader.from_batches(first.schema, batches), metadata={**row_counts, **fingerprint})
+        yield dg.Output(pa.RecordBatchReader.from_batches(first.schema, batches), metadata={**counts_of_rows, **fingerprint})
         if counts:
             yield readable_values_result(family.name, counts.values())
 
@@ -106,9 +107,9 @@ def _readability(
     family: FeatureFamily, tables: RawTables, span: TimeRange, cadence: Cadence, keys: Sequence[str]
 ) -> dict[str, Reasons]:
     """Of each window which values of JSON columns could not be read; empty for a family that reads none."""
-    if family.readability is None:
+    if not family.readability:
         return {}
-    times, columns = family.readability(tables, span)
+    times, columns = readability(family, tables, span)
     starts = np.array([microseconds_since_epoch(cadence.window(key).start) for key in keys])
     windows = pa.array(starts[np.searchsorted(starts, microseconds(times), side="right") - 1])
     counts = ReadabilityCounts()

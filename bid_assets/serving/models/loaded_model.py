@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.features.registry import families
@@ -64,12 +63,8 @@ class LoadedModel:
         """The decision is to bid from this probability on."""
         return self.scorer.threshold
 
-    def encode_table(self, table: pa.Table) -> column_encoders.Matrix:
-        """Encode a table of features as the model's input matrix, shape (rows, model's columns)."""
-        return column_encoders.encode(table, self.scorer.encoders)
-
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> column_encoders.Matrix:
-        """Encode plain values by column, which is quicker for few rows. Raises `ColumnMismatchError`."""
+        """Encode plain values by column as the model's input matrix. Raises `ColumnMismatchError`."""
         return self.scorer.encode_rows(rows)
 
     def probabilities(self, matrix: column_encoders.Matrix) -> npt.NDArray[np.float64]:

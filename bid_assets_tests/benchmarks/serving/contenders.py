@@ -22,7 +22,7 @@ import numpy as np
 from bid_assets.deployments.events import active_model
 from bid_assets.embedded_postgres.server import shared_server as embedded_server
 from bid_assets.features.embeddings.model_files import static_model_folder
-from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN
+from bid_assets.modelling.estimators.column_encoders import PROFILE_COLUMN, encode
 from bid_assets.serving.middleware.api_keys import create_key
 from bid_assets.serving.models.loaded_model import LoadedModel
 from bid_assets.serving.online_features import OnlineFeatures
@@ -90,7 +90,9 @@ def bodies(settings: Settings, folder: Path) -> Bodies:
     online = OnlineFeatures(settings)
     table = online.features([BidIn(**bid).to_request() for bid in bids]).table
     online.close()
-    matrix = np.nan_to_num(model.encode_table(table)[:, : model.scorer.numeric_count]).astype(float)  # what the trees see
+    matrix = np.nan_to_num(encode(table, model.scorer.encoders)[:, : model.scorer.numeric_count]).astype(
+        float
+    )  # what the trees see
     (folder / "booster.ubj").write_bytes(model.scorer.booster)
     names = [f"number_{number}" for number in range(matrix.shape[1])]  # XGBoost allows no brackets in names of columns
     (folder / "names.json").write_text(json.dumps(names))

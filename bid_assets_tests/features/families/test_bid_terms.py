@@ -7,6 +7,7 @@ import pytest
 from bid_assets.app_db import contract
 from bid_assets.common.windows import TimeRange
 from bid_assets.features.families.bid_terms import FAMILY
+from bid_assets.features.mapping import readability
 from bid_assets_tests.features.tables import START, at, table_of
 
 
@@ -91,8 +92,7 @@ def test_terms_that_are_there_and_unreadable_are_counted_by_reason() -> None:
     ]
     bids = [{"id": f"b{i}", "submitted_at": START, "bid_settings_snapshot": text} for i, text in enumerate(texts)]
     table = table_of(contract.RAW_BIDS, [{"profile_id": "p", "job_id": "j", **bid} for bid in bids])
-    assert FAMILY.readability is not None
-    _, reasons = FAMILY.readability({"raw_bids": table}, TimeRange(START, START + timedelta(weeks=1)))
+    _, reasons = readability(FAMILY, {"raw_bids": table}, TimeRange(START, START + timedelta(weeks=1)))
     assert {name: each.to_pylist() for name, each in reasons.items()} == {
         "bid_settings_snapshot": [None, "not JSON", "not a JSON object", "", "", "", ""],
         "bid_settings_snapshot.budget": [None, None, None, "a negative number", "", "not a number", None],

@@ -49,7 +49,7 @@ def jobs(*rows: tuple[int, str, str | None, str | None]) -> dict[str, pa.Table]:
 
 def test_a_jobs_text_is_its_title_a_new_line_and_its_description() -> None:
     encoder = Asked()
-    job_embedding.compute_table(
+    job_embedding.FAMILY.compute_table(
         jobs((0, "a", "Title", "What to do"), (0, "b", "Title", None), (0, "c", None, "Text")), FIRST_WEEK, encoder
     )
     assert encoder.texts == ["Title\nWhat to do", "Title\n", "\nText"]
@@ -57,13 +57,13 @@ def test_a_jobs_text_is_its_title_a_new_line_and_its_description() -> None:
 
 def test_a_job_without_title_and_description_has_no_vector(encoder: CachedEncoder) -> None:
     tables = jobs((0, "a", None, None), (0, "b", " ", ""), (0, "c", None, "Text"))
-    vectors = job_embedding.compute_table(tables, FIRST_WEEK, encoder)["job_description_embedding"]
+    vectors = job_embedding.FAMILY.compute_table(tables, FIRST_WEEK, encoder)["job_description_embedding"]
     assert vectors.is_null().to_pylist() == [True, True, False]
 
 
 def test_there_is_one_row_per_window_and_job_of_the_span_sorted_by_window_and_job() -> None:
     tables = jobs((1, "b", "1", None), (1, "a", "2", None), (0, "b", "3", None), (2, "a", "4", None), (-1, "a", "5", None))
-    table = job_embedding.compute_table(tables, TWO_WEEKS, Asked())
+    table = job_embedding.FAMILY.compute_table(tables, TWO_WEEKS, Asked())
     assert list(zip(table["window"].to_pylist(), table["job_id"].to_pylist(), strict=True)) == [
         (START, "b"),
         (START + WEEK, "a"),
@@ -76,7 +76,7 @@ def test_a_bids_vector_is_that_of_its_text(encoder: CachedEncoder) -> None:
     bids = bids_table(
         [(name, "p", hour) for name, hour in zip("edcba", (5, 4, 3, 2, 1), strict=True)], generated_bid_text=texts
     )
-    table = bid_embedding.compute_table({"raw_bids": bids}, FIRST_WEEK, encoder)
+    table = bid_embedding.FAMILY.compute_table({"raw_bids": bids}, FIRST_WEEK, encoder)
     vectors = dict(zip(table["bid_id"].to_pylist(), table["bid_text_embedding"].to_pylist(), strict=True))
     assert list(vectors) == ["a", "b", "c", "d", "e"]
     assert vectors["a"] == vectors["e"] != vectors["b"]
@@ -88,7 +88,7 @@ def test_texts_of_bids_outside_the_span_are_not_encoded() -> None:
     encoder = Asked()
     hours = (-1, 0, 167, 168)
     bids = bids_table([(f"b{hour}", "p", hour) for hour in hours], generated_bid_text=[f"text {hour}" for hour in hours])
-    table = bid_embedding.compute_table({"raw_bids": bids}, FIRST_WEEK, encoder)
+    table = bid_embedding.FAMILY.compute_table({"raw_bids": bids}, FIRST_WEEK, encoder)
     assert table["bid_id"].to_pylist() == ["b0", "b167"]
     assert encoder.texts == ["text 0", "text 167"]
 

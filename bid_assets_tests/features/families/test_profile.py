@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db import contract
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.families.profile import FAMILY, normalize_skills
+from bid_assets.features.families.profile import FAMILY
+from bid_assets.features.mapping import row_counts
 from bid_assets_tests.features.tables import START, at, table_of
 
 SPAN = TimeRange(START, START + timedelta(weeks=4))
@@ -71,8 +72,8 @@ def test_a_change_after_the_bid_does_not_hide_how_old_the_profile_was() -> None:
 def test_the_bids_whose_profile_was_changed_since_are_counted() -> None:
     bids: list[Row] = [{}, {"submitted_at": at(101)}, {"profile_id": "?"}]
     tables = raw_tables(bids, [{"updated_at": at(100)}], [])
-    assert FAMILY.row_counts_metadata(tables, SPAN) == {"bids_with_a_profile_changed_since": 1}
-    assert FAMILY.row_counts_metadata(raw_tables([], [], []), SPAN) == {"bids_with_a_profile_changed_since": 0}
+    assert row_counts(FAMILY, tables, SPAN) == {"bids_with_a_profile_changed_since": 1}
+    assert row_counts(FAMILY, raw_tables([], [], []), SPAN) == {"bids_with_a_profile_changed_since": 0}
 
 
 def test_each_bid_sees_the_profile_of_its_own_window() -> None:
@@ -134,14 +135,3 @@ def test_overlap_is_that_of_the_sets_in_the_bids_own_window(market: tuple[list[R
         common = None if has is None or requires is None else len({*has} & {*requires})
         assert (row["profile_skills"], row["job_required_skills"], row["skill_overlap_count"]) == (has, requires, common)
         assert row["skill_overlap_share"] == (common / len(requires) if requires and common is not None else None)
-
-
-def test_chunked_and_sliced_lists_are_read_where_they_are() -> None:
-    lists = pa.array([["x"], ["Go", "SQL"], None, [], ["go "]])
-    assert normalize_skills(pa.chunked_array([lists.slice(1, 2), lists.slice(3)])).to_pylist() == [
-        ["go", "sql"],
-        None,
-        [],
-        ["go"],
-    ]
-    assert normalize_skills(pa.chunked_array([lists.slice(2)])).to_pylist() == [None, [], ["go"]]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bid_assets.common.windows import TimeRange
+from bid_assets.features import interval_counts
 from bid_assets.features.families.profile_history import FAMILY, WINDOW_DAYS
 from bid_assets_tests.features.tables import START, at, bids_table, outcomes_table
 
@@ -71,11 +73,13 @@ def by_definition(world: World, bid: tuple[str, str, float]) -> dict[str, object
     return row
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(worlds())
 def test_every_cell_is_what_the_definition_says(world: World) -> None:
     expected = [by_definition(world, bid) for bid in sorted(world.bids, key=lambda bid: (bid[2], bid[0]))]
     assert history(world) == expected
+    with mock.patch.object(interval_counts, "FEW_ROWS", 0):  # as of many bids
+        assert history(world) == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
