@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import TEXT, TIME
+from bid_assets.common.arrow import Integers, microseconds
 from bid_assets.common.windows import TimeRange
 from bid_assets.features.inputs import BidContext, FeatureRow, Vector
-from bid_assets.features.interval_counts import Integers, argsort_by_group_time, microseconds
+from bid_assets.features.interval_counts import argsort_by_group_time
 
 RawTables = Mapping[str, pa.Table]
 """Raw tables by asset name (`raw_bids`, ...), with the schemas of `app_db.contract`."""

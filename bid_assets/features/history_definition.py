@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bid_assets.common.arrow import Integers, microseconds
 from bid_assets.common.windows import TimeRange
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables, as_of_row_index, span_mask, take_or_null
 from bid_assets.features.inputs import BidContext, BidHistory, FeatureRow
-from bid_assets.features.interval_counts import Integers, argsort_by_group_time, microseconds
+from bid_assets.features.interval_counts import argsort_by_group_time
 
 
 class HistoryArrays(NamedTuple):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Integers = npt.NDArray[np.signedinteger]
+from bid_assets.common.arrow import Integers
 
 MICROSECONDS_PER_HOUR = 3_600_000_000
 MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
@@ -28,13 +28,6 @@ FEW_ROWS = 16
 """For up to so many rows every interval is looked at; for more, a sweep over all of the timeline takes less time."""
 
 _LOW_HALF = 0xFFFFFFFF
-
-
-def microseconds(times: pa.ChunkedArray) -> Integers:
-    """Arrow times as integers; `NEVER`, which numpy has for no time, where one is missing."""
-    return np.asarray(
-        times.to_numpy().view(np.int64)
-    )  # a cast would take ten times as long for the few rows that a service asks about
 
 
 def argsort_by_group_time(group: Integers, time: Integers, name: pa.ChunkedArray | Sequence[str] | None = None) -> Integers:

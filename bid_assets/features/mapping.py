@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db.contract import TEXT, TIME
+from bid_assets.common.arrow import Integers
 from bid_assets.common.windows import TimeRange
 from bid_assets.features.family import (
     Encoder,
@@ -26,7 +27,6 @@ from bid_assets.features.family import (
     take_or_null,
 )
 from bid_assets.features.inputs import BidContext, FeatureRow, RawRow
-from bid_assets.features.interval_counts import Integers
 
 ROWS_AT_ONCE = 8192
 """Rows that are plain values at a time, which take many times the memory of a column."""

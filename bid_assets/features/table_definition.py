@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES
-from bid_assets.common.windows import TimeRange, datetime_from_microseconds
+from bid_assets.common.windows import MICROSECOND, TimeRange, datetime_from_microseconds
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
 from bid_assets.features.inputs import BidContext, BidHistory, FeatureRow
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class TableDefinition:
     def compute_rows(self, family: FeatureFamily, bids: Sequence[BidContext], encoder: Encoder | None) -> list[FeatureRow]:
         """The features of each bid, in order."""
         times = [datetime_from_microseconds(bid.at) for bid in bids]
-        span = TimeRange(min(times), max(times) + _MICROSECOND)
+        span = TimeRange(min(times), max(times) + MICROSECOND)
         table = self.function(raw_tables_of(bids), span, encoder)
         ids = pa.array(map(str, range(len(bids))))
         rows = table.take(pc.index_in(ids, value_set=table[family.key])).select([each.name for each in family.features])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from bid_assets.features.interval_counts import microseconds
+from bid_assets.common.arrow import microseconds
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS, columns_with_texts
 from bid_assets.modelling.dataset.frames import schema_of_frame, table_from_array, table_from_frame
 from bid_assets.modelling.estimators import calibration, column_encoders, threshold

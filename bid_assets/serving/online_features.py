@@ -17,7 +17,7 @@ import pyarrow as pa
 from bid_assets.app_db.contract import TEXT
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.point_lookup import PointLookup
-from bid_assets.common.windows import as_utc, microseconds_since_epoch
+from bid_assets.common.windows import MICROSECOND, as_utc, microseconds_since_epoch
 from bid_assets.features.embeddings.encoder import CachedEncoder, make_encoder
 from bid_assets.features.family import VECTOR, FeatureFamily
 from bid_assets.features.registry import families
@@ -26,8 +26,6 @@ from bid_assets.serving.bid_requests import BidRequest
 from bid_assets.serving.feature_inputs import build_contexts
 from bid_assets.serving.freshness import missing_inputs, newest_outcomes
 from bid_assets.settings import Settings
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class OnlineFeatures:
             sorted({bid.profile_id for bid in bids}),
             sorted({bid.job_id for bid in bids if bid.job_id is not None and bid.job is None}),
             min(times) - self._max_lookback,
-            max(times) + _MICROSECOND,
+            max(times) + MICROSECOND,
             sorted({bid.job.client_id for bid in bids if bid.job is not None and bid.job.client_id is not None}),
         )
         at = [microseconds_since_epoch(each) for each in times]

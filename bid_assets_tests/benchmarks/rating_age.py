@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bid_assets.features.interval_counts import microseconds
+from bid_assets.common.arrow import microseconds
 from bid_assets.modelling.classifier import TARGET_STATISTIC
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.evaluation import metrics

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db.readability import ReadabilityCounts, Reasons
-from bid_assets.common.arrow import split_by_window
+from bid_assets.common.arrow import microseconds, split_by_window
 from bid_assets.common.windows import Cadence, TimeRange, batch_windows, microseconds_since_epoch
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
-from bid_assets.features.interval_counts import microseconds
 from bid_assets.features.mapping import readability, row_counts
 from bid_assets.features.registry import families
 from bid_assets.orchestration.asset_checks import readable_values_check, readable_values_result
