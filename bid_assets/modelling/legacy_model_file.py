@@ -4,8 +4,8 @@ stays loadable.
 Nothing here names a class of today: the old names become `Holder`s, whose fields become the content of a file of
 today's format.
 
-To be removed, with its uses in `model_file`, `io_managers` and `version_store.manifest`, in the release after the one that
-brings format 8.
+To be removed, with its uses in `model_file`, `io_manager_formats` and `version_store.manifest`, in the release after the one
+that brings format 8.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from bid_assets.orchestration.assets.predictions import predictions_asset
 from bid_assets.orchestration.assets.raw_tables import raw_assets
 from bid_assets.orchestration.assets.report import report_asset
 from bid_assets.orchestration.first_window import with_first_window
-from bid_assets.orchestration.io_managers import io_managers
+from bid_assets.orchestration.io_manager_formats import io_managers
 from bid_assets.orchestration.jobs import jobs
 from bid_assets.orchestration.schedules import schedules
 from bid_assets.orchestration.sensors import sensors

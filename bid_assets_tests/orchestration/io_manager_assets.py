@@ -6,7 +6,8 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 
-from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY, WINDOWED, io_managers
+from bid_assets.orchestration.io_manager_formats import io_managers
+from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY, WINDOWED
 from bid_assets.orchestration.partitions import looking_back, windows
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.parquet import WindowedTable

@@ -11,7 +11,8 @@ from dagster._core.definitions.data_version import SKIP_PARTITION_DATA_VERSION_D
 
 from bid_assets.common.windows import Cadence, TimeRange
 from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
-from bid_assets.orchestration.io_managers import MissingVersionsError, ParquetIOManager, as_table
+from bid_assets.orchestration.io_manager_formats import ParquetIOManager, as_table
+from bid_assets.orchestration.io_managers import MissingVersionsError
 from bid_assets.orchestration.partitions import MAX_MAPPED_WINDOWS, windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
