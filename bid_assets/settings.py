@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     )
 
     holdout_share: float = Field(
-        0.2, gt=0, lt=0.9, description="Share of a dataset's mature bids, the newest, kept for judging."
+        0.2, gt=0, lt=0.9, description="Share of a dataset's mature bids, the newest, kept for evaluation."
     )
     calibration: Literal["none", "sigmoid", "isotonic"] = Field(
         "none",
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     )
     label_maturity_days: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="Bids younger than this judge no model: their failures are not known yet. `auto`: learnt from "
+        description="Bids younger than this are in no holdout: their failures are not known yet. `auto`: learnt from "
         "how long outcomes have taken, at most a quarter of the time that the bids span.",
     )
     train_on_mature_only: bool = Field(False, description="Leave bids younger than that out of the training as well.")

@@ -2,7 +2,7 @@
 
 These are the tables of the embedded database, of the simulated marketplace and of the tests. They hold only what the
 contract needs. They are loose on purpose: beside the primary keys nothing is enforced, because the application may be
-as loose, and it is the reader that judges rows. JSON columns are text: they take any text, unchanged.
+as loose, and it is the reader that validates rows. JSON columns are text: they take any text, unchanged.
 How the tables look as Arrow is in `contract.py`.
 """
 

@@ -1,4 +1,4 @@
-"""`bid-assets backtest`: the method judged on history, over the versions that `run` has made."""
+"""`bid-assets backtest`: the method evaluated on history, over the versions that `run` has made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error"
 
 
 def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, as_json: bool) -> None:
-    """Train on what was known at each cutoff, judge on the bids from then on (before `end`), and print the metrics."""
+    """Train on what was known at each cutoff, evaluate on the bids from then on (before `end`), and print the metrics."""
     results = run_backtests(get_settings(), [as_utc(cutoff) for cutoff in cutoffs], seeds, end and as_utc(end))
     if as_json:
         print_json(results[0] if len(results) == 1 else {"cutoffs": results, "mean": _mean(results)})
@@ -36,8 +36,8 @@ def backtest(cutoffs: Sequence[datetime], *, seeds: int, end: datetime | None, a
     [result] = results
     console.print(metrics_table(result))
     console.print(
-        f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), judged "
-        f"on {result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
+        f"Trained on {result['train_rows']:,} bids decided by then ({result['train_undecided']:,} undecided left out), "
+        f"evaluated on {result['test_rows']:,} later bids ({result['test_undecided']:,} undecided left out)."
     )
 
 
@@ -45,7 +45,7 @@ def cutoffs_table(results: Sequence[dict[str, Any]], mean: dict[str, Any]) -> Ta
     """A row for each cutoff and one of the means: the model's metrics, then ROC AUC and log loss of each baseline."""
     names = list(mean["baselines"])
     table = Table(
-        "cutoff", "trained on", "judged on", *METRICS, *(f"{name.replace('_', ' ')}: ROC AUC, log loss" for name in names)
+        "cutoff", "trained on", "evaluated on", *METRICS, *(f"{name.replace('_', ' ')}: ROC AUC, log loss" for name in names)
     )
     for result in results:
         model = {metric: result[metric]["mean"] for metric in METRICS}
@@ -77,7 +77,7 @@ def metrics_table(result: dict[str, Any]) -> Table:
     baselines = result["baselines"]
     names = [name.replace("_", " ") for name in baselines]
     title = f"Backtest at {result['cutoff']}, {result['seeds']} seed(s)"
-    table = Table("figure", "model", "± over seeds", *names, title=title, title_justify="left")
+    table = Table("metric", "model", "± over seeds", *names, title=title, title_justify="left")
     for metric in METRICS:
         metrics = result[metric]
         others = [each[metric] for each in baselines.values()]
@@ -92,22 +92,24 @@ def run_backtests(
 
     Raises `ValueError` where `end` is not after every cutoff, or the store has no bids from a cutoff on.
     """
-    from bid_assets.modelling.backtesting.cutoff import backtest as judge
+    from bid_assets.modelling.backtesting.cutoff import backtest as evaluate
 
     cutoffs = sorted(set(cutoffs))
     if end is not None and end <= cutoffs[-1]:
         raise ValueError(
-            f"--end {end:%Y-%m-%d} is not after --cutoff {cutoffs[-1]:%Y-%m-%d}: no bid is between them to judge by"
+            f"--end {end:%Y-%m-%d} is not after --cutoff {cutoffs[-1]:%Y-%m-%d}: no bid is between them to evaluate on"
         )
     lookbacks = {cutoff: lookback_before(settings, open_store(settings), cutoff) for cutoff in cutoffs}
     first = min(cutoff - lookback for cutoff, lookback in lookbacks.items())
     windows = _windows(settings, first)
     if not windows or settings.cadence.window(windows[-1]).end <= cutoffs[-1]:
-        raise ValueError(f"the store has no bids from {cutoffs[-1]:%Y-%m-%d} on to judge by; make them with `bid-assets run`")
+        raise ValueError(
+            f"the store has no bids from {cutoffs[-1]:%Y-%m-%d} on to evaluate on; make them with `bid-assets run`"
+        )
     tables, _, _ = read_tables(settings, first=first)
 
     def metrics(cutoff: datetime) -> dict[str, Any]:
-        return judge(
+        return evaluate(
             tables["raw_bids"],
             tables["raw_bid_outcomes"],
             [(family, tables[family.name]) for family in families_read(settings)],
@@ -139,7 +141,7 @@ def read_tables(settings: Settings, first: datetime | None = None) -> tuple[dict
     store = open_store(settings)
     windows = _windows(settings, first)
     if not windows:
-        raise ValueError("the store has no windows to judge by; make them with `bid-assets run`")
+        raise ValueError("the store has no windows to evaluate on; make them with `bid-assets run`")
     tables, hashes, encoders = {}, [], set()
     for asset in ("raw_bids", "raw_bid_outcomes", *(family.name for family in families_read(settings))):
         table = WindowedTable(store, asset, windows, store.heads(asset, windows))

@@ -40,9 +40,9 @@ def show_comparison(first: str, second: str, *, as_json: bool) -> None:
     console.print(table)
     same = a["dataset"].get("version") == b["dataset"].get("version")
     console.print(
-        "Both were judged on the same holdout."
+        "Both were evaluated on the same holdout."
         if same
-        else "Each was judged on the holdout of its own dataset: other bids, so a difference of the figures is not the "
+        else "Each was evaluated on the holdout of its own dataset: other bids, so a difference of the metrics is not the "
         "models' alone."
     )
 
@@ -69,7 +69,7 @@ def _facts(store: VersionStore, deployments: DeploymentHistory, model: Manifest)
             "commit": (model.code.git_commit or "unknown")[:10] + ("+changes" if model.code.dirty else ""),
             "content": model.content_hash[:8],
         },
-        "figures": {name: report.get(name) for name in METRICS},
+        "metrics": {name: report.get(name) for name in METRICS},
         "dataset": {} if dataset is None else _of_dataset(dataset),
         "parameters": with_current_names(model.info.get("parameters") or {}),
         "settings": {name: value for name, value in settings.items() if name != "config"},  # which is the parameters
@@ -98,15 +98,15 @@ def _dataset(store: VersionStore, model: Manifest) -> Manifest | None:
 
 
 def _report(store: VersionStore, model: Manifest) -> dict[str, Any]:
-    """The figures of the newest report about a model; none where there is no report."""
+    """The metrics of the newest report about a model; none where there is no report."""
     reports = [each for each in store.versions("metrics_report", model.partition) if model.ref in each.inputs]
     return dict(orjson.loads(store.fetch(reports[-1]).read_bytes())["model_metrics"]) if reports else {}
 
 
 def _add_section(table: Table, section: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-    """Rows of a section: figures and facts in full; of long lists what differs, and how much is equal."""
+    """Rows of a section: metrics and facts in full; of long lists what differs, and how much is equal."""
     rows = _rows(a, b)
-    shown = rows if section in ("model", "figures", "dataset") else [row for row in rows if row[1] != row[2]]
+    shown = rows if section in ("model", "metrics", "dataset") else [row for row in rows if row[1] != row[2]]
     equal = len(rows) - len(shown)
     table.add_section()
     table.add_row(f"[bold italic]{section}[/]", f"[dim]{equal} equal[/dim]" if equal else "")

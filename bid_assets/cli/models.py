@@ -12,7 +12,7 @@ from bid_assets.version_store.store import VersionStore
 __all__ = ["METRICS", "MODEL", "metric_cells", "model_metrics", "state_cell"]
 
 METRICS = {"roc_auc": "ROC AUC", "log_loss": "log loss"}
-"""Figures of the holdout, by the name that a report gives them."""
+"""Metrics of the holdout, by the name that a report gives them."""
 
 
 def model_metrics(store: VersionStore) -> dict[str, Mapping[str, Any]]:

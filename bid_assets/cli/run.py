@@ -102,8 +102,8 @@ def _print_result(store: VersionStore, plan: MainJobPlan, result: MainJobResult)
     table = Table("window", "ROC AUC", "log loss", "calibration error", "model", "why", title_justify="left")
     for key, ended in result.decisions.items():
         decision = _decision_of_window(store, key, ended)
-        figures = [decision["metrics"].get(name) for name in ("roc_auc", "log_loss", "calibration_error")]
-        shown = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+        values = [decision["metrics"].get(name) for name in ("roc_auc", "log_loss", "calibration_error")]
+        shown = ["" if value is None else f"{value:.3f}" for value in values]
         table.add_row(key, *shown, decision["outcome"] or "none", decision["reason"])
     refreshed = sorted(result.refreshed)
     if refreshed:

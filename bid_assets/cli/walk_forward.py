@@ -74,7 +74,7 @@ def walk_forward(
     folder = settings.home / "backtests" / json_hash([key, _determining(settings), code_of("modelling")])[:16]
     evaluation_bids = _prepared(settings, tables, folder)
     if not evaluation_bids.num_rows:
-        raise ValueError("no bid of the store is old enough to judge by: all are younger than the label maturity")
+        raise ValueError("no bid of the store is old enough to evaluate on: all are younger than the label maturity")
     span = _span(settings, evaluation_bids, first, last)
     known_times = np.sort(microseconds(tables["raw_bid_outcomes"]["outcome_timestamp"]))
     length = settings.cadence.length * every
@@ -97,23 +97,23 @@ def walk_forward(
     return {
         "from": span.start.isoformat(),
         "to": span.end.isoformat(),
-        "judged_bids": evaluation_bids.num_rows,
+        "evaluation_bids": evaluation_bids.num_rows,
         "steps": steps,
-        "coverage": {figure: coverage(steps, figure) for figure in _METRICS},
+        "coverage": {metric: coverage(steps, metric) for metric in _METRICS},
         "policies": costs,
         "picture": str(picture),
     }
 
 
 def _span(settings: Settings, evaluation_bids: pa.Table, first: datetime | None, last: datetime | None) -> TimeRange:
-    """The requested range. By default from when half of a look-back lies behind, to the last bid that may judge."""
+    """The requested range. By default from when half of a look-back lies behind, to the last bid that is old enough."""
     cadence = settings.cadence
     begin, end = (cadence.floor(moment) for moment in pc.min_max(evaluation_bids["submitted_at"]).as_py().values())
     lookback = LEAST_WINDOWS if settings.lookback_windows == "auto" else settings.lookback_windows
     start = cadence.floor(as_utc(first)) if first else begin + min(lookback * cadence.length, (end - begin)) // 2
     start, stop = cadence.floor(start), cadence.floor(as_utc(last)) if last else end + cadence.length
     if start >= stop:
-        raise ValueError(f"nothing between {start:%Y-%m-%d} and {stop:%Y-%m-%d}; bids that may judge end on {end:%Y-%m-%d}")
+        raise ValueError(f"nothing between {start:%Y-%m-%d} and {stop:%Y-%m-%d}; bids old enough end on {end:%Y-%m-%d}")
     return TimeRange(start, stop)
 
 
@@ -242,12 +242,12 @@ def print_result(result: Mapping[str, Any], *, as_json: bool) -> None:
         if "not_trained" in facts:
             table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", facts["not_trained"])
             continue
-        outlook, later = facts["outlook"] or {}, facts["later"]
-        expected = [_with_interval(**outlook[name]) if outlook else "–" for name in shown.values()]
+        forecast, later = facts["performance_forecast"] or {}, facts["later"]
+        expected = [_with_interval(**forecast[name]) if forecast else "–" for name in shown.values()]
         realized = [_with_interval(later[name], later["intervals"][name]) for name in shown.values()]
         table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", *expected, *realized)
     console.print(table)
-    table = Table("figure", "cutoffs", "later within the outlook", "within the holdout's interval", "bias")
+    table = Table("metric", "cutoffs", "later within the forecast", "within the holdout's interval", "bias")
     for metric, coverage in result["coverage"].items():
         shares = ["" if coverage[name] is None else f"{coverage[name]:.0%}" for name in ("within", "within_holdout")]
         table.add_row(metric, str(coverage["steps"]), *shares, "" if coverage["bias"] is None else f"{coverage['bias']:+.4f}")

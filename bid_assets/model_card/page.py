@@ -110,7 +110,7 @@ def summary(card: CardData) -> list[str]:
 
 def metric_rows(report: Mapping[str, Any], decision: Mapping[str, Any]) -> Iterable[list[str]]:
     """Rows of the metrics' table: name, value, interval, each baseline's value, the active model's value on unseen bids."""
-    champion = (decision.get("comparison") or {}).get("figures", {})
+    champion = (decision.get("comparison") or {}).get("metrics", {})
     for metric, name in METRICS.items():
         interval = report.get("intervals", {}).get(metric)
         baselines = [(report["baselines"].get(key) or {}).get(metric) for key in BASELINES]
@@ -154,7 +154,7 @@ def charts(card: CardData) -> Iterable[tuple[str, str, Markup]]:
 
 def forecast_rows(report: Mapping[str, Any]) -> Iterable[list[str]]:
     """Rows of the performance forecast: name, value on the holdout, expected value, interval. None without a forecast."""
-    forecast, metrics = report.get("outlook"), report["model_metrics"]
+    forecast, metrics = report.get("performance_forecast"), report["model_metrics"]
     if not forecast:
         return
     names = {"success_rate": "share of successes", **{name: label for name, label in METRICS.items() if name in forecast}}

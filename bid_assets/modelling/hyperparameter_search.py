@@ -41,7 +41,7 @@ SPACE: Mapping[str, BaseDistribution] = {
 
 FOLDS = 3
 _FIRST_SHARE = 0.5
-"""The first fold learns from so much of the training part; the rest is judged fold by fold."""
+"""The first fold learns from so much of the training part; the rest is evaluated fold by fold."""
 
 
 def search(
@@ -58,7 +58,7 @@ def search(
     itself. JSON-able.
 
     Keys: `best` (parameters by name), `value` (mean log loss over the folds, nats), `default_value` (that of `parameters`),
-    `difference` (pooled over the judged bids, best minus default: with 95 % interval, and `better_in`), `folds`, `trials`.
+    `difference` (pooled over the evaluated bids, best minus default: with 95 % interval, and `better_in`), `folds`, `trials`.
     Raises `NotTrainableError`.
     """
     fold_tables = list(folds(dataset))
@@ -77,7 +77,7 @@ def search(
 
 
 def folds(dataset: pa.Table) -> Iterator[pa.Table]:
-    """The training part as datasets of their own, each judged on bids that come after those it learns from.
+    """The training part as datasets of their own, each evaluated on bids that come after those it learns from.
 
     `split` is `train` for what was submitted and known before the fold's boundary, `holdout` for what was submitted between it
     and the next one. Raises `NotTrainableError` where a fold would have one class only.
@@ -99,7 +99,7 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
 
 
 def fold_loss(fold: pa.Table, parameters: TrainingParameters) -> float:
-    """Mean log loss of a model of the fold on what it judges."""
+    """Mean log loss of a model of the fold on its holdout."""
     success, probability = _evaluate(fold, parameters)
     return float(log_losses(success, probability).mean())
 
@@ -115,7 +115,7 @@ def _result(study: optuna.Study, fold_tables: list[pa.Table], parameters: Traini
     holdouts = pa.concat_tables([rows_in_split(fold, "holdout") for fold in fold_tables])
     scores = [np.concatenate([_evaluate(fold, chosen)[1] for fold in fold_tables]) for chosen in (parameters, best)]
     success = labels(holdouts)
-    compared = compare(success, scores[0], scores[1], holdouts["profile_id"].to_numpy())["figures"]["log_loss"]
+    compared = compare(success, scores[0], scores[1], holdouts["profile_id"].to_numpy())["metrics"]["log_loss"]
     finished = _finished(study)
     return {
         "best": {name: getattr(best, name) for name in SPACE},
@@ -125,7 +125,7 @@ def _result(study: optuna.Study, fold_tables: list[pa.Table], parameters: Traini
         "folds": [
             {
                 "train_rows": pc.sum(pc.equal(fold["split"], "train")).as_py(),
-                "judged_rows": pc.sum(pc.equal(fold["split"], "holdout")).as_py(),
+                "holdout_rows": pc.sum(pc.equal(fold["split"], "holdout")).as_py(),
             }
             for fold in fold_tables
         ],

@@ -146,7 +146,7 @@ class BidSuccessModel:
             "threshold": self.threshold,
             "columns": len(self.encoders),
             "features": len(self.feature_names),
-            "threshold_aim": self.parameters.threshold_objective,
+            "threshold_objective": self.parameters.threshold_objective,
             "linear_weight": self.history_weight,
             "linear_features": 0 if self.history_logit is None else len(self.history_logit.columns),
             "encoder_fingerprint": self.encoder_fingerprint or "none",

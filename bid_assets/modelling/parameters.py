@@ -1,7 +1,7 @@
 """What can be said about a training run: hyperparameters and what counts as enough data. No learning library here.
 
 How the defaults were found is in docs/concepts/model.md: by backtests at earlier cutoffs, never on the data that
-the published figures are about.
+the published results are about.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class TrainingParameters:
     threshold_objective: str = "f1"
     """What the threshold maximizes; see `threshold.choose_threshold`."""
     min_precision: float = 0.5
-    """Of the bids called successes, the least share that shall be; for the aim `precision`."""
+    """Of the bids called successes, the least share that shall be; for the objective `precision`."""
     cost_per_bid: float = 1.0
     gain_per_success: float = 10.0
-    """What a bid costs and what a success brings, in one currency; for the aim `value`."""
+    """What a bid costs and what a success brings, in one currency; for the objective `value`."""
     refit_on_holdout: bool = False
-    """Whether the model that is served learns from the bids of the holdout too, once its twin has been judged on them."""
+    """Whether the model that is served learns from the bids of the holdout too, after the evaluation on them."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bid_assets.common.arrow import split_by_window
+from bid_assets.modelling.evaluation.former_keys import with_current_keys
 from bid_assets.orchestration.io_managers import TIME_COLUMN_KEY, MissingVersionsError, VersionedIOManager, asset_name
 from bid_assets.orchestration.partitions import LOOKBACK_KEY
 from bid_assets.settings import Settings
@@ -138,8 +139,8 @@ class JsonIOManager(SingleWindowIOManager):
         path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
     def read_file(self, path: Path) -> Any:
-        """The dictionary."""
-        return orjson.loads(path.read_bytes())
+        """The dictionary, under the keys of today."""
+        return with_current_keys(orjson.loads(path.read_bytes()))
 
 
 class DecisionIOManager(JsonIOManager):

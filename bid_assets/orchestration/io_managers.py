@@ -179,7 +179,7 @@ class VersionedIOManager(dg.IOManager, ABC):
         """Columns with the last window only: Dagster shows those of the newest event, and they are most of what one costs."""
         last = manifest.partition == of[-1]
         values = {
-            **metadata.shown_figures(context.output_metadata),
+            **metadata.shown_numbers(context.output_metadata),
             **metadata.metadata_of(manifest, self.store.file_url(manifest), created=created, columns=last),
         }
         recorded = recorded_window_metadata(context.step_context, manifest.partition)

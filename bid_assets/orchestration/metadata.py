@@ -54,7 +54,7 @@ PLOTTED = frozenset(
 """Numbers whose course over the windows is worth a plot. Dagster plots every number, so all others are shown as text."""
 
 
-def shown_figures(metadata: Mapping[str, Any]) -> Metadata:
+def shown_numbers(metadata: Mapping[str, Any]) -> Metadata:
     """The numbers among an output's metadata as people read them: of four digits; text where no plot is worth having.
 
     The manifest keeps them as they are (`plain_facts`).
@@ -74,7 +74,7 @@ def rounded(value: float) -> float:
 
 
 def metadata_of(manifest: Manifest, url: str, *, created: bool, columns: bool) -> Metadata:
-    """A manifest for the eye: the version and its figures, what it was made from, its columns if asked for, its code."""
+    """A manifest for the eye: the version and its numbers, what it was made from, its columns if asked for, its code."""
     shown: Metadata = {
         "version": dg.MetadataValue.text(manifest.version),
         "new_version": dg.MetadataValue.bool(created),

@@ -63,12 +63,12 @@ def preference_weights(week: int, change_week: int | None = None) -> PreferenceW
 
     From `change_week` on they have been burnt: a low price no longer draws them, effort and experience count for much more.
     """
-    swing = np.sin(2 * np.pi * week / 78)
+    season = np.sin(2 * np.pi * week / 78)
     usual = PreferenceWeights(
         base=-0.72,
         quality=1.0,
-        fit=2.0 - 0.4 * swing,
-        price=1.8 + 0.6 * swing,
+        fit=2.0 - 0.4 * season,
+        price=1.8 + 0.6 * season,
         effort=0.4,
         seriousness=0.5,
         experience=0.3,

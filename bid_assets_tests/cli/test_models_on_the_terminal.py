@@ -84,11 +84,11 @@ def test_compare_shows_figures_and_what_differs(platform: Platform, first: Input
     told = call_json("compare", short(first), second.version)
     assert told["differences"]["parameters"] == {"seed": [0, 9]}
     assert "dataset" not in told["differences"]
-    assert told["a"]["figures"]["roc_auc"] == pytest.approx(platform.store.versions("metrics_report")[0].info["roc_auc"])
+    assert told["a"]["metrics"]["roc_auc"] == pytest.approx(platform.store.versions("metrics_report")[0].info["roc_auc"])
     page = call("compare", short(first), short(second)).stdout
     assert max(map(len, page.splitlines())) <= WIDTH
     assert "seed" in page
-    assert "Both were judged on the same holdout." in page
+    assert "Both were evaluated on the same holdout." in page
 
 
 def test_status_says_that_the_newest_model_was_rejected_and_why(platform: Platform, second: InputRef) -> None:

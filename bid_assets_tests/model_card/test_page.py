@@ -87,16 +87,16 @@ def test_every_figure_stands_beside_its_interval_and_its_baselines(card: CardDat
 
 
 def test_what_to_expect_of_the_bids_to_come_stands_beside_what_the_holdout_shows(card: CardData) -> None:
-    outlook = card.report["outlook"]["log_loss"]
+    forecast = card.report["performance_forecast"]["log_loss"]
     row = render_html(card).split("What to expect of the bids to come")[1].split("log loss</th>")[1].split("</tr>")[0]
     assert f"{card.report['model_metrics']['log_loss']:.4f}" in row
-    assert f"{outlook['expected']:.4f}" in row
-    assert f"{outlook['interval'][0]:.4f} to {outlook['interval'][1]:.4f}" in row
+    assert f"{forecast['expected']:.4f}" in row
+    assert f"{forecast['interval'][0]:.4f} to {forecast['interval'][1]:.4f}" in row
     assert "of the bids to come" in render_markdown(card)
 
 
 def test_a_report_made_before_it_told_what_to_expect_still_makes_a_card(card: CardData) -> None:
-    assert "to come</h3>" not in render_html(card_without(card, "outlook"))
+    assert "to come</h3>" not in render_html(card_without(card, "performance_forecast"))
 
 
 def test_the_dataset_says_whether_its_label_maturity_was_set_or_learnt(card: CardData) -> None:

@@ -6,7 +6,7 @@ import dagster as dg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bid_assets.orchestration.metadata import plain_facts, rounded, shown_figures
+from bid_assets.orchestration.metadata import plain_facts, rounded, shown_numbers
 
 METADATA = {
     "roc_auc": 0.74503217,
@@ -19,7 +19,7 @@ METADATA = {
 
 
 def test_figures_have_four_digits_and_only_those_worth_a_plot_are_numbers() -> None:
-    assert shown_figures(METADATA) == {
+    assert shown_numbers(METADATA) == {
         "roc_auc": dg.MetadataValue.float(0.745),
         "rounds": dg.MetadataValue.text("1,234"),
         "threshold": dg.MetadataValue.text("0.2236"),

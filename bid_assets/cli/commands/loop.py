@@ -28,7 +28,7 @@ from bid_assets.cli.options import ANSWER_IS_NO, DAY, JSON, example, monday
 )
 @JSON
 def run(first: datetime | None, last: datetime | None, cutoff_windows: str, accept: tuple[str, ...], as_json: bool) -> None:
-    """The main job: read the windows, compute features, assemble, train, judge, decide.
+    """The main job: read the windows, compute features, assemble, train, evaluate, decide.
 
     Everything goes through Dagster's instance and shows in its UI. Safe to run again: what did not change makes no new version.
     """

@@ -15,7 +15,7 @@ from bid_assets.cli.options import DAY, JSON, MOMENT, example, monday
 @click.argument("second", metavar="B")
 @JSON
 def compare(first: str, second: str, as_json: bool) -> None:
-    """Two models side by side: figures, dataset, parameters, settings, features; what differs is marked."""
+    """Two models side by side: metrics, dataset, parameters, settings, features; what differs is marked."""
     from bid_assets.cli.compare import show_comparison
 
     show_comparison(first, second, as_json=as_json)
@@ -46,17 +46,17 @@ def report(version: str | None, partition: str | None, output: Path | None, open
     "cutoffs",
     type=MOMENT,
     multiple=True,
-    help="A moment (UTC): train on what was known then, judge on the bids from then on. Several may be given.",
+    help="A moment (UTC): train on what was known then, evaluate on the bids from then on. Several may be given.",
 )
-@click.option("--end", type=MOMENT, help="With --cutoff: bids submitted from this moment (UTC) on do not judge.")
+@click.option("--end", type=MOMENT, help="With --cutoff: bids submitted from this moment (UTC) on are left out.")
 @click.option("--seeds", default=3, show_default=True, help="With --cutoff: models to train, with different seeds.")
 @click.option("--every", help="Walk forward: a cutoff at the end of every `window`, or of every so many windows.")
 @click.option("--from", "first", type=DAY, help="With --every: first cutoff (default: with half of a look-back behind it).")
-@click.option("--to", "last", type=DAY, help="With --every: end (default: the last bid that is old enough to judge).")
+@click.option("--to", "last", type=DAY, help="With --every: end (default: the last bid that is old enough to evaluate on).")
 @click.option(
     "--ahead",
     type=click.IntRange(1),
-    help="With --every: judge each model on so many windows after its cutoff (default: until the next cutoff).",
+    help="With --every: evaluate each model on so many windows after its cutoff (default: until the next cutoff).",
 )
 @click.option(
     "--policy",
@@ -78,9 +78,9 @@ def backtest(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Judge the method on history: train on what was known at a moment, score the bids submitted from then on.
+    """Evaluate the method on history: train on what was known at a moment, score the bids submitted from then on.
 
-    Several --cutoff give a row each and one of the means. JSON: the figures of one cutoff, or of several `cutoffs` (a list) and
+    Several --cutoff give a row each and one of the means. JSON: the metrics of one cutoff, or of several `cutoffs` (a list) and
     their `mean`.
 
     With --every at one moment after another: what each model said of itself on its holdout, how it did until the next one, and

@@ -1,1 +1,1 @@
-"""The method judged on history: one cutoff, a walk forward over many, retraining policies."""
+"""The method evaluated on history: one cutoff, a walk forward over many, retraining policies."""

@@ -29,7 +29,7 @@ _EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, eq=False)
 class TrainTestRows:
-    """The datasets of one backtest, with labels: what a model learns from, and the later bids that judge it."""
+    """The datasets of one backtest, with labels: what a model learns from, and the later bids that it is evaluated on."""
 
     train: pa.Table
     test: pa.Table
@@ -52,10 +52,10 @@ def backtest(
     rules: LabelRules = NO_MATURITY,
     encoder_fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """Figures of models of the rows that `train_test_rows` gives: trained before `cutoff`, evaluated on the bids from then on.
+    """Metrics of models of the rows that `train_test_rows` gives: trained before `cutoff`, evaluated on the bids from then on.
 
-    Seeds `parameters.seed`, + 1, ... give mean and (population) standard deviation of each figure of `METRICS`;
-    `baselines` holds the same figures of the three baselines of a report, which have no seed.
+    Seeds `parameters.seed`, + 1, ... give mean and (population) standard deviation of each metric of `METRICS`;
+    `baselines` holds the same metrics of the three baselines of a report, which have no seed.
     Raises `NotTrainableError`, and `ValueError` where no later bid is decided.
     """
     rows = train_test_rows(
@@ -123,21 +123,21 @@ def train_test_rows(
     test_rows = assemble(future, outcomes, features, cutoff=_EVER, holdout_share=0, cadence=cadence)
     if not test_rows.num_rows:
         until = "on" if end == _EVER else f"to {end.isoformat()}"
-        raise ValueError(f"no bid submitted from {cutoff.isoformat()} {until} has an outcome: there is nothing to judge by")
+        raise ValueError(f"no bid submitted from {cutoff.isoformat()} {until} has an outcome: there is nothing to evaluate on")
     return TrainTestRows(train_rows, test_rows, past.num_rows - train_rows.num_rows, future.num_rows - test_rows.num_rows)
 
 
 def mean_over_cutoffs(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over cutoffs of each figure of `METRICS`, as `backtest` gives it, and of the baselines that every cutoff has.
+    """The mean over cutoffs of each metric of `METRICS`, as `backtest` gives it, and of the baselines that every cutoff has.
 
-    A cutoff where a figure could not be computed does not count for that figure; None where no cutoff has it.
+    A cutoff where a metric could not be computed does not count for that metric; None where no cutoff has it.
     """
     common = [name for name in results[0]["baselines"] if all(name in result["baselines"] for result in results)]
     return {
-        **{figure: _mean_and_std([result[figure]["mean"] for result in results])["mean"] for figure in METRICS},
+        **{metric: _mean_and_std([result[metric]["mean"] for result in results])["mean"] for metric in METRICS},
         "baselines": {
             name: {
-                figure: _mean_and_std([result["baselines"][name][figure] for result in results])["mean"] for figure in METRICS
+                metric: _mean_and_std([result["baselines"][name][metric] for result in results])["mean"] for metric in METRICS
             }
             for name in common
         },
@@ -147,7 +147,7 @@ def mean_over_cutoffs(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _baselines(
     train_rows: pa.Table, test_rows: pa.Table, rate: float, success: metrics.Labels, rarer_is_success: bool
 ) -> dict[str, dict[str, float | None]]:
-    """The figures of the base rate, of each profile's own rate, and of history-only logistic regression."""
+    """The metrics of the base rate, of each profile's own rate, and of history-only logistic regression."""
     baselines: dict[str, tuple[metrics.Probabilities, float] | None] = {
         "base_rate": (np.full(len(success), rate), 0.5),
         "profile_success_rate": profile_rate_baseline(train_rows, test_rows, rarer_is_success),
@@ -165,6 +165,6 @@ def _selected_metrics(values: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _mean_and_std(values: list[float | None]) -> dict[str, float | None]:
-    """Mean and standard deviation; None where a figure could not be computed."""
+    """Mean and standard deviation; None where a metric could not be computed."""
     known = [value for value in values if value is not None]
     return {"mean": float(np.mean(known)), "std": float(np.std(known))} if known else {"mean": None, "std": None}

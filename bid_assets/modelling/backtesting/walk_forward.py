@@ -103,8 +103,8 @@ def evaluate_cutoff(
     """Train at `cutoff` as the loop would; the model's own estimate on its holdout, and its true score on bids until `until`.
 
     Facts: `cutoff`, `until`, `seconds` (of assembling and training), `rows`, `label_maturity_days`, `estimate` and
-    `later` (each: `rows`, figures, `intervals`), `outlook` (`forecast_performance`), `not_trained` (why there is no
-    model; then there is nothing else).
+    `later` (each: `rows`, metrics, `intervals`), `performance_forecast` (of `forecast_performance`), `not_trained` (why there
+    is no model; then there is nothing else).
     """
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
@@ -138,34 +138,34 @@ def evaluate_cutoff(
     return CutoffResult(
         {
             **facts,
-            "estimate": _figures(holdout, holdout_probability, rarer_is_success),
-            "outlook": forecast_performance(dataset, holdout_probability, rarer_is_success, resamples=RESAMPLES),
-            "later": _figures(future.slice(0, following), probability[:following], rarer_is_success),
+            "estimate": _evaluated(holdout, holdout_probability, rarer_is_success),
+            "performance_forecast": forecast_performance(dataset, holdout_probability, rarer_is_success, resamples=RESAMPLES),
+            "later": _evaluated(future.slice(0, following), probability[:following], rarer_is_success),
         },
         probability,
     )
 
 
-def coverage(steps: Sequence[Mapping[str, Any]], figure: str, *, least: int = 10) -> dict[str, Any]:
+def coverage(steps: Sequence[Mapping[str, Any]], metric: str, *, least: int = 10) -> dict[str, Any]:
     """Coverage of the forecast: over all cutoffs with both classes in `later`, and in the holdout, at least `least` times.
 
-    `within`: share of steps where the later figure agrees with the outlook: their difference lies in its own 95 %
-    interval, since the later figure, of some windows only, is uncertain as well. `within_holdout`: the same for what
+    `within`: share of steps where the later metric agrees with the forecast: their difference lies in its own 95 %
+    interval, since the later metric, of some windows only, is uncertain as well. `within_holdout`: the same for what
     the holdout shows, as if all outcomes were known and nothing but its sampling were uncertain. `bias`: mean of later
     minus expected.
     """
-    compared = [_compare_with_forecast(facts, figure) for facts in steps if _comparable(facts, figure, least)]
+    compared = [_compare_with_forecast(facts, metric) for facts in steps if _comparable(facts, metric, least)]
     if not compared:
         return {"steps": 0, "within": None, "within_holdout": None, "bias": None}
     within, within_holdout, bias = np.mean(compared, axis=0).tolist()
     return {"steps": len(compared), "within": within, "within_holdout": within_holdout, "bias": bias}
 
 
-def _compare_with_forecast(facts: Mapping[str, Any], figure: str) -> tuple[bool, bool, float]:
-    """Of one step: whether the later figure agrees with the outlook, and with the holdout; by how much it missed the
-    outlook."""
-    later, estimate, forecast = ((facts[side][figure]) for side in ("later", "estimate", "outlook"))
-    of_later, of_estimate = (facts[side]["intervals"][figure] for side in ("later", "estimate"))
+def _compare_with_forecast(facts: Mapping[str, Any], metric: str) -> tuple[bool, bool, float]:
+    """Of one step: whether the later metric agrees with the forecast, and with the holdout; by how much it missed the
+    forecast."""
+    later, estimate, forecast = ((facts[side][metric]) for side in ("later", "estimate", "performance_forecast"))
+    of_later, of_estimate = (facts[side]["intervals"][metric] for side in ("later", "estimate"))
     return (
         difference_within_error(forecast["expected"], forecast["interval"], later, of_later),
         difference_within_error(estimate, of_estimate, later, of_later),
@@ -174,7 +174,7 @@ def _compare_with_forecast(facts: Mapping[str, Any], figure: str) -> tuple[bool,
 
 
 def difference_within_error(one: float, of_one: Sequence[float], other: float, of_other: Sequence[float]) -> bool:
-    """Whether two independent figures with 95 % intervals differ by no more than chance.
+    """Whether two independent metrics with 95 % intervals differ by no more than chance.
 
     The interval of the difference is made of the ends that face each other (MOVER: Zou, Donner: Construction of
     confidence limits about effect measures, Statistics in Medicine 27, 2008): intervals are not symmetric.
@@ -189,7 +189,7 @@ def first_from(rows: pa.Table, moment: datetime) -> int:
     return int(np.searchsorted(microseconds(rows["submitted_at"]), microseconds_since_epoch(as_utc(moment))))
 
 
-def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:
+def _evaluated(rows: pa.Table, probability: Probabilities, rarer_is_success: bool) -> dict[str, Any]:
     success = labels(rows)
     values = {
         **metrics.ranking_metrics(success, probability, rarer_is_success),
@@ -204,9 +204,9 @@ def _figures(rows: pa.Table, probability: Probabilities, rarer_is_success: bool)
     }
 
 
-def _comparable(facts: Mapping[str, Any], figure: str, least: int) -> bool:
-    if facts.get("outlook") is None:
+def _comparable(facts: Mapping[str, Any], metric: str, least: int) -> bool:
+    if facts.get("performance_forecast") is None:
         return False
     sides = [facts[name] for name in ("estimate", "later")]
-    bounds = [*(side["intervals"][figure] for side in sides), facts["outlook"][figure]["interval"]]
+    bounds = [*(side["intervals"][metric] for side in sides), facts["performance_forecast"][metric]["interval"]]
     return None not in bounds and all(min(side["successes"], side["rows"] - side["successes"]) >= least for side in sides)

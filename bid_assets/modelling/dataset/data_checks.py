@@ -23,7 +23,7 @@ class CheckResult:
     passed: bool
     finding: str
     advice: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     stops: bool = True
 
 

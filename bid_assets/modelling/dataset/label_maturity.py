@@ -25,7 +25,7 @@ from bid_assets.modelling.dataset.splits import LabelRules
 DECIDED_SHARE = 0.9
 """A bid is mature at the age by which so many of the decisions of either kind that come at all have come."""
 MAX_SHARE_OF_SPAN = 0.25
-"""Of the time that the bids span: no maturity is longer, for what is younger trains and judges nothing that is mature."""
+"""Of the time that the bids span: no maturity is longer, for what is younger trains and evaluates nothing that is mature."""
 DEFAULT_MATURITY = timedelta(days=14)
 """The maturity where too few outcomes are known to learn it from."""
 MIN_OUTCOMES = 30

@@ -1,7 +1,7 @@
-"""Which rows of a dataset learn and judge: split by time, with regard to when labels become known. Pure.
+"""Which rows of a dataset train and evaluate: split by time, with regard to when labels become known. Pure.
 
 Successes become known sooner than failures. So among bids that are young at a moment, those decided by then are mostly
-successes: no fair sample. A bid is **mature** once it is so old that its outcome would be known; only mature bids judge.
+successes: no fair sample. A bid is **mature** once it is so old that its outcome would be known; a holdout has only such.
 
 ```
           train, embargo            holdout         immature
@@ -36,7 +36,7 @@ class LabelRules:
     """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays
     (`label_maturity.resolve_maturity`)."""
     train_on_mature_only: bool = False
-    """Whether training, like judging, leaves out bids that were not mature when the holdout began."""
+    """Whether training, like the holdout, leaves out bids that were not mature when the holdout began."""
     impute_failure_after: timedelta | None = None
     """A bid undecided for so long counts as a failure that became known at that age; None: it stays undecided."""
     maturity_origin: str = "as set"

@@ -27,7 +27,7 @@ Interval = list[float]
 """Lower and upper end."""
 
 GROUPS = 20_000
-"""Of more probabilities, neighbors count as one in the ranking figures of resamples: an interval's ends move by less
+"""Of more probabilities, neighbors count as one in the ranking metrics of resamples: an interval's ends move by less
 than .0001."""
 _CELLS_AT_ONCE = 1_000_000
 
@@ -146,7 +146,7 @@ def intervals(
 ) -> dict[str, Interval | None]:
     """The 95 % interval of each of `METRICS`; None where rows of at least two profiles, or both classes, are lacking.
 
-    Percentiles of the resampled figures; for the calibration error, which resampling makes larger by as much as chance has
+    Percentiles of the resampled metrics; for the calibration error, which resampling makes larger by as much as chance has
     made it too large already, the basic interval, which corrects both (Davison, Hinkley: Bootstrap Methods, 1997, 5.2).
     """
     bootstrap = ClusterBootstrap.from_profiles(profile_ids, resamples, seed)

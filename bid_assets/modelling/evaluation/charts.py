@@ -67,11 +67,11 @@ def standalone(chart: str) -> str:
 
 def page(title: str, charts: Mapping[str, Markup | None]) -> str:
     """A page of charts under their captions, without those that there is no data for."""
-    figures = "".join(
+    body = "".join(
         f"<figure><figcaption>{escape(caption)}</figcaption>{chart}</figure>" for caption, chart in charts.items() if chart
     )
     style = f"body {{ max-width: 48rem; margin: auto; font: 14px system-ui, sans-serif; }} {STYLE}"
-    return f'<!doctype html><meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>{figures}'
+    return f'<!doctype html><meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>{body}'
 
 
 def line_chart(title: str, axes: Axes, series: Sequence[Series]) -> Markup:

@@ -1,6 +1,6 @@
 """Metrics of predicted probabilities against outcomes. Pure NumPy and scikit-learn; imported only where models are evaluated.
 
-`success` is a bool array of shape (rows,), `probability` float of the same shape: the probability of success. Figures that
+`success` is a bool array of shape (rows,), `probability` float of the same shape: the probability of success. Metrics that
 the rows cannot give (no row, one class only) are None, never NaN, so that every result is JSON-able.
 """
 
@@ -23,7 +23,7 @@ _EPSILON = 1e-7
 
 
 def all_metrics(success: Labels, probability: Probabilities, threshold: float, rarer_is_success: bool) -> dict[str, Any]:
-    """Every figure by name, with counts. With one class only, ranking figures are None; with no row, all are."""
+    """Every metric by name, with counts. With one class only, ranking metrics are None; with no row, all are."""
     return {
         "rows": len(success),
         "successes": int(success.sum()),

@@ -55,8 +55,8 @@ def forecast_performance(
     """The expected `METRICS` and `success_rate` will be on the bids to come: of each `expected` and a 95 % `interval`.
     JSON-able.
 
-    `probability` is what the model says of the dataset's holdout. `swing`: the standard deviation of the log-odds of failure
-    between periods (the posterior's median). None where the holdout has not both classes and two profiles.
+    `probability` is what the model says of the dataset's holdout. `between_period_sd`: the standard deviation of the log-odds
+    of failure between periods (the posterior's median). None where the holdout has not both classes and two profiles.
     """
     holdout = np.asarray(pc.equal(dataset["split"], "holdout"))
     decided, profiles = labels(dataset), dataset["profile_id"].to_numpy()
@@ -81,7 +81,7 @@ def forecast_performance(
         name: {"expected": float(expected[name][0]), "interval": percentiles(np.concatenate([part[name] for part in drawn]))}
         for name in (*METRICS, "success_rate")
     }
-    return {**forecast, "swing": float(_SD_GRID[np.searchsorted(np.cumsum(likely), 0.5)])}
+    return {**forecast, "between_period_sd": float(_SD_GRID[np.searchsorted(np.cumsum(likely), 0.5)])}
 
 
 def reporting_delay_weights(submitted: Times, known: Times, success: Labels) -> Floats:

@@ -78,10 +78,11 @@ def metric_over_windows(name: str, values: Sequence[tuple[str, float | None]]) -
 
 def forecasts(steps: Sequence[Mapping[str, Any]]) -> Markup | None:
     """A walk forward: the ROC AUC that was expected at each cutoff and what it became, with intervals."""
-    steps = [step for step in steps if step.get("outlook") and step["later"]["roc_auc"] is not None]
+    steps = [step for step in steps if step.get("performance_forecast") and step["later"]["roc_auc"] is not None]
     if not steps:
         return None
-    expected = [(step["outlook"]["roc_auc"]["expected"], step["outlook"]["roc_auc"]["interval"]) for step in steps]
+    forecasts_of_auc = [step["performance_forecast"]["roc_auc"] for step in steps]
+    expected = [(forecast["expected"], forecast["interval"]) for forecast in forecasts_of_auc]
     later = [(step["later"]["roc_auc"], step["later"]["intervals"]["roc_auc"]) for step in steps]
     series = [
         Series(name, [(n + shift, value) for n, (value, _) in enumerate(values)], True, False, [ends for _, ends in values])

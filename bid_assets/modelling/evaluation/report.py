@@ -41,12 +41,12 @@ MAX_SHOWN_TOKENS = 12
 
 
 def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
-    """The metrics report on the dataset's holdout, JSON-able: a figure that cannot be computed is null, and `note` says why.
+    """The metrics report on the dataset's holdout, JSON-able: a metric that cannot be computed is null, and `note` says why.
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
-    same figures), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model),
-    `shap`, `intervals` (95 %), `outlook` (what to expect on the bids to come, or null), `slices`, `refitted_rows`
-    (where the model that is served has learned from the holdout too, from how many bids: then all figures are of the
+    same metrics), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model),
+    `shap`, `intervals` (95 %), `performance_forecast` (what to expect on the bids to come, or null), `slices`, `refitted_rows`
+    (where the model that is served has learned from the holdout too, from how many bids: then all metrics are of the
     model before the refit), `note`.
     """
     refitted_rows = model.training.get("refitted_rows")
@@ -69,7 +69,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "holdout_until": _moment(pc.max(holdout["submitted_at"])),
         "model_metrics": {
             **metrics.all_metrics(success, probability, model.threshold, rarer_is_success),
-            "threshold_aim": model.parameters.threshold_objective,
+            "threshold_objective": model.parameters.threshold_objective,
         },
         "baselines": {
             "base_rate": evaluated((np.full(len(success), known.mean()), 0.5) if len(known) else None),
@@ -86,7 +86,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "shap": shap_summary(model, holdout),
         "words": word_summary(model),
         "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
-        "outlook": forecast_performance(dataset, probability, rarer_is_success),
+        "performance_forecast": forecast_performance(dataset, probability, rarer_is_success),
         "slices": slice_metrics(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
         "refitted_rows": refitted_rows,
         "note": _note(success),
@@ -175,7 +175,7 @@ def _moment(value: pa.Scalar) -> str | None:
 
 def _note(success: Labels) -> str | None:
     if not len(success):
-        return "the holdout is empty: no figure can be computed"
+        return "the holdout is empty: no metric can be computed"
     if len(np.unique(success)) < 2:
         only = "successes" if success[0] else "failures"
         return f"the holdout holds {only} only: ROC AUC and average precision need both classes"

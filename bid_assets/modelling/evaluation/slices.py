@@ -29,16 +29,16 @@ _COLUMNS = {"profile type": "profile_type", "experience level": "experience_leve
 def slice_metrics(
     holdout: pa.Table, success: Labels, probability: Probabilities, known_profiles: pa.Array, rarer_is_success: bool
 ) -> list[dict[str, Any]]:
-    """The figures of `metrics`, with intervals, for each slice of the holdout, JSON-able; the small ones marked, not hidden.
+    """The metrics, with intervals, for each slice of the holdout, JSON-able; the small ones marked, not hidden.
 
-    Keys: `slice` (what it is by), `value`, `rows`, `profiles`, `successes`, `failures`, `too_small`, the figures of
+    Keys: `slice` (what it is by), `value`, `rows`, `profiles`, `successes`, `failures`, `too_small`, the metrics of
     `bootstrap.METRICS`, `intervals`.
     """
     profiles = _objects(holdout["profile_id"])
     results = []
     for name, values in slice_columns(holdout, known_profiles).items():
         for value, chosen in _parts(values):
-            figures = {
+            of_slice = {
                 **metrics.ranking_metrics(success[chosen], probability[chosen], rarer_is_success),
                 **metrics.probability_metrics(success[chosen], probability[chosen]),
             }
@@ -47,7 +47,7 @@ def slice_metrics(
                     "slice": name,
                     "value": value,
                     **slice_size(success[chosen], profiles[chosen]),
-                    **{figure: figures[figure] for figure in METRICS},
+                    **{metric: of_slice[metric] for metric in METRICS},
                     "intervals": intervals(
                         success[chosen], probability[chosen], profiles[chosen], rarer_is_success, resamples=_RESAMPLES
                     ),

@@ -19,19 +19,19 @@ class Thresholds:
 
 def absolute_rules(report: Mapping[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:
     """The rules on a metrics report that any model must keep, champion or no champion."""
-    figures = report["model_metrics"]
-    gain = _difference((report["baselines"]["base_rate"] or {}).get("log_loss"), figures["log_loss"])
+    metrics = report["model_metrics"]
+    gain = _difference((report["baselines"]["base_rate"] or {}).get("log_loss"), metrics["log_loss"])
     return [
-        rule("ROC AUC at least", figures["roc_auc"], thresholds.min_roc_auc, at_least=True),
-        rule("calibration error at most", figures["calibration_error"], thresholds.max_calibration_error, at_least=False),
+        rule("ROC AUC at least", metrics["roc_auc"], thresholds.min_roc_auc, at_least=True),
+        rule("calibration error at most", metrics["calibration_error"], thresholds.max_calibration_error, at_least=False),
         rule("log loss below the base rate's by at least", gain, thresholds.min_log_loss_gain, at_least=True),
     ]
 
 
-def rule(text: str, figure: float | None, limit: float, *, at_least: bool) -> dict[str, Any]:
-    """A rule: `rule` (text), `figure` (None where it could not be computed; that keeps no rule), `limit`, `passed`."""
-    passed = figure is not None and (figure >= limit if at_least else figure <= limit)
-    return {"rule": text, "figure": figure, "limit": limit, "passed": passed}
+def rule(text: str, value: float | None, limit: float, *, at_least: bool) -> dict[str, Any]:
+    """A rule: `rule` (text), `value` (None where it could not be computed; that keeps no rule), `limit`, `passed`."""
+    passed = value is not None and (value >= limit if at_least else value <= limit)
+    return {"rule": text, "value": value, "limit": limit, "passed": passed}
 
 
 def summarize(rules: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> tuple[bool, str]:
@@ -44,10 +44,10 @@ def summarize(rules: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> 
 
 
 def _sentence(rule: Mapping[str, Any]) -> str:
-    figure = "not computable" if rule["figure"] is None else f"{rule['figure']:.4f}"
+    value = "not computable" if rule["value"] is None else f"{rule['value']:.4f}"
     where = f" ({rule['slice']})" if "slice" in rule else ""
-    return f"{rule['rule']} {rule['limit']:g}, but it is {figure}{where}"
+    return f"{rule['rule']} {rule['limit']:g}, but it is {value}{where}"
 
 
-def _difference(base: float | None, figure: float | None) -> float | None:
-    return None if base is None or figure is None else base - figure
+def _difference(base: float | None, value: float | None) -> float | None:
+    return None if base is None or value is None else base - value

@@ -50,9 +50,9 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Both models' figures on the same rows, JSON-able: `rows`, `profiles`, `figures`, `slices`.
+    """Both models' metrics on the same rows, JSON-able: `rows`, `profiles`, `metrics`, `slices`.
 
-    Each of `figures` (`COMPARED`): `champion`, `challenger`, `difference`, its 95 % `interval`, and `better_in`, the share of
+    Each of `metrics` (`COMPARED`): `champion`, `challenger`, `difference`, its 95 % `interval`, and `better_in`, the share of
     resamples in which the challenger is better. Each slice: its size, the `difference` in log loss and its `standard_error`.
     What cannot be computed is None.
     """
@@ -68,18 +68,18 @@ def compare(
     return {
         "rows": len(success),
         "profiles": bootstrap.profiles,
-        "figures": {name: _compared(name, measured, drawn) for name in COMPARED},
+        "metrics": {name: _compared(name, measured, drawn) for name in COMPARED},
         "slices": _slices(success, champion, challenger, profile_ids, bootstrap, slices or {}),
     }
 
 
 def promotion_rules(comparison: Mapping[str, Any], rules: PromotionRules, *, fresher: bool) -> list[dict[str, Any]]:
-    """Every rule on a comparison, with its figure, its limit and whether it is kept. A figure that is None keeps no rule.
+    """Every rule on a comparison, with its value, its limit and whether it is kept. A value that is None keeps no rule.
 
     A slice harms if it is worse by more than the limit and its difference is no chance: significant at 5 % over all slices
     together (Bonferroni), slices too small left out.
     """
-    loss, ranking = comparison["figures"]["log_loss"], comparison["figures"]["roc_auc"]
+    loss, ranking = comparison["metrics"]["log_loss"], comparison["metrics"]["roc_auc"]
     if fresher:
         first = [
             rule(

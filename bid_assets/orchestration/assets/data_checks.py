@@ -92,7 +92,7 @@ def asset_check_results(results: Sequence[Any], accepted: Sequence[str]) -> Iter
             passed=result.passed,
             severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
             description=result.finding if result.passed else f"{result.finding}. {result.advice} {accept}",
-            metadata={name: rounded(value) if isinstance(value, float) else value for name, value in result.figures.items()},
+            metadata={name: rounded(value) if isinstance(value, float) else value for name, value in result.values.items()},
         )
 
 

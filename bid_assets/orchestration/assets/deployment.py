@@ -13,6 +13,7 @@ from pydantic import Field
 
 from bid_assets.deployments import commands
 from bid_assets.deployments.events import Action, ActiveModel, DeploymentHistory, ModelState, read_history
+from bid_assets.modelling.evaluation.former_keys import with_current_keys
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.orchestration.input_tracking import loaded_versions
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
@@ -174,7 +175,7 @@ def _no_later_window_rule(active: ActiveModel | None, ref: InputRef) -> dict[str
     later = active.model.partition if active is not None and active.model.partition > ref.partition else None
     return {
         "rule": "no model of a later window is active",
-        "figure": later,
+        "value": later,
         "limit": ref.partition,
         "passed": later is None,
         **({} if later is None else {"otherwise": f"the active model learned from a later window, {later}"}),
@@ -191,7 +192,7 @@ def _not_manually_retired_rule(deployments: DeploymentHistory, ref: InputRef) ->
         otherwise = f"{rejections[-1].by} has rejected it: {rejections[-1].reason}" if rejections else ""
     return {
         "rule": "nobody has taken it back",
-        "figure": None,
+        "value": None,
         "limit": None,
         "passed": not otherwise,
         **({"otherwise": otherwise} if otherwise else {}),
@@ -200,8 +201,9 @@ def _not_manually_retired_rule(deployments: DeploymentHistory, ref: InputRef) ->
 
 def _row(rule: dict[str, Any]) -> dg.TableRecord:
     """A rule as a row of text; the rule on slices names the slice."""
+    rule = with_current_keys(rule)
     text = rule["rule"] + (f" ({rule['slice']})" if "slice" in rule else "")
-    return dg.TableRecord({"rule": text, **{name: _short(rule[name]) for name in ("figure", "limit", "passed")}})
+    return dg.TableRecord({"rule": text, **{name: _short(rule[name]) for name in ("value", "limit", "passed")}})
 
 
 def _short(value: Any) -> str:

@@ -18,11 +18,11 @@ def model_card_asset(settings: Settings) -> dg.AssetsDefinition:
     """`model_card`, one per window."""
 
     @dg.asset(
-        description="A model card: decision, figures with intervals, curves, slices, dataset, lineage, limits of use.",
+        description="A model card: decision, metrics with intervals, curves, slices, dataset, lineage, limits of use.",
         group_name="serving",
         owners=OWNERS,
         kinds={"html"},
-        code_version="7",
+        code_version="8",
         pool=RETRAINING_POOL,
         partitions_def=windows(settings),
         io_manager_key="html_io_manager",

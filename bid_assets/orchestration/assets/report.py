@@ -18,12 +18,12 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
     """`metrics_report`, one per window."""
 
     @dg.asset(
-        description="The model judged on its holdout, beside two baselines: the base rate and history-only logistic "
-        "regression.",
+        description="The model evaluated on its holdout, beside three baselines: the base rate, each profile's own rate, "
+        "and history-only logistic regression.",
         group_name="training",
         owners=OWNERS,
         kinds={"json"},
-        code_version="3",
+        code_version="4",
         pool=RETRAINING_POOL,
         ins={"training_dataset": dg.AssetIn(dagster_type=WINDOWED)},
         partitions_def=windows(settings),
@@ -46,6 +46,6 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def headline(report: dict[str, Any]) -> dict[str, float]:
-    """The figures that the UI plots over windows; those that could not be computed are left out."""
+    """The metrics that the UI plots over windows; those that could not be computed are left out."""
     names = ("roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error", "precision", "recall", "f1")
     return {name: report["model_metrics"][name] for name in names if report["model_metrics"].get(name) is not None}

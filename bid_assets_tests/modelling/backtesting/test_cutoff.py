@@ -76,14 +76,14 @@ def test_undecided_later_bids_are_counted_and_left_out(a_market: Market) -> None
     assert result["test_rows"] == full["test_rows"] - 20
 
 
-def test_bids_submitted_from_the_end_on_do_not_judge_and_training_is_the_same(a_market: Market) -> None:
+def test_bids_submitted_from_the_end_on_are_left_out_and_training_is_the_same(a_market: Market) -> None:
     bounded, full = run(a_market, seeds=1, end=day(160)), run(a_market, seeds=1)
     submitted = a_market.bids["submitted_at"]
     inside = pc.and_(pc.greater_equal(submitted, pa.scalar(T)), pc.less(submitted, pa.scalar(day(160))))
     assert bounded["test_rows"] == pc.sum(inside).as_py() < full["test_rows"]
     assert bounded["test_until"] < day(160).isoformat() < full["test_until"]
     assert bounded["train_rows"] == full["train_rows"]
-    with pytest.raises(ValueError, match="nothing to judge by"):
+    with pytest.raises(ValueError, match="nothing to evaluate on"):
         run(a_market, end=T)
 
 
@@ -99,8 +99,8 @@ def test_the_mean_over_cutoffs_counts_each_cutoff_once_and_skips_what_a_cutoff_l
     assert set(METRICS) < set(mean)
 
 
-def test_a_moment_after_the_last_bid_has_nothing_to_judge_by(a_market: Market) -> None:
-    with pytest.raises(ValueError, match="nothing to judge by"):
+def test_a_moment_after_the_last_bid_has_nothing_to_evaluate_on(a_market: Market) -> None:
+    with pytest.raises(ValueError, match="nothing to evaluate on"):
         run(a_market, cutoff=day(300))
 
 

@@ -28,6 +28,8 @@ CUTOFF, UNTIL = day(120), day(150)
 RULES = LabelRules(maturity=timedelta(days=10))
 METHOD = Method(QUICK, timedelta(days=365), Cadence.WEEKLY, holdout_share=0.2, rules=RULES)
 
+FORECAST = "performance_forecast"
+
 
 def history(market: Market, outcomes: pa.Table | None = None) -> BacktestTables:
     outcomes = market.outcomes if outcomes is None else outcomes
@@ -48,7 +50,7 @@ def test_a_step_has_the_models_own_estimate_and_its_later_score_as_json(made: Cu
     facts = json.loads(json.dumps(made.facts, allow_nan=False))
     for side in ("estimate", "later"):
         assert facts[side]["intervals"]["roc_auc"][0] < facts[side]["roc_auc"] < facts[side]["intervals"]["roc_auc"][1]
-    assert facts["outlook"]["roc_auc"]["interval"][0] < facts["outlook"]["roc_auc"]["expected"]
+    assert facts[FORECAST]["roc_auc"]["interval"][0] < facts[FORECAST]["roc_auc"]["expected"]
     assert facts["seconds"] > 0
 
 
@@ -61,7 +63,7 @@ def test_later_are_the_bids_until_the_next_cutoff(a_market: Market, made: Cutoff
 def test_what_becomes_known_after_the_cutoff_changes_no_estimate(a_market: Market, made: CutoffResult) -> None:
     flipped = outcomes_table([(f"x{bid}", bid, False, 24 * 160) for bid in a_market.bids["id"].to_pylist()])
     other = walked(history(a_market, pa.concat_tables([a_market.outcomes, flipped])), a_market)
-    assert [other.facts[name] for name in ("estimate", "outlook")] == [made.facts[name] for name in ("estimate", "outlook")]
+    assert [other.facts[name] for name in ("estimate", FORECAST)] == [made.facts[name] for name in ("estimate", FORECAST)]
     assert other.facts["later"] != made.facts["later"]
 
 
@@ -87,16 +89,24 @@ def foretold(value: float, low: float, high: float) -> dict:
 
 
 def test_coverage_counts_both_errors_and_says_what_the_holdout_alone_would_cover() -> None:
-    near = {"estimate": side(0.7, 0.69, 0.71), "outlook": foretold(0.7, 0.65, 0.75), "later": side(0.77, 0.71, 0.83)}
-    far = {"estimate": side(0.7, 0.69, 0.71), "outlook": foretold(0.7, 0.65, 0.75), "later": side(0.9, 0.84, 0.96)}
+    near = {
+        "estimate": side(0.7, 0.69, 0.71),
+        FORECAST: foretold(0.7, 0.65, 0.75),
+        "later": side(0.77, 0.71, 0.83),
+    }
+    far = {"estimate": side(0.7, 0.69, 0.71), FORECAST: foretold(0.7, 0.65, 0.75), "later": side(0.9, 0.84, 0.96)}
     found = coverage([near, far, {"not_trained": "too little"}], "roc_auc")
     assert (found["steps"], found["within"], found["within_holdout"]) == (2, 0.5, 0.0)
     assert found["bias"] == pytest.approx(0.135)
 
 
 def test_steps_with_hardly_any_of_a_class_and_those_without_an_outlook_do_not_count() -> None:
-    few = {"estimate": side(0.7, 0.6, 0.8), "outlook": foretold(0.7, 0.6, 0.8), "later": side(0.9, 0.84, 0.96, successes=3)}
-    none = {"estimate": side(0.7, 0.6, 0.8), "outlook": None, "later": side(0.9, 0.84, 0.96)}
+    few = {
+        "estimate": side(0.7, 0.6, 0.8),
+        FORECAST: foretold(0.7, 0.6, 0.8),
+        "later": side(0.9, 0.84, 0.96, successes=3),
+    }
+    none = {"estimate": side(0.7, 0.6, 0.8), FORECAST: None, "later": side(0.9, 0.84, 0.96)}
     assert coverage([few, none], "roc_auc") == {"steps": 0, "within": None, "within_holdout": None, "bias": None}
 
 

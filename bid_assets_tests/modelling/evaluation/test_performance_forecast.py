@@ -85,7 +85,7 @@ def test_stretches_that_are_alike_make_a_small_swing_and_unlike_ones_a_large_one
     small, large = (forecast_performance(table, np.full(held(table), 0.8), False, resamples=50) for table in (steady, seasons))
     assert small is not None
     assert large is not None
-    assert small["swing"] < 0.25 < 0.5 < large["swing"]
+    assert small["between_period_sd"] < 0.25 < 0.5 < large["between_period_sd"]
 
 
 def held(table: pa.Table) -> int:
@@ -120,7 +120,7 @@ def test_it_is_json_and_the_same_for_the_same_seed() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == forecast_performance(
         table, probability, rarer_is_success=False, resamples=100
     )
-    assert set(found or {}) == {*METRICS, "success_rate", "swing"}
+    assert set(found or {}) == {*METRICS, "success_rate", "between_period_sd"}
 
 
 def test_without_both_classes_there_is_nothing_to_expect() -> None:

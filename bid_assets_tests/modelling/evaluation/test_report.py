@@ -70,7 +70,7 @@ def test_an_empty_holdout_gives_nulls_a_reason_and_no_activation(model: BidSucce
 def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None:
     rules = absolute_rules(report, LENIENT)
     assert summarize(rules, report) == (True, f"all 3 rules passed on {report['model_metrics']['rows']} holdout bids")
-    assert [set(rule) for rule in rules] == [{"rule", "figure", "limit", "passed"}] * 3
+    assert [set(rule) for rule in rules] == [{"rule", "value", "limit", "passed"}] * 3
 
 
 @pytest.mark.parametrize(

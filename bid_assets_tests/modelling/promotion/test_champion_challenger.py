@@ -40,7 +40,7 @@ def passed(comparison: dict, rules: PromotionRules, *, fresher: bool) -> dict[st
 def test_figures_are_those_of_the_metrics(bids: Sample, champion: Scorer, rarer_is_success: bool) -> None:
     random = np.random.default_rng(3)
     old, new = bids.scores(champion, random), bids.scores(scorer(SHARED, 1.5), random)
-    found = compare(bids.success, old, new, bids.profile_ids, rarer_is_success=rarer_is_success, resamples=50)["figures"]
+    found = compare(bids.success, old, new, bids.profile_ids, rarer_is_success=rarer_is_success, resamples=50)["metrics"]
     assert set(found) == set(METRICS)
     for name in METRICS:
         expected = [
@@ -56,14 +56,14 @@ def test_figures_are_those_of_the_metrics(bids: Sample, champion: Scorer, rarer_
 
 def test_a_model_is_no_better_than_itself(bids: Sample) -> None:
     scores = np.full(len(bids.success), 0.4)
-    found = compare(bids.success, scores, scores, bids.profile_ids, resamples=50)["figures"]["log_loss"]
+    found = compare(bids.success, scores, scores, bids.profile_ids, resamples=50)["metrics"]["log_loss"]
     assert (found["difference"], found["interval"], found["better_in"]) == (0.0, [0.0, 0.0], 0.5)
 
 
 def test_pairing_makes_the_interval_narrower_than_that_of_either_model(bids: Sample, champion: Scorer) -> None:
     from bid_assets.modelling.evaluation.bootstrap import intervals
 
-    found = both(bids, champion, champion)["figures"]["roc_auc"]
+    found = both(bids, champion, champion)["metrics"]["roc_auc"]
     low, high = found["interval"]
     alone = intervals(bids.success, bids.scores(champion, np.random.default_rng(3)), bids.profile_ids, True, resamples=200)
     assert alone["roc_auc"] is not None
@@ -78,7 +78,7 @@ def test_of_the_same_dataset_only_a_surely_better_model_is_promoted(bids: Sample
 
 def test_a_fresher_model_may_be_worse_by_the_tolerance_and_no_more(bids: Sample, champion: Scorer) -> None:
     comparison = both(bids, champion, scorer(SHARED, 0.8))
-    worse = comparison["figures"]["log_loss"]["difference"]
+    worse = comparison["metrics"]["log_loss"]["difference"]
     assert worse > 0
     assert all(passed(comparison, replace(LENIENT, fresher_tolerance=worse + 1e-6), fresher=True).values())
     assert not all(passed(comparison, replace(LENIENT, fresher_tolerance=worse - 1e-6), fresher=True).values())
@@ -95,7 +95,7 @@ def test_a_slice_that_is_surely_much_worse_stops_a_model_that_is_better_on_the_w
         rule for rule in promotion_rules(found, replace(LENIENT, max_slice_harm=0.05), fresher=True) if not rule["passed"]
     ]
     assert harmed["slice"] == "profile type: agency"
-    assert harmed["figure"] > 0.05
+    assert harmed["value"] > 0.05
 
 
 def test_a_small_slice_stops_nothing(bids: Sample, champion: Scorer) -> None:
@@ -110,7 +110,7 @@ def test_a_small_slice_stops_nothing(bids: Sample, champion: Scorer) -> None:
 def test_no_common_rows_keep_no_rule_and_say_so() -> None:
     nothing = np.empty(0)
     found = compare(nothing.astype(bool), nothing, nothing, nothing.astype(object), {"month": nothing.astype(object)})
-    assert found["figures"]["log_loss"]["difference"] is None
+    assert found["metrics"]["log_loss"]["difference"] is None
     rules = promotion_rules(found, LENIENT, fresher=True)
     assert [rule["passed"] for rule in rules] == [False, False, True]
 

@@ -1,0 +1,21 @@
+"""Keys of reports and decisions that earlier releases stored. To be removed in the release after the one that renames them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_CURRENT = {
+    "outlook": "performance_forecast",
+    "swing": "between_period_sd",
+    "figures": "metrics",
+    "figure": "value",
+    "judged_rows": "holdout_rows",
+    "threshold_aim": "threshold_objective",
+}
+
+
+def with_current_keys(content: Any) -> Any:
+    """The content of a stored JSON file under the keys of today, in whichever release it was written."""
+    if isinstance(content, dict):
+        return {_CURRENT.get(key, key): with_current_keys(value) for key, value in content.items()}
+    return [with_current_keys(value) for value in content] if isinstance(content, list) else content
