@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests and their children share few cores: threads would wait for each other
+
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -216,7 +219,7 @@ def settings(app_db: str, dagster_db: str, tmp_path: Path) -> Iterator[Settings]
 def static_encoder() -> Path:
     """The folder of a static encoder, distilled once and kept between runs; `home / "encoders"` may be a link to its parent.
 
-    One worker distils it (two minutes) while others wait: two at a time would take longer than a test may.
+    One worker distils it (a minute) while others wait: two at a time would take longer than a test may.
     """
     from bid_assets.features.embeddings.model_files import static_model_folder
 
