@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.snapshot_reader import open_snapshot
-from bid_assets.orchestration.first_window import windows_with_data, with_first_window
+from bid_assets.orchestration.first_window import span_of_windows, with_first_window
 from bid_assets.orchestration.refresh.change_detection import compare_fingerprints, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import plan_refreshes, read_windows
 from bid_assets.orchestration.retraining.state import gather_state
@@ -115,7 +115,7 @@ def changed_windows(loop: Loop) -> dict[str, set[str]]:
     """Table -> windows whose rows are not as the store has read them."""
     settings = with_first_window(loop.settings, loop.store)
     with open_snapshot(app_db_url(settings), cadence=settings.cadence) as snapshot:
-        return compare_fingerprints(recorded_fingerprints(loop.store), snapshot.fingerprints(windows_with_data(settings)))
+        return compare_fingerprints(recorded_fingerprints(loop.store), snapshot.fingerprints(span_of_windows(settings)))
 
 
 def left_undone(loop: Loop) -> list[str]:

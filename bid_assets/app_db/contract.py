@@ -1,7 +1,7 @@
 """The table contract with the application: the Arrow schemas that its tables have once they are read.
 
-What may be missing, how it is read and what is refused is the reader's business (`reader.py`); the same tables as
-SQLAlchemy sees them are in `tables.py`. All times are UTC microseconds, all ids text.
+Which rows are valid is in `row_validation.py`, how they are read in `snapshot_reader.py`; the same tables for SQLAlchemy
+are in `schema.py`. All times are UTC microseconds, all ids text.
 """
 
 from __future__ import annotations

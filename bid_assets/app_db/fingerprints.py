@@ -12,7 +12,8 @@ from typing import Any
 
 from bid_assets.app_db.contract import RAW_BID_OUTCOMES, RAW_BIDS, RAW_JOBS, RAW_PROFILES, VOLATILE_COLUMNS
 from bid_assets.app_db.introspection import Column, Columns, contract_columns
-from bid_assets.app_db.sql import Queries, RowSource, is_valid, out_of_range_rejection, outside
+from bid_assets.app_db.queries import Queries
+from bid_assets.app_db.row_validation import RowSource, is_valid, out_of_range_rejection, outside
 from bid_assets.app_db.sql_values import USABLE_TIMES, in_range, literal
 from bid_assets.app_db.time_extent import Extent, extent_of
 from bid_assets.common.windows import Cadence, TimeRange

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from bid_assets.app_db.introspection import contract_shapes
-from bid_assets.app_db.sql import Queries, RowSource
+from bid_assets.app_db.queries import Queries
+from bid_assets.app_db.row_validation import RowSource
 from bid_assets.app_db.sql_values import USABLE_TIMES, in_range, literal
 from bid_assets.common.windows import Cadence
 
@@ -92,7 +93,7 @@ def poll_new_rows(cursor: Any, mark: HighWaterMark | None, cadence: Cadence, ove
 
 
 def missing_indexes(cursor: Any) -> list[str]:
-    """The statements that create the indexes without which a poll_new_rows reads whole tables; none where they are there.
+    """The statements that create the indexes without which a poll reads whole tables; none where they are there.
 
     None for a view or a foreign table either: what lies behind it is the application's.
     """

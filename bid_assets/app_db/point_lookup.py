@@ -1,6 +1,6 @@
 """Point lookups for serving: a few profiles and jobs, and the recent bids and outcomes of these profiles and clients.
 
-A lookup takes a few milliseconds. Which rows are valid, and how columns are cast, comes from `sql.py`, as for the reader of
+A lookup takes a few milliseconds. Which rows are valid, and how columns are cast, comes from `queries.py`, as for the reader of
 whole windows. One statement fetches everything, so that the service waits once; its result is one JSON text, which costs less
 than the rows of six statements would. It is prepared once on each connection, unless a pooler lends the connection to others;
 each thread has a connection of its own. It says itself whether the tables are still those that it was written for.
@@ -32,7 +32,7 @@ from bid_assets.app_db.connections import (
 from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, REQUIRED_COLUMNS, TEXTS, TIME, ContractError
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_values import read_text_list
-from bid_assets.app_db.sql import Queries
+from bid_assets.app_db.queries import Queries
 from bid_assets.app_db.sql_values import micros
 from bid_assets.common.windows import Cadence
 

@@ -1,9 +1,9 @@
 """Reads the application's tables as Arrow, for any range of windows, all from one snapshot of the database.
 
 Rows come by ADBC in chunks of bounded size: a range is first counted by time and cut, then each part is one query, sorted
-here, so that the order of rows depends neither on the database's physical order nor on its collation. What is asked of
-the database is in `sql.py`; over which connections in `snapshot_pool.py`; what the rows must look like in `contract.py`; which
-jobs and profiles the bids reference in `referenced_ids.py`.
+here, so that the order of rows depends neither on the database's physical order nor on its collation. The queries
+are in `queries.py`; over which connections they go in `snapshot_pool.py`; what the rows must look like in `contract.py`;
+which jobs and profiles the bids reference in `referenced_ids.py`.
 
     with open_snapshot(url, cadence=Cadence.WEEKLY) as snapshot:
         for batch in snapshot.stream("raw_bids", snapshot.extent()): ...
@@ -27,10 +27,11 @@ from bid_assets.app_db.contract import REQUIRED_COLUMNS, STREAMS, TEXTS
 from bid_assets.app_db.fingerprints import Fingerprints, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.json_columns import text_lists, unwrapped
+from bid_assets.app_db.queries import REASON_OF, Queries
 from bid_assets.app_db.readability import ReadabilityCounts
 from bid_assets.app_db.referenced_ids import REFERENCE_SCHEMA, ReferencedIds, match_rows
+from bid_assets.app_db.row_validation import RowSource
 from bid_assets.app_db.snapshot_pool import MAX_PREFETCHED, SnapshotConnectionPool, open_snapshot_pool
-from bid_assets.app_db.sql import REASON_OF, Queries, RowSource
 from bid_assets.app_db.time_extent import Extent, RowsOutside, extent_of, oldest_valid_bid, rows_outside
 from bid_assets.common.windows import MICROSECOND, Cadence, TimeRange
 

@@ -1,7 +1,7 @@
 """SQL of single values: how a time, an amount, a result or a list of a table becomes what the contract wants.
 
 A value that cannot be what it should is NULL, whatever it is: an expression here fails for no row. Which rows are read, and
-which are rejected, is in `sql.py`; how ids are compared in `sql_ids.py`. Nothing here runs a query.
+which are rejected, is in `queries.py`; how ids are compared in `sql_ids.py`. Nothing here runs a query.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bid_assets.app_db.sql import Queries, RowSource
+from bid_assets.app_db.queries import Queries
+from bid_assets.app_db.row_validation import RowSource
 from bid_assets.common.windows import MICROSECOND, MONDAY, Cadence, TimeRange
 
 

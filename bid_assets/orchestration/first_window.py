@@ -43,7 +43,7 @@ def oldest_window(settings: Settings, store: VersionStore) -> datetime | None:
     return _window(settings, read[0]) if read else None
 
 
-def windows_with_data(settings: Settings) -> TimeRange:
+def span_of_windows(settings: Settings) -> TimeRange:
     """From the oldest window that holds data, and not before the first one, to the end of the open one."""
     return TimeRange(settings.oldest_window, settings.cadence.floor(utc_now()) + settings.cadence.length)
 

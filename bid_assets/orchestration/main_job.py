@@ -20,13 +20,13 @@ from bid_assets.common.windows import TimeRange, as_utc
 from bid_assets.features.registry import families
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
-from bid_assets.orchestration.first_window import update_first_window, windows_with_data
+from bid_assets.orchestration.first_window import span_of_windows, update_first_window
 from bid_assets.orchestration.in_process_runs import RunOutcome, materialize
 from bid_assets.orchestration.refresh.change_detection import compare_fingerprints, recorded_fingerprints
 from bid_assets.orchestration.refresh.planning import featured_windows, lookback_windows, plan_refreshes, windows_in_reach
 from bid_assets.orchestration.refresh.run_ranges import windows_of_changes
 from bid_assets.orchestration.refresh.staleness import damaged_windows
-from bid_assets.orchestration.retraining.current_decision import decision_is_current
+from bid_assets.orchestration.retraining.decision_staleness import decision_is_current
 from bid_assets.orchestration.run_history import KIND_TAG, REASON_TAG, RETRAINING_ASSETS, RunKind, assets_of
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -72,7 +72,7 @@ def resolve_range(
     with open_snapshot(app_db_url(settings), cadence=settings.cadence, silence=settings.db_silence_seconds) as snapshot:
         extent = snapshot.extent()
         settings = update_first_window(settings, store, snapshot.oldest_valid_bid())
-        bounds = windows_with_data(settings)
+        bounds = span_of_windows(settings)
         outside = snapshot.rows_outside(bounds)
     if extent is None and (first is None or last is None):
         raise ValueError(

@@ -25,7 +25,8 @@ from bid_assets.serving.explanations import Explanation, explain_prediction
 from bid_assets.serving.lookup_probe import LookupProbe
 from bid_assets.serving.middleware.prometheus import Metrics
 from bid_assets.serving.models.loaded_model import LoadedModel
-from bid_assets.serving.models.watcher import SHADOW, DeploymentWatcher, ServingState, WatcherStatus
+from bid_assets.serving.models.traffic_split import SHADOW
+from bid_assets.serving.models.watcher import DeploymentWatcher, ServingState, WatcherStatus
 from bid_assets.serving.online_features import OnlineBatch, OnlineFeatures
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore

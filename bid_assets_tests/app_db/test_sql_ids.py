@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.point_lookup import PointLookup
-from bid_assets.app_db.sql import Queries
+from bid_assets.app_db.queries import Queries
 from bid_assets.common.windows import Cadence
 from bid_assets_tests.app_db.database import MONDAY, WEEK, execute, read, rejections, rows
 from bid_assets_tests.children import ending_with_parent

@@ -16,14 +16,15 @@ import numpy as np
 from rich.table import Table
 
 from bid_assets.cli.output import console
-from bid_assets.modelling.promotion.champion_challenger import PromotionRules, compare, promotion_rules
+from bid_assets.modelling.promotion.acceptance_rules import PromotionThresholds
+from bid_assets.modelling.promotion.champion_challenger import compare, promotion_rules
 from bid_assets.settings import Settings
 from bid_assets_tests.modelling.scorers import Scorer, sample, scorer, scorer_of_auc
 
 SHARED, OWN = 0.6, 0.8
 PROFILES = {1000: 150, 2000: 250, 4000: 350, 8000: 500}
 """Of a holdout of so many bids."""
-RULES = PromotionRules(**{field.name: Settings.model_fields[field.name].default for field in fields(PromotionRules)})
+RULES = PromotionThresholds(**{field.name: Settings.model_fields[field.name].default for field in fields(PromotionThresholds)})
 
 
 def promoted(champion: Scorer, challenger: Scorer, *, bids: int, profiles: int, trials: int) -> tuple[float, float]:

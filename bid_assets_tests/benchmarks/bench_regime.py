@@ -27,7 +27,8 @@ from bid_assets.common.windows import Cadence, TimeRange
 from bid_assets.features.registry import families
 from bid_assets.modelling.dataset.assemble import assemble
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.promotion.champion_challenger import PromotionRules, compare, promotion_rules
+from bid_assets.modelling.promotion.acceptance_rules import PromotionThresholds
+from bid_assets.modelling.promotion.champion_challenger import compare, promotion_rules
 from bid_assets.modelling.training import train
 from bid_assets.orchestration.assets.dataset import label_rules
 from bid_assets.orchestration.assets.model import training_parameters
@@ -42,7 +43,7 @@ BEFORE, AFTER, TEST = 26, 18, 6
 END = datetime(2026, 9, 7, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
 SETTINGS = Settings()
-RULES = PromotionRules(**{field.name: getattr(SETTINGS, field.name) for field in fields(PromotionRules)})
+RULES = PromotionThresholds(**{field.name: getattr(SETTINGS, field.name) for field in fields(PromotionThresholds)})
 
 
 class World:

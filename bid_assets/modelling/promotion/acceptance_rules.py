@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class AcceptanceThresholds:
     """What a model must reach on its holdout."""
 
     min_roc_auc: float
@@ -17,7 +17,28 @@ class Thresholds:
     """How much its log loss must be below that of the base rate."""
 
 
-def absolute_rules(report: Mapping[str, Any], thresholds: Thresholds) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class PromotionThresholds:
+    """When a challenger takes the champion's place. How the defaults do: docs/research-log/, `bench_promotion`."""
+
+    required_improvement: float
+    """Of log loss, nats, for a challenger that learned from the same dataset as the champion or from an older one."""
+    required_confidence: float
+    """Share of resamples in which such a challenger must have the lower log loss."""
+    fresher_tolerance: float
+    """How much worse in log loss a challenger may be that has learned from newer outcomes."""
+    max_roc_auc_loss: float
+    """How much ROC AUC any challenger may lose."""
+    max_slice_harm: float
+    """How much worse in log loss any slice may become, beyond doubt."""
+
+
+ACCEPTANCE_SETTINGS = [field.name for field in fields(AcceptanceThresholds)]
+PROMOTION_SETTINGS = [field.name for field in fields(PromotionThresholds)]
+"""The settings of these names hold the thresholds."""
+
+
+def absolute_rules(report: Mapping[str, Any], thresholds: AcceptanceThresholds) -> list[dict[str, Any]]:
     """The rules on a metrics report that any model must keep, champion or no champion."""
     metrics = report["model_metrics"]
     gain = _difference((report["baselines"]["base_rate"] or {}).get("log_loss"), metrics["log_loss"])

@@ -7,7 +7,6 @@ does not count. A difference is challenger minus champion.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -17,26 +16,10 @@ import numpy.typing as npt
 from bid_assets.modelling.evaluation.bootstrap import LEVEL, RESAMPLES, ClusterBootstrap, Floats, WeightedMetrics, percentiles
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities, log_losses
 from bid_assets.modelling.evaluation.slices import Values, slice_size
-from bid_assets.modelling.promotion.acceptance_rules import rule
+from bid_assets.modelling.promotion.acceptance_rules import PromotionThresholds, rule
 
 COMPARED = ("log_loss", "roc_auc", "calibration_error", "brier", "average_precision", "average_precision_rarer")
 _MORE_IS_BETTER = ("roc_auc", "average_precision", "average_precision_rarer")
-
-
-@dataclass(frozen=True)
-class PromotionRules:
-    """When a challenger takes the champion's place. How the defaults do: docs/research-log/, `bench_promotion`."""
-
-    required_improvement: float
-    """Of log loss, nats, for a challenger that learned from the same dataset as the champion or from an older one."""
-    required_confidence: float
-    """Share of resamples in which such a challenger must have the lower log loss."""
-    fresher_tolerance: float
-    """How much worse in log loss a challenger may be that has learned from newer outcomes."""
-    max_roc_auc_loss: float
-    """How much ROC AUC any challenger may lose."""
-    max_slice_harm: float
-    """How much worse in log loss any slice may become, beyond doubt."""
 
 
 def compare(
@@ -73,7 +56,7 @@ def compare(
     }
 
 
-def promotion_rules(comparison: Mapping[str, Any], rules: PromotionRules, *, fresher: bool) -> list[dict[str, Any]]:
+def promotion_rules(comparison: Mapping[str, Any], thresholds: PromotionThresholds, *, fresher: bool) -> list[dict[str, Any]]:
     """Every rule on a comparison, with its value, its limit and whether it is kept. A value that is None keeps no rule.
 
     A slice harms if it is worse by more than the limit and its difference is no chance: significant at 5 % over all slices
@@ -85,26 +68,26 @@ def promotion_rules(comparison: Mapping[str, Any], rules: PromotionRules, *, fre
             rule(
                 "log loss above the active model's, which learned from older outcomes, by at most",
                 loss["difference"],
-                rules.fresher_tolerance,
+                thresholds.fresher_tolerance,
                 at_least=False,
             )
         ]
     else:
         gain = None if loss["difference"] is None else -loss["difference"]
         first = [
-            rule("log loss below the active model's by at least", gain, rules.required_improvement, at_least=True),
+            rule("log loss below the active model's by at least", gain, thresholds.required_improvement, at_least=True),
             rule(
                 "share of resamples with a lower log loss than the active model at least",
                 loss["better_in"],
-                rules.required_confidence,
+                thresholds.required_confidence,
                 at_least=True,
             ),
         ]
     lost = None if ranking["difference"] is None else -ranking["difference"]
     return [
         *first,
-        rule("ROC AUC below the active model's by at most", lost, rules.max_roc_auc_loss, at_least=False),
-        _slice_rule(comparison["slices"], rules.max_slice_harm),
+        rule("ROC AUC below the active model's by at most", lost, thresholds.max_roc_auc_loss, at_least=False),
+        _slice_rule(comparison["slices"], thresholds.max_slice_harm),
     ]
 
 

@@ -1,7 +1,5 @@
-"""The decision about a window's model: rejected, active, or awaiting a person's approval.
-
-Manual decisions come in by run config.
-"""
+"""The asset `deployment`: the decision about a window's model (`modelling/promotion/decision.py`), or a manual one by run
+config."""
 
 import json
 from collections.abc import Iterable
@@ -12,8 +10,9 @@ import dagster as dg
 from pydantic import Field
 
 from bid_assets.deployments import commands
-from bid_assets.deployments.events import Action, ActiveModel, DeploymentHistory, ModelState, read_history
+from bid_assets.deployments.events import ModelState
 from bid_assets.modelling.evaluation.former_keys import with_current_keys
+from bid_assets.modelling.promotion.acceptance_rules import ACCEPTANCE_SETTINGS, PROMOTION_SETTINGS
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
 from bid_assets.orchestration.input_tracking import loaded_versions
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, WINDOWED
@@ -23,9 +22,7 @@ from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets.version_store.store import CorruptVersionError, VersionStore
 
-FLOORS = ["min_roc_auc", "max_calibration_error", "min_log_loss_gain"]
-PROMOTION = ["required_improvement", "required_confidence", "fresher_tolerance", "max_roc_auc_loss", "max_slice_harm"]
-DECISION_SETTINGS = [*FLOORS, *PROMOTION, "approval"]
+DECISION_SETTINGS = [*ACCEPTANCE_SETTINGS, *PROMOTION_SETTINGS, "approval"]
 
 CODE_VERSION = "2"
 
@@ -68,6 +65,8 @@ def deployment_asset(settings: Settings) -> dg.AssetsDefinition:
         trained_model: Any,  # loaded so that a model whose file fails its checksum cannot be activated
         metrics_report: dict[str, Any],
     ) -> dg.Output[dict[str, Any]]:
+        from bid_assets.modelling.promotion.decision import decide_deployment
+
         store = context.resources.store
         apply_manual_decision(store, config)
         inputs = {name: loaded_versions(context, name)[-1] for name in ("training_dataset", "trained_model", "metrics_report")}
@@ -123,80 +122,6 @@ def existing_decision(store: VersionStore, inputs: Iterable[InputRef], settings:
     except CorruptVersionError:
         return None  # it is made again, and restores the file
     return decision if decision["model"] == asdict(model) else None
-
-
-def decide_deployment(
-    store: VersionStore, ref: InputRef, model: Any, dataset: WindowedTable, report: dict[str, Any], settings: Settings
-) -> dict[str, Any]:
-    """The decision about `model`: is it good enough, is it no worse than the active one, and has no person decided otherwise.
-
-    JSON-able: `model`, `outcome` (a `ModelState`), `reason`, `rules`, `comparison` with the active model (None where there is
-    none).
-    """
-    from bid_assets.modelling.promotion.acceptance_rules import Thresholds, absolute_rules, summarize
-
-    deployments = read_history(store)
-    comparison, promotion = _compare_with_champion(store, deployments.traffic.active, ref, model, dataset, settings)
-    rules = [
-        *absolute_rules(report, Thresholds(**settings.model_dump(include=set(FLOORS)))),
-        _no_later_window_rule(deployments.traffic.active, ref),
-        _not_manually_retired_rule(deployments, ref),
-        *promotion,
-    ]
-    passed, reason = summarize(rules, report)
-    if not passed:
-        outcome = ModelState.REJECTED
-    elif settings.approval == "manual":
-        outcome = ModelState.AWAITING
-        reason += f"; approve it with `bid-assets approve {ref.version} --reason ...`, or here with the config `approve`"
-    else:
-        outcome = ModelState.ACTIVE
-    return {"model": asdict(ref), "outcome": outcome.value, "reason": reason, "rules": rules, "comparison": comparison}
-
-
-def _compare_with_champion(
-    store: VersionStore, active: ActiveModel | None, ref: InputRef, model: Any, dataset: WindowedTable, settings: Settings
-) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """The comparison with the active model, and the rules on it; neither where there is no other model to compare with."""
-    if active is None or active.model == ref:
-        return None, []
-    from bid_assets.modelling.promotion.champion_challenger import PromotionRules, promotion_rules
-    from bid_assets.orchestration.champion_comparison import NotComparableError, compare_with_champion
-
-    try:
-        compared = compare_with_champion(store, active.model, model, dataset)
-    except NotComparableError as why:
-        return {"champion": active.model.version, "not_comparable": str(why)}, []
-    rules = PromotionRules(**settings.model_dump(include=set(PROMOTION)))
-    return compared, promotion_rules(compared, rules, fresher=compared["fresher"])
-
-
-def _no_later_window_rule(active: ActiveModel | None, ref: InputRef) -> dict[str, Any]:
-    later = active.model.partition if active is not None and active.model.partition > ref.partition else None
-    return {
-        "rule": "no model of a later window is active",
-        "value": later,
-        "limit": ref.partition,
-        "passed": later is None,
-        **({} if later is None else {"otherwise": f"the active model learned from a later window, {later}"}),
-    }
-
-
-def _not_manually_retired_rule(deployments: DeploymentHistory, ref: InputRef) -> dict[str, Any]:
-    """A rule: a model that people have replaced or rejected is not activated again by itself."""
-    rejections = [event for event in deployments.events_of(ref) if event.action is Action.REJECTED and event.decision is None]
-    retired = deployments.state(ref) is ModelState.RETIRED
-    if retired:
-        otherwise = "it was active before and has been replaced; `bid-assets rollback --to` brings it back"
-    else:
-        otherwise = f"{rejections[-1].by} has rejected it: {rejections[-1].reason}" if rejections else ""
-    return {
-        "rule": "nobody has taken it back",
-        "value": None,
-        "limit": None,
-        "passed": not otherwise,
-        **({"otherwise": otherwise} if otherwise else {}),
-    }
 
 
 def _row(rule: dict[str, Any]) -> dg.TableRecord:

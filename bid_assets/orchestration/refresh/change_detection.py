@@ -16,11 +16,11 @@ from bid_assets.app_db.database import app_db_url
 from bid_assets.app_db.fingerprints import changed_windows, window_fingerprints
 from bid_assets.app_db.introspection import contract_columns
 from bid_assets.app_db.new_rows import HighWaterMark, missing_indexes, poll_new_rows
-from bid_assets.app_db.sql import Queries
+from bid_assets.app_db.queries import Queries
 from bid_assets.app_db.time_extent import describe_rows_outside, oldest_valid_bid, rows_outside
 from bid_assets.common.windows import utc_now
 from bid_assets.orchestration.assets.raw_tables import CODE_VERSION, FINGERPRINTS, RAW_ASSETS
-from bid_assets.orchestration.first_window import oldest_window, update_first_window, windows_with_data
+from bid_assets.orchestration.first_window import oldest_window, span_of_windows, update_first_window
 from bid_assets.orchestration.refresh.staleness import damaged_windows
 from bid_assets.settings import Settings
 from bid_assets.version_store.store import VersionStore
@@ -52,7 +52,7 @@ def detect_new_rows(settings: Settings, store: VersionStore, cursor: str | None)
         advice = [
             f"{statement} would let new rows be found without reading whole tables" for statement in missing_indexes(db_cursor)
         ]
-        present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
+        present = window_fingerprints(db_cursor, settings.cadence, span_of_windows(settings))
         warnings = _rows_outside_warnings(settings, store, db_cursor)
     changes = _existing_windows(settings, compare_fingerprints(recorded_fingerprints(store), present))
     return DetectedChanges(changes, new_rows.high_water_mark.to_json(), (*warnings, *advice))
@@ -66,7 +66,7 @@ def reconcile(settings: Settings, store: VersionStore, polling_cursor: str | Non
     recorded = recorded_fingerprints(store)
     with _snapshot(settings) as db_cursor:
         settings = _with_first_window(settings, store, db_cursor)
-        present = window_fingerprints(db_cursor, settings.cadence, windows_with_data(settings))
+        present = window_fingerprints(db_cursor, settings.cadence, span_of_windows(settings))
         warnings = _rows_outside_warnings(settings, store, db_cursor)
     polled = detect_new_rows(settings, store, polling_cursor).windows if polling_cursor else {}
     changes = _existing_windows(settings, compare_fingerprints(recorded, present))
@@ -109,7 +109,7 @@ def _with_first_window(settings: Settings, store: VersionStore, db_cursor: Any) 
 
 def _rows_outside_warnings(settings: Settings, store: VersionStore, db_cursor: Any) -> tuple[str, ...]:
     """Warnings about rows that lie outside of all windows."""
-    cadence, bounds, warnings = settings.cadence, windows_with_data(settings), []
+    cadence, bounds, warnings = settings.cadence, span_of_windows(settings), []
     first, last = cadence.key(bounds.start), cadence.key(utc_now())
     oldest = oldest_window(settings, store)
     if settings.start is None and oldest is not None and oldest < bounds.start:

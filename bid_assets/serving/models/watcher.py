@@ -6,7 +6,6 @@ with its reason; what served before stays.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -16,6 +15,7 @@ from datetime import datetime
 
 from bid_assets.deployments.events import ActiveModel, Traffic, read_traffic
 from bid_assets.serving.models.loaded_model import LoadedModel, ModelRejectedError
+from bid_assets.serving.models.traffic_split import ACTIVE, CANARY, is_canary_profile
 from bid_assets.version_store.manifest import InputRef
 from bid_assets.version_store.store import CorruptVersionError, VersionNotFoundError, VersionStore
 
@@ -25,7 +25,6 @@ POLL_SECONDS = 1.0
 """Seconds between two polls of the deployment history; a poll is two small reads."""
 RETRY_SECONDS = 30.0
 """Seconds after which a rejected model is tried once more: its file may have been restored."""
-ACTIVE, CANARY, SHADOW = "active", "canary", "shadow"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class ServingState:
 
     def for_profile(self, profile_id: str | None) -> tuple[str, LoadedModel]:
         """Variant and model for a profile, always the same ones; a request without profile gets the active model."""
-        if self.canary is not None and profile_id is not None and _canary_position(profile_id) < self.share:
+        if self.canary is not None and profile_id is not None and is_canary_profile(profile_id, self.share):
             return CANARY, self.canary
         return ACTIVE, self.active
 
@@ -168,8 +167,3 @@ def _next_state(
     if active is not None:
         return ServingState(active, pointer.since, canary, share, shadows)
     return None if previous is None else ServingState(previous.active, previous.since, canary, share, shadows)
-
-
-def _canary_position(profile_id: str) -> float:
-    """Hash of a profile, uniform in [0, 1); its prefix makes it independent of any other split of profiles by hash."""
-    return int.from_bytes(hashlib.sha256(b"canary\0" + profile_id.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64

@@ -14,10 +14,10 @@ from bid_assets.modelling.evaluation.charts import standalone
 from bid_assets.modelling.evaluation.explanations import feature_importances
 from bid_assets.modelling.evaluation.report import evaluate, profile_rate_baseline
 from bid_assets.modelling.model import BidSuccessModel
-from bid_assets.modelling.promotion.acceptance_rules import Thresholds, absolute_rules, summarize
+from bid_assets.modelling.promotion.acceptance_rules import AcceptanceThresholds, absolute_rules, summarize
 from bid_assets_tests.modelling.test_training import relabelled
 
-LENIENT = Thresholds(min_roc_auc=0.6, max_calibration_error=0.2, min_log_loss_gain=0.0)
+LENIENT = AcceptanceThresholds(min_roc_auc=0.6, max_calibration_error=0.2, min_log_loss_gain=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +76,12 @@ def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None
 @pytest.mark.parametrize(
     ("thresholds", "reason"),
     [
-        (Thresholds(0.99, 0.2, 0.0), "ROC AUC at least 0.99, but it is 0."),
-        (Thresholds(0.6, 0.0, 0.0), "calibration error at most 0, but it is 0."),
-        (Thresholds(0.6, 0.2, 5.0), "log loss below the base rate's by at least 5, but it is 0."),
+        (AcceptanceThresholds(0.99, 0.2, 0.0), "ROC AUC at least 0.99, but it is 0."),
+        (AcceptanceThresholds(0.6, 0.0, 0.0), "calibration error at most 0, but it is 0."),
+        (AcceptanceThresholds(0.6, 0.2, 5.0), "log loss below the base rate's by at least 5, but it is 0."),
     ],
 )
-def test_the_gate_says_which_rule_failed_and_by_what(report: dict, thresholds: Thresholds, reason: str) -> None:
+def test_the_gate_says_which_rule_failed_and_by_what(report: dict, thresholds: AcceptanceThresholds, reason: str) -> None:
     rules = absolute_rules(report, thresholds)
     passed, said = summarize(rules, report)
     assert not passed

@@ -8,11 +8,12 @@ import pytest
 
 from bid_assets.modelling.evaluation import metrics
 from bid_assets.modelling.evaluation.bootstrap import METRICS
-from bid_assets.modelling.promotion.champion_challenger import PromotionRules, compare, promotion_rules
+from bid_assets.modelling.promotion.acceptance_rules import PromotionThresholds
+from bid_assets.modelling.promotion.champion_challenger import compare, promotion_rules
 from bid_assets_tests.benchmarks.bench_promotion import OWN, RULES, SHARED, promoted
 from bid_assets_tests.modelling.scorers import Sample, Scorer, sample, scorer, scorer_of_auc
 
-LENIENT = PromotionRules(0.0, 0.5, 1.0, 1.0, 1.0)
+LENIENT = PromotionThresholds(0.0, 0.5, 1.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def both(bids: Sample, champion: Scorer, challenger: Scorer, **options: object) 
     return compare(bids.success, *scores, bids.profile_ids, resamples=200, **options)  # type: ignore[arg-type]
 
 
-def passed(comparison: dict, rules: PromotionRules, *, fresher: bool) -> dict[str, bool]:
+def passed(comparison: dict, rules: PromotionThresholds, *, fresher: bool) -> dict[str, bool]:
     return {rule["rule"]: rule["passed"] for rule in promotion_rules(comparison, rules, fresher=fresher)}
 
 

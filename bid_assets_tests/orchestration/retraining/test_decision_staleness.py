@@ -18,8 +18,8 @@ from bid_assets.deployments.events import Action, Event, read_history
 from bid_assets.orchestration.assets import model as model_assets
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.instance import open_instance
-from bid_assets.orchestration.retraining import current_decision
-from bid_assets.orchestration.retraining.current_decision import decision_is_current
+from bid_assets.orchestration.retraining import decision_staleness
+from bid_assets.orchestration.retraining.decision_staleness import decision_is_current
 from bid_assets.settings import get_settings
 from bid_assets.version_store import store as store_module
 from bid_assets.version_store.store import VersionStore
@@ -106,7 +106,7 @@ def test_it_is_due_with_another_code_version(platform: Platform, monkeypatch: py
 def test_it_is_due_with_other_source_or_another_library(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     made_by = platform.head("deployment").libraries
     for name in ("bid-assets", "xgboost"):
-        monkeypatch.setattr(current_decision, "library_versions", lambda name=name: {**made_by, name: "another"})
+        monkeypatch.setattr(decision_staleness, "library_versions", lambda name=name: {**made_by, name: "another"})
         assert not is_current(platform)
 
 
@@ -149,7 +149,7 @@ def test_an_open_window_is_due_once_its_cutoff_has_passed_a_row(copy: Platform, 
         put_manifest(copy.store, replace(copy.head("training_dataset"), cutoff=cutoff))
 
     now = Cadence.WEEKLY.window(copy.window).end - timedelta(microseconds=1)
-    monkeypatch.setattr(current_decision, "cutoff_of", lambda window, pinned: now)
+    monkeypatch.setattr(decision_staleness, "cutoff_of", lambda window, pinned: now)
     made_at(newest + timedelta(microseconds=1))
     assert is_current(copy)
     made_at(newest)
