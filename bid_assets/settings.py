@@ -1,6 +1,6 @@
 """Every setting, once: its name, default and meaning. Read from the environment (`BID_ASSETS_*`) or a `.env` file.
 
-The table in docs/reference/settings.md is written from this module by `bid-assets settings --markdown`.
+docs/reference/settings.md is generated from this module (`python -m bid_assets_tests.reference_pages`).
 """
 
 from __future__ import annotations

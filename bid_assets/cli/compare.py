@@ -9,13 +9,14 @@ import orjson
 from rich.markup import escape
 from rich.table import Table
 
-from bid_assets.cli.inspect import find_manifest, open_store
+from bid_assets.cli.inspect import find_manifest
 from bid_assets.cli.models import MODEL
 from bid_assets.cli.output import console, print_json
 from bid_assets.deployments.events import DeploymentHistory, read_history
-from bid_assets.settings import with_current_names
+from bid_assets.settings import get_settings, with_current_names
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
+from bid_assets.version_store.store_metadata import open_store
 
 ComparisonRow = tuple[str, Any, Any]
 
@@ -26,7 +27,7 @@ DATASET_METADATA = ("bids", "labelled", "undecided", "label_rate", "label_maturi
 
 def show_comparison(first: str, second: str, *, as_json: bool) -> None:
     """Print what two models have in common and what not."""
-    store = open_store()
+    store = open_store(get_settings())
     deployments = read_history(store)
     sides = [_facts(store, deployments, find_manifest(store, MODEL, None, version)) for version in (first, second)]
     if as_json:

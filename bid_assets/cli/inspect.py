@@ -16,20 +16,16 @@ from bid_assets.settings import get_settings
 from bid_assets.version_store import lineage
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
+from bid_assets.version_store.store_metadata import open_store
 from bid_assets.version_store.version_ids import resolve, short_ids
 
 SHOWN_WINDOWS = 3
 """So many windows of an asset are drawn in a tree; the others are counted."""
 
 
-def open_store() -> VersionStore:
-    """The store of the settings."""
-    return VersionStore(get_settings().resolved_store_url)
-
-
 def show_versions(asset: str, partition: str | None, *, as_json: bool) -> None:
     """All versions of an asset, oldest first; models with their metrics and what they are now."""
-    store = open_store()
+    store = open_store(get_settings())
     assets = store.assets()
     if asset not in assets:
         raise ValueError(f"the store holds no versions of {asset!r}; it has {', '.join(assets) or 'none at all'}")
@@ -83,7 +79,7 @@ def find_manifest(store: VersionStore, asset: str, partition: str | None, versio
 
 def show_lineage(asset: str, partition: str | None, version: str | None, *, downstream: bool, as_json: bool) -> None:
     """The tree above a version, or the versions below it."""
-    store = open_store()
+    store = open_store(get_settings())
     manifest = find_manifest(store, asset, partition, version)
     if downstream:
         _show_versions_below(
@@ -101,7 +97,7 @@ def show_lineage(asset: str, partition: str | None, version: str | None, *, down
 
 def show_containing(*, profile: str | None, bid: str | None, as_json: bool) -> None:
     """The datasets that contain a profile's bids or a bid, and all that was made from them."""
-    store = open_store()
+    store = open_store(get_settings())
     column, value = ("profile_id", profile) if profile is not None else ("bid_id", bid)
     assert value is not None
     whose = f"{column.removesuffix('_id')} {value}"

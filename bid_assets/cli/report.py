@@ -6,17 +6,19 @@ import shutil
 import webbrowser
 from pathlib import Path
 
-from bid_assets.cli.inspect import find_manifest, open_store
+from bid_assets.cli.inspect import find_manifest
 from bid_assets.deployments.commands import MODEL
 from bid_assets.deployments.events import active_model
+from bid_assets.settings import get_settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
+from bid_assets.version_store.store_metadata import open_store
 from bid_assets.version_store.version_ids import resolve
 
 
 def report(version: str | None, partition: str | None, output: Path | None, *, open_it: bool) -> None:
     """Print the path of a model's card, after copying it to `output` or opening it, if asked."""
-    store = open_store()
+    store = open_store(get_settings())
     path = store.fetch(card_of(store, version, partition))
     if output is not None:
         shutil.copyfile(path, output)

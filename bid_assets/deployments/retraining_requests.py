@@ -9,7 +9,7 @@ from typing import Any
 from bid_assets.common.windows import utc_now
 from bid_assets.version_store.store import VersionStore
 
-POINTER = "FLAGS"
+POINTER = "RETRAINING_REQUESTS"
 
 
 def request_retraining(store: VersionStore, name: str, reason: str) -> None:

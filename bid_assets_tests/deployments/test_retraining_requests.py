@@ -28,7 +28,7 @@ def test_a_damaged_file_of_requests_counts_as_none_and_a_request_can_be_made_aga
     store = VersionStore(str(tmp_path))
     request_retraining(store, "drift", "amounts have doubled")
     for damage in ('{"drift": {}}', "torn"):
-        (tmp_path / "FLAGS").write_text(damage)
+        (tmp_path / "RETRAINING_REQUESTS").write_text(damage)
         assert pending_requests(store) == {}
     request_retraining(store, "drift", "again")
     assert set(pending_requests(store)) == {"drift"}

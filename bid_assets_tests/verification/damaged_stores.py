@@ -32,7 +32,7 @@ DAMAGES: Mapping[str, Callable[[bytes, int], bytes | None]] = {
 
 @dataclass
 class SmallStore:
-    """Two windows of three assets, each but the decisions in two versions; a history of events; flags; metadata."""
+    """Two windows of three assets, each but the decisions in two versions; a history of events; retraining requests; metadata."""
 
     store: VersionStore
     texts: dict[VersionKey, tuple[Draft, str]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class SmallStore:
             "heads": {(asset, key): head_text(store, key, asset) for asset in ASSETS for key in store.partitions(asset)},
             "history": read_history(store),
             "traffic": read_traffic(store),
-            "flags": pending_requests(store),
+            "requests": pending_requests(store),
             "metadata": read_metadata(store),
         }
 

@@ -20,7 +20,7 @@ from bid_assets.version_store.atomic_files import STALE_SECONDS, TEMPORARY
 from bid_assets.version_store.store import CorruptVersionError, VersionStore
 from bid_assets_tests.verification.damaged_stores import DAMAGES, SmallStore
 
-NO_TRACE = ("FLAGS", "STORE")
+NO_TRACE = ("RETRAINING_REQUESTS", "STORE")
 """Files whose absence is no damage: nobody has raised a flag; the store is of an earlier release."""
 
 
@@ -64,7 +64,7 @@ def test_law_after_a_repair_everything_reads_as_before(intact: SmallStore, data:
             after[path.lower()] = before[path.lower()] = None
             after["metadata"] = before["metadata"] = None
         assert after == before
-        assert all(each.mended for each in repairs) or path == "FLAGS"
+        assert all(each.mended for each in repairs) or path == "RETRAINING_REQUESTS"
         assert harmful(check(small.store)) == []
 
 
