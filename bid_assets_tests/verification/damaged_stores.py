@@ -32,7 +32,8 @@ DAMAGES: Mapping[str, Callable[[bytes, int], bytes | None]] = {
 
 @dataclass
 class SmallStore:
-    """Two windows of three assets, each but the decisions in two versions; a history of events; retraining requests; metadata."""
+    """Two windows of three assets, each but the decisions in two versions; a history of events; retraining requests;
+    metadata."""
 
     store: VersionStore
     texts: dict[VersionKey, tuple[Draft, str]] = field(default_factory=dict)
