@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     )
     label_maturity_days: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="Bids younger than this are in no holdout: their failures are not known yet. `auto`: learnt from "
+        description="Bids younger than this are in no holdout: their failures are not known yet. `auto`: estimated from "
         "how long outcomes have taken, at most a quarter of the time that the bids span.",
     )
     train_on_mature_only: bool = Field(False, description="Leave bids younger than that out of the training as well.")
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
     )
     max_roc_auc_loss: float = Field(0.01, ge=0, description="ROC AUC by which a model may be worse than the active one.")
     max_slice_harm: float = Field(
-        0.05, ge=0, description="Log loss by which a model may be worse than the active one on any slice, beyond doubt."
+        0.05, ge=0, description="Log loss by which a model may be worse than the active one on any slice, significantly."
     )
     approval: Literal["automatic", "manual"] = Field(
         "automatic", description="`manual`: a model that has passed waits until a person approves it."

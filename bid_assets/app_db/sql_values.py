@@ -107,7 +107,7 @@ def literal(at: datetime) -> str:
 
 
 def time_bin(length: str, at: str) -> str:
-    """The start of the stretch of this length, counted from `MONDAY`, that a time lies in."""
+    """The start of the bin of this length, counted from `MONDAY`, that a time lies in."""
     return f"date_bin('{length}', {at}, {literal(MONDAY)}::timestamptz)"
 
 

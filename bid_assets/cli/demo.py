@@ -30,7 +30,7 @@ WEEKS_TO_PLAY = 8
 
 
 def demo(*, bids: int, weeks: int) -> None:
-    """Simulate a market (unless this folder's demo has one already), run the main job on it, and tell what came of it."""
+    """Simulate a market (unless this folder's demo has one already), run the main job on it, and print the results."""
     started = time.monotonic()
     settings = get_settings()
     if "encoder" not in settings.model_fields_set:  # quick to make; the home remembers it, for the commands that follow

@@ -36,7 +36,7 @@ from bid_assets.orchestration.instance import dagster_home, open_instance, state
 from bid_assets.orchestration.liveness import (
     code_is_loaded,
     code_server_answers,
-    daemon_beats,
+    daemon_is_alive,
     service_answers,
     web_server_answers,
 )
@@ -99,7 +99,7 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
         tasks.every(_FIRST_WINDOW_EVERY, "the first window", reload_code)
         processes = [
             *database_log(postgres),
-            *dagster_processes(code_socket, host, port, partial(daemon_beats, instance)),
+            *dagster_processes(code_socket, host, port, partial(daemon_is_alive, instance)),
             prediction_service(service_host, service_port),
         ]
         supervisor = Supervisor(processes, environment(settings), dagster_home(), on_output, report)

@@ -89,7 +89,7 @@ def folds(dataset: pa.Table) -> Iterator[pa.Table]:
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
         train_rows, test_rows = (submitted < begin) & (known < begin), (submitted >= begin) & (submitted < end)
         if any(len(np.unique(success[part])) < 2 for part in (train_rows, test_rows)):
-            raise NotTrainableError("a fold of the search would have one kind of outcome only; search on more data")
+            raise NotTrainableError("a fold of the search would have one class only; search on more data")
         chosen = train_rows | test_rows
         split = pa.array(np.where(test_rows[chosen], "holdout", "train"), pa.string())
         fold = rows.filter(pa.array(chosen))

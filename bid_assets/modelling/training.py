@@ -24,7 +24,7 @@ def train(dataset: Dataset, parameters: TrainingParameters, encoder_fingerprint:
     The same dataset and parameters give the same `content_hash`. A stored dataset is read column by column, as far as
     it is needed. With `refit_on_holdout` the model is refitted to training, embargo and holdout rows; immature bids stay
     out, since of them mostly the successes are known. Raises `NotTrainableError` where there are too few outcomes, or
-    only one kind of outcome.
+    only one class.
     """
     refuse_untrainable(_select(dataset, ["split", "target_is_success"]), parameters)
     rows = _PartsOfSplit(dataset, ("train",))

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 10
 """How long an answer may take."""
 MISSED_HEARTBEATS = 4
-"""Of all threads of the daemon: so many, and the process hangs."""
+"""The process hangs where all threads of the daemon have missed this many."""
 HANGING_THREAD_SECONDS = 900
 """Of one thread of the daemon, which writes no heartbeat during a tick or while it launches runs."""
 
@@ -64,7 +64,7 @@ def service_answers(address: str) -> bool:
         return bool(response.status == 200)
 
 
-def daemon_beats(instance: dg.DagsterInstance) -> bool:
+def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
     """Whether the daemon's threads have written heartbeats of late. True where the database cannot say."""
     from dagster._daemon.controller import DEFAULT_HEARTBEAT_INTERVAL_SECONDS
     from sqlalchemy.exc import SQLAlchemyError

@@ -33,7 +33,7 @@ def windows(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
     )
 
 
-def looking_back(count: int | Literal["auto"], dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
+def lookback_input(count: int | Literal["auto"], dagster_type: dg.DagsterType | None = None) -> dg.AssetIn:
     """An input over `count` windows: the asset's own and those before it (fewer at the start of time; `auto`: see `lookback`).
 
     Dagster maps the newest `MAX_MAPPED_WINDOWS` of them, by which its UI shows lineage and staleness; the IO managers load all,

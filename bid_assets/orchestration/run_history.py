@@ -77,7 +77,7 @@ class LoopRun:
 
     @property
     def refresh(self) -> Refresh:
-        """What it does to windows of raw tables and features; a job as a whole does it to all families."""
+        """The raw and feature windows that it materializes; without an asset selection those of all families."""
         assets = self.assets or frozenset(REFRESH_ASSETS)
         reads_raw = not assets.isdisjoint(RAW_ASSETS)
         return Refresh(self.first, self.last, assets - frozenset(RAW_ASSETS) - frozenset(RETRAINING_ASSETS), reads_raw)

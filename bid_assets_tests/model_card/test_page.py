@@ -101,8 +101,8 @@ def test_a_report_made_before_it_told_what_to_expect_still_makes_a_card(card: Ca
 
 def test_the_dataset_says_whether_its_label_maturity_was_set_or_learnt(card: CardData) -> None:
     assert describe_maturity(card.dataset.info) == "7 days, as set"
-    assert describe_maturity({"label_maturity_days": 34.0, "label_maturity_origin": "learnt from the delays"}).endswith(
-        "learnt from the delays"
+    assert describe_maturity({"label_maturity_days": 34.0, "label_maturity_origin": "estimated from the delays"}).endswith(
+        "estimated from the delays"
     )
     assert describe_maturity({"label_maturity_days": 14.0}) == "14 days"
     assert describe_maturity(card.dataset.info) in render_html(card)

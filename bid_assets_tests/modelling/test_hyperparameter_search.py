@@ -72,7 +72,7 @@ def test_when_the_time_is_up_no_further_trial_begins(dataset: pa.Table, tmp_path
 
 
 def test_one_kind_of_outcome_cannot_be_searched_on(dataset: pa.Table, tmp_path: Path) -> None:
-    with pytest.raises(NotTrainableError, match="one kind of outcome"):
+    with pytest.raises(NotTrainableError, match="one class"):
         search(relabelled(dataset, "train", success=True), QUICK, tmp_path / "journal", trials=1)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from bid_assets.orchestration.io_manager_formats import io_managers
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY, WINDOWED
-from bid_assets.orchestration.partitions import looking_back, windows
+from bid_assets.orchestration.partitions import lookback_input, windows
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.parquet import WindowedTable
 from bid_assets.version_store.store import VersionStore
@@ -32,7 +32,7 @@ def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
         return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=3))
 
     @dg.asset(
-        ins={"source": looking_back(3)},
+        ins={"source": lookback_input(3)},
         partitions_def=parts,
         backfill_policy=RANGE,
         io_manager_key="parquet_io_manager",
@@ -44,16 +44,16 @@ def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
         frame = frame[frame["at"] >= pd.Timestamp(settings.cadence.window(context.partition_keys[0]).start)]
         return pa.Table.from_pandas(frame.assign(n=frame["n"] * 2), preserve_index=False)
 
-    @dg.asset(ins={"doubled": looking_back(2)}, partitions_def=parts, io_manager_key="parquet_io_manager")
+    @dg.asset(ins={"doubled": lookback_input(2)}, partitions_def=parts, io_manager_key="parquet_io_manager")
     def summed(doubled: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({"sum": [int(doubled["n"].sum())]})
 
-    @dg.asset(ins={"source": looking_back(3, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
+    @dg.asset(ins={"source": lookback_input(3, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
     def told(source: WindowedTable) -> dg.Output[dict[str, object]]:
         facts = {"windows": list(source.windows), "missing": list(source.missing), "columns": source.read(["n"]).column_names}
         return dg.Output(facts, metadata={"figure": 0.5})
 
-    @dg.asset(ins={"source": looking_back(101, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
+    @dg.asset(ins={"source": lookback_input(101, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
     def seen_from_afar(source: WindowedTable) -> list[str]:
         return list(source.windows)
 

@@ -16,7 +16,7 @@ from bid_assets.orchestration import liveness
 from bid_assets.orchestration.liveness import (
     code_is_loaded,
     code_server_answers,
-    daemon_beats,
+    daemon_is_alive,
     service_answers,
     web_server_answers,
 )
@@ -60,22 +60,22 @@ def beat(instance: dg.DagsterInstance, seconds_ago: float, *kinds: str) -> None:
 
 
 def test_a_daemon_without_heartbeats_does_not_answer(dagster_instance: dg.DagsterInstance) -> None:
-    assert not daemon_beats(dagster_instance)
+    assert not daemon_is_alive(dagster_instance)
 
 
 def test_a_daemon_answers_while_its_heartbeats_are_young(dagster_instance: dg.DagsterInstance) -> None:
     beat(dagster_instance, 60)
-    assert daemon_beats(dagster_instance)
+    assert daemon_is_alive(dagster_instance)
     beat(dagster_instance, 180)
-    assert not daemon_beats(dagster_instance)
+    assert not daemon_is_alive(dagster_instance)
 
 
 def test_one_thread_may_be_late_for_a_long_tick_but_not_hang(dagster_instance: dg.DagsterInstance) -> None:
     beat(dagster_instance, 10)
     beat(dagster_instance, 600, "SENSOR")
-    assert daemon_beats(dagster_instance)
+    assert daemon_is_alive(dagster_instance)
     beat(dagster_instance, 1000, "SENSOR")
-    assert not daemon_beats(dagster_instance)
+    assert not daemon_is_alive(dagster_instance)
 
 
 def test_a_database_that_cannot_be_asked_is_no_fault_of_the_daemon(
@@ -85,4 +85,4 @@ def test_a_database_that_cannot_be_asked_is_no_fault_of_the_daemon(
         raise OperationalError("select", {}, Exception("gone"))
 
     monkeypatch.setattr(dagster_instance, "get_daemon_heartbeats", gone)
-    assert daemon_beats(dagster_instance)
+    assert daemon_is_alive(dagster_instance)

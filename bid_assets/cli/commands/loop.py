@@ -73,7 +73,7 @@ def status(as_json: bool) -> None:
 @click.option("--bids", default=20_000, show_default=True, help="Size of the simulated market.")
 @click.option("--weeks", default=26, show_default=True, help="Weeks of history.")
 def demo(bids: int, weeks: int) -> None:
-    """From nothing to an active model: a simulated market, the whole loop, and what came of it."""
+    """From nothing to an active model: a simulated market, the whole loop, and the results."""
     from bid_assets.cli.demo import demo as demo_command
 
     demo_command(bids=bids, weeks=weeks)

@@ -3,8 +3,9 @@
 Readers never wait, writers queue, a killed writer leaves nothing half done. What encodes texts is in `encoder.py`.
 
 A folder holds two tables: `rows`, from the SHA-256 of a text to a row number, and `vectors`, from the row number to the
-vector as little-endian float32. Numbered rows are appended to full pages one after the other; under their hashes the vectors
-themselves would be strewn over half-empty pages, at three times the cost of a write and half as much disk space again.
+vector as little-endian float32. Numbered rows are appended to full pages one after the other; inserted under
+their hashes, in random order, the vectors would leave pages half empty, at three times the cost of a write and half as much
+disk space again.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ from bid_assets.common.windows import MICROSECOND
 from bid_assets.modelling.dataset.splits import LabelRules
 
 DECIDED_SHARE = 0.9
-"""A bid is mature at the age by which so many of the decisions of either kind that come at all have come."""
+"""A bid is mature at the age by which this share of the decisions of either class that come at all have come."""
 MAX_SHARE_OF_SPAN = 0.25
 """Of the time that the bids span: no maturity is longer, for what is younger trains and evaluates nothing that is mature."""
 DEFAULT_MATURITY = timedelta(days=14)
-"""The maturity where too few outcomes are known to learn it from."""
+"""The maturity where too few outcomes are known to estimate it."""
 MIN_OUTCOMES = 30
-"""Of either kind; with fewer the maturity is not learnt."""
+"""Of either kind; with fewer the maturity is not estimated."""
 MIN_OBSERVED_SHARE = 0.1
 """Ages at which fewer of the bids can have been seen say nothing: a single late decision would weigh as much as hundreds."""
 
@@ -41,17 +41,17 @@ UNDECIDED = -1
 
 
 def resolve_maturity(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> LabelRules:
-    """`rules` with a maturity: the one they have, or the one learnt from `bids` and those of their `labels` that are known.
+    """`rules` with a maturity: the one they have, or the one estimated from `bids` and those of their `labels` that are known.
 
-    `labels` has one row for each decided bid: `bid_id`, `is_success`, `outcome_timestamp`. The learnt maturity is in whole
+    `labels` has one row for each decided bid: `bid_id`, `is_success`, `outcome_timestamp`. The estimated maturity is in whole
     days; it is never longer than `MAX_SHARE_OF_SPAN` of the time from the first bid to the newest outcome, nor than the age at
-    which an undecided bid counts as failed. Where it was cut, or could not be learnt, `maturity_origin` says so.
+    which an undecided bid counts as failed. Where it was cut, or could not be estimated, `maturity_origin` says so.
     """
     if rules.maturity is not None:
         return rules
     labels = labels.filter(pc.is_in(labels["bid_id"], value_set=bids["id"]))
     if not labels.num_rows:
-        return replace(rules, maturity=DEFAULT_MATURITY, maturity_origin="no outcome to learn it from")
+        return replace(rules, maturity=DEFAULT_MATURITY, maturity_origin="no outcome to estimate it from")
     submitted = microseconds(bids["submitted_at"].cast(TIME))
     index = pc.index_in(bids["id"], value_set=labels["bid_id"])
     kind = np.asarray(labels["is_success"].cast(pa.int8()).take(index).fill_null(UNDECIDED))
@@ -62,12 +62,12 @@ def resolve_maturity(rules: LabelRules, bids: pa.Table, labels: pa.Table) -> Lab
     age, kind, longest_seen = (end - submitted)[submitted_by_now], kind[submitted_by_now], (now - submitted)[submitted_by_now]
     longest = int(longest_seen.max())
     if min((kind == 0).sum(), (kind == 1).sum()) < MIN_OUTCOMES:
-        estimate, origin = DEFAULT_MATURITY, f"fewer than {MIN_OUTCOMES} outcomes of either kind to learn it from"
+        estimate, origin = DEFAULT_MATURITY, f"fewer than {MIN_OUTCOMES} outcomes of either class to estimate it from"
     else:
         horizon = int(np.quantile(longest_seen, 1 - MIN_OBSERVED_SHARE))
         kind = np.where(age > horizon, UNDECIDED, kind).astype(np.int8)
         longest_wait = max(age_decided(np.minimum(age, horizon), kind, DECIDED_SHARE).values())
-        estimate, origin = _whole_days(longest_wait * MICROSECOND), "learnt from the delays"
+        estimate, origin = _whole_days(longest_wait * MICROSECOND), "estimated from the delays"
     limit = (longest * MAX_SHARE_OF_SPAN * MICROSECOND) // DAY * DAY
     if estimate > limit:
         origin += f"; {estimate.days} days, cut to {MAX_SHARE_OF_SPAN:.0%} of the time that the bids span"

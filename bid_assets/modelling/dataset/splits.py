@@ -1,7 +1,7 @@
-"""Which rows of a dataset train and evaluate: split by time, with regard to when labels become known. Pure.
+"""The split of a dataset into training and holdout rows: by time, with regard to when labels become known. Pure.
 
 Successes become known sooner than failures. So among bids that are young at a moment, those decided by then are mostly
-successes: no fair sample. A bid is **mature** once it is so old that its outcome would be known; a holdout has only such.
+successes: a biased sample. A bid is **mature** once it is so old that its outcome would be known; a holdout has only such.
 
 ```
           train, embargo            holdout         immature
@@ -33,7 +33,7 @@ class LabelRules:
     """How the split accounts for reporting delay."""
 
     maturity: timedelta | None = timedelta(0)
-    """A bid of this age counts as one whose outcome would be known. None: to be learnt from the delays
+    """A bid of this age counts as one whose outcome would be known. None: to be estimated from the delays
     (`label_maturity.resolve_maturity`)."""
     train_on_mature_only: bool = False
     """Whether training, like the holdout, leaves out bids that were not mature when the holdout began."""
@@ -44,9 +44,9 @@ class LabelRules:
 
     @property
     def known_maturity(self) -> timedelta:
-        """The maturity. Raises `ValueError` where it is still to be learnt."""
+        """The maturity. Raises `ValueError` where it is still to be estimated."""
         if self.maturity is None:
-            raise ValueError("the label maturity is still to be learnt: call `resolve_maturity` first")
+            raise ValueError("the label maturity is still to be estimated: call `resolve_maturity` first")
         return self.maturity
 
 

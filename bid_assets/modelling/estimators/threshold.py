@@ -1,4 +1,4 @@
-"""Decision threshold: from which probability on a bid is called a success. Chosen on validation rows for a stated
+"""Decision threshold: from which probability on a bid is predicted to succeed. Chosen on validation rows for a stated
 objective. Pure."""
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ def choose_threshold(
 
     `f1`: best F1 of the rarer class. `precision`: as many bids as possible with at least `min_precision` of successes among
     them; where no threshold reaches it, the one that comes nearest. `value`: the largest sum of `gain_per_success` for each
-    success among the called less `cost_per_bid` for each called; above every probability where no bid pays.
+    success among the predicted positives less `cost_per_bid` for each of them; above every probability where no bid pays.
     """
     if parameters.threshold_objective == "f1" or not len(success):
         return metrics.best_f1_threshold(success, probability, rarer_is_success)
     order = np.argsort(-probability, kind="stable")
     score, hits = probability[order], np.cumsum(success[order])
     last_of_equals = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
-    score, hits, called = score[last_of_equals], hits[last_of_equals], last_of_equals + 1
+    score, hits, positives = score[last_of_equals], hits[last_of_equals], last_of_equals + 1
     if parameters.threshold_objective == "precision":
-        precision = hits / called
+        precision = hits / positives
         target = min(parameters.min_precision, float(precision.max()))
         cut = int(np.flatnonzero(precision >= target)[-1])
     else:
-        value = parameters.gain_per_success * hits - parameters.cost_per_bid * called
+        value = parameters.gain_per_success * hits - parameters.cost_per_bid * positives
         cut = int(value.argmax())
         if value[cut] <= 0:
             return float(min(1.0, score[0] + _EPSILON))

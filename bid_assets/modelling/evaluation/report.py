@@ -110,7 +110,7 @@ def profile_rate_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: 
 
 
 def history_baseline(train: pa.Table, holdout: pa.Table, rarer_is_success: bool) -> tuple[Probabilities, float] | None:
-    """Probabilities of a logistic regression on the profile's history alone, and its threshold, both learnt from `train`.
+    """Probabilities of a logistic regression on the profile's history alone, and its threshold, both fitted to `train`.
 
     None where the dataset has no history features, or `train` fewer than two classes.
     """

@@ -30,7 +30,7 @@ class PromotionThresholds:
     max_roc_auc_loss: float
     """How much ROC AUC any challenger may lose."""
     max_slice_harm: float
-    """How much worse in log loss any slice may become, beyond doubt."""
+    """How much worse in log loss any slice may become, significantly."""
 
 
 ACCEPTANCE_SETTINGS = [field.name for field in fields(AcceptanceThresholds)]
@@ -50,7 +50,7 @@ def absolute_rules(report: Mapping[str, Any], thresholds: AcceptanceThresholds) 
 
 
 def rule(text: str, value: float | None, limit: float, *, at_least: bool) -> dict[str, Any]:
-    """A rule: `rule` (text), `value` (None where it could not be computed; that keeps no rule), `limit`, `passed`."""
+    """A rule: `rule` (text), `value` (None where it could not be computed; that fails the rule), `limit`, `passed`."""
     passed = value is not None and (value >= limit if at_least else value <= limit)
     return {"rule": text, "value": value, "limit": limit, "passed": passed}
 

@@ -57,10 +57,10 @@ def compare(
 
 
 def promotion_rules(comparison: Mapping[str, Any], thresholds: PromotionThresholds, *, fresher: bool) -> list[dict[str, Any]]:
-    """Every rule on a comparison, with its value, its limit and whether it is kept. A value that is None keeps no rule.
+    """Every rule on a comparison, with its value, its limit and whether it is kept. A value that is None fails its rule.
 
-    A slice harms if it is worse by more than the limit and its difference is no chance: significant at 5 % over all slices
-    together (Bonferroni), slices too small left out.
+    A slice harms if it is worse by more than the limit and the difference is significant at 5 % over all slices together
+    (Bonferroni), slices too small left out.
     """
     loss, ranking = comparison["metrics"]["log_loss"], comparison["metrics"]["roc_auc"]
     if fresher:
@@ -150,7 +150,7 @@ def _slice_rule(slices: list[dict[str, Any]], limit: float) -> dict[str, Any]:
     certain = [part for part in large if part["difference"] > doubt * part["standard_error"]]
     worst = max(certain, key=lambda part: part["difference"], default=None)
     outcome = rule(
-        "log loss of a slice above the active model's, beyond doubt, by at most",
+        "log loss of a slice above the active model's, significantly, by at most",
         0.0 if worst is None else worst["difference"],
         limit,
         at_least=False,

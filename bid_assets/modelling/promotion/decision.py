@@ -87,7 +87,7 @@ def _not_manually_retired_rule(deployments: DeploymentHistory, ref: InputRef) ->
     else:
         otherwise = f"{rejections[-1].by} has rejected it: {rejections[-1].reason}" if rejections else ""
     return {
-        "rule": "nobody has taken it back",
+        "rule": "not retired or rejected by a person",
         "value": None,
         "limit": None,
         "passed": not otherwise,

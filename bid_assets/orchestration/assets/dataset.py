@@ -26,8 +26,8 @@ from bid_assets.orchestration.assets.data_checks import (
 )
 from bid_assets.orchestration.input_tracking import record_latest_inputs, record_window_metadata
 from bid_assets.orchestration.io_managers import IDENTITY_KEY, SETTINGS_KEY, WINDOWED
-from bid_assets.orchestration.partitions import looking_back, windows
-from bid_assets.orchestration.refresh.staleness import Inputs, raw_heads
+from bid_assets.orchestration.partitions import lookback_input, windows
+from bid_assets.orchestration.refresh.staleness import FamilyInputs, raw_heads
 from bid_assets.settings import Settings
 from bid_assets.version_store.parquet import TableFile, WindowedTable, write_parts
 from bid_assets.version_store.replay import PinnedStore
@@ -70,7 +70,7 @@ class MissingWindowsError(dg.Failure):
 
 def dataset_asset(settings: Settings) -> dg.AssetsDefinition:
     """`training_dataset`, one per window."""
-    lookback = looking_back(settings.lookback_windows, WINDOWED)
+    lookback = lookback_input(settings.lookback_windows, WINDOWED)
     tables = ["raw_bids", "raw_bid_outcomes", *(family.name for family in families())]
 
     @dg.asset(
@@ -211,7 +211,7 @@ def inconsistent_windows(store: VersionStore, settings: Settings, inputs: dict[s
     heads = {asset: {**raw, **pinned.get(asset, {})} for asset, raw in raw_heads(store, settings, families(), keys).items()}
     stale_by_family = {}
     for family in families():
-        reads = Inputs(family, settings.cadence)
+        reads = FamilyInputs(family, settings.cadence)
         stale = [key for key, manifest in pinned[family.name].items() if not reads.matches_heads(manifest, heads)]
         if stale:
             stale_by_family[family.name] = stale

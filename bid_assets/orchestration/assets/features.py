@@ -21,7 +21,7 @@ from bid_assets.orchestration.assets.common import OWNERS, RANGE_RUN, REFRESH_PO
 from bid_assets.orchestration.input_tracking import record_window_metadata
 from bid_assets.orchestration.io_managers import SETTINGS_KEY, TIME_COLUMN_KEY, WINDOWED, MissingVersionsError
 from bid_assets.orchestration.metadata import UNREADABLE_VALUES
-from bid_assets.orchestration.partitions import looking_back, span_of, windows, windows_for_days
+from bid_assets.orchestration.partitions import lookback_input, span_of, windows, windows_for_days
 from bid_assets.settings import Settings
 from bid_assets.version_store.parquet import WindowedTable
 
@@ -45,7 +45,7 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         kinds={"arrow", "parquet"},
         code_version=family.code_version,
         check_specs=[readable_values_check(family.name)] if family.readability else [],
-        ins={table: looking_back(back, WINDOWED) for table in family.reads},
+        ins={table: lookback_input(back, WINDOWED) for table in family.reads},
         partitions_def=windows(settings),
         backfill_policy=RANGE_RUN,
         pool=REFRESH_POOL,

@@ -53,10 +53,10 @@ def plan_stage(
     """The next runs; none where everything is up to date.
 
     `changed`: table of the application -> windows whose rows differ from what was read. `present`: windows whose raw tables
-    have been read. `required`: windows that need features, whatever they hold. `stale`: family -> windows whose features are
+    have been read. `required`: windows that need features, even if empty. `stale`: family -> windows whose features are
     absent or made from other raw versions than those of now. No window before `start` is ever asked for.
 
-    Whoever reads a window reads all raw tables of it, so all families are computed there. In the windows that look back at
+    A run that reads a window reads all its raw tables, so all families are computed there. In the windows that look back at
     it, those are made again that turn out to be stale: that is known once it has been read, in the next stage. Where
     raw windows are missing that features look back at, these are read first, and nothing else is done in this stage.
     """

@@ -21,7 +21,7 @@ Heads = Mapping[str, Mapping[str, Manifest]]
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FamilyInputs:
     """What a family reads, and over how many windows."""
 
     family: FeatureFamily
@@ -86,14 +86,14 @@ def stale_windows(
     stale_by_family = {}
     for family in families:
         intact = intact_heads(store, family.name, keys, checksums=checksums)
-        inputs = Inputs(family, settings.cadence)
+        inputs = FamilyInputs(family, settings.cadence)
         stale = [key for key in keys if key not in intact or not _current(intact[key], inputs, heads, settings)]
         if stale:
             stale_by_family[family.name] = stale
     return stale_by_family
 
 
-def _current(manifest: Manifest, inputs: Inputs, heads: Heads, settings: Settings) -> bool:
+def _current(manifest: Manifest, inputs: FamilyInputs, heads: Heads, settings: Settings) -> bool:
     family = inputs.family
     same_settings = not family.needs_encoder or manifest.settings.get("encoder") == settings.encoder
     return manifest.code.asset == family.code_version and same_settings and inputs.matches_heads(manifest, heads)

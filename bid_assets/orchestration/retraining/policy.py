@@ -11,10 +11,10 @@ from typing import Literal
 
 from bid_assets.settings import Settings
 
-SLOW_PAUSE = timedelta(hours=1)
-"""After `max_attempts` failures in a row, and at the longest before: so long until the next attempt. It never ends."""
+MAX_BACKOFF = timedelta(hours=1)
+"""The longest pause before the next attempt, and the pause after `max_attempts` failures in a row. Retries never end."""
 BLOCKED_PAUSE = timedelta(days=1)
-"""What a data-quality check has stopped is tried again after this, if not before for new outcomes: rows may be mended."""
+"""What a data-quality check has stopped is tried again after this, or when outcomes arrive: rows may have been corrected."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _after_failure(state: RetrainingState, rules: RetrainingRules) -> Decision:
     if left > timedelta(0):
         reason = (
             f"retraining failed {failed} times in a row, at last in run {_short(last.run_id)}: {last.message}. It is tried "
-            f"again every {in_words(SLOW_PAUSE)}, next in {in_words(left)}; `bid-assets run` tries at once"
+            f"again every {in_words(MAX_BACKOFF)}, next in {in_words(left)}; `bid-assets run` tries at once"
             if slow
             else f"attempt {failed} of {rules.max_attempts} failed (run {_short(last.run_id)}: {last.message}); "
             f"the next starts in {in_words(left)}"
@@ -182,8 +182,8 @@ def _after_failure(state: RetrainingState, rules: RetrainingRules) -> Decision:
 
 
 def pause_after(failures: int, rules: RetrainingRules) -> timedelta:
-    """How long to wait after so many failures in a row: the first pause, then twice as long each time, at most `SLOW_PAUSE`."""
-    longest = max(SLOW_PAUSE, rules.first_pause)
+    """How long to wait after this many failures in a row: exponential backoff from `first_pause` to `MAX_BACKOFF`."""
+    longest = max(MAX_BACKOFF, rules.first_pause)
     if failures >= rules.max_attempts:
         return longest
     return min(rules.first_pause * int(2 ** min(failures - 1, 30)), longest)

@@ -65,7 +65,7 @@ def test_the_slower_kinds_delay_is_found_though_most_that_is_seen_of_it_is_quick
     truth = 20 * np.exp(0.6 * 1.2816)
     found = resolve_maturity(AUTO, *market(3000, 180, seed))
     assert found.known_maturity / timedelta(days=1) == pytest.approx(truth, rel=0.2)
-    assert found.maturity_origin == "learnt from the delays"
+    assert found.maturity_origin == "estimated from the delays"
     assert found.known_maturity == resolve_maturity(AUTO, *market(3000, 180, seed)).known_maturity
 
 
