@@ -84,7 +84,7 @@ def test_few_outcomes_of_a_kind_teach_nothing_and_the_stated_number_holds() -> N
     bids, outcomes = market(MIN_OUTCOMES, 90, 0)
     found = resolve_maturity(AUTO, bids, outcomes)
     assert found.known_maturity == DEFAULT_MATURITY
-    assert "fewer than 30 outcomes of either kind" in found.maturity_origin
+    assert "fewer than 30 outcomes of either class" in found.maturity_origin
 
 
 def test_no_outcome_at_all_is_no_error() -> None:
