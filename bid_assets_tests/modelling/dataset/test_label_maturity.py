@@ -99,5 +99,5 @@ def test_what_counts_as_failed_at_an_age_is_mature_at_that_age() -> None:
 
 
 def test_rules_that_are_not_settled_have_no_maturity() -> None:
-    with pytest.raises(ValueError, match="still to be learnt"):
+    with pytest.raises(ValueError, match="still to be estimated"):
         _ = AUTO.known_maturity
