@@ -232,7 +232,7 @@ def test_rows_without_a_time_do_not_count_against_the_window_that_they_lie_in(pl
     assert rejected_rows(platform.store, [platform.window]) == before
 
 
-def test_plots_and_figures_are_shown_on_the_pages_of_the_assets(platform: Platform) -> None:
+def test_plots_and_metrics_are_shown_on_the_pages_of_the_assets(platform: Platform) -> None:
     with open_instance() as instance:
         shown = {
             asset: record.asset_materialization.metadata
@@ -247,8 +247,8 @@ def test_plots_and_figures_are_shown_on_the_pages_of_the_assets(platform: Platfo
 def test_a_backtest_gives_mean_and_spread_over_seeds(platform: Platform) -> None:
     cutoff = Cadence.WEEKLY.window(platform.first_run["windows"][-2]).start
     result = call_json("backtest", "--cutoff", f"{cutoff:%Y-%m-%d}", "--seeds", "2")
-    for figure in ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error"):
-        assert set(result[figure]) == {"mean", "std"}
+    for metric in ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error"):
+        assert set(result[metric]) == {"mean", "std"}
     assert result["train_rows"] > result["test_rows"] > 0
     assert result["roc_auc"]["mean"] > 0.6
 

@@ -106,8 +106,8 @@ def test_neither_physical_order_nor_leaving_and_coming_back_matter(url: str) -> 
 
 
 def test_rows_that_differ_in_their_id_alone_do_not_cancel_out(url: str) -> None:
-    twins = [outcome(f"twin{number}", "b1", MONDAY + 2 * WEEK + DAY) for number in range(2)]
-    assert after(url, lambda: insert(url, "bid_outcomes", twins)) == {W3}
+    alike = [outcome(f"alike{number}", "b1", MONDAY + 2 * WEEK + DAY) for number in range(2)]
+    assert after(url, lambda: insert(url, "bid_outcomes", alike)) == {W3}
 
 
 def test_a_span_gives_the_windows_that_lie_in_it(url: str) -> None:

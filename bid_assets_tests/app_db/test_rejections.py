@@ -188,7 +188,7 @@ def test_an_outcome_without_id_is_rejected_and_those_beside_it_are_read(app_db: 
     assert rejections(app_db) == [(MONDAY, "bid_outcomes", None, "has no id")]
 
 
-def test_outcomes_are_judged_the_same_before_and_after_it_is_seen_that_all_dated_bids_are_valid(app_db: str) -> None:
+def test_outcomes_are_evaluated_the_same_before_and_after_it_is_seen_that_all_dated_bids_are_valid(app_db: str) -> None:
     standard_tables(app_db)
     insert(app_db, "bids", [bid("b1", MONDAY + HOUR), bid("b2", None), bid("b3", "-infinity"), bid("b4", NEXT_WEEK)])
     late = MONDAY + 2 * WEEK

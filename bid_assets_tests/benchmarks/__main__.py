@@ -1,4 +1,4 @@
-"""`make bench`: every `bench_*` of this folder, one after the other. They print figures and assert nothing.
+"""`make bench`: every `bench_*` of this folder, one after the other. They print metrics and assert nothing.
 
 The others here are run by hand: they want a store (`ablation`), much time (`daily_year`), or other programs (`serving`,
 `bench_models`).

@@ -1,8 +1,8 @@
 """What each part of the method is worth: the same backtests with one thing changed at a time, over the store of
 BID_ASSETS_HOME.
 
-Everything from `--end` on is cut away first, bids and outcomes, as if the present were there; a bid judges if it was submitted
-at least `--old` days before it, so that failures have had time to become known.
+Everything from `--end` on is cut away first, bids and outcomes, as if the present were there; a test bid was submitted at
+least `--old` days before it, so that failures have had time to become known.
 
     BID_ASSETS_HOME=gsoc BID_ASSETS_LOOKBACK_WINDOWS=139 python -m bid_assets_tests.benchmarks.ablation \\
         --cutoffs 2020-08-24 2021-01-04 2021-05-31 2021-08-23 2022-01-03 --end 2022-08-26
@@ -32,7 +32,7 @@ from bid_assets.orchestration.lookback import lookback_before
 from bid_assets.settings import Settings, get_settings
 from bid_assets.version_store.store_metadata import open_store
 
-FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error")
+METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "brier", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,18 @@ def main() -> None:
     tables, _, fingerprint = read_tables(get_settings())
     tables = _before(tables, asked.end, asked.end - timedelta(days=asked.old))
     console.print(f"{tables['raw_bids'].num_rows:,} bids; means over {len(asked.cutoffs)} cutoffs, {asked.seeds} seed(s) each")
-    table = Table("variant", *FIGURES)
+    table = Table("variant", *METRICS)
     for variant in variants():
         if asked.only and not any(word in variant.name for word in asked.only):
             continue
-        found = [_judged(variant, tables, cutoff, asked.seeds, fingerprint) for cutoff in asked.cutoffs]
-        means = [float(np.mean([figures[name]["mean"] for figures in found])) for name in FIGURES]
+        found = [_evaluated(variant, tables, cutoff, asked.seeds, fingerprint) for cutoff in asked.cutoffs]
+        means = [float(np.mean([metrics[name]["mean"] for metrics in found])) for name in METRICS]
         table.add_row(variant.name, *(f"{mean:.4f}" for mean in means))
         print(variant.name, *(f"{mean:.4f}" for mean in means), sep="\t", flush=True)
     console.print(table)
 
 
-def _judged(
+def _evaluated(
     variant: Variant, tables: Mapping[str, pa.Table], cutoff: datetime, seeds: int, fingerprint: str | None
 ) -> dict[str, Any]:
     settings = Settings(**{**get_settings().model_dump(), **variant.settings})

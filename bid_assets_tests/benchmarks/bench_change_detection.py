@@ -105,8 +105,8 @@ def main() -> None:
         Path(name).chmod(0o755)
         postgres = shared_server(Path(name) / "postgres", durable=False)
         for outcomes in parser.parse_args().outcomes:
-            figures = measured(postgres.url(f"outcomes_{outcomes}"), outcomes)
-            table.add_row(f"{outcomes:,}", *(f"{figure:,.1f}" for figure in figures))
+            metrics = measured(postgres.url(f"outcomes_{outcomes}"), outcomes)
+            table.add_row(f"{outcomes:,}", *(f"{metric:,.1f}" for metric in metrics))
         postgres.release()
     Console(width=130).print(table)
 

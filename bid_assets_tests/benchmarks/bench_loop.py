@@ -72,8 +72,8 @@ def main() -> None:
         turns = [one_turn(loop, hour) for hour in range(1, times + 1)]
     shutil.rmtree(folder, ignore_errors=True)
     table = Table("part", "mean s", "slowest s")
-    for name, figures in zip(PARTS, zip(*turns, strict=True), strict=True):
-        table.add_row(name, f"{sum(figures) / len(figures):.1f}", f"{max(figures):.1f}")
+    for name, metrics in zip(PARTS, zip(*turns, strict=True), strict=True):
+        table.add_row(name, f"{sum(metrics) / len(metrics):.1f}", f"{max(metrics):.1f}")
     Console().print(table)
 
 

@@ -94,9 +94,9 @@ def main() -> None:
         whole, adding = answering([replace(one, id=uuid4().hex) for one in made], log.add if url else lambda _: None)
         log.close(2)
         used = cpu_of_server(pg) - before
-        figures = [*np.percentile(whole, [50, 99, 99.9, 100]), *np.percentile(adding, [50, 99]), used / len(made)]
+        metrics = [*np.percentile(whole, [50, 99, 99.9, 100]), *np.percentile(adding, [50, 99]), used / len(made)]
         table.add_row(
-            name, f"{len(made) / sum(whole):,.0f}", *(f"{1e6 * figure:.1f}" for figure in figures), f"{log.written:,}"
+            name, f"{len(made) / sum(whole):,.0f}", *(f"{1e6 * metric:.1f}" for metric in metrics), f"{log.written:,}"
         )
     Console(width=140).print(table)
     log, many = PredictionLog(settings), predictions(options.backlog)

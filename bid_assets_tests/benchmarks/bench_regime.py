@@ -1,7 +1,7 @@
 """After a change of regime: how many retrainings until the active model is as good as one of the new regime alone?
 
 A market changes what its clients care about. From then on the loop retrains every `--every` weeks with the default settings and
-promotes by the default rules. Each active model is judged on the true outcomes of the last six weeks; so is a model that has
+promotes by the default rules. Each active model is evaluated on the true outcomes of the last six weeks; so is a model that has
 learned from bids of the new regime alone, up to these weeks. Settings come from the environment as everywhere. Without
 texts: both sides lack them alike, and it takes a minute.
 
@@ -39,7 +39,7 @@ from bid_assets.simulation.simulate import simulate
 from bid_assets_tests.benchmarks.raw_tables import raw_tables
 
 BEFORE, AFTER, TEST = 26, 18, 6
-"""Weeks of the old regime, of the new one, and of the bids that judge."""
+"""Weeks of the old regime, of the new one, and of the test bids."""
 END = datetime(2026, 9, 7, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
 SETTINGS = Settings()
@@ -83,7 +83,7 @@ class World:
             weeks += 1
         return weeks * WEEK
 
-    def judge(self, model: BidSuccessModel) -> float:
+    def evaluate(self, model: BidSuccessModel) -> float:
         """ROC AUC on the last weeks, by how the bids end in truth."""
         bids = between(self.raw["raw_bids"], END - TEST * WEEK, END)
         rows = assemble(bids, self._ends(), self.features, cutoff=END + WEEK, holdout_share=0, cadence=Cadence.WEEKLY)
@@ -121,7 +121,7 @@ def promoted(champion: tuple[BidSuccessModel, pa.Table], challenger: BidSuccessM
 
 
 def walk(seed: int, every: int, weekly_bids: int) -> dict[str, Any]:
-    """Figures of the active model after each retraining, and of the model of the new regime alone."""
+    """Metrics of the active model after each retraining, and of the model of the new regime alone."""
     world = World(seed, weekly_bids)
     change, parameters = world.start + BEFORE * WEEK, training_parameters(SETTINGS)
     active: tuple[BidSuccessModel, pa.Table] | None = None
@@ -132,9 +132,9 @@ def walk(seed: int, every: int, weekly_bids: int) -> dict[str, Any]:
         model = train(dataset, parameters)
         if active is None or promoted(active, model, dataset):
             active = model, dataset
-        found.append({"weeks": retraining * every, "active": world.judge(active[0]), "promoted": active[0] is model})
+        found.append({"weeks": retraining * every, "active": world.evaluate(active[0]), "promoted": active[0] is model})
     alone = train(world.dataset(change, END - TEST * WEEK, SETTINGS.holdout_share), parameters)
-    return {"retrainings": found, "new_regime_alone": world.judge(alone)}
+    return {"retrainings": found, "new_regime_alone": world.evaluate(alone)}
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def main() -> None:
     windows = WINDOWS[: options.windows]
     floats = pa.table({"floats": np.random.default_rng(0).normal(size=8 * options.rows)})
     texts = pa.table({"texts": [f"a proposal of some length, number {number:09d}" for number in range(options.rows)]})
-    shown = Table("what", "figure", title="The version store")
+    shown = Table("what", "value", title="The version store")
     with tempfile.TemporaryDirectory() as folder:
         store = filled_store(Path(folder), windows)
         head = store.head("model", windows[-1])

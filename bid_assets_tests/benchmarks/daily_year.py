@@ -125,8 +125,8 @@ def main() -> None:
     options = parser.parse_args()
     table = Table("", "s", title=f"{WEEKS * 7} daily windows, {options.bids:,} bids, {LOOKBACK} looked back over")
 
-    def measured(figures: Iterator[tuple[str, float]]) -> None:
-        for name, value in figures:
+    def measured(metrics: Iterator[tuple[str, float]]) -> None:
+        for name, value in metrics:
             table.add_row(name, f"{value:.2f}")
             print(f"{name}: {value:.2f} s", flush=True)
 
@@ -152,7 +152,7 @@ def main() -> None:
         measured(ticks(loop))
         turns = [one_turn(loop, hour) for hour in (1, 2)]
         measured(
-            (f"an outcome's way: {name}", min(figures)) for name, figures in zip(PARTS, zip(*turns, strict=True), strict=True)
+            (f"an outcome's way: {name}", min(metrics)) for name, metrics in zip(PARTS, zip(*turns, strict=True), strict=True)
         )
     shutil.rmtree(folder, ignore_errors=True)
     Console(width=130).print(table)

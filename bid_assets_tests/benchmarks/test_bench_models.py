@@ -48,7 +48,7 @@ def test_every_cutoff_is_on_the_page_and_what_was_not_run_too(
     assert [result.cutoff for result in results] == [period.cutoff for period in tiny_market.periods]
     for result in results:
         assert f"| {result.cutoff:%Y-%m-%d} | {result.train_rows:,} ({result.train_label_rate:.1%})" in page
-        assert f"**{result.figures[OURS]['log_loss']:.4f}**" in page
+        assert f"**{result.metrics[OURS]['log_loss']:.4f}**" in page
     assert "no `--peers` was given" in page
     assert "Better than our model in mean log loss: " in page
     assert re.search(r"Not run\*\*: `absent`: .*gsoc_pulls", page)
@@ -59,9 +59,9 @@ def test_the_constant_is_the_share_of_successes_in_training(run: tuple[list[Cuto
     for result in run[0]:
         rate, successes = result.train_label_rate, result.test_label_rate
         expected = -(successes * np.log(rate) + (1 - successes) * np.log(1 - rate))
-        assert result.figures[CONSTANT]["log_loss"] == pytest.approx(expected)
+        assert result.metrics[CONSTANT]["log_loss"] == pytest.approx(expected)
         difference = result.differences[CONSTANT]["log_loss"]["difference"]
-        assert difference == pytest.approx(result.figures[OURS]["log_loss"] - expected)
+        assert difference == pytest.approx(result.metrics[OURS]["log_loss"] - expected)
 
 
 def test_a_cutoff_without_enough_to_learn_from_is_on_the_page_with_the_reason(tiny_market: DataSet, tmp_path: Path) -> None:
@@ -74,15 +74,15 @@ def test_a_cutoff_without_enough_to_learn_from_is_on_the_page_with_the_reason(ti
 
 
 @needs_peers
-def test_peers_are_judged_on_the_same_rows_and_not_fitted_again_for_the_same(tiny_market: DataSet, tmp_path: Path) -> None:
+def test_peers_are_evaluated_on_the_same_rows_and_not_fitted_again_for_the_same(tiny_market: DataSet, tmp_path: Path) -> None:
     one_cutoff = replace(tiny_market, periods=tiny_market.periods[:1])
     sets, page = {"tiny": lambda: one_cutoff}, tmp_path / "page.md"
     results = run_all(sets, SETTINGS, None, PeerProcess(PYTHON, tmp_path / "cache"), page, "make bench-models")["tiny"]
-    assert all(set(result.figures) == {OURS, CONSTANT, *PEERS} for result in results)
+    assert all(set(result.metrics) == {OURS, CONSTANT, *PEERS} for result in results)
     assert all(f"| {name} |" in page.read_text() for name in PEERS)
     again = PeerProcess(tmp_path / "no-such-python", tmp_path / "cache")
-    assert [each.figures for each in run_all(sets, SETTINGS, None, again, page, "")["tiny"]] == [
-        each.figures for each in results
+    assert [each.metrics for each in run_all(sets, SETTINGS, None, again, page, "")["tiny"]] == [
+        each.metrics for each in results
     ]
 
 

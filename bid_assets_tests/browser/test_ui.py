@@ -67,7 +67,7 @@ def test_the_report_shows_its_roc_curve_behind_show_markdown(page: Page) -> None
     assert plot.evaluate("image => image.decode().then(() => image.naturalWidth)") > 200
 
 
-def test_the_figures_of_the_report_are_plotted_over_windows(page: Page) -> None:
+def test_the_metrics_of_the_report_are_plotted_over_windows(page: Page) -> None:
     page.goto("/assets/metrics_report?view=overview")
     page.get_by_role("button", name="Plots").click()
     expect(page.get_by_text("roc_auc", exact=True)).to_be_visible()

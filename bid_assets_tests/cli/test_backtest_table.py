@@ -33,10 +33,10 @@ def test_several_cutoffs_are_a_row_each_and_one_of_means_baselines_beside() -> N
             "seeds": 1,
             "train_rows": 1000,
             "test_rows": 200,
-            **{name: {"mean": figure, "std": 0.0} for name in BACKTEST_METRICS},
-            "baselines": {"base_rate": {**dict.fromkeys(BACKTEST_METRICS, 0.5), "log_loss": figure}},
+            **{name: {"mean": metric, "std": 0.0} for name in BACKTEST_METRICS},
+            "baselines": {"base_rate": {**dict.fromkeys(BACKTEST_METRICS, 0.5), "log_loss": metric}},
         }
-        for day, figure in (("2026-08-03", 0.7), ("2026-09-07", 0.8))
+        for day, metric in (("2026-08-03", 0.7), ("2026-09-07", 0.8))
     ]
     console = Console(width=140, record=True, file=None, force_terminal=False)
     with console.capture() as captured:

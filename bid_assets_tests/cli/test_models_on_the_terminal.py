@@ -17,14 +17,14 @@ from bid_assets_tests.platforms import RAW, Platform, call, call_json, execute, 
 from bid_assets_tests.serving.servers import serving
 
 WIDTH = 100
-JUDGED = ["trained_model", "metrics_report", "deployment"]
+EVALUATED = ["trained_model", "metrics_report", "deployment"]
 
 
 @pytest.fixture(scope="module")
 def platform(postgres: EmbeddedServer, static_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """With a second model, of the same dataset and another seed, which was rejected."""
     with small_platform(postgres, tmp_path_factory.mktemp("terminal"), static_encoder) as made:
-        assert make(made, JUDGED, made.window, trained_model={"seed": 9}).succeeded
+        assert make(made, EVALUATED, made.window, trained_model={"seed": 9}).succeeded
         yield made
 
 
@@ -51,7 +51,7 @@ def line_about(output: str, model: InputRef) -> str:
     return next(line for line in output.splitlines() if short(model) in line)
 
 
-def test_versions_shows_figures_and_what_is_active_beside_each_model(
+def test_versions_shows_metrics_and_what_is_active_beside_each_model(
     platform: Platform, first: InputRef, second: InputRef
 ) -> None:
     told = call("versions", "trained_model").stdout
@@ -80,7 +80,7 @@ def test_the_short_id_that_is_shown_is_accepted_wherever_a_version_is(platform: 
     assert "is the active model already" in call("deployments", "shadow", short(first), "--reason", "x", fails=1).stderr
 
 
-def test_compare_shows_figures_and_what_differs(platform: Platform, first: InputRef, second: InputRef) -> None:
+def test_compare_shows_metrics_and_what_differs(platform: Platform, first: InputRef, second: InputRef) -> None:
     told = call_json("compare", short(first), second.version)
     assert told["differences"]["parameters"] == {"seed": [0, 9]}
     assert "dataset" not in told["differences"]

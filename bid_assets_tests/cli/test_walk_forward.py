@@ -51,7 +51,7 @@ def test_people_get_tables_and_the_path_of_the_picture(result: Any) -> None:
     assert "never" in told
 
 
-def test_models_are_judged_on_as_many_windows_as_are_asked_for(result: Any) -> None:
+def test_models_are_evaluated_on_as_many_windows_as_are_asked_for(result: Any) -> None:
     steps = call_json("backtest", "--every", "3", "--ahead", "2", "--policy", "never", "--workers", "2")["steps"]
     first = steps[0]
     assert datetime.fromisoformat(first["until"]) - datetime.fromisoformat(first["cutoff"]) == timedelta(weeks=2)

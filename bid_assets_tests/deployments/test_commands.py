@@ -19,7 +19,7 @@ from bid_assets.orchestration.instance import open_instance
 from bid_assets.version_store.manifest import InputRef
 from bid_assets_tests.platforms import Platform, call, call_json, execute, make, new_platform
 
-JUDGED = ["trained_model", "feature_importances", "metrics_report", "deployment"]
+EVALUATED = ["trained_model", "feature_importances", "metrics_report", "deployment"]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_second_model_is_compared_with_the_first_and_approved_on_the_command_l
 
 
 def test_a_model_of_the_same_dataset_must_be_better_beyond_doubt(platform: Platform) -> None:
-    assert make(platform, JUDGED, platform.window, trained_model={"seed": 9}).succeeded
+    assert make(platform, EVALUATED, platform.window, trained_model={"seed": 9}).succeeded
     assert shown("deployment")["outcome"] == "rejected"
     assert "share of resamples with a lower log loss" in shown("deployment")["reason"]
 
@@ -102,7 +102,7 @@ def test_a_model_of_the_same_dataset_must_be_better_beyond_doubt(platform: Platf
 def test_a_search_is_used_by_its_version_and_is_in_the_models_lineage(platform: Platform) -> None:
     assert make(platform, ["hyperparameter_search"], platform.window, hyperparameter_search={"trials": 2}).succeeded
     search = platform.head("hyperparameter_search")
-    assert make(platform, JUDGED, platform.window, trained_model={"hyperparameters": search.version}).succeeded
+    assert make(platform, EVALUATED, platform.window, trained_model={"hyperparameters": search.version}).succeeded
     model = platform.head("trained_model")
     assert search.ref in model.inputs
     best = json.loads(platform.store.fetch(search).read_bytes())["best"]

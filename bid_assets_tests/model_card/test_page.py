@@ -78,7 +78,7 @@ def test_the_page_needs_nothing_else(card: CardData) -> None:
     assert "url(" not in render_html(card)
 
 
-def test_every_figure_stands_beside_its_interval_and_its_baselines(card: CardData) -> None:
+def test_every_metric_stands_beside_its_interval_and_its_baselines(card: CardData) -> None:
     text = render_html(card)
     metrics = card.report["model_metrics"]
     assert f"{metrics['roc_auc']:.4f}" in text

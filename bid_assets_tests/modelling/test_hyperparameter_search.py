@@ -21,24 +21,26 @@ def found(dataset: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return search(dataset, QUICK, tmp_path_factory.mktemp("search") / "journal", trials=4)
 
 
-def test_each_fold_judges_what_comes_after_all_that_it_learned_and_was_known(dataset: pa.Table) -> None:
+def test_each_fold_evaluates_what_comes_after_all_that_it_learned_and_was_known(dataset: pa.Table) -> None:
     for fold in folds(dataset):
-        learns, judges = (fold.filter(pc.equal(fold["split"], name)) for name in ("train", "holdout"))
-        begin = pc.min(judges["submitted_at"]).as_py()
+        learns, evaluates = (fold.filter(pc.equal(fold["split"], name)) for name in ("train", "holdout"))
+        begin = pc.min(evaluates["submitted_at"]).as_py()
         assert pc.max(learns["submitted_at"]).as_py() < begin
         assert pc.max(learns["outcome_timestamp"]).as_py() < begin
 
 
 def test_no_fold_looks_at_the_holdout(dataset: pa.Table) -> None:
     train = set(dataset.filter(pc.equal(dataset["split"], "train"))["bid_id"].to_pylist())
-    judged = [bid for fold in folds(dataset) for bid in fold["bid_id"].to_pylist()]
-    assert set(judged) <= train
+    evaluated = [bid for fold in folds(dataset) for bid in fold["bid_id"].to_pylist()]
+    assert set(evaluated) <= train
 
 
-def test_every_bid_of_the_newer_half_is_judged_once(dataset: pa.Table) -> None:
-    judged = [bid for fold in folds(dataset) for bid in fold.filter(pc.equal(fold["split"], "holdout"))["bid_id"].to_pylist()]
+def test_every_bid_of_the_newer_half_is_evaluated_once(dataset: pa.Table) -> None:
+    evaluated = [
+        bid for fold in folds(dataset) for bid in fold.filter(pc.equal(fold["split"], "holdout"))["bid_id"].to_pylist()
+    ]
     train = dataset.filter(pc.equal(dataset["split"], "train")).num_rows
-    assert len(judged) == len(set(judged)) == pytest.approx(train / 2, abs=3)
+    assert len(evaluated) == len(set(evaluated)) == pytest.approx(train / 2, abs=3)
 
 
 def test_the_first_trial_is_the_setting_of_now_and_the_best_is_no_worse(found: dict[str, Any]) -> None:

@@ -20,13 +20,17 @@ def served(dataset: pa.Table) -> BidSuccessModel:
     return train(dataset, replace(QUICK, refit_on_holdout=True), "an-encoder")
 
 
-def test_the_twin_is_the_model_that_is_made_without_the_setting(served: BidSuccessModel, model: BidSuccessModel) -> None:
+def test_the_holdout_model_is_the_model_that_is_made_without_the_setting(
+    served: BidSuccessModel, model: BidSuccessModel
+) -> None:
     assert served.holdout_model is not None
     assert served.holdout_model.booster == model.booster
     assert served.booster != model.booster
 
 
-def test_reports_are_about_the_twin_and_say_so(served: BidSuccessModel, model: BidSuccessModel, dataset: pa.Table) -> None:
+def test_reports_are_about_the_holdout_model_and_say_so(
+    served: BidSuccessModel, model: BidSuccessModel, dataset: pa.Table
+) -> None:
     of_served, of_model = evaluate(served, dataset), evaluate(model, dataset)
     assert of_served["model_metrics"] == of_model["model_metrics"]
     assert of_served["refitted_rows"] == pc.sum(pc.is_in(dataset["split"], pa.array(["train", "embargo", "holdout"]))).as_py()

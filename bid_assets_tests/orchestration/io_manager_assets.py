@@ -51,7 +51,7 @@ def small_defs(settings: Settings, rows_per_window: int = 2) -> dg.Definitions:
     @dg.asset(ins={"source": lookback_input(3, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
     def told(source: WindowedTable) -> dg.Output[dict[str, object]]:
         facts = {"windows": list(source.windows), "missing": list(source.missing), "columns": source.read(["n"]).column_names}
-        return dg.Output(facts, metadata={"figure": 0.5})
+        return dg.Output(facts, metadata={"metric": 0.5})
 
     @dg.asset(ins={"source": lookback_input(101, WINDOWED)}, partitions_def=parts, io_manager_key="json_io_manager")
     def seen_from_afar(source: WindowedTable) -> list[str]:

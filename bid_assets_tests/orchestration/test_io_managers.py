@@ -73,7 +73,7 @@ def test_running_again_makes_no_new_version(
     assert [len(store.versions(asset)) for asset in ("source", "doubled", "summed", "told")] == [6, 4, 1, 1]
 
 
-def test_the_manifest_says_run_code_settings_and_figures(
+def test_the_manifest_says_run_code_settings_and_metrics(
     settings: Settings, dagster_instance: dg.DagsterInstance, store: VersionStore
 ) -> None:
     run(settings, dagster_instance, ["source"], KEYS)
@@ -84,7 +84,7 @@ def test_the_manifest_says_run_code_settings_and_figures(
     assert told is not None
     assert (doubled.run_id, doubled.code.asset, doubled.settings) == (outcome.run_id, "7", {"cadence": "weekly"})
     assert doubled.schema == ({"name": "at", "type": "timestamp[us, tz=UTC]"}, {"name": "n", "type": "int64"})
-    assert told.info == {"figure": 0.5}
+    assert told.info == {"metric": 0.5}
 
 
 def test_a_window_that_nobody_has_made_is_an_error_that_says_how_to_make_it(

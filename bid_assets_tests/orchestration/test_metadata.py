@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of an output's figures."""
+"""What Dagster's UI shows of an output's metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METADATA = {
 }
 
 
-def test_figures_have_four_digits_and_only_those_worth_a_plot_are_numbers() -> None:
+def test_metrics_have_four_digits_and_only_those_worth_a_plot_are_numbers() -> None:
     assert shown_numbers(METADATA) == {
         "roc_auc": dg.MetadataValue.float(0.745),
         "rounds": dg.MetadataValue.text("1,234"),

@@ -275,7 +275,7 @@ def test_a_body_that_does_not_say_that_it_is_json_is_refused(server: Server, kin
     assert "Content-Type must be application/json" in answer.json()["error"]["message"]
 
 
-def test_the_model_is_described_with_figures_and_lineage(server: Server, platform: Platform, model: LoadedModel) -> None:
+def test_the_model_is_described_with_metrics_and_lineage(server: Server, platform: Platform, model: LoadedModel) -> None:
     told = server.get("/model")
     assert told["active"]["model_version"] == model.version
     assert told["active"]["metrics"]["roc_auc"] == platform.head("metrics_report").info["roc_auc"]

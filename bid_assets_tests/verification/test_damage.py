@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> VersionStore:
 
 @pytest.fixture
 def manifest_file(store: VersionStore) -> Path:
-    version = write_text(store, "x", info={"figure": 0.5}).manifest.version
+    version = write_text(store, "x", info={"metric": 0.5}).manifest.version
     return Path(store.url) / ASSET / WINDOW / f"{version}.manifest.json"
 
 
@@ -213,7 +213,7 @@ def test_making_the_window_again_cures_any_damage(store: VersionStore, manifest_
     assert head is not None
     damaged = {"HEAD": manifest_file.with_name("HEAD"), "manifest": manifest_file, "file": store.fetch(head)}[name]
     damaged.write_bytes(flip(damaged.read_bytes(), 0))
-    written = write_text(store, "x", info={"figure": 0.5})
+    written = write_text(store, "x", info={"metric": 0.5})
     assert head_text(store) == "x"
     assert written.created == (name == "manifest")
     assert name == "manifest" or written.manifest == head

@@ -37,8 +37,8 @@ def test_law_a_short_id_stands_for_its_version_and_no_other(versions: list[str])
 
 def test_a_short_id_is_the_hash_where_no_other_version_has_it() -> None:
     assert short_ids([ONE, TWO, THREE]) == {ONE: "ad17058f", TWO: "ad170001", THREE: "3c01b2aa"}
-    twin = "notes_20261125_101010_ad17058f"
-    assert short_ids([ONE, twin]) == {ONE: "144420_ad17058f", twin: "101010_ad17058f"}
+    namesake = "notes_20261125_101010_ad17058f"
+    assert short_ids([ONE, namesake]) == {ONE: "144420_ad17058f", namesake: "101010_ad17058f"}
 
 
 @pytest.mark.parametrize("text", [THREE, "3c01b2aa", "3c01", "b2aa", "20261124", "notes_20261124", "090000_3c01b2aa", "090000"])

@@ -78,7 +78,7 @@ def run_all(
                 missing.append(f"`{name}` at {period.cutoff:%Y-%m-%d}: {error}.")
                 continue
             measured.setdefault(name, []).append(result)
-            losses = {model: figures["log_loss"] for model, figures in result.figures.items()}
+            losses = {model: metrics["log_loss"] for model, metrics in result.metrics.items()}
             print(name, f"{result.cutoff:%Y-%m-%d}", "log loss", losses, sep="\t", flush=True)
         to_come = [f"`{other}`: this run has not come to it." for other in list(sets)[number + 1 :]]
         path.write_text(

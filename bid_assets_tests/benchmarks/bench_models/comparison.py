@@ -1,4 +1,4 @@
-"""One data set at its cutoffs: our model and the peers trained on the same rows and judged on the same later bids."""
+"""One data set at its cutoffs: our model and the peers trained on the same rows and evaluated on the same later bids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bid_assets_tests.benchmarks.bench_models.data_sets import DataSet, Period
 from bid_assets_tests.benchmarks.bench_models.peer_process import PeerProcess, peer_rows
 
 OURS, CONSTANT = "bid_assets", "constant base rate"
-FIGURES = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")
+METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error")
 RESAMPLES = 300
 
 
@@ -39,10 +39,10 @@ class CutoffResult:
     test_rows: int
     train_label_rate: float
     test_label_rate: float
-    figures: dict[str, dict[str, float | None]]
-    """Of each model, by name: `FIGURES`."""
+    metrics: dict[str, dict[str, float | None]]
+    """Of each model, by name: `METRICS`."""
     differences: dict[str, dict[str, Any]]
-    """Ours less the peer's, by the peer's name: `modelling.comparison.compare`'s `figures`, the peer as champion."""
+    """Ours less the peer's, by the peer's name: `modelling.comparison.compare`'s `metrics`, the peer as champion."""
     cpu_seconds: dict[str, float]
     """Of training and scoring, by model."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ def result_at(
     settings: Settings,
     peers: PeerProcess | None,
 ) -> CutoffResult:
-    """Every model trained and judged at one cutoff. `peers` None: our model alone. Raises `NotTrainableError`."""
+    """Every model trained and evaluated at one cutoff. `peers` None: our model alone. Raises `NotTrainableError`."""
     rows = rows_of(data, features, period, settings)
     known, success = labels(rows.train), labels(rows.test)
     rarer_is_success = metrics.success_is_rarer(known)
@@ -74,10 +74,10 @@ def result_at(
         len(success),
         float(known.mean()),
         float(success.mean()),
-        {name: _figures(success, probability, rarer_is_success) for name, probability in probabilities.items()},
+        {name: _metrics(success, probability, rarer_is_success) for name, probability in probabilities.items()},
         {
             name: compare(success, peer, probabilities[OURS], profiles, rarer_is_success=rarer_is_success, resamples=RESAMPLES)[
-                "figures"
+                "metrics"
             ]
             for name, peer in probabilities.items()
             if name != OURS
@@ -115,6 +115,6 @@ def lookback_of(data: DataSet, period: Period, settings: Settings) -> timedelta:
     return period.cutoff - pc.min(data.raw["raw_bids"]["submitted_at"]).as_py() + settings.cadence.length
 
 
-def _figures(success: metrics.Labels, probability: metrics.Probabilities, rarer_is_success: bool) -> dict[str, float | None]:
-    figures = metrics.all_metrics(success, probability, 0.5, rarer_is_success)
-    return {name: figures[name] for name in FIGURES}
+def _metrics(success: metrics.Labels, probability: metrics.Probabilities, rarer_is_success: bool) -> dict[str, float | None]:
+    values = metrics.all_metrics(success, probability, 0.5, rarer_is_success)
+    return {name: values[name] for name in METRICS}

@@ -25,7 +25,7 @@ WEEK = timedelta(weeks=1)
 
 @dataclass(frozen=True)
 class Period:
-    """A cutoff, and the moment from which bids do not judge any more (None: all later bids judge)."""
+    """A cutoff, and the moment from which bids are left out (None: all later bids are test bids)."""
 
     cutoff: datetime
     end: datetime | None = None
@@ -33,7 +33,7 @@ class Period:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Raw tables, and the periods over which models are judged."""
+    """Raw tables, and the periods over which models are evaluated."""
 
     name: str
     description: str
@@ -49,7 +49,7 @@ class DataSet:
 
 
 def real_data_set(folder: Path, description: str, cutoffs: tuple[str, ...]) -> DataSet:
-    """A data set from four gzip-compressed CSV files in the application's table contract; every later bid judges."""
+    """A data set from four gzip-compressed CSV files in the application's table contract; every later bid is a test bid."""
     jobs, profiles = (
         _read(folder / f"{name}.csv.gz", schema) for name, schema in (("jobs", RAW_JOBS), ("profiles", RAW_PROFILES))
     )
@@ -69,7 +69,7 @@ def market(
     ahead: int,
     change: int | None,
 ) -> DataSet:
-    """A simulated market. Cutoffs at the start of these weeks; the `ahead` weeks after each judge, by how bids end in truth."""
+    """A simulated market. Cutoffs at the start of these weeks; the `ahead` weeks after each are the test."""
     options = MarketplaceOptions(weeks=weeks, bids=bids, seed=seed, end=MARKET_END, corruption_share=0.0, change_week=change)
     simulation = simulate(options, lambda *_: None)
     columns = RAW_BID_OUTCOMES.names
@@ -94,7 +94,7 @@ def data_sets(shared: Path) -> dict[str, Callable[[], DataSet]]:
         ),
         "market": lambda: market(
             "market",
-            "Simulated, 26 weeks, 8,000 bids; the four weeks after each cutoff judge, by how bids end in truth.",
+            "Simulated, 26 weeks, 8,000 bids; the four weeks after each cutoff are the test, by how bids end in truth.",
             weeks=26,
             bids=8_000,
             seed=7,
@@ -105,7 +105,7 @@ def data_sets(shared: Path) -> dict[str, Callable[[], DataSet]]:
         "change_of_regime": lambda: market(
             "change_of_regime",
             "Simulated, 50 weeks, 12,000 bids; clients care about other things from week 26 on. Cutoffs 6, 12 and 18 weeks "
-            "later; the six weeks after each judge, by how bids end in truth.",
+            "later; the six weeks after each are the test, by how bids end in truth.",
             weeks=50,
             bids=12_000,
             seed=101,

@@ -1,4 +1,4 @@
-"""The page of results: Markdown from what was measured. No figure is computed here but means."""
+"""The page of results: Markdown from what was measured. No metric is computed here but means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from bid_assets_tests.benchmarks.bench_models.comparison import CONSTANT, FIGURES, OURS, RESAMPLES, CutoffResult
+from bid_assets_tests.benchmarks.bench_models.comparison import CONSTANT, METRICS, OURS, RESAMPLES, CutoffResult
 
 HEADINGS = {
     "roc_auc": "ROC AUC",
@@ -22,7 +22,7 @@ MORE_IS_BETTER = {"roc_auc", "average_precision_rarer"}
 
 @dataclass(frozen=True)
 class Run:
-    """How the figures came to be."""
+    """How the metrics came to be."""
 
     command: str
     finished_at: datetime
@@ -62,7 +62,7 @@ def page(run: Run, results: Mapping[str, Sequence[CutoffResult]], descriptions: 
         "",
         *_means(results),
         "",
-        *(_better_peers(results, figure) for figure in COMPARED),
+        *(_better_peers(results, metric) for metric in COMPARED),
     ]
     for name, cutoffs in results.items():
         lines += ["", f"## `{name}`", "", descriptions[name], "", *_cutoffs(cutoffs), "", *_differences(cutoffs)]
@@ -70,57 +70,57 @@ def page(run: Run, results: Mapping[str, Sequence[CutoffResult]], descriptions: 
 
 
 def _means(results: Mapping[str, Sequence[CutoffResult]]) -> Iterator[str]:
-    headings = [HEADINGS[figure] for figure in FIGURES]
+    headings = [HEADINGS[metric] for metric in METRICS]
     yield from _header("data set", "model", *headings, "log loss worse than the constant at", "CPU seconds")
     for name, cutoffs in results.items():
-        for model in cutoffs[0].figures:
-            figures = [_mean([each.figures[model][figure] for each in cutoffs]) for figure in FIGURES]
+        for model in cutoffs[0].metrics:
+            metrics = [_mean([each.metrics[model][metric] for each in cutoffs]) for metric in METRICS]
             worse = sum(_worse_than_constant(each, model) for each in cutoffs)
             count = "" if model == CONSTANT else f"{worse} of {len(cutoffs)}"
             seconds = "" if model == CONSTANT else f"{np.mean([each.cpu_seconds[model] for each in cutoffs]):.1f}"
-            yield _row(f"`{name}`", _strong(model, model), *(_strong(model, _figure(each)) for each in figures), count, seconds)
+            yield _row(f"`{name}`", _strong(model, model), *(_strong(model, _metric(each)) for each in metrics), count, seconds)
 
 
-def _better_peers(results: Mapping[str, Sequence[CutoffResult]], figure: str) -> str:
+def _better_peers(results: Mapping[str, Sequence[CutoffResult]], metric: str) -> str:
     """Which peers have a better mean than ours, in words."""
-    sign = 1 if figure in MORE_IS_BETTER else -1
+    sign = 1 if metric in MORE_IS_BETTER else -1
     better = []
     for name, cutoffs in results.items():
         for peer in cutoffs[0].differences:
-            mean = _mean([each.differences[peer][figure]["difference"] for each in cutoffs])
+            mean = _mean([each.differences[peer][metric]["difference"] for each in cutoffs])
             if mean is not None and sign * mean <= 0:
                 better.append(f"{peer} on `{name}`")
-    return f"- Better than our model in mean {HEADINGS[figure]}: {', '.join(better) or 'none'}."
+    return f"- Better than our model in mean {HEADINGS[metric]}: {', '.join(better) or 'none'}."
 
 
 def _cutoffs(cutoffs: Sequence[CutoffResult]) -> Iterator[str]:
-    headings = [HEADINGS[figure] for figure in FIGURES]
+    headings = [HEADINGS[metric] for metric in METRICS]
     yield from _header("cutoff", "train rows (successes)", "test rows (successes)", "model", *headings)
     for each in cutoffs:
         sides = (
             f"{each.train_rows:,} ({each.train_label_rate:.1%})",
             f"{each.test_rows:,} ({each.test_label_rate:.1%})",
         )
-        for model, figures in each.figures.items():
-            cells = (_strong(model, _figure(figures[figure])) for figure in FIGURES)
+        for model, metrics in each.metrics.items():
+            cells = (_strong(model, _metric(metrics[metric])) for metric in METRICS)
             yield _row(f"{each.cutoff:%Y-%m-%d}", *sides, _strong(model, model), *cells)
 
 
 def _differences(cutoffs: Sequence[CutoffResult]) -> Iterator[str]:
     """Ours less each peer's, cutoff by cutoff, then how often the interval excludes 0."""
-    yield from _header("cutoff", "against", *(f"{HEADINGS[figure]}, difference" for figure in COMPARED))
+    yield from _header("cutoff", "against", *(f"{HEADINGS[metric]}, difference" for metric in COMPARED))
     for each in cutoffs:
         for peer, compared in each.differences.items():
-            cells = (_difference(compared[figure]["difference"], compared[figure]["interval"]) for figure in COMPARED)
+            cells = (_difference(compared[metric]["difference"], compared[metric]["interval"]) for metric in COMPARED)
             yield _row(f"{each.cutoff:%Y-%m-%d}", peer, *cells)
     for peer in cutoffs[0].differences:
-        yield _row("**mean**", f"**{peer}**", *(_summary(cutoffs, peer, figure) for figure in COMPARED))
+        yield _row("**mean**", f"**{peer}**", *(_summary(cutoffs, peer, metric) for metric in COMPARED))
 
 
-def _summary(cutoffs: Sequence[CutoffResult], peer: str, figure: str) -> str:
-    compared = [each.differences[peer][figure] for each in cutoffs]
+def _summary(cutoffs: Sequence[CutoffResult], peer: str, metric: str) -> str:
+    compared = [each.differences[peer][metric] for each in cutoffs]
     mean = _mean([each["difference"] for each in compared])
-    sign = 1 if figure in MORE_IS_BETTER else -1
+    sign = 1 if metric in MORE_IS_BETTER else -1
     ends = [sorted(sign * end for end in each["interval"]) for each in compared if each["interval"]]
     better, worse = sum(low > 0 for low, _ in ends), sum(high < 0 for _, high in ends)
     value = "–" if mean is None else f"**{mean:+.4f}**"
@@ -128,7 +128,7 @@ def _summary(cutoffs: Sequence[CutoffResult], peer: str, figure: str) -> str:
 
 
 def _worse_than_constant(result: CutoffResult, model: str) -> bool:
-    loss, constant = (result.figures[name]["log_loss"] for name in (model, CONSTANT))
+    loss, constant = (result.metrics[name]["log_loss"] for name in (model, CONSTANT))
     return loss is not None and constant is not None and loss > constant
 
 
@@ -143,7 +143,7 @@ def _difference(value: float | None, interval: Sequence[float] | None) -> str:
     return f"{value:+.4f}" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "")
 
 
-def _figure(value: float | None) -> str:
+def _metric(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 

@@ -1,4 +1,4 @@
-"""The prediction service beside others that do the same: each figure of docs/results/performance.md, in one run on one machine.
+"""The prediction service beside others that do the same: each metric of docs/results/performance.md, in one run on one machine.
 
     make bench-serving
 

@@ -222,7 +222,7 @@ def test_bfloat16_gives_nearly_the_same_vectors_under_another_fingerprint(
     assert (exact != rounded).any()
 
 
-def test_the_processor_is_judged_as_torch_judges_it() -> None:
+def test_the_processor_is_evaluated_as_torch_evaluates_it() -> None:
     import torch
 
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

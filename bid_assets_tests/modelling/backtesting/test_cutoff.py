@@ -38,7 +38,7 @@ def run(
     )
 
 
-def test_figures_come_with_mean_and_spread_over_seeds_as_json(a_market: Market) -> None:
+def test_metrics_come_with_mean_and_spread_over_seeds_as_json(a_market: Market) -> None:
     result = json.loads(json.dumps(run(a_market), allow_nan=False))
     for name in ("roc_auc", "average_precision_rarer", "log_loss", "calibration_error"):
         assert set(result[name]) == {"mean", "std"}

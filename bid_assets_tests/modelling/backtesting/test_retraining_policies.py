@@ -43,25 +43,25 @@ def test_another_word_is_refused_and_the_known_ones_are_named(word: str) -> None
 
 
 @pytest.fixture(scope="module")
-def judged(a_market: Market) -> pa.Table:
+def evaluated(a_market: Market) -> pa.Table:
     return a_market.dataset(holdout_share=0.2)
 
 
-def test_each_bid_costs_what_the_newest_model_before_it_says(judged: pa.Table) -> None:
+def test_each_bid_costs_what_the_newest_model_before_it_says(evaluated: pa.Table) -> None:
     second = day(42)
-    at = np.searchsorted(np.array(judged["submitted_at"].to_pylist()), [START, second, END])  # type: ignore[arg-type]
-    good = np.where(np.asarray(judged["target_is_success"])[at[1] :], 0.9, 0.1)
-    probabilities = {START: np.full(judged.num_rows - at[0], 0.5), second: good}
-    found = evaluate_policy(judged, [START, second], END, probabilities, {START: 2.0, second: 3.0}, Cadence.WEEKLY)
+    at = np.searchsorted(np.array(evaluated["submitted_at"].to_pylist()), [START, second, END])  # type: ignore[arg-type]
+    good = np.where(np.asarray(evaluated["target_is_success"])[at[1] :], 0.9, 0.1)
+    probabilities = {START: np.full(evaluated.num_rows - at[0], 0.5), second: good}
+    found = evaluate_policy(evaluated, [START, second], END, probabilities, {START: 2.0, second: 3.0}, Cadence.WEEKLY)
     early, late = at[1] - at[0], at[2] - at[1]
     assert found["log_loss"] == pytest.approx((early * np.log(2) - late * np.log(0.9)) / (early + late))
     assert (found["trainings"], found["training_seconds"], found["bids"]) == (2, 5.0, early + late)
     assert sum(row["bids"] for row in found["by_window"]) == found["bids"]
 
 
-def test_where_a_cutoff_gives_no_model_the_one_before_stays(judged: pa.Table) -> None:
-    at = np.searchsorted(np.array(judged["submitted_at"].to_pylist()), [START, END])  # type: ignore[arg-type]
-    probabilities = {START: np.full(judged.num_rows - at[0], 0.5), day(42): np.empty(0)}
-    found = evaluate_policy(judged, [START, day(42)], END, probabilities, {START: 2.0, day(42): 0.1}, Cadence.WEEKLY)
+def test_where_a_cutoff_gives_no_model_the_one_before_stays(evaluated: pa.Table) -> None:
+    at = np.searchsorted(np.array(evaluated["submitted_at"].to_pylist()), [START, END])  # type: ignore[arg-type]
+    probabilities = {START: np.full(evaluated.num_rows - at[0], 0.5), day(42): np.empty(0)}
+    found = evaluate_policy(evaluated, [START, day(42)], END, probabilities, {START: 2.0, day(42): 0.1}, Cadence.WEEKLY)
     assert found["log_loss"] == pytest.approx(np.log(2))
     assert found["trainings"] == 1

@@ -33,8 +33,8 @@ FORECAST = "performance_forecast"
 
 def history(market: Market, outcomes: pa.Table | None = None) -> BacktestTables:
     outcomes = market.outcomes if outcomes is None else outcomes
-    judged = evaluation_bids(market.bids, outcomes, market.features, cadence=Cadence.WEEKLY, rules=RULES)
-    return BacktestTables(market.bids, outcomes, {family.name: rows for family, rows in market.features}, judged)
+    evaluated = evaluation_bids(market.bids, outcomes, market.features, cadence=Cadence.WEEKLY, rules=RULES)
+    return BacktestTables(market.bids, outcomes, {family.name: rows for family, rows in market.features}, evaluated)
 
 
 def walked(made: BacktestTables, market: Market) -> CutoffResult:
@@ -55,9 +55,9 @@ def test_a_step_has_the_models_own_estimate_and_its_later_score_as_json(made: Cu
 
 
 def test_later_are_the_bids_until_the_next_cutoff(a_market: Market, made: CutoffResult) -> None:
-    judged = history(a_market).evaluation_bids
-    assert made.facts["later"]["rows"] == first_from(judged, UNTIL) - first_from(judged, CUTOFF)
-    assert len(made.probability) == judged.num_rows - first_from(judged, CUTOFF)
+    evaluated = history(a_market).evaluation_bids
+    assert made.facts["later"]["rows"] == first_from(evaluated, UNTIL) - first_from(evaluated, CUTOFF)
+    assert len(made.probability) == evaluated.num_rows - first_from(evaluated, CUTOFF)
 
 
 def test_what_becomes_known_after_the_cutoff_changes_no_estimate(a_market: Market, made: CutoffResult) -> None:
@@ -74,10 +74,10 @@ def test_a_cutoff_with_too_little_before_it_says_why_there_is_no_model(a_market:
     assert len(early.probability) == 0
 
 
-def test_only_mature_bids_judge(a_market: Market) -> None:
-    judged = history(a_market).evaluation_bids
+def test_only_mature_bids_evaluate(a_market: Market) -> None:
+    evaluated = history(a_market).evaluation_bids
     newest = pc.max(a_market.outcomes["outcome_timestamp"]).as_py()
-    assert pc.max(judged["submitted_at"]).as_py() < newest - RULES.maturity
+    assert pc.max(evaluated["submitted_at"]).as_py() < newest - RULES.maturity
 
 
 def side(value: float, low: float, high: float, successes: int = 50) -> dict:
@@ -100,7 +100,7 @@ def test_coverage_counts_both_errors_and_says_what_the_holdout_alone_would_cover
     assert found["bias"] == pytest.approx(0.135)
 
 
-def test_steps_with_hardly_any_of_a_class_and_those_without_an_outlook_do_not_count() -> None:
+def test_steps_with_hardly_any_of_a_class_and_those_without_a_forecast_do_not_count() -> None:
     few = {
         "estimate": side(0.7, 0.6, 0.8),
         FORECAST: foretold(0.7, 0.6, 0.8),
@@ -110,7 +110,7 @@ def test_steps_with_hardly_any_of_a_class_and_those_without_an_outlook_do_not_co
     assert coverage([few, none], "roc_auc") == {"steps": 0, "within": None, "within_holdout": None, "bias": None}
 
 
-def test_figures_agree_by_the_ends_of_their_intervals_that_face_each_other() -> None:
+def test_metrics_agree_by_the_ends_of_their_intervals_that_face_each_other() -> None:
     assert difference_within_error(0.3, [0.29, 0.5], 0.45, [0.44, 0.46])
     assert not difference_within_error(0.3, [0.1, 0.31], 0.45, [0.44, 0.46])
     assert difference_within_error(0.45, [0.44, 0.46], 0.3, [0.29, 0.5])

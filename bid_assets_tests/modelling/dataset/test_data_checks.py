@@ -40,7 +40,7 @@ def test_rejected_rows_of_the_last_window_are_not_diluted_by_a_long_look_back() 
     assert "50.0% of the rows of window w2" in verdict.finding
 
 
-def test_a_last_window_of_few_rows_is_not_judged_alone() -> None:
+def test_a_last_window_of_few_rows_is_not_evaluated_alone() -> None:
     assert rejected_rows_within_limit({"w1": 0, "w2": 5}, {"w1": 1000, "w2": 5}, 0.05).passed
 
 

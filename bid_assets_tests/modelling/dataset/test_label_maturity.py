@@ -98,6 +98,6 @@ def test_what_counts_as_failed_at_an_age_is_mature_at_that_age() -> None:
     assert resolve_maturity(rules, *market(3000, 180, 0)).known_maturity == timedelta(days=10)
 
 
-def test_rules_that_are_not_settled_have_no_maturity() -> None:
+def test_rules_that_are_not_resolved_have_no_maturity() -> None:
     with pytest.raises(ValueError, match="still to be estimated"):
         _ = AUTO.known_maturity

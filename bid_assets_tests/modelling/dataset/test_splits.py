@@ -14,7 +14,7 @@ histories = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=
 
 
 @given(histories, st.sampled_from([0.1, 0.2, 0.5, 0.8]), st.integers(0, 5), st.booleans())
-def test_who_learns_was_decided_before_the_holdout_begins_and_who_judges_is_mature(
+def test_who_learns_was_decided_before_the_holdout_begins_and_who_evaluates_is_mature(
     history: list[tuple[int, int]], share: float, maturity: int, mature_only: bool
 ) -> None:
     submitted, delay = np.array(history, dtype=np.int64).reshape(-1, 2).T
@@ -40,7 +40,7 @@ def test_without_a_holdout_everything_known_is_train() -> None:
     assert set(split) == {"train"}
 
 
-def test_where_no_bid_is_mature_nothing_learns_or_judges() -> None:
+def test_where_no_bid_is_mature_nothing_learns_or_evaluates() -> None:
     submitted = np.array([DAY, 2 * DAY])
     rules = LabelRules(timedelta(days=30))
     split = split_by_time(submitted, submitted + 1, holdout=0.2, rules=rules)

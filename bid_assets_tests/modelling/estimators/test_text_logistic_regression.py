@@ -1,4 +1,4 @@
-"""The words of documents as a model's third opinion."""
+"""The words of documents as a component of the model."""
 
 from __future__ import annotations
 
@@ -149,10 +149,10 @@ def test_other_words_make_another_model(text_model: BidSuccessModel) -> None:
     assert content_hash(other) != content_hash(text_model)
 
 
-def test_a_twin_that_learned_from_the_holdout_too_weighs_words_alike(documents: pa.Table, text_model: BidSuccessModel) -> None:
-    twin = train(documents, replace(QUICK, refit_on_holdout=True), "an-encoder")
-    assert twin.training["words_weight"] == text_model.training["words_weight"]
-    assert [score["raising"][0] for score in word_summary(twin)] == ["good"]
+def test_a_model_refit_on_the_holdout_weighs_words_alike(documents: pa.Table, text_model: BidSuccessModel) -> None:
+    refit_model = train(documents, replace(QUICK, refit_on_holdout=True), "an-encoder")
+    assert refit_model.training["words_weight"] == text_model.training["words_weight"]
+    assert [score["raising"][0] for score in word_summary(refit_model)] == ["good"]
 
 
 def test_words_alone_make_no_model(documents: pa.Table) -> None:

@@ -36,7 +36,7 @@ def test_weights_are_the_same_as_repeated_rows(rows: list[tuple[bool, float, int
         assert found["average_precision_rarer"][0] == pytest.approx(average_precision_score(~repeated, -scores))
 
 
-def test_with_every_profile_drawn_once_the_figures_are_those_of_the_metrics() -> None:
+def test_with_every_profile_drawn_once_the_metrics_are_those_of_the_metrics() -> None:
     drawn = sample(800, 40, np.random.default_rng(0))
     probability = drawn.scores(scorer(0.5, 0.5), np.random.default_rng(1)).round(2)
     scored = WeightedMetrics(drawn.success, probability, ClusterBootstrap.from_profiles(drawn.profile_ids))
@@ -49,31 +49,31 @@ def test_with_every_profile_drawn_once_the_figures_are_those_of_the_metrics() ->
     assert {name: float(found[name][0]) for name in expected} == pytest.approx(expected)
 
 
-def test_equal_seeds_give_equal_intervals_and_the_figure_lies_inside() -> None:
+def test_equal_seeds_give_equal_intervals_and_the_metric_lies_inside() -> None:
     drawn = sample(1000, 80, np.random.default_rng(0))
     probability = drawn.scores(scorer(0.5, 0.5), np.random.default_rng(1))
     found = intervals(drawn.success, probability, drawn.profile_ids, rarer_is_success=True)
     assert found == intervals(drawn.success, probability, drawn.profile_ids, rarer_is_success=True)
-    figures = {
+    on_sample = {
         **metrics.ranking_metrics(drawn.success, probability, True),
         **metrics.probability_metrics(drawn.success, probability),
     }
     for name in ("roc_auc", "average_precision", "log_loss", "brier"):
         low, high = found[name] or (0, 0)
-        assert low < figures[name] < high
+        assert low < on_sample[name] < high
 
 
-@pytest.mark.parametrize("figure", ["roc_auc", "log_loss"])
-def test_the_interval_holds_the_truth_about_as_often_as_it_says(figure: str) -> None:
+@pytest.mark.parametrize("metric", ["roc_auc", "log_loss"])
+def test_the_interval_holds_the_truth_about_as_often_as_it_says(metric: str) -> None:
     read = scorer(0.5, 0.5)
     many = sample(200_000, 10_000, np.random.default_rng(99))
     scores = many.scores(read, np.random.default_rng(98))
-    truth = {**metrics.ranking_metrics(many.success, scores, True), **metrics.probability_metrics(many.success, scores)}[figure]
+    truth = {**metrics.ranking_metrics(many.success, scores, True), **metrics.probability_metrics(many.success, scores)}[metric]
     held = 0
     for trial in range(60):
         random = np.random.default_rng(trial)
         drawn = sample(1000, 100, random)
-        found = intervals(drawn.success, drawn.scores(read, random), drawn.profile_ids, True, resamples=200)[figure]
+        found = intervals(drawn.success, drawn.scores(read, random), drawn.profile_ids, True, resamples=200)[metric]
         held += found is not None and found[0] <= truth <= found[1]
     assert held >= 52  # of 60; 95 % would be 57, and fewer than 52 come by chance once in 200 times
 

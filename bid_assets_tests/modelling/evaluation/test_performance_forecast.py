@@ -79,7 +79,7 @@ def test_failures_that_are_not_known_yet_are_counted_through_those_that_are(seed
     assert (~success[young]).mean() < resolve_maturity - 0.08
 
 
-def test_stretches_that_are_alike_make_a_small_swing_and_unlike_ones_a_large_one() -> None:
+def test_periods_that_are_alike_make_a_small_standard_deviation_and_unlike_ones_a_large_one() -> None:
     steady, _ = dataset([0.2])
     seasons, _ = dataset([0.05, 0.3, 0.05, 0.3])
     small, large = (forecast_performance(table, np.full(held(table), 0.8), False, resamples=50) for table in (steady, seasons))
@@ -92,7 +92,7 @@ def held(table: pa.Table) -> int:
     return int((np.asarray(table["split"]) == "holdout").sum())
 
 
-def test_a_swing_widens_what_hangs_on_the_share_of_failures_and_leaves_the_ranking() -> None:
+def test_variation_between_periods_widens_what_hangs_on_the_share_of_failures_and_leaves_the_ranking() -> None:
     table, probability = dataset([0.1, 0.35, 0.1, 0.35])
     found = forecast_performance(table, probability, rarer_is_success=False)
     assert found is not None
@@ -103,7 +103,7 @@ def test_a_swing_widens_what_hangs_on_the_share_of_failures_and_leaves_the_ranki
     assert wide(found["roc_auc"]["interval"]) == pytest.approx(wide(alone["roc_auc"] or []), rel=0.15)
 
 
-def test_where_all_is_known_the_expected_figures_are_those_of_the_holdout() -> None:
+def test_where_all_is_known_the_expected_metrics_are_those_of_the_holdout() -> None:
     table, probability = dataset([0.2], failures_take=0.01)
     table = table.set_column(1, "outcome_timestamp", table["submitted_at"])
     found = forecast_performance(table, probability, rarer_is_success=False)
@@ -129,7 +129,7 @@ def test_without_both_classes_there_is_nothing_to_expect() -> None:
     assert forecast_performance(table.set_column(2, "target_is_success", failed), probability, rarer_is_success=False) is None
 
 
-def test_a_single_stretch_leaves_what_was_believed_before() -> None:
+def test_a_single_period_leaves_what_was_believed_before() -> None:
     alone = between_period_sd_posterior(np.array([-1.0]), np.array([0.1]))
     assert alone == pytest.approx(between_period_sd_posterior(np.empty(0), np.empty(0)))
     assert alone.sum() == pytest.approx(1)

@@ -29,11 +29,11 @@ def test_a_report_is_json_without_nan(report: dict) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_figures_are_of_the_holdout_and_counted(report: dict, dataset: pa.Table) -> None:
+def test_metrics_are_of_the_holdout_and_counted(report: dict, dataset: pa.Table) -> None:
     holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
-    figures = report["model_metrics"]
-    assert figures["rows"] == holdout.num_rows == sum(figures["confusion_matrix"].values())
-    assert figures["successes"] == pc.sum(holdout["target_is_success"]).as_py()
+    metrics = report["model_metrics"]
+    assert metrics["rows"] == holdout.num_rows == sum(metrics["confusion_matrix"].values())
+    assert metrics["successes"] == pc.sum(holdout["target_is_success"]).as_py()
 
 
 def test_the_model_is_better_than_history_alone_and_that_is_better_than_the_base_rate(report: dict) -> None:
@@ -67,7 +67,7 @@ def test_an_empty_holdout_gives_nulls_a_reason_and_no_activation(model: BidSucce
     assert "the holdout is empty" in reason
 
 
-def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None:
+def test_the_rules_pass_a_good_model_and_lists_every_rule(report: dict) -> None:
     rules = absolute_rules(report, LENIENT)
     assert summarize(rules, report) == (True, f"all 3 rules passed on {report['model_metrics']['rows']} holdout bids")
     assert [set(rule) for rule in rules] == [{"rule", "value", "limit", "passed"}] * 3
@@ -81,7 +81,7 @@ def test_the_gate_passes_a_good_model_and_lists_every_rule(report: dict) -> None
         (AcceptanceThresholds(0.6, 0.2, 5.0), "log loss below the base rate's by at least 5, but it is 0."),
     ],
 )
-def test_the_gate_says_which_rule_failed_and_by_what(report: dict, thresholds: AcceptanceThresholds, reason: str) -> None:
+def test_the_rules_say_which_rule_failed_and_by_what(report: dict, thresholds: AcceptanceThresholds, reason: str) -> None:
     rules = absolute_rules(report, thresholds)
     passed, said = summarize(rules, report)
     assert not passed

@@ -38,7 +38,7 @@ def passed(comparison: dict, rules: PromotionThresholds, *, fresher: bool) -> di
 
 
 @pytest.mark.parametrize("rarer_is_success", [True, False])
-def test_figures_are_those_of_the_metrics(bids: Sample, champion: Scorer, rarer_is_success: bool) -> None:
+def test_metrics_are_those_of_the_metrics(bids: Sample, champion: Scorer, rarer_is_success: bool) -> None:
     random = np.random.default_rng(3)
     old, new = bids.scores(champion, random), bids.scores(scorer(SHARED, 1.5), random)
     found = compare(bids.success, old, new, bids.profile_ids, rarer_is_success=rarer_is_success, resamples=50)["metrics"]

@@ -94,7 +94,7 @@ def test_what_log_and_encoder_count_is_read_when_asked() -> None:
     assert samples["bid_assets_texts_total{result=miss}"] == 3
 
 
-def test_the_memory_of_the_worker_is_among_the_figures() -> None:
+def test_the_memory_of_the_worker_is_among_the_metrics() -> None:
     assert parse_metrics(Metrics().exposition())["process_resident_memory_bytes"] > 1e6
 
 
@@ -114,7 +114,7 @@ sys.stdout.buffer.write(metrics.exposition())
 """
 
 
-def test_the_figures_of_several_workers_add_up_and_killed_ones_do_not_linger(tmp_path: Path) -> None:
+def test_the_metrics_of_several_workers_add_up_and_killed_ones_do_not_linger(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
