@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BASE_VALUE = "(base)"
 """Name of the last column of `contributions`: the base value (SHAP), the log-odds before any feature."""
 
-EMPTY_ROW_PROBABILITY = "probability_of_nothing"
+EMPTY_ROW_PROBABILITY = "empty_row_probability"
 """Name of the smoke-test prediction among a model's facts."""
 
 

@@ -1,7 +1,7 @@
 """The history component of the blend: a logistic regression on the profile's history, as a scikit-learn pipeline.
 
 Trees cut a slope into steps, and need many bids for each; a linear model needs few. Numbers are transformed first
-(signed log1p): the tenth bid of a profile says less than the second. Why history alone, and the figures, are in
+(signed log1p): the tenth bid of a profile says less than the second. Why history alone, and the results, are in
 docs/research-log/. Where something else than history decides, it would only dilute the trees: `blend` decides how much
 it counts. Imports scikit-learn: import it only where a model is trained.
 """

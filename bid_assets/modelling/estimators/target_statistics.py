@@ -6,9 +6,9 @@ others, its outcomes. The statistic is the sum of the residuals divided by their
 step of Newton's method towards a random intercept of the profile, from 0.
 
 In training each bid has the statistic of its own moment, from outcomes known before it, though what was to be expected
-of these is judged by all that training has seen (ordered target statistics: Prokhorenkova et
+of these is evaluated by all that training has seen (ordered target statistics: Prokhorenkova et
 al.: CatBoost, NeurIPS 2018); to be scored, a bid has the last one, which the model carries. A profile that is not among
-them has 0. Figures are in docs/research-log/.
+them has 0. Results are in docs/research-log/.
 """
 
 from __future__ import annotations

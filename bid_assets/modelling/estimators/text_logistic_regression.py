@@ -2,7 +2,7 @@
 
 Each document (a column of tokens) is a TF-IDF vector of length 1; an embedding has length 1 by itself. One L2-penalized
 regression reads them all. Its log-odds are *added* to those of the other components, times a blend weight that forward
-blocks choose (`blend`), 0 where it does not help. Figures are in docs/research-log/.
+blocks choose (`blend`), 0 where it does not help. Results are in docs/research-log/.
 
 Tokens come as Arrow lists, and are read into sparse matrices without becoming Python objects. scikit-learn's
 `TfidfVectorizer` would need each document as a list of `str`, counts documents where `min_profiles` counts their

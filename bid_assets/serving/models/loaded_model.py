@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bid_assets.features.embeddings.model_files import EncoderUnavailableError
 from bid_assets.features.registry import families
 from bid_assets.modelling.estimators import column_encoders
+from bid_assets.modelling.evaluation.former_keys import with_current_keys
 from bid_assets.modelling.model import EMPTY_ROW_PROBABILITY, BidSuccessModel
 from bid_assets.modelling.model_file import ModelFormatError, load
 from bid_assets.version_store.manifest import InputRef, Manifest
@@ -92,7 +93,8 @@ class LoadedModel:
 
     def _smoke_test(self) -> None:
         """Predict an empty row: the probability must be the one that was recorded when the model was trained."""
-        expected, actual = self.manifest.info.get(EMPTY_ROW_PROBABILITY), self.scorer.empty_row_probability()
+        expected = with_current_keys(self.manifest.info).get(EMPTY_ROW_PROBABILITY)
+        actual = self.scorer.empty_row_probability()
         if not 0 <= actual <= 1 or (expected is not None and abs(actual - expected) > _TOLERANCE):
             raise ModelRejectedError(
                 f"{self.version} gives an empty row the probability {actual}; when it was trained, it gave {expected}"
