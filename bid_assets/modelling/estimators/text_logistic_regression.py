@@ -54,7 +54,7 @@ class TextColumn:
     present: Labels
     profile: Integers
     """Of each row, a number for its profile."""
-    tokens: npt.NDArray[np.object_] | None
+    tokens: pa.StringArray | None
     """Sorted; None for embeddings."""
     values: sp.csr_array
     """Shape (rows, tokens): 1 where a row has the token; or the embeddings, 0 where missing."""
@@ -82,7 +82,7 @@ class TextColumn:
         codes = np.concatenate([rank[chunk.indices.to_numpy()] for chunk in unified.chunks])
         starts = np.cumsum(np.concatenate(counts)).astype(np.int32)
         has = sp.csr_array((np.ones(len(codes), np.int8), codes, starts), shape=(len(values), len(order)))
-        return cls(column, values.type, present, profile, tokens.take(order).to_numpy(False), has)
+        return cls(column, values.type, present, profile, tokens.take(order), has)
 
     def __getitem__(self, rows: Integers) -> TextColumn:
         """Some of the rows."""
@@ -107,7 +107,7 @@ class Tfidf(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         of_profiles = sp.csr_array((np.ones(rows, np.float32), (X.profile, np.arange(rows))))
         shared = np.bincount((of_profiles @ X.values).indices, minlength=size) >= self.min_profiles
         kept = np.argsort(-bids * shared, kind="stable")[: min(self.max_tokens, int(shared.sum()))]
-        self.tokens_ = X.tokens[kept]
+        self.tokens_ = X.tokens.take(kept)
         self.idf_squared_ = np.log(rows / bids[kept]) ** 2
         return self
 
@@ -115,13 +115,12 @@ class Tfidf(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Shape (rows, tokens) or (rows, dimension)."""
         if X.tokens is None:
             return X.values
-        known = {token: code for code, token in enumerate(self.tokens_)}
-        code_of = np.array([known.get(token, -1) for token in X.tokens], dtype=np.int32)
+        code_of = pc.index_in(X.tokens, value_set=self.tokens_).fill_null(-1).to_numpy()
         codes = code_of[X.values.indices]
         kept = codes >= 0
         starts = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)[X.values.indptr]
         idf = np.sqrt(self.idf_squared_)[codes[kept]]
-        vectors = sp.csr_array((idf, codes[kept], starts), shape=(X.values.shape[0], len(known)))
+        vectors = sp.csr_array((idf, codes[kept], starts), shape=(X.values.shape[0], len(self.tokens_)))
         vectors.sort_indices()
         return normalize(vectors, copy=False) if vectors.nnz else vectors
 
@@ -182,6 +181,6 @@ class TextLogisticRegression(LogOddsClassifier):
                 logits.append(EmbeddingLogit(column, type_, coef * factor, mean * factor))
             else:
                 weights = coef * np.sqrt(vectorizer.idf_squared_) * factor
-                tokens = tuple(vectorizer.tokens_)
+                tokens = tuple(vectorizer.tokens_.to_pylist())
                 logits.append(TokenLogit(column, type_, tokens, weights, vectorizer.idf_squared_, mean * factor))
         return tuple(logits)

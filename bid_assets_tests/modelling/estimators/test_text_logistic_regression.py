@@ -227,7 +227,7 @@ def test_property_tokens_are_read_alike_in_pieces_of_any_size(chunk_rows: int, m
     said = pa.chunked_array([[["b", "a"], None], [[], ["c", None, "a"], ["a"]]], TOKENS)
     text = TextColumn.from_arrow("said", said, np.arange(5))
     assert text.present.tolist() == [True, False, True, True, True]
-    assert list(text.tokens if text.tokens is not None else []) == ["a", "b", "c"]
+    assert text.tokens == pa.array(["a", "b", "c"])
     assert text.values.toarray().tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]]
 
 
