@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from bid_assets.common.arrow import microseconds
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS, columns_with_texts
-from bid_assets.modelling.dataset.frames import schema_of_frame, table_from_array, table_from_frame
+from bid_assets.modelling.dataset.frames import table_from_array, table_from_frame
 from bid_assets.modelling.estimators import calibration, column_encoders, threshold
 from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels
 from bid_assets.modelling.estimators.blend import LogOddsBlend
@@ -157,16 +157,15 @@ class BidSuccessClassifier(LogOddsClassifier):
         return self.calibration_.probability(log_odds)
 
     def _table(self, X: Any) -> pa.Table:
+        if hasattr(X, "iloc"):
+            return table_from_frame(X, self.check_rows_.schema)
         if isinstance(X, pa.Table):
             return X
-        if _is_frame(X):
-            return table_from_frame(X.rename(columns=str), self.check_rows_.schema)
         return table_from_array(validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False))
 
     def _training_rows(self, X: Any, y: Any) -> tuple[Any, Any]:
-        if _is_frame(X):
-            X = X.rename(columns=str)
-            return table_from_frame(X, schema_of_frame(X)), column_or_1d(y)
+        if hasattr(X, "iloc"):  # a pandas frame, without an import of pandas
+            return table_from_frame(X), column_or_1d(y)
         if hasattr(X, "select"):
             return X, column_or_1d(y)
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)
@@ -220,11 +219,6 @@ class BidSuccessClassifier(LogOddsClassifier):
         """The matrix columns that these columns have become."""
         sources = [encoder.column for encoder in self.encoders_ for _ in encoder.names]
         return [number for number, source in enumerate(sources) if source in columns]
-
-
-def _is_frame(X: Any) -> bool:
-    """Whether it is a pandas frame; pandas is not imported for it."""
-    return hasattr(X, "iloc")
 
 
 def columns_to_read(schema: pa.Schema, parameters: TrainingParameters) -> list[str]:

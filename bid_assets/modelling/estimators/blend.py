@@ -224,16 +224,18 @@ class LogOddsBlend(LogOddsClassifier):
         """Fit the components to these rows; rounds and weights stay."""
         self.classes_, success = binary_labels(y)
         self.trees_ = fit_rounds(self._trees, X, success, self.rounds_)
-        self.history_ = self._fit_history(X[:, self.history_columns], success) if self.weights_.history else None
-        self.text_ = clone(self.text).fit(texts, success) if self.weights_.text else None
+        self.history_ = self.text_ = None
+        if self.weights_.history:
+            self.history_ = fit_history_regression(clone(self.history), X[:, self.history_columns], success)
+        if self.weights_.text:
+            self.text_ = clone(self.text).fit(texts, success)
         return self
 
     def decision_function(self, X: Matrix, texts: Sequence[TextColumn] = ()) -> FloatArray:
         """Log-odds of `classes_[1]`, shape (rows,)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
-        of_trees = log_odds_after(self.trees_, X, self.rounds_)
-        return self._components(X, of_trees, texts, self.history_, self.text_).blend(self.weights_)
+        return self._components(X, texts, self.trees_, self.history_, self.text_).blend(self.weights_)
 
     def _validate(
         self,
@@ -261,35 +263,28 @@ class LogOddsBlend(LogOddsClassifier):
         for block, train, trees in zip(blocks, trains, boosted, strict=True):
             matrix, history, text = validation(block), None, None
             if self.history is not None and len(self.history_columns) and self.max_history_weight:
-                history = self._fit_history(X[np.ix_(train, np.array(self.history_columns))], success[train])
+                numbers = X[np.ix_(train, np.array(self.history_columns))]
+                history = fit_history_regression(clone(self.history), numbers, success[train])
             if self.text is not None and texts and self.max_text_weight:
                 text = clone(self.text).fit([each[train] for each in texts], success[train])
-            scored = self._components(
-                matrix,
-                log_odds_after(trees, matrix, self.rounds_),
-                [each[block.validation] for each in texts] if text is not None else (),
-                history,
-                text,
-            )
+            scored = self._components(matrix, [each[block.validation] for each in texts], trees, history, text)
             components.append(replace(scored, success=success[block.validation]))
         return components
 
     def _components(
         self,
         X: Matrix,
-        of_trees: FloatArray,
         texts: Sequence[TextColumn],
+        trees: XGBClassifier,
         history: Pipeline | None,
         text: TextLogisticRegression | None,
     ) -> ComponentLogOdds:
+        of_trees = log_odds_after(trees, X, self.rounds_)
         return ComponentLogOdds(
             of_trees,
             of_trees if history is None else history.decision_function(X[:, self.history_columns]),
             np.zeros(len(X)) if text is None else text.decision_function(texts),
         )
-
-    def _fit_history(self, numbers: Matrix, success: Labels) -> Pipeline:
-        return fit_history_regression(clone(self.history), numbers, success)
 
     @property
     def _trees(self) -> XGBClassifier:

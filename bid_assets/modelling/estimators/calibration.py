@@ -1,8 +1,10 @@
 """Probability calibration of the model's log-odds: none, sigmoid (Platt) or isotonic; by default none.
 
 A calibration is fitted to forward blocks of the training bids, scored by components that were not fitted to them, and
-used only where it lowers the log loss on later blocks. scikit-learn is imported only where one is fitted; applying one
-takes numpy alone.
+used only where it lowers the log loss on later blocks. scikit-learn's `CalibratedClassifierCV` needs folds that are a
+partition, or a frozen classifier and rows that it has not seen: forward blocks are neither, since each has components of
+its own. So only its two regressions are used. scikit-learn is imported only where one is fitted; applying one takes
+NumPy alone.
 """
 
 from __future__ import annotations
