@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
-from xgboost import XGBClassifier
+from xgboost import Booster, XGBClassifier
 
 from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels
 from bid_assets.modelling.estimators.column_encoders import Matrix
@@ -235,7 +235,7 @@ class LogOddsBlend(LogOddsClassifier):
         """Log-odds of `classes_[1]`, shape (rows,)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
-        return self._components(X, texts, self.trees_, self.history_, self.text_).blend(self.weights_)
+        return self._components(X, texts, self.trees_.get_booster(), self.history_, self.text_).blend(self.weights_)
 
     def _validate(
         self,
@@ -260,14 +260,14 @@ class LogOddsBlend(LogOddsClassifier):
         ]
         self.rounds_ = best_rounds(boosted, recency_weights(len(blocks)))
         components = []
-        for block, train, trees in zip(blocks, trains, boosted, strict=True):
+        for block, train, (booster, _) in zip(blocks, trains, boosted, strict=True):
             matrix, history, text = validation(block), None, None
             if self.history is not None and len(self.history_columns) and self.max_history_weight:
                 numbers = X[np.ix_(train, np.array(self.history_columns))]
                 history = fit_history_regression(clone(self.history), numbers, success[train])
             if self.text is not None and texts and self.max_text_weight:
                 text = clone(self.text).fit([each[train] for each in texts], success[train])
-            scored = self._components(matrix, [each[block.validation] for each in texts], trees, history, text)
+            scored = self._components(matrix, [each[block.validation] for each in texts], booster, history, text)
             components.append(replace(scored, success=success[block.validation]))
         return components
 
@@ -275,11 +275,11 @@ class LogOddsBlend(LogOddsClassifier):
         self,
         X: Matrix,
         texts: Sequence[TextColumn],
-        trees: XGBClassifier,
+        booster: Booster,
         history: Pipeline | None,
         text: TextLogisticRegression | None,
     ) -> ComponentLogOdds:
-        of_trees = log_odds_after(trees, X, self.rounds_)
+        of_trees = log_odds_after(booster, X, self.rounds_)
         return ComponentLogOdds(
             of_trees,
             of_trees if history is None else history.decision_function(X[:, self.history_columns]),

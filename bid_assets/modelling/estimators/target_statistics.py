@@ -114,5 +114,5 @@ def cross_fitted_expectation(
         if len(columns) and len(theirs) and len(np.unique(success[others])) == 2:
             rounds = min(ROUNDS, parameters.max_rounds)
             fitted = fit_rounds(trees, matrix[np.ix_(others, columns)], success[others], rounds)
-            expected[theirs] = expit(log_odds_after(fitted, matrix[np.ix_(theirs, columns)], rounds))
+            expected[theirs] = expit(log_odds_after(fitted.get_booster(), matrix[np.ix_(theirs, columns)], rounds))
     return expected
