@@ -6,7 +6,6 @@ Each distinct text is parsed once. Rubbish is no error: a list that cannot be re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -23,12 +22,6 @@ def text_lists(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.Array]:
     values = [read_text_list(text) for text in encoded.dictionary.to_pylist()]
     lists, reasons = pa.array([value for value, _ in values], TEXTS), pa.array([reason for _, reason in values], TEXT)
     return pa.chunked_array([lists.take(encoded.indices)], TEXTS), reasons.take(encoded.indices)
-
-
-def reasons_of(column: pa.ChunkedArray, reason: Callable[[str | None], str | None]) -> pa.Array:
-    """The `reason` of each text: null where there is nothing, `READABLE` where it can be read."""
-    encoded = column.combine_chunks().dictionary_encode()
-    return pa.array([reason(text) for text in encoded.dictionary.to_pylist()], TEXT).take(encoded.indices)
 
 
 def unwrapped(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -75,7 +75,7 @@ class HistoryDefinition:
         rows = np.flatnonzero(span_mask(bids["submitted_at"], span))
         known = index[rows] >= 0
         columns = self.kernel(arrays, place[index[rows][known]])
-        bids = bids.take(pa.array(rows))
+        bids = bids.select(["id", "submitted_at"]).take(pa.array(rows))
         by_name = {each.name: _array(column, known) for each, column in zip(family.features, columns, strict=True)}
         return family.table(bids["id"], bids["submitted_at"], by_name)
 

@@ -24,7 +24,6 @@ from bid_assets.features.family import (
     as_of_row_index,
     bids_in_span,
     jobs_in_span,
-    take_or_null,
 )
 from bid_assets.features.inputs import BidContext, FeatureRow, RawRow
 
@@ -92,67 +91,36 @@ def readability(family: FeatureFamily, tables: RawTables, span: TimeRange) -> tu
 def _pieces(family: FeatureFamily, tables: RawTables, span: TimeRange) -> Iterator[tuple[pa.Table, list[BidContext]]]:
     """Key and time of at most `ROWS_AT_ONCE` rows of the family, and the context of each; one piece at least."""
     if family.key == "job_id":
-        jobs = jobs_in_span(tables["raw_jobs"], span)
-        for piece in _slices(jobs):
-            rows = _row_views(piece, np.arange(piece.num_rows))
-            times = _plain_values(piece["window"])
-            yield piece.select(["id", "window"]), [BidContext(at, job=job) for at, job in zip(times, rows, strict=True)]
+        for _, jobs in _slices(jobs_in_span(tables["raw_jobs"], span)):
+            yield jobs.select(["id", "window"]), [BidContext(job["window"], job=job) for job in _plain_rows(jobs)]
         return
     bids = bids_in_span(tables["raw_bids"].select(["id", "profile_id", "job_id", *_BID_COLUMNS]), span)
     joined = [
-        (tables[name], as_of_row_index(tables[name], bids[key], bids)) if name in family.reads else (bids, _no_rows(bids))
+        (tables[name], as_of_row_index(tables[name], bids[key], bids)) if name in family.reads else (None, None)
         for name, key in (("raw_profiles", "profile_id"), ("raw_jobs", "job_id"))
     ]
-    end = 0
-    for piece in _slices(bids):
-        start, end = end, end + piece.num_rows
+    for rows, piece in _slices(bids):
         columns = [_plain_values(piece[name]) for name in _BID_COLUMNS]
-        columns += [_row_views(table, index[start:end]) for table, index in joined]
+        columns += [[None] * len(piece) if index is None else _rows_at(table, index[rows]) for table, index in joined]
         yield piece.select(["id", "submitted_at"]), list(map(BidContext, *columns))
 
 
-def _slices(table: pa.Table) -> Iterator[pa.Table]:
-    return (table.slice(start, ROWS_AT_ONCE) for start in range(0, max(1, table.num_rows), ROWS_AT_ONCE))
+def _slices(table: pa.Table) -> Iterator[tuple[slice, pa.Table]]:
+    for start in range(0, max(1, table.num_rows), ROWS_AT_ONCE):
+        yield slice(start, start + ROWS_AT_ONCE), table.slice(start, ROWS_AT_ONCE)
 
 
-class _PlainColumns(dict[str, list[Any]]):
-    """Some rows of a table as plain values, each column when it is first read."""
-
-    def __init__(self, table: pa.Table, rows: Integers) -> None:
-        self.table, self.rows = table, rows
-
-    def __missing__(self, name: str) -> list[Any]:
-        self[name] = values = _plain_values(take_or_null(self.table[name], self.rows))
-        return values
-
-
-@dataclass(frozen=True, slots=True)
-class _RowView(Mapping[str, Any]):
-    """One of these rows."""
-
-    columns: _PlainColumns
-    index: int
-
-    def __getitem__(self, name: str) -> Any:
-        return self.columns[name][self.index]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns.table.column_names)
-
-    def __len__(self) -> int:
-        return int(self.columns.table.num_columns)
-
-
-def _no_rows(bids: pa.Table) -> Integers:
-    return np.full(bids.num_rows, -1)
-
-
-def _row_views(table: pa.Table, index: Integers) -> list[RawRow | None]:
+def _rows_at(table: pa.Table, index: Integers) -> list[RawRow | None]:
     """The rows of a table at these indices, equal indices as one object; None where the index is -1."""
-    rows, place = np.unique(index, return_inverse=True)
-    columns = _PlainColumns(table, rows)
-    views = [None if row < 0 else _RowView(columns, number) for number, row in enumerate(rows.tolist())]
-    return [views[number] for number in place.tolist()]
+    distinct, place = np.unique(index, return_inverse=True)
+    present = distinct[distinct >= 0]
+    rows = [*[None] * (len(distinct) - len(present)), *_plain_rows(table.take(pa.array(present)))]
+    return [rows[number] for number in place.tolist()]
+
+
+def _plain_rows(table: pa.Table) -> list[RawRow]:
+    columns = [_plain_values(column) for column in table.columns]
+    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _plain_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
