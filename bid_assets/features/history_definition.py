@@ -19,11 +19,11 @@ from bid_assets.common.arrow import Integers, microseconds
 from bid_assets.common.windows import TimeRange
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables, as_of_row_index, span_mask, take_or_null
 from bid_assets.features.inputs import BidContext, BidHistory, FeatureRow
-from bid_assets.features.interval_counts import argsort_by_group_time
+from bid_assets.features.interval_counts import GroupedTimeline, argsort_by_group_time
 
 
 class HistoryArrays(NamedTuple):
-    """Bids in order of (owner, time), and outcomes in order of (bid, time known, id). Times are int64 microseconds."""
+    """Bids, and outcomes in order of (bid, time known, id). Times are int64 microseconds."""
 
     owner: Integers
     """Of each bid, from 0."""
@@ -36,12 +36,16 @@ class HistoryArrays(NamedTuple):
     is_success: npt.NDArray[np.bool_]
     """Of each outcome."""
 
+    def sorted(self, outcome_ids: pa.ChunkedArray | Sequence[str]) -> HistoryArrays:
+        """The same with the outcomes in their order."""
+        order = argsort_by_group_time(self.outcome_bid, self.known_at, outcome_ids)
+        outcome_bid, known_at, is_success = self.outcome_bid[order], self.known_at[order], self.is_success[order]
+        return HistoryArrays(self.owner, self.submitted_at, outcome_bid, known_at, is_success)
 
-Kernel = Callable[[HistoryArrays, Integers], Sequence[npt.NDArray[Any]]]
-"""The family's features of the bids at these indices, a column each, in the order of their declaration; NaN is missing.
 
-A bid may count what is older than itself, of its own owner.
-"""
+Kernel = Callable[[HistoryArrays, GroupedTimeline], Sequence[npt.NDArray[Any]]]
+"""The family's features of some rows, each of an owner (the group) and at a time: a column each, in the order of their
+declaration; NaN is missing. A row may count what is older than itself, of its own owner."""
 
 
 @dataclass(frozen=True)
@@ -57,50 +61,46 @@ class HistoryDefinition:
     def compute_table(self, family: FeatureFamily, tables: RawTables, span: TimeRange, encoder: Encoder | None) -> pa.Table:
         """The family's table: the kernel over all bids of `tables`, of which those of `span` are taken."""
         bids, outcomes = tables["raw_bids"], tables["raw_bid_outcomes"]
-        owners = self._owners(tables)
-        with_owner = np.flatnonzero(owners.is_valid())
+        owners, submitted_at = self._owners(tables), microseconds(bids["submitted_at"])
+        owner = pc.fill_null(owners.dictionary_encode().indices, -1).to_numpy().astype(np.int64)
+        with_owner = np.flatnonzero(owner >= 0)
+        with_owner = with_owner[argsort_by_group_time(owner[with_owner], submitted_at[with_owner])]  # for quick searches
         index = np.full(bids.num_rows + 1, -1)  # of each bid among those whose owner is known; the last stands for no bid
         index[with_owner] = np.arange(len(with_owner))
         outcome_bid = index[pc.fill_null(pc.index_in(outcomes["bid_id"], value_set=bids["id"]), -1).to_numpy()]
         if (outcome_bid < 0).any():
             outcomes, outcome_bid = outcomes.filter(pa.array(outcome_bid >= 0)), outcome_bid[outcome_bid >= 0]
-        arrays, place = _sorted_arrays(
-            owners.drop_null().dictionary_encode().indices.to_numpy().astype(np.int64),
-            microseconds(bids["submitted_at"])[with_owner],
-            outcome_bid,
-            microseconds(outcomes["outcome_timestamp"]),
-            outcomes["is_success"].to_numpy(),
-            outcomes["id"],
-        )
+        known_at, is_success = microseconds(outcomes["outcome_timestamp"]), outcomes["is_success"].to_numpy()
+        history = HistoryArrays(owner[with_owner], submitted_at[with_owner], outcome_bid, known_at, is_success)
         rows = np.flatnonzero(span_mask(bids["submitted_at"], span))
-        known = index[rows] >= 0
-        columns = self.kernel(arrays, place[index[rows][known]])
+        known = owner[rows] >= 0
+        timeline = GroupedTimeline(owner[rows][known], submitted_at[rows][known])
+        columns = self.kernel(history.sorted(outcomes["id"]), timeline)
         bids = bids.select(["id", "submitted_at"]).take(pa.array(rows))
         by_name = {each.name: _array(column, known) for each, column in zip(family.features, columns, strict=True)}
         return family.table(bids["id"], bids["submitted_at"], by_name)
 
     def compute_rows(self, family: FeatureFamily, bids: Sequence[BidContext], encoder: Encoder | None) -> list[FeatureRow]:
-        """The features of each bid, in order: the kernel over one history for each owner and time, with a bid at that time."""
-        histories = {(id(history), bid.at): history for bid in bids if (history := self._history(bid)) is not None}
-        if not histories:
-            return [dict.fromkeys(each.name for each in family.features)] * len(bids)
-        counts = np.array([len(history.submitted_at) + 1 for history in histories.values()])
-        ends = counts.cumsum()
-        outcome_counts = [len(history.outcome_ids) for history in histories.values()]
-        arrays, place = _sorted_arrays(
-            np.repeat(np.arange(len(counts)), counts),
-            _integers((*history.submitted_at, at) for (_, at), history in histories.items()),
-            _integers(history.outcome_bid_index for history in histories.values()) + np.repeat(ends - counts, outcome_counts),
-            _integers(history.known_at for history in histories.values()),
-            _integers(history.is_success for history in histories.values()).astype(np.bool_),
-            [*chain.from_iterable(history.outcome_ids for history in histories.values())],
-        )
-        columns = self.kernel(arrays, place[ends - 1])
+        """The features of each bid, in order: the kernel over the histories that the bids see."""
+        seen = [self._history(bid) for bid in bids]
+        histories = {id(history): history for history in seen if history is not None}
         names = [each.name for each in family.features]
-        rows = (dict(zip(names, row, strict=True)) for row in zip(*map(_plain_values, columns), strict=True))
-        features = dict(zip(histories, rows, strict=True))
-        missing = dict.fromkeys(names)
-        return [features.get((id(self._history(bid)), bid.at), missing) for bid in bids]
+        if not histories:
+            return [dict.fromkeys(names)] * len(bids)
+        number = {identity: owner for owner, identity in enumerate(histories)}
+        counts = np.array([len(each.submitted_at) for each in histories.values()])
+        first_bid = np.repeat(counts.cumsum() - counts, [len(each.outcome_ids) for each in histories.values()])
+        history = HistoryArrays(
+            np.repeat(np.arange(len(counts)), counts),
+            _integers(each.submitted_at for each in histories.values()),
+            _integers(each.outcome_bid_index for each in histories.values()) + first_bid,
+            _integers(each.known_at for each in histories.values()),
+            _integers(each.is_success for each in histories.values()).astype(np.bool_),
+        ).sorted([*chain.from_iterable(each.outcome_ids for each in histories.values())])
+        rows = [(number[id(each)], bid.at) for each, bid in zip(seen, bids, strict=True) if each is not None]
+        columns = self.kernel(history, GroupedTimeline(*np.array(rows).T))
+        features = (dict(zip(names, row, strict=True)) for row in zip(*map(_plain_values, columns), strict=True))
+        return [dict.fromkeys(names) if each is None else next(features) for each in seen]
 
     def _owners(self, tables: RawTables) -> pa.Array:
         """The owner of each bid; null where it is not known."""
@@ -112,23 +112,6 @@ class HistoryDefinition:
 
     def _history(self, bid: BidContext) -> BidHistory | None:
         return bid.profile_history if self.owner == "profile" else bid.client_history
-
-
-def _sorted_arrays(
-    owner: Integers,
-    submitted_at: Integers,
-    outcome_bid: Integers,
-    known_at: Integers,
-    is_success: npt.NDArray[np.bool_],
-    outcome_ids: pa.ChunkedArray | Sequence[str],
-) -> tuple[HistoryArrays, Integers]:
-    """`HistoryArrays` from the same columns in any order, and the place of each bid in it."""
-    order = argsort_by_group_time(owner, submitted_at)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    bid = place[outcome_bid]
-    by_bid = argsort_by_group_time(bid, known_at, outcome_ids)
-    return HistoryArrays(owner[order], submitted_at[order], bid[by_bid], known_at[by_bid], is_success[by_bid]), place
 
 
 def _integers(lists: Iterable[Sequence[int]]) -> Integers:

@@ -1,15 +1,16 @@
-"""Interval counting by event sweep: how many intervals of a group's timeline hold each row, without a loop over rows.
+"""Interval counting: how many intervals of time of its group hold each row, without a loop over rows.
 
-Rows are in order of (group, time). Whatever is true of a group from one moment until another (a bid is at most 7 days
-old, an outcome is in force) is true for an *interval* `[start, end)` of row indices. Both ends are found by binary
-search; the number of intervals that hold each row is one cumulative sum, and the largest value among them takes one
-pass per power of two. What an interval means is the caller's business (`families/profile_history.py`). Times are int64
-microseconds.
+Whatever is true of a group from one moment until another (a bid is at most 7 days old, an outcome is in force) is an
+*interval* `(after, until]`: it holds the rows of the group with `after < time <= until`. For many rows it is an event sweep
+over the rows in order of (group, time): both ends are found by binary search, the number of intervals is one cumulative sum,
+and the largest value among them takes one pass per power of two. What an interval means is the caller's business
+(`families/profile_history.py`). Times are int64 microseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,11 @@ from bid_assets.common.arrow import Integers
 MICROSECONDS_PER_HOUR = 3_600_000_000
 MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 
-NEVER = np.iinfo(np.int64).min
-"""A missing time (numpy's NaT as an integer): before every other."""
+NEVER, FOREVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+"""A missing time (numpy's NaT as an integer): before every other; and a time after every other."""
 
 FEW_ROWS = 16
-"""For up to so many rows every interval is looked at; for more, a sweep over all of the timeline takes less time."""
+"""For up to so many rows every interval is compared with every row; for more, the sweep takes less time."""
 
 _LOW_HALF = 0xFFFFFFFF
 
@@ -53,56 +54,70 @@ def argsort_by_group_time(group: Integers, time: Integers, name: pa.ChunkedArray
 
 
 class GroupedTimeline:
-    """Rows of several groups, sorted by (group, time), as `group` and `time` must be."""
+    """Rows, each of a group and at a time, in any order."""
 
     def __init__(self, group: Integers, time: Integers) -> None:
-        self.rows = len(time)
-        self._keys = _keys(group, time)
+        self.group, self.time = group, time
 
-    def first_after(self, group: Integers, time: Integers) -> Integers:
-        """For each pair the index of the first row of the group after the time; the end of the group if there is none."""
-        return self._keys.searchsorted(_keys(group, time), side="right")
+    def count_covering(self, group: Integers, after: Integers, until: Integers) -> Integers:
+        """How many of the intervals hold each row; `group` and `after` have the shape (intervals,).
 
-    def count_covering(self, start: Integers, end: Integers, rows: Integers) -> Integers:
-        """How many of the intervals `[start, end)` hold each of `rows`. An interval that ends before it starts holds none.
-
-        `end` may have several ends for each start, shape (n, intervals); the result then has shape (n, rows).
+        `until` may have several ends for each interval, shape (n, intervals); the result then has the shape (n, rows).
         """
-        if len(rows) <= FEW_ROWS:
-            return np.asarray(_covers(start, end, rows).sum(axis=-1, dtype=np.int32))
-        length = self.rows + 1
+        if len(self.time) <= FEW_ROWS:
+            return np.asarray(self._covers(group, after, until).sum(axis=-1, dtype=np.int32))
+        start, end = self._first_after(group, after), self._first_after(group, until)
+        length = len(self.time) + 1
         ends = np.atleast_2d(np.maximum(start, end))
-        ends += np.arange(len(ends))[:, np.newaxis] * length
-        change = np.bincount(start, minlength=length) - np.bincount(ends.ravel(), minlength=ends.shape[0] * length).reshape(
-            -1, length
-        )
-        return change.cumsum(axis=1, dtype=np.int32)[:, rows].reshape(*end.shape[:-1], len(rows))
+        planes = len(ends)
+        ends += np.arange(planes)[:, np.newaxis] * length
+        change = np.bincount(start, minlength=length) - np.bincount(ends.ravel(), minlength=planes * length).reshape(-1, length)
+        return self._in_own_order(change.cumsum(axis=1, dtype=np.int32)[:, :-1].reshape(*until.shape[:-1], -1))
 
-    def max_covering(self, start: Integers, end: Integers, value: Integers, rows: Integers, missing: int) -> Integers:
-        """The largest value of the intervals `[start, end)` that hold each of `rows`; `missing`, less than any, if none does.
+    def max_covering(self, group: Integers, after: Integers, until: Integers, value: Integers, missing: int) -> Integers:
+        """The largest value of the intervals that hold each row; `missing`, less than any, where none does.
 
-        Every interval is the union of two, perhaps overlapping, of one power-of-two length. From the longest down, those of
-        a length are written at their first row, and then halved: a sparse table for range maxima, run backwards.
+        In the sweep every interval is the union of two, perhaps overlapping, of one power-of-two length. From the longest
+        down, those of a length are written at their first row, and then halved: a sparse table for range maxima, backwards.
         """
-        if len(rows) <= FEW_ROWS:
-            return np.asarray(np.where(_covers(start, end, rows), value, missing).max(axis=-1, initial=missing))
+        if len(self.time) <= FEW_ROWS:
+            covered = np.where(self._covers(group, after, until), value, missing)
+            return np.asarray(covered.max(axis=-1, initial=missing))
+        start, end = self._first_after(group, after), self._first_after(group, until)
         nonempty = start < end
         start, end, value = start[nonempty], end[nonempty], value[nonempty]
         power = np.frexp(end - start)[1] - 1
-        best = np.full(self.rows, missing)
+        best = np.full(len(self.time), missing)
         for level in range(int(power.max(initial=0)), -1, -1):
             here, length = power == level, 1 << level
             np.maximum.at(best, start[here], value[here])
             np.maximum.at(best, end[here] - length, value[here])
             if half := length // 2:
                 best[half:] = np.maximum(best[half:], best[:-half])
-        return best[rows]
+        return self._in_own_order(best)
 
+    def _covers(self, group: Integers, after: Integers, until: Integers) -> npt.NDArray[np.bool_]:
+        """Whether each interval holds each row, shape (..., rows, intervals)."""
+        time = self.time[:, np.newaxis]
+        among = (group == self.group[:, np.newaxis]) & (after < time)
+        return np.asarray(among & (time <= until[..., np.newaxis, :]))
 
-def _covers(start: Integers, end: Integers, rows: Integers) -> npt.NDArray[np.bool_]:
-    """Whether each row is held by each interval, shape (rows, intervals), or (n, rows, intervals) of n ends for each start."""
-    row = rows[:, np.newaxis]
-    return np.asarray((start <= row) & (row < end[..., np.newaxis, :]))
+    def _first_after(self, group: Integers, time: Integers) -> Integers:
+        """For each pair the index in order of the first row of the group after the time; the group's end if there is none."""
+        return self._keys.searchsorted(_keys(group, time), side="right")
+
+    def _in_own_order(self, values: Integers) -> Integers:
+        result = np.empty_like(values)
+        result[..., self._order] = values
+        return result
+
+    @cached_property
+    def _order(self) -> Integers:
+        return argsort_by_group_time(self.group, self.time)
+
+    @cached_property
+    def _keys(self) -> npt.NDArray[np.complex128]:
+        return _keys(self.group[self._order], self.time[self._order])
 
 
 def _keys(group: Integers, time: Integers) -> npt.NDArray[np.complex128]:

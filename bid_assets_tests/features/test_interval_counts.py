@@ -33,32 +33,29 @@ def test_rows_are_ordered_by_group_then_time_then_name(rows: list[tuple[int, int
 def test_microseconds_of_any_year_we_may_see_are_told_apart() -> None:
     time = numbers([-(10**15), 1_900_000_000_000_000, 1_900_000_000_000_001, 9_000_000_000_000_000])
     timeline = GroupedTimeline(numbers([7] * 4), time)
-    assert timeline.first_after(numbers([7] * 4), time - 1).tolist() == [0, 1, 2, 3]
+    with mock.patch.object(interval_counts, "FEW_ROWS", 0):
+        assert timeline.count_covering(numbers([7]), time[1:2], time[2:3]).tolist() == [0, 0, 1, 0]
+        assert timeline.count_covering(numbers([7]), time[1:2] - 1, time[2:3] - 1).tolist() == [0, 1, 0, 0]
 
 
-@given(ROWS, ROWS)
-def test_after_is_the_first_later_row_of_the_group(rows: list[tuple[int, int, str]], asked: list[tuple[int, int, str]]) -> None:
-    rows = sorted(rows)
-    timeline = GroupedTimeline(numbers([row[0] for row in rows]), numbers([row[1] for row in rows]))
-    expected = [sum(row[:2] <= pair[:2] for row in rows) for pair in asked]
-    assert timeline.first_after(numbers([pair[0] for pair in asked]), numbers([pair[1] for pair in asked])).tolist() == expected
+TIMES = st.integers(-5, 5)
+INTERVALS = st.lists(st.tuples(st.integers(0, 3), TIMES, TIMES, TIMES, st.integers(-9, 9)), max_size=20)
 
 
 @pytest.mark.parametrize("few_rows", [0, FEW_ROWS])
-@given(
-    intervals=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(-9, 9)), max_size=20),
-    rows=st.lists(st.integers(0, 39), max_size=FEW_ROWS),
-)
-def test_intervals_are_counted_and_their_largest_value_found_row_by_row(
-    few_rows: int, intervals: list[tuple[int, int, int, int]], rows: list[int]
+@given(intervals=INTERVALS, rows=st.lists(st.tuples(st.integers(0, 3), TIMES), max_size=FEW_ROWS))
+def test_property_intervals_are_counted_and_their_largest_value_found_row_by_row(
+    few_rows: int, intervals: list[tuple[int, int, int, int, int]], rows: list[tuple[int, int]]
 ) -> None:
-    timeline = GroupedTimeline(numbers([0] * 40), np.arange(40))
-    start, end, other_end, value = (numbers([interval[part] for interval in intervals]) for part in range(4))
-    ends = np.stack([end, other_end])
-    covering = [[[each[3] for each in intervals if each[0] <= row < each[part]] for row in rows] for part in (1, 2)]
+    timeline = GroupedTimeline(numbers([group for group, _ in rows]), numbers([time for _, time in rows]))
+    group, after, until, other, value = (numbers([interval[part] for interval in intervals]) for part in range(5))
+    covering = [
+        [[each[4] for each in intervals if each[0] == of and each[1] < time <= each[part]] for of, time in rows]
+        for part in (2, 3)
+    ]
     with mock.patch.object(interval_counts, "FEW_ROWS", few_rows):
-        counts = timeline.count_covering(start, ends, numbers(rows))
-        largest = timeline.max_covering(start, end, value, numbers(rows), missing=-99)
-        assert timeline.count_covering(start, end, numbers(rows)).tolist() == counts[0].tolist()
+        counts = timeline.count_covering(group, after, np.stack([until, other]))
+        assert timeline.count_covering(group, after, until).tolist() == counts[0].tolist()
+        largest = timeline.max_covering(group, after, until, value, missing=-99)
     assert counts.tolist() == [[len(values) for values in of_ends] for of_ends in covering]
     assert largest.tolist() == [max(values, default=-99) for values in covering[0]]

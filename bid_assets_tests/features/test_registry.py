@@ -253,6 +253,7 @@ def test_property_the_features_of_single_bids_are_those_of_the_table(tables: dic
             assert row == expected[key], family.name
 
 
+@settings(max_examples=30)
 @given(markets())
 def test_property_bids_that_are_computed_together_do_not_see_each_other(tables: dict[str, pa.Table]) -> None:
     bids = contexts(tables)
@@ -272,6 +273,7 @@ def test_property_a_table_function_is_served_the_features_that_it_gives_in_train
         assert compute_rows(by_function, bids, types) == compute_rows(family, bids, types), family.name
 
 
+@settings(max_examples=30)
 @given(markets(), st.integers(1, 5))
 def test_property_pieces_and_chunks_of_any_size_change_nothing(tables: dict[str, pa.Table], size: int) -> None:
     chunked = {

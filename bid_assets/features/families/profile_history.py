@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bid_assets.common.arrow import Integers
 from bid_assets.features.family import Feature, FeatureFamily, Role
 from bid_assets.features.history_definition import HistoryArrays, HistoryDefinition
-from bid_assets.features.interval_counts import MICROSECONDS_PER_DAY, NEVER, GroupedTimeline
+from bid_assets.features.interval_counts import FOREVER, MICROSECONDS_PER_DAY, NEVER, GroupedTimeline
 
 WINDOW_DAYS = (7, 30, 90)
 LOOKBACK_DAYS = WINDOW_DAYS[-1] + 1
@@ -44,28 +43,25 @@ FEATURES = (
 )
 
 
-def history_features(history: HistoryArrays, rows: Integers) -> list[npt.NDArray[Any]]:
+def history_features(history: HistoryArrays, rows: GroupedTimeline) -> list[npt.NDArray[Any]]:
     """The columns of `FEATURES` for these rows, without a loop.
 
-    A bid counts for the later bids of its owner until it is too old; an outcome of it, from when it is known until the bid's
-    next outcome is: each is an interval of the owner's timeline.
+    A bid counts from its submission until it is too old; an outcome of it, from when it is known until the bid's next
+    outcome is, and as long as the bid counts: these are the intervals that hold a row or not.
     """
     owner, submitted, bid, known, success = history
-    timeline = GroupedTimeline(owner, submitted)
-    later = timeline.first_after(owner, submitted)
-    old = timeline.first_after(owner, submitted + _WINDOWS)  # for each window
-    start = np.maximum(timeline.first_after(owner[bid], known), later[bid])
-    first = np.ones(len(bid), np.bool_)
-    first[1:] = bid[1:] != bid[:-1]
-    replaced = np.full(len(bid), timeline.rows)
-    replaced[:-1] = np.where(first[1:], timeline.rows, start[1:])
-    end = np.minimum(replaced, old[:, bid])[:, success]
-    bids = timeline.count_covering(later, old, rows)
-    outcomes = timeline.count_covering(start[first], old[:, bid[first]], rows)
-    successes = timeline.count_covering(start[success], end, rows)
+    old = submitted + _WINDOWS  # for each window
+    replaced = np.full(len(bid), FOREVER)
+    corrected = bid[1:] == bid[:-1]
+    replaced[:-1][corrected] = known[1:][corrected]
+    outcome_owner, since, until = owner[bid], np.maximum(known, submitted[bid]), np.minimum(replaced, old[:, bid])
+    of_success = outcome_owner[success], since[success], until[:, success]
+    bids = rows.count_covering(owner, submitted, old)
+    outcomes = rows.count_covering(outcome_owner, since, until)
+    successes = rows.count_covering(*of_success)
     rates = np.where(outcomes, successes / np.maximum(outcomes, 1), np.nan)
-    latest = timeline.max_covering(start[success], end[-1], known[success], rows, missing=NEVER)
-    days_since = np.where(latest == NEVER, np.nan, (submitted[rows] - latest) / MICROSECONDS_PER_DAY)
+    latest = rows.max_covering(*of_success[:2], of_success[2][-1], known[success], missing=NEVER)
+    days_since = np.where(latest == NEVER, np.nan, (rows.time - latest) / MICROSECONDS_PER_DAY)
     return [*bids, *outcomes, *successes, *(outcomes - successes), *rates, days_since, bids[-1] - outcomes[-1]]
 
 
