@@ -14,9 +14,10 @@ import click
 
 from bid_assets.cli import main
 from bid_assets.cli.settings import settings_markdown
+from bid_assets.common.renamed_settings import RENAMED_SETTINGS
 from bid_assets.features.registry import families
 from bid_assets.serving.app import create_app
-from bid_assets.settings import RENAMED_SETTINGS, Settings
+from bid_assets.settings import Settings
 from bid_assets_tests.conftest import CHECKOUT
 
 REFERENCE = CHECKOUT / "docs" / "reference"

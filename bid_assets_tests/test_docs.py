@@ -12,8 +12,9 @@ import click
 import pytest
 
 from bid_assets.cli import main
+from bid_assets.common.renamed_settings import RENAMED_SETTINGS
 from bid_assets.serving.middleware.prometheus import Metrics
-from bid_assets.settings import RENAMED_SETTINGS, Settings
+from bid_assets.settings import Settings
 from bid_assets_tests.conftest import CHECKOUT
 from bid_assets_tests.reference_pages import COMMAND, REFERENCE
 from bid_assets_tests.reference_pages import PAGES as GENERATED

@@ -15,6 +15,8 @@ import bid_assets
 
 HEAVY = ("torch", "sentence_transformers", "transformers", "xgboost", "sklearn", "adbc_driver_manager", "polars")
 
+MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 55
+
 LAYERS = (
     "common",
     "embedded_postgres",
@@ -134,3 +136,16 @@ def test_private_parts_of_libraries_are_not_touched_but_of_dagster_in_orchestrat
         for name in private_names_of_libraries(path)
     }
     assert not {(path, name) for path, name in touched if name not in without_public_name}
+
+
+def test_modules_and_functions_fit_on_a_screen_or_a_few() -> None:
+    too_long = []
+    for path in sorted(Path(str(bid_assets.__file__)).parent.rglob("*.py")):
+        text = path.read_text()
+        if (lines := text.count("\n")) > MAX_MODULE_LINES:
+            too_long.append(f"{path.name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                too_long += [f"{path.name}: {node.name} has {lines} lines"] if lines > MAX_FUNCTION_LINES else []
+    assert not too_long

@@ -16,7 +16,7 @@ import bid_assets
 PACKAGE = Path(str(bid_assets.__file__)).parent
 ROOT = PACKAGE.parent
 GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
-OLD_NAMES = {"settings.py", "former_keys.py", "legacy_model_file.py", "model_file.py"}
+OLD_NAMES = {"renamed_settings.py", "former_keys.py", "legacy_model_file.py", "model_file.py"}
 """Modules that read what earlier releases wrote, and so name it, as `docs/reference/settings.md` does."""
 DATA = {"vocabulary.py"}
 """What simulated people write."""

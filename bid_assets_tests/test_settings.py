@@ -5,14 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from bid_assets.cli.database import TRUTH_FOLDER
+from bid_assets.common.renamed_settings import RENAMED_SETTINGS, with_current_names
 from bid_assets.settings import (
-    RENAMED_SETTINGS,
     Settings,
     SettingsError,
     get_settings,
     keep_in_home,
     sources_of_values,
-    with_current_names,
 )
 from bid_assets.simulation.truth import TRUTH_FILE
 from bid_assets_tests.app_db.database import standard_tables

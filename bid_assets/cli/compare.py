@@ -12,8 +12,9 @@ from rich.table import Table
 from bid_assets.cli.inspect import find_manifest
 from bid_assets.cli.models import MODEL
 from bid_assets.cli.output import console, print_json
+from bid_assets.common.renamed_settings import with_current_names
 from bid_assets.deployments.events import DeploymentHistory, read_history
-from bid_assets.settings import get_settings, with_current_names
+from bid_assets.settings import get_settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.store import VersionStore
 from bid_assets.version_store.store_metadata import open_store

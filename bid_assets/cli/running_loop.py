@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from bid_assets.common.private_state import ensure_private_home
+from bid_assets.common.renamed_settings import with_current_names
 from bid_assets.common.windows import utc_now
-from bid_assets.settings import Settings, with_current_names
+from bid_assets.settings import Settings
 
 FILE = "up.json"
 _READER_SECONDS = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -70,16 +71,7 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
     addresses = {"application's database": app_db_url(settings), "Dagster's database": dagster_db_url(settings)}
     log_file = settings.home / "logs" / "up.log"
     log = rotating_log(log_file)
-
-    def on_output(name: str, line: str) -> None:
-        log.info("[%s] %s", name, line)
-        if _SHOWN_LINES.search(line):
-            stderr.print(f"[{name}] {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
-
-    def report(name: str, line: str) -> None:
-        log.info("[up] %s %s", name, line)
-        stderr.print(f"{name} {line}. Its log: {log_file}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
+    on_output, report = partial(_log_output, log), partial(_report, log, log_file)
     for line in terminate_leftovers(settings.home):
         report("a process of an earlier `bid-assets up`", f"was still there and has been ended: {line}")
     postgres = embedded_server(settings)
@@ -121,6 +113,19 @@ def run_loop(settings: Settings, host: str, port: int, service_host: str, servic
             return 0
         finally:
             supervisor.stop()
+
+
+def _log_output(log: logging.Logger, name: str, line: str) -> None:
+    """A line that a process wrote."""
+    log.info("[%s] %s", name, line)
+    if _SHOWN_LINES.search(line):
+        stderr.print(f"[{name}] {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(log: logging.Logger, log_file: Path, name: str, line: str) -> None:
+    """What happened to a process."""
+    log.info("[up] %s %s", name, line)
+    stderr.print(f"{name} {line}. Its log: {log_file}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def supervise(supervisor: Supervisor, web_server: str, shown: dict[str, str]) -> NoReturn:

@@ -26,6 +26,8 @@ from bid_assets.cli.output import console, print_json, progress_bars
 from bid_assets.common.arrow import microseconds
 from bid_assets.common.progress import report_progress
 from bid_assets.common.windows import TimeRange, as_utc
+from bid_assets.modelling.evaluation import plots
+from bid_assets.modelling.evaluation.charts import page
 from bid_assets.orchestration.assets.dataset import LABEL_SETTINGS, label_rules
 from bid_assets.orchestration.assets.model import training_parameters
 from bid_assets.orchestration.lookback import LEAST_WINDOWS, lookback_before
@@ -36,6 +38,7 @@ from bid_assets.version_store.store_metadata import open_store
 
 DEFAULT_POLICIES = ("never", "monthly", "weekly", "every:1000")
 _METRICS = ("roc_auc", "average_precision_rarer", "log_loss", "brier")
+_FORECASTS = "What was to be expected of each model, and how it did on the bids that came"
 _TABLES = ("bids", "outcomes", "evaluation_bids")
 
 
@@ -66,8 +69,6 @@ def walk_forward(
     from bid_assets.modelling.backtesting.retraining_policies import evaluate_policy
     from bid_assets.modelling.backtesting.retraining_policies import policy_cutoffs as cutoffs_of_policy
     from bid_assets.modelling.backtesting.walk_forward import coverage
-    from bid_assets.modelling.evaluation import plots
-    from bid_assets.modelling.evaluation.charts import page
 
     settings = get_settings()
     tables, key, fingerprint = read_tables(settings)
@@ -91,8 +92,7 @@ def walk_forward(
         for name, moments in policy_cutoffs.items()
     }
     picture = folder / f"walk-{span.start:%Y%m%d}-{span.end:%Y%m%d}-{every}-{ahead}.html"
-    forecasts = "What was to be expected of each model, and how it did on the bids that came"
-    charts = {forecasts: plots.forecasts(steps), "Log loss by window under each retraining policy": plots.policies(costs)}
+    charts = {_FORECASTS: plots.forecasts(steps), "Log loss by window under each retraining policy": plots.policies(costs)}
     picture.write_text(page("Walk forward", charts))
     return {
         "from": span.start.isoformat(),
@@ -237,7 +237,7 @@ def print_result(result: Mapping[str, Any], *, as_json: bool) -> None:
         return
     shown = {"ROC AUC": "roc_auc", "log loss": "log_loss"}
     table = Table("cutoff", "bids", *(f"{name}: {side}" for side in ("expected", "later") for name in shown))
-    table.title, table.title_justify = "What was to be expected of each model, and how it did on the bids that came", "left"
+    table.title, table.title_justify = _FORECASTS, "left"
     for facts in result["steps"]:
         if "not_trained" in facts:
             table.add_row(facts["cutoff"][:10], f"{facts['rows']:,}", facts["not_trained"])

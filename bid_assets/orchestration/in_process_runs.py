@@ -6,7 +6,7 @@ a run in memory until it ends; here outputs go as soon as they are stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,6 @@ def materialize(
     *,
     config: Mapping[str, Mapping[str, Any]] | None = None,
     tags: Mapping[str, str] | None = None,
-    on_event: Callable[[dg.DagsterEvent], None] = lambda event: None,
 ) -> RunOutcome:
     """Materialize `assets` for all windows of `keys` (consecutive) in one run. `config` is op config by op name.
 
@@ -62,7 +61,6 @@ def materialize(
     )
     failures, skipped, observations, interrupted = [], [], {}, False
     for event in execute_run_iterator(InMemoryJob(job), run, instance):
-        on_event(event)
         if event.event_type is dg.DagsterEventType.STEP_FAILURE:
             failures.append(f"{event.step_key}: {failure_reason(event)}")
         elif event.event_type is dg.DagsterEventType.STEP_SKIPPED and event.step_key:

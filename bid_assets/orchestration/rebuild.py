@@ -10,10 +10,11 @@ from typing import Any
 
 import dagster as dg
 
+from bid_assets.common.renamed_settings import with_current_names
 from bid_assets.orchestration.assets.raw_tables import RAW_ASSETS
 from bid_assets.orchestration.definitions import build_defs
 from bid_assets.orchestration.in_process_runs import materialize
-from bid_assets.settings import Settings, with_current_names
+from bid_assets.settings import Settings
 from bid_assets.version_store.manifest import Manifest
 from bid_assets.version_store.replay import PinnedStore
 

@@ -15,8 +15,6 @@ from bid_assets.simulation.profiles import MICROSECONDS_PER_DAY, SimulatedProfil
 from bid_assets.simulation.texts import MOST_SPECIFIC
 from bid_assets.simulation.vocabulary import CATEGORIES
 
-NO_OUTCOME = np.int64(-1)
-
 _OUTSIDE_OWN_CATEGORY = 0.04  # weight of a profile among those who bid on another category's jobs
 _MAX_REDRAWS = 5
 _TEMPLATE_EFFORT = np.array([-0.8, 0.0, 0.3, 0.9])  # prompt templates ask for more or less detail

@@ -22,8 +22,3 @@ def moments_of_week(rng: np.random.Generator, count: int, start: int) -> NDArray
 def weekday(moments: NDArray[np.int64]) -> NDArray[np.int64]:
     """The day of the week of each moment, 0 = Monday."""
     return (moments // _HOUR - _MONDAY) // 24 % 7
-
-
-def hour_of_day(moments: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The hour of each moment, UTC."""
-    return moments // _HOUR % 24

@@ -18,8 +18,9 @@ from bid_assets.deployments import events, retraining_requests
 from bid_assets.version_store import store_metadata
 from bid_assets.version_store.atomic_files import STALE_SECONDS
 from bid_assets.version_store.checksummed_json import parse_checksummed
+from bid_assets.version_store.layout import HEAD, MANIFEST, is_version_path
 from bid_assets.version_store.manifest import InputRef, Manifest, VersionKey
-from bid_assets.version_store.store import HEAD, MANIFEST, VersionStore, is_version_path, parsed_manifest
+from bid_assets.version_store.store import VersionStore, parsed_manifest
 
 POINTERS = (events.POINTER, retraining_requests.POINTER, store_metadata.METADATA)
 _NAME_OF_VERSION = re.compile(r".+_(\d{8}_\d{6})_[0-9a-f]{8}")

@@ -14,7 +14,8 @@ from bid_assets.common.windows import Cadence
 from bid_assets.deployments import events, retraining_requests
 from bid_assets.verification.damage import Finding, Kind, check
 from bid_assets.version_store import store_metadata
-from bid_assets.version_store.store import HEAD, VersionStore
+from bid_assets.version_store.layout import HEAD
+from bid_assets.version_store.store import VersionStore
 
 
 class Outcome(NamedTuple):

@@ -17,7 +17,6 @@ damage and repairs it.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,14 +29,21 @@ from bid_assets.common.windows import as_utc, utc_now
 from bid_assets.version_store.atomic_files import ChecksumMismatchError, files_at, sha256_of
 from bid_assets.version_store.checksummed_json import dump_checksummed, parse_checksummed
 from bid_assets.version_store.code_version import library_versions
+from bid_assets.version_store.layout import (
+    ENTRY,
+    HEAD,
+    MANIFEST,
+    NAME,
+    entry_path,
+    is_version_path,
+    manifest_path,
+    path_beside,
+    validate_name,
+    version_named,
+    window_folder,
+)
 from bid_assets.version_store.manifest import Draft, InputRef, Manifest
 from bid_assets.version_store.plain_json import json_hash
-
-HEAD = "HEAD"
-MANIFEST = ".manifest.json"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
-_WINDOW = re.compile(r"\d{4}-\d{2}-\d{2}")
-_ENTRY = re.compile(r"(\d{8})\.json")
 
 REPAIR_HINT = "`bid-assets verify --repair` mends it"
 
@@ -76,7 +82,7 @@ class VersionStore:
         `write_file` fills a new local file and is called only if a version is made, or if HEAD is the same version and its
         file is damaged: it is then restored in place.
         """
-        _validate_name(draft.extension)
+        validate_name(draft.extension)
         head = self.head(draft.asset, draft.partition)
         if head is not None and same_version(draft, head):
             manifest, created = head if self._intact(head) else self.restore(head, write_file), False
@@ -89,7 +95,7 @@ class VersionStore:
                 "the same, but set the clock right"
             )
         if self._head_text(manifest.asset, manifest.partition) != manifest.version:
-            self.files.replace(_path(manifest, HEAD), _writer(manifest.version.encode()))
+            self.files.replace(path_beside(manifest, HEAD), _writer(manifest.version.encode()))
         return WriteResult(manifest, created)
 
     def restore(self, manifest: Manifest, write_file: Callable[[Path], None]) -> Manifest:
@@ -98,10 +104,10 @@ class VersionStore:
         The caller vouches that the content is that of the version's content hash. Not for versions that are intact.
         """
         file_info: dict[str, Any] = {}
-        self.files.replace(_path(manifest, manifest.file), _recording_checksum(write_file, file_info))
+        self.files.replace(path_beside(manifest, manifest.file), _recording_checksum(write_file, file_info))
         restored = replace(manifest, **file_info)
         text = restored.to_json()
-        path = _path(manifest, manifest.version + MANIFEST)
+        path = path_beside(manifest, manifest.version + MANIFEST)
         if self.files.read(path)[0] != text:
             self.files.replace(path, _writer(text))
         return restored
@@ -112,9 +118,9 @@ class VersionStore:
 
     def heads(self, asset: str, partitions: Iterable[str]) -> dict[str, Manifest]:
         """The heads of many windows, in their order; windows without a version are absent."""
-        paths = {partition: f"{_folder(asset, partition)}/{HEAD}" for partition in partitions}
+        paths = {partition: f"{window_folder(asset, partition)}/{HEAD}" for partition in partitions}
         contents = zip(paths, self.files.read(*paths.values()), strict=True)
-        versions = {partition: _version_named(content) for partition, content in contents if content is not None}
+        versions = {partition: version_named(content) for partition, content in contents if content is not None}
         legible = [(asset, partition, version) for partition, version in versions.items() if version is not None]
         manifests = {item.partition: item for item in self._manifests(legible) if item is not None}
         for partition in versions.keys() - manifests.keys():
@@ -132,7 +138,7 @@ class VersionStore:
     def damaged(self, manifests: Iterable[Manifest], *, checksums: bool = False) -> list[Manifest]:
         """Those of the versions whose file is gone or has another size; with `checksums`, every byte of it is read."""
         items = list(manifests)
-        paths = [_path(item, item.file) for item in items]
+        paths = [path_beside(item, item.file) for item in items]
         if checksums:
             with ThreadPoolExecutor() as pool:
                 sums = pool.map(self.files.checksum, paths)
@@ -141,7 +147,7 @@ class VersionStore:
 
     def manifest(self, asset: str, partition: str, version: str) -> Manifest:
         """The manifest of one version. Raises `VersionNotFoundError`, which names what there is, and `CorruptVersionError`."""
-        path = _manifest_path(asset, partition, version)
+        path = manifest_path(asset, partition, version)
         text = self.files.read(path)[0]
         if text is None:
             existing = [item.version for item in self.versions(asset, partition)][-5:]
@@ -162,11 +168,11 @@ class VersionStore:
 
     def versions(self, asset: str, partition: str | None = None) -> list[Manifest]:
         """All versions of an asset, or of one of its windows, oldest first."""
-        return self._versions_below(_validate_name(asset) if partition is None else _folder(asset, partition))
+        return self._versions_below(validate_name(asset) if partition is None else window_folder(asset, partition))
 
     def version_names(self, asset: str, partition: str | None = None) -> list[tuple[str, str]]:
         """Window and name of each version of an asset, or of one of its windows; no manifest is read."""
-        folder = _validate_name(asset) if partition is None else _folder(asset, partition)
+        folder = validate_name(asset) if partition is None else window_folder(asset, partition)
         paths = [path.removesuffix(MANIFEST).split("/") for path in self.files.find(folder) if path.endswith(MANIFEST)]
         return sorted((path[1], path[2]) for path in paths if len(path) == 3)
 
@@ -180,13 +186,13 @@ class VersionStore:
 
     def partitions(self, asset: str) -> list[str]:
         """The windows of an asset that have a HEAD, oldest first."""
-        return [path[1] for path in self._head_paths(_validate_name(asset))]
+        return [path[1] for path in self._head_paths(validate_name(asset))]
 
     def fetch(self, manifest: Manifest) -> Path:
         """The version's file on this machine, its checksum verified just now. Raises `CorruptVersionError`."""
         url = self.file_url(manifest)
         try:
-            return self.files.local(_path(manifest, manifest.file), manifest.sha256)
+            return self.files.local(path_beside(manifest, manifest.file), manifest.sha256)
         except FileNotFoundError:
             raise CorruptVersionError(
                 f"{url} is gone, though its manifest is still there; {_recovery_hint(manifest)}"
@@ -199,40 +205,40 @@ class VersionStore:
     def set_head(self, asset: str, partition: str, version: str) -> None:
         """Make readers get `version`. Raises `VersionNotFoundError`."""
         manifest = self.manifest(asset, partition, version)
-        self.files.replace(_path(manifest, HEAD), _writer(manifest.version.encode()))
+        self.files.replace(path_beside(manifest, HEAD), _writer(manifest.version.encode()))
 
     def remove_head(self, asset: str, partition: str) -> None:
         """Leave a window without a version for readers: it counts as never made."""
-        self.files.remove(f"{_folder(asset, partition)}/{HEAD}")
+        self.files.remove(f"{window_folder(asset, partition)}/{HEAD}")
 
     def read_pointer(self, name: str) -> dict[str, Any] | None:
         """The value of a named pointer at the root of the store; None where it was never moved or is damaged."""
-        return self._parse_json(_validate_name(name), self.files.read(name)[0])
+        return self._parse_json(validate_name(name), self.files.read(name)[0])
 
     def move_pointer(self, name: str, value: dict[str, Any]) -> None:
         """Give a named pointer a new value, atomically."""
-        self.files.replace(_validate_name(name), _writer(dump_checksummed(value)))
+        self.files.replace(validate_name(name), _writer(dump_checksummed(value)))
 
     def append(self, log: str, number: int, entry: dict[str, Any]) -> bool:
         """Put entry `number` (from 1) of a log, for ever. False where somebody else has put that entry before."""
-        return self.files.put_new(_entry_path(log, number), _writer(dump_checksummed(entry)))
+        return self.files.put_new(entry_path(log, number), _writer(dump_checksummed(entry)))
 
     def restore_entry(self, log: str, number: int, entry: dict[str, Any]) -> None:
         """Put an entry again whose file is damaged or gone."""
-        self.files.replace(_entry_path(log, number), _writer(dump_checksummed(entry)))
+        self.files.replace(entry_path(log, number), _writer(dump_checksummed(entry)))
 
     def entries(self, log: str, after: int = 0) -> dict[int, dict[str, Any] | None]:
         """The entries of a log that follow number `after`, by number, in their order; None for one that is damaged."""
         numbers = [
-            int(match[1]) for path in self.files.find(_validate_name(log)) if (match := _ENTRY.fullmatch(path.split("/")[-1]))
+            int(match[1]) for path in self.files.find(validate_name(log)) if (match := ENTRY.fullmatch(path.split("/")[-1]))
         ]
-        paths = {number: _entry_path(log, number) for number in numbers if number > after}
+        paths = {number: entry_path(log, number) for number in numbers if number > after}
         texts = self.files.read(*paths.values())
         return {number: self._parse_json(path, text) for (number, path), text in zip(paths.items(), texts, strict=True)}
 
     def has_entries(self, log: str, *numbers: int) -> list[bool]:
         """Whether a log has entries of these numbers, damaged or not: small reads."""
-        return [text is not None for text in self.files.read(*(_entry_path(log, number) for number in numbers))]
+        return [text is not None for text in self.files.read(*(entry_path(log, number) for number in numbers))]
 
     def warn_of_damage(self, path: str, problem: str) -> None:
         """Log a warning that names a damaged file, once for each problem."""
@@ -243,14 +249,14 @@ class VersionStore:
 
     def file_url(self, manifest: Manifest) -> str:
         """Where the version's file is."""
-        return self.files.url(_path(manifest, manifest.file))
+        return self.files.url(path_beside(manifest, manifest.file))
 
     def _head_text(self, asset: str, partition: str) -> str | None:
-        content = self.files.read(f"{_folder(asset, partition)}/{HEAD}")[0]
+        content = self.files.read(f"{window_folder(asset, partition)}/{HEAD}")[0]
         return None if content is None else content.decode(errors="replace")
 
     def _intact(self, manifest: Manifest) -> bool:
-        return self.files.intact(_path(manifest, manifest.file), manifest.sha256, manifest.bytes)
+        return self.files.intact(path_beside(manifest, manifest.file), manifest.sha256, manifest.bytes)
 
     def _write_version(self, draft: Draft, write_file: Callable[[Path], None]) -> Manifest:
         created_at, identity = utc_now(), identity_hash(draft)
@@ -263,7 +269,7 @@ class VersionStore:
             if not self.files.put_new(f"{draft.asset}/{draft.partition}/{file}", _recording_checksum(write_file, file_info)):
                 continue
             manifest = replace(manifest_of(draft, version, created_at), **file_info)
-            if self.files.put_new(_path(manifest, version + MANIFEST), _writer(manifest.to_json())):
+            if self.files.put_new(path_beside(manifest, version + MANIFEST), _writer(manifest.to_json())):
                 return manifest
         raise AssertionError  # `count` never ends
 
@@ -287,7 +293,7 @@ class VersionStore:
 
     def _manifests(self, keys: Sequence[tuple[str, str, str]]) -> list[Manifest | None]:
         """The manifests of versions (asset, partition, version), read together; None where there is none or a damaged one."""
-        paths = [_manifest_path(*key) for key in keys]
+        paths = [manifest_path(*key) for key in keys]
         manifests: list[Manifest | None] = []
         for path, text in zip(paths, self.files.read(*paths), strict=True):
             try:
@@ -337,54 +343,14 @@ def parsed_manifest(path: str, text: bytes) -> Manifest:
         manifest = Manifest.from_json(text)
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no manifest: {error!r}") from None
-    if path != _path(manifest, manifest.version + MANIFEST) or not _NAME.fullmatch(manifest.file):
+    if path != path_beside(manifest, manifest.version + MANIFEST) or not NAME.fullmatch(manifest.file):
         raise ValueError(f"it is the manifest of {manifest.version} in window {manifest.partition}")
     return manifest
-
-
-def is_version_path(path: Sequence[str]) -> bool:
-    """Whether the parts of a path are asset, window and file, and not what somebody else has put into the store."""
-    return len(path) == 3 and all(map(_NAME.fullmatch, path)) and bool(_WINDOW.fullmatch(path[1]))
-
-
-def _version_named(content: bytes) -> str | None:
-    """The version that a HEAD with this content names; None where it is no name."""
-    version = content.decode(errors="replace").strip()
-    return version if _NAME.fullmatch(version) else None
 
 
 def _recovery_hint(manifest: Manifest) -> str:
     """How to restore a version's file, in words."""
     return f"{REPAIR_HINT}, and so does `bid-assets run --from {manifest.partition} --to {manifest.partition}`"
-
-
-def _entry_path(log: str, number: int) -> str:
-    return f"{_validate_name(log)}/{_entry_name(number)}"
-
-
-def _entry_name(number: int) -> str:
-    return f"{number:08}.json"
-
-
-def _folder(asset: str, partition: str) -> str:
-    return f"{_validate_name(asset)}/{_validate_name(partition)}"
-
-
-def _manifest_path(asset: str, partition: str, version: str) -> str:
-    return f"{_folder(asset, partition)}/{_validate_name(version)}{MANIFEST}"
-
-
-def _path(manifest: Manifest, name: str) -> str:
-    return f"{_folder(manifest.asset, manifest.partition)}/{name}"
-
-
-def _validate_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is no name of an asset, window, version or pointer: letters, digits, '.', '_' and '-', not first a dot "
-            "or dash"
-        )
-    return name
 
 
 def _writer(content: bytes) -> Callable[[Path], None]:

@@ -15,9 +15,10 @@ from bid_assets.settings import get_settings
 from bid_assets.verification.damage import check, harmful
 from bid_assets.verification.repair import repair
 from bid_assets.version_store.content_hash import table_hash
+from bid_assets.version_store.layout import MANIFEST
 from bid_assets.version_store.manifest import Draft
 from bid_assets.version_store.parquet import WindowedTable, write_parquet
-from bid_assets.version_store.store import MANIFEST, CorruptVersionError, VersionStore
+from bid_assets.version_store.store import CorruptVersionError, VersionStore
 from bid_assets_tests.verification.damaged_stores import SmallStore
 from bid_assets_tests.version_store.drafts import ASSET, WINDOW, head_text, in_a_process, write_many, write_text
 

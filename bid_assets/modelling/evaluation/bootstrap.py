@@ -162,12 +162,12 @@ def intervals(
     return values
 
 
-def percentiles(values: Floats, level: float = LEVEL) -> Interval | None:
-    """The middle `level` of the values that are there; None where fewer than half are."""
+def percentiles(values: Floats) -> Interval | None:
+    """The middle `LEVEL` of the values that are there; None where fewer than half are."""
     there = values[np.isfinite(values)]
     if 2 * len(there) < len(values) or not len(there):
         return None
-    low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(there, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return [float(low), float(high)]
 
 

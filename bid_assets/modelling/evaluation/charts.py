@@ -21,6 +21,8 @@ WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 12, 44
 _CHAR_WIDTH = 7.0
 """Upper bound for the width of a character of a tick label, in units of the picture."""
+_MAX_TICKS = 6
+_MIN_SPAN = 0.02
 _NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 STYLE = """svg { width: 100%; height: auto; display: block; }
@@ -145,20 +147,20 @@ def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
     return _svg(title, description or "nothing", parts, width=width, height=row * max(len(values), 1) + 8)
 
 
-def nice_range(values: Sequence[float], *, min_span: float = 0.02) -> tuple[float, float]:
+def nice_range(values: Sequence[float]) -> tuple[float, float]:
     """A range between two tick values that holds all values with some padding."""
     low, high = min(values), max(values)
-    padding = max((high - low) * 0.1, min_span / 2)
+    padding = max((high - low) * 0.1, _MIN_SPAN / 2)
     ticks = nice_ticks(low - padding, high + padding)
     return ticks[0], ticks[-1]
 
 
-def nice_ticks(low: float, high: float, max_count: int = 6) -> list[float]:
-    """At most `max_count` ticks from `low` or less to `high` or more, in equal steps of 1, 2, 2.5 or 5 times a power of ten."""
-    size = 10.0 ** math.floor(math.log10((high - low) / (max_count - 1))) if high > low else 0.1
+def nice_ticks(low: float, high: float) -> list[float]:
+    """At most seven ticks from `low` or less to `high` or more, in equal steps of 1, 2, 2.5 or 5 times a power of ten."""
+    size = 10.0 ** math.floor(math.log10((high - low) / (_MAX_TICKS - 1))) if high > low else 0.1
     for step in (nice * size for nice in _NICE_STEPS):
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first < max_count:
+        if last - first < _MAX_TICKS:
             break
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 

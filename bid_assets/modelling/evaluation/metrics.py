@@ -74,8 +74,8 @@ def log_losses_of_log_odds(success: Labels, log_odds: Probabilities) -> Probabil
     return np.asarray(np.logaddexp(0, log_odds) - success * log_odds)
 
 
-def calibration_bins(success: Labels, probability: Probabilities, bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
-    """The rows in up to `bins` bins of equal mass by probability: rows, mean probability, label rate of each.
+def calibration_bins(success: Labels, probability: Probabilities) -> list[dict[str, Any]]:
+    """The rows in up to `CALIBRATION_BINS` bins of equal mass by probability: rows, mean probability, label rate of each.
 
     Expected calibration error is the mean of |label rate - mean probability| over these bins, weighted by rows (Naeini,
     Cooper, Hauskrecht: Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015), here with bins of equal
@@ -83,7 +83,7 @@ def calibration_bins(success: Labels, probability: Probabilities, bins: int = CA
     """
     if not len(success):
         return []
-    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
     number = np.searchsorted(edges, probability, side="right")
     rows = np.bincount(number, minlength=len(edges) + 1)
     predicted, happened = (np.bincount(number, values, len(edges) + 1) for values in (probability, success))

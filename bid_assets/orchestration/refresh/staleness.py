@@ -77,15 +77,13 @@ def stale_windows(
     settings: Settings,
     families: Iterable[FeatureFamily],
     keys: Iterable[str],
-    *,
-    checksums: bool = False,
 ) -> dict[str, list[str]]:
     """Family -> those of the windows `keys` that are absent, damaged or no longer current; without families that have none."""
     keys, families = list(keys), list(families)
     heads = raw_heads(store, settings, families, keys)
     stale_by_family = {}
     for family in families:
-        intact = intact_heads(store, family.name, keys, checksums=checksums)
+        intact = intact_heads(store, family.name, keys)
         inputs = FamilyInputs(family, settings.cadence)
         stale = [key for key in keys if key not in intact or not _current(intact[key], inputs, heads, settings)]
         if stale:

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.compute as pc
 
+from bid_assets.common.renamed_settings import with_current_names
 from bid_assets.deployments.events import is_recorded, read_history
 from bid_assets.orchestration.assets.data_checks import QUALITY_BASIS_KEY, quality_basis
 from bid_assets.orchestration.assets.dataset import DatasetConfig, cutoff_of
@@ -24,7 +25,7 @@ from bid_assets.orchestration.input_tracking import earlier_windows
 from bid_assets.orchestration.io_managers import SETTINGS_KEY
 from bid_assets.orchestration.refresh.planning import lookback_windows
 from bid_assets.orchestration.run_history import RETRAINING_ASSETS
-from bid_assets.settings import Settings, with_current_names
+from bid_assets.settings import Settings
 from bid_assets.version_store.code_version import library_versions
 from bid_assets.version_store.manifest import InputRef, Manifest
 from bid_assets.version_store.parquet import WindowedTable

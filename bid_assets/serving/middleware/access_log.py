@@ -65,11 +65,11 @@ class JsonLog:
         line |= {"path": path[:_MAX_TEXT], "status": status, "ms": round(seconds * 1000, 3)}
         self._handler.enqueue(line | {"key": key, "model": model, "client": client})
 
-    def install(self, level: int = logging.INFO) -> None:
+    def install(self) -> None:
         """Make this the only handler of Python's logging in this process, for uvicorn's records too."""
         root = logging.getLogger()
         root.handlers[:] = [self._handler]
-        root.setLevel(level)
+        root.setLevel(logging.INFO)
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logger = logging.getLogger(name)
             logger.handlers.clear()
