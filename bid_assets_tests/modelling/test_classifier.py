@@ -23,7 +23,7 @@ from bid_assets.modelling.training import train
 from bid_assets_tests.modelling.conftest import QUICK
 from bid_assets_tests.modelling.fixed_model import PARAMETERS, fixed_dataset
 
-EAGER = TrainingParameters(max_rounds=20, learning_rate=0.3, min_child_weight=0.1, min_per_class=1)
+EAGER = TrainingParameters(max_rounds=8, learning_rate=0.5, min_child_weight=0.1, min_per_class=1)
 """Few rounds, and a leaf for a handful of rows: the checks bring a handful."""
 
 
