@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,9 @@ from bid_assets.modelling.model import BidSuccessModel
 from bid_assets.modelling.model_file import content_hash
 from bid_assets.modelling.parameters import NotTrainableError, TrainingParameters
 from bid_assets.modelling.training import train
+from bid_assets.version_store.manifest import Draft
+from bid_assets.version_store.parquet import Columns, WindowedTable, write_parquet
+from bid_assets.version_store.store import VersionStore
 from bid_assets_tests.features.tables import START
 from bid_assets_tests.modelling.conftest import QUICK, where_history_decides
 from bid_assets_tests.modelling.market import day, market
@@ -134,3 +139,24 @@ def test_no_more_rows_than_a_choice_needs_make_it(dataset: pa.Table, monkeypatch
     monkeypatch.setattr(blend, "SELECTION_ROWS", 200)
     holdout = dataset.filter(pc.equal(dataset["split"], "holdout"))
     assert roc_auc_score(holdout["target_is_success"].to_numpy(), train(dataset, QUICK).predict(holdout)) > 0.75
+
+
+class ColumnsRead(WindowedTable):
+    """A stored table that keeps which columns were read at once."""
+
+    reads: ClassVar[list[set[str]]] = []
+
+    def read(self, columns: Columns = None) -> pa.Table:
+        self.reads.append(set(columns if isinstance(columns, list) else ()))
+        return super().read(columns)
+
+
+def test_a_stored_dataset_is_read_text_by_text_and_gives_the_model_of_its_table(
+    dataset: pa.Table, model: BidSuccessModel, tmp_path: Path
+) -> None:
+    store, window = VersionStore(str(tmp_path)), "2026-01-05"
+    store.write(Draft("training_dataset", window, "parquet", "0" * 64), lambda path: write_parquet(dataset, path))
+    stored = ColumnsRead(store, "training_dataset", [window], store.heads("training_dataset", [window]))
+    assert content_hash(train(stored, QUICK, "an-encoder")) == content_hash(model)
+    assert not any(len(columns & {"text", "job", "level"}) > 1 for columns in ColumnsRead.reads)
+    assert set().union(*ColumnsRead.reads) >= {"text", "job", "level"}
