@@ -37,6 +37,9 @@ TOLERANCE = 1e-6
 """Of a probability: matrices are of single precision."""
 
 
+_SIGNATURE = inspect.signature(TrainingParameters.__init__)
+
+
 class CompilationError(RuntimeError):
     """A compiled model does not score as the classifier that it was compiled from."""
 
@@ -50,21 +53,12 @@ class BidSuccessClassifier(LogOddsClassifier):
     """
 
     def __init__(self, **parameters: Any) -> None:
-        accepted = {each.name: each.default for each in fields(TrainingParameters)}
-        if unknown := parameters.keys() - accepted.keys():
-            raise TypeError(f"there is no parameter {', '.join(sorted(unknown))}")
-        for name, value in {**accepted, **parameters}.items():
-            setattr(self, name, value)
+        arguments = _SIGNATURE.bind(self, **parameters)
+        arguments.apply_defaults()
+        for each in fields(TrainingParameters):
+            setattr(self, each.name, arguments.arguments[each.name])
 
-    __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what get_params reads
-        [
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(
-                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default)
-                for each in fields(TrainingParameters)
-            ),
-        ]
-    )
+    __init__.__signature__ = _SIGNATURE  # type: ignore[attr-defined]  # which get_params reads
 
     @property
     def parameters(self) -> TrainingParameters:

@@ -68,7 +68,7 @@ def test_its_parameters_are_those_of_a_training(fitted: BidSuccessClassifier) ->
     changed = clone(fitted).set_params(max_depth=5)
     assert changed.parameters == replace(PARAMETERS, max_depth=5)
     assert not hasattr(changed, "blend_")
-    with pytest.raises(TypeError, match="there is no parameter depth"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
         BidSuccessClassifier(depth=5)
     with pytest.raises(ValueError, match="max_depth must be between"):
         changed.set_params(max_depth=0).fit(np.zeros((4, 1)), [0, 1, 0, 1])
