@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from copy import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_label
 from bid_assets.modelling.estimators.blend import LogOddsBlend
 from bid_assets.modelling.estimators.gradient_boosting import boosted_trees, column_weights
 from bid_assets.modelling.estimators.history_logistic_regression import compile_history, history_columns, history_regression
-from bid_assets.modelling.estimators.linear_logit import FloatArray
+from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
 from bid_assets.modelling.estimators.target_statistics import OrderedTargetStatistic, Profiles, cross_fitted_expectation
 from bid_assets.modelling.estimators.text_logistic_regression import TextColumn, TextLogisticRegression
 from bid_assets.modelling.evaluation.metrics import Labels, success_is_rarer
@@ -137,15 +137,18 @@ class BidSuccessClassifier(LogOddsClassifier):
             self.facts_,
             self.calibration_,
         )
-        expected = self.predict_proba(self.check_rows_)[:, 1]
-        row_by_row = model.predict_matrix(model.encode_rows(self.check_rows_.to_pylist()))
-        for actual in (model.predict(self.check_rows_), row_by_row):
+        self._check(replace(model, calibration=calibration.IDENTITY))  # steps of isotonic ones would enlarge the last bits
+        return model
+
+    def _check(self, uncalibrated: BidSuccessModel) -> None:
+        expected = expit(self.decision_function(self.check_rows_))
+        row_by_row = uncalibrated.predict_matrix(uncalibrated.encode_rows(self.check_rows_.to_pylist()))
+        for actual in (uncalibrated.predict(self.check_rows_), row_by_row):
             if (difference := np.abs(actual - expected).max()) > TOLERANCE:
                 raise CompilationError(
                     f"the compiled model differs by {difference:.1e} from the classifier that it was compiled from; "
                     "it would serve other probabilities than were validated, and is not kept: please report this"
                 )
-        return model
 
     def _probability(self, log_odds: FloatArray) -> FloatArray:
         return self.calibration_.probability(log_odds)

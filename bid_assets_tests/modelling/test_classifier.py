@@ -115,3 +115,9 @@ def test_numbers_alone_without_times_and_profiles_can_be_learnt() -> None:
     numbers = rng.normal(size=(300, 3))
     success = numbers[:, 1] + rng.logistic(size=300) / 4 > 0
     assert BidSuccessClassifier(**EAGER.as_dict()).fit(numbers, success).score(numbers, success) > 0.8
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+def test_a_calibrated_model_is_compiled_too(method: str, rows: pa.Table, fitted: BidSuccessClassifier) -> None:
+    calibrated = clone(fitted).set_params(calibration=method).fit(rows, labels(rows))
+    np.testing.assert_allclose(calibrated.compile().predict(rows), calibrated.predict_proba(rows)[:, 1], atol=1e-4)
