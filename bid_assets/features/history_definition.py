@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from bid_assets.common.arrow import Integers, microseconds
 from bid_assets.common.windows import TimeRange
-from bid_assets.features.family import Encoder, FeatureFamily, RawTables, as_of_row_index, span_mask, take_or_null
+from bid_assets.features.as_of_join import as_of_row_index, take_or_null
+from bid_assets.features.family import Encoder, FeatureFamily, RawTables, span_mask
 from bid_assets.features.inputs import BidContext, BidHistory, FeatureRow
 from bid_assets.features.interval_counts import GroupedTimeline, argsort_by_group_time
 

@@ -17,11 +17,11 @@ import pyarrow as pa
 from bid_assets.app_db.contract import TEXT, TIME
 from bid_assets.common.arrow import Integers
 from bid_assets.common.windows import TimeRange
+from bid_assets.features.as_of_join import as_of_row_index
 from bid_assets.features.family import (
     Encoder,
     FeatureFamily,
     RawTables,
-    as_of_row_index,
     bids_in_span,
     jobs_in_span,
 )

@@ -296,9 +296,12 @@ def test_every_column_is_declared_and_has_the_type_that_it_declares(family: Feat
     assert all(feature.meaning for feature in family.features)
 
 
-def test_no_two_features_have_one_name() -> None:
-    names = [feature.name for family in FAMILIES for feature in family.features]
-    assert len(names) == len(set(names))
+def test_two_features_of_one_name_are_refused_by_feature_and_families() -> None:
+    copy = replace(FAMILIES[0], name="copied_features")
+    with pytest.raises(
+        ValueError, match=f"{copy.features[0].name!r} is in the family {FAMILIES[0].name} and in copied_features"
+    ):
+        registry.refuse_duplicate_features([FAMILIES[0], copy])
 
 
 @pytest.mark.parametrize("role", [Role.PAST_BIDS, Role.KNOWN_OUTCOMES, Role.SUCCESSES])

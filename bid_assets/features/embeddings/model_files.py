@@ -133,7 +133,7 @@ def silence_libraries() -> Iterator[None]:
 
 
 def _pooled_dimension(settings: dict[str, Any]) -> int | None:
-    """One vector per way of pooling, side by side; `hidden_size` is that of a plain transformer, whose mean is take_or_null."""
+    """One vector per way of pooling, side by side; `hidden_size` is that of a plain transformer, of which the mean is used."""
     modes = settings.get("pooling_mode") or [key for key, on in settings.items() if key.startswith("pooling_mode_") and on]
     length = settings.get("embedding_dimension") or settings.get("word_embedding_dimension") or settings.get("hidden_size")
     return _positive(length * (1 if isinstance(modes, str) else max(1, len(modes)))) if isinstance(length, int) else None
