@@ -83,8 +83,8 @@ class HistoryDefinition:
 
     def compute_rows(self, family: FeatureFamily, bids: Sequence[BidContext], encoder: Encoder | None) -> list[FeatureRow]:
         """The features of each bid, in order: the kernel over the histories that the bids see."""
-        seen = [self._history(bid) for bid in bids]
-        histories = {id(history): history for history in seen if history is not None}
+        by_bid = [self._history(bid) for bid in bids]
+        histories = {id(history): history for history in by_bid if history is not None}
         names = [each.name for each in family.features]
         if not histories:
             return [dict.fromkeys(names)] * len(bids)
@@ -98,10 +98,10 @@ class HistoryDefinition:
             _integers(each.known_at for each in histories.values()),
             _integers(each.is_success for each in histories.values()).astype(np.bool_),
         ).sorted([*chain.from_iterable(each.outcome_ids for each in histories.values())])
-        rows = [(number[id(each)], bid.at) for each, bid in zip(seen, bids, strict=True) if each is not None]
+        rows = [(number[id(each)], bid.at) for each, bid in zip(by_bid, bids, strict=True) if each is not None]
         columns = self.kernel(history, GroupedTimeline(*np.array(rows).T))
         features = (dict(zip(names, row, strict=True)) for row in zip(*map(_plain_values, columns), strict=True))
-        return [dict.fromkeys(names) if each is None else next(features) for each in seen]
+        return [dict.fromkeys(names) if each is None else next(features) for each in by_bid]
 
     def _owners(self, tables: RawTables) -> pa.Array:
         """The owner of each bid; null where it is not known."""
