@@ -15,7 +15,7 @@ import bid_assets
 
 HEAVY = ("torch", "sentence_transformers", "transformers", "xgboost", "sklearn", "adbc_driver_manager", "polars")
 
-MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 55
+MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 50
 
 LAYERS = (
     "common",

@@ -14,6 +14,8 @@ from functools import lru_cache
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 """The resolution of all times."""
+MICROSECONDS_PER_HOUR = 3_600_000_000
+MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 """An anchor that is both a midnight and a Monday: every window starts a whole number of lengths after it."""

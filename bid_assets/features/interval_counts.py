@@ -19,9 +19,6 @@ import pyarrow.compute as pc
 
 from bid_assets.common.arrow import Integers
 
-MICROSECONDS_PER_HOUR = 3_600_000_000
-MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
-
 NEVER, FOREVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 """A missing time (numpy's NaT as an integer): before every other; and a time after every other."""
 

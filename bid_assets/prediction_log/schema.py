@@ -17,6 +17,7 @@ import adbc_driver_manager as adbc
 import numpy as np
 import pyarrow as pa
 
+from bid_assets.common.windows import MICROSECONDS_PER_DAY
 from bid_assets.prediction_log.connection import PredictionConnection
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ _STAGING_TABLE = "predictions_staging"
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
 """A partition is dropped only while nobody reads it: a pending lock would make every writer wait behind it."""
 
-_DAY = 86_400_000_000  # microseconds
 _EPOCH = date(1970, 1, 1)
 
 
@@ -114,7 +114,7 @@ class PredictionTables:
     def _create_partitions(self, rows: pa.RecordBatch) -> None:
         """Create the partitions of these rows and attach them: creating them in place would wait for every reader to end."""
         moments = rows.column("at").cast(pa.int64()).to_numpy(zero_copy_only=False)
-        for day in {int(day) for day in np.unique(moments // _DAY)} - self._partitioned_days:
+        for day in {int(day) for day in np.unique(moments // MICROSECONDS_PER_DAY)} - self._partitioned_days:
             first = _EPOCH + timedelta(days=day)
             name = f"{SCHEMA}.predictions_{first:%Y%m%d}"
             with self._exclusive_transaction():

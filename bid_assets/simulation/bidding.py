@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bid_assets.common.windows import MICROSECONDS_PER_DAY
 from bid_assets.simulation.clock import moments_of_week, weekday
 from bid_assets.simulation.jobs import SimulatedJobs
 from bid_assets.simulation.options import MarketplaceOptions, RandomStream, integer_count
 from bid_assets.simulation.outcome_model import Offers, preference_weights, true_probability
-from bid_assets.simulation.profiles import MICROSECONDS_PER_DAY, SimulatedProfiles
+from bid_assets.simulation.profiles import SimulatedProfiles
 from bid_assets.simulation.texts import MOST_SPECIFIC
 from bid_assets.simulation.vocabulary import CATEGORIES
 

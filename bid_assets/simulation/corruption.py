@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from bid_assets.common.windows import MICROSECONDS_PER_DAY
+
 _BREACH_FACTOR = 0.05
-_DAY = 86_400_000_000
 
 
 def profiles(table: pa.Table, rng: np.random.Generator, share: float) -> pa.Table:
@@ -61,7 +62,7 @@ def _breaching_bids(bids: pa.Table, chance: NDArray[np.float64], bad: float) -> 
 def _breaching_outcomes(outcomes: pa.Table, bid_times: pa.ChunkedArray, rng: np.random.Generator, bad: float) -> pa.Table:
     """Outcomes before their bid, and outcomes of a bid that never was (added: every bid keeps its own)."""
     chance, stray = rng.random((2, len(outcomes)))
-    day = pa.scalar(_DAY, pa.duration("us"))
+    day = pa.scalar(MICROSECONDS_PER_DAY, pa.duration("us"))
     outcomes = _replaced(outcomes, "outcome_timestamp", chance < bad, pc.subtract(bid_times, day))
     strays = outcomes.filter(stray < bad)
     ids = pc.binary_join_element_wise("stray", strays["id"], "-")

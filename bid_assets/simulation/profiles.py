@@ -8,10 +8,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bid_assets.common.windows import MICROSECONDS_PER_DAY
 from bid_assets.simulation.options import MarketplaceOptions, RandomStream, integer_count
 from bid_assets.simulation.vocabulary import CATEGORIES, SKILLS, SKILLS_PER_CATEGORY
 
-MICROSECONDS_PER_DAY = 86_400_000_000
 NEVER = np.int64(-1)
 
 _INITIAL_PER_WEEKLY_BID = 0.4

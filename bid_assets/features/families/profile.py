@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bid_assets.app_db.contract import RAW_JOBS, RAW_PROFILES, TEXT, TEXTS
+from bid_assets.common.windows import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from bid_assets.features.family import Feature, FeatureFamily
 from bid_assets.features.inputs import BidContext, RawRow
-from bid_assets.features.interval_counts import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from bid_assets.features.mapping import RowDefinition
 
 _UNKNOWN: RawRow = dict.fromkeys([*RAW_PROFILES.names, *RAW_JOBS.names])

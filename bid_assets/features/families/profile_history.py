@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bid_assets.common.windows import MICROSECONDS_PER_DAY
 from bid_assets.features.family import Feature, FeatureFamily, Role
 from bid_assets.features.history_definition import HistoryArrays, HistoryDefinition
-from bid_assets.features.interval_counts import FOREVER, MICROSECONDS_PER_DAY, NEVER, GroupedTimeline
+from bid_assets.features.interval_counts import FOREVER, NEVER, GroupedTimeline
 
 WINDOW_DAYS = (7, 30, 90)
 LOOKBACK_DAYS = WINDOW_DAYS[-1] + 1

@@ -58,16 +58,7 @@ def backtest(
     `baselines` holds the same metrics of the three baselines of a report, which have no seed.
     Raises `NotTrainableError`, and `ValueError` where no later bid is decided.
     """
-    rows = train_test_rows(
-        bids,
-        outcomes,
-        features,
-        cutoff=cutoff,
-        lookback=lookback,
-        cadence=cadence,
-        end=end,
-        rules=rules,
-    )
+    rows = train_test_rows(bids, outcomes, features, cutoff=cutoff, lookback=lookback, cadence=cadence, end=end, rules=rules)
     known, success = labels(rows_in_split(rows.train, "train")), labels(rows.test)
     rarer_is_success = metrics.success_is_rarer(known)
     runs, rounds = [], []

@@ -109,15 +109,9 @@ def evaluate_cutoff(
     cutoff = as_utc(cutoff)
     began = time.perf_counter()
     past = submitted_between(tables.bids, cutoff - method.lookback, cutoff)
-    dataset = assemble(
-        past,
-        tables.outcomes,
-        [(family, tables.features[family.name]) for family in families],
-        cutoff=cutoff,
-        holdout_share=method.holdout_share,
-        cadence=method.cadence,
-        rules=method.rules,
-    )
+    features = [(family, tables.features[family.name]) for family in families]
+    options: dict[str, Any] = {"holdout_share": method.holdout_share, "cadence": method.cadence, "rules": method.rules}
+    dataset = assemble(past, tables.outcomes, features, cutoff=cutoff, **options)
     facts: dict[str, Any] = {
         "cutoff": cutoff.isoformat(),
         "until": as_utc(until).isoformat(),

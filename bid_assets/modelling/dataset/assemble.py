@@ -89,17 +89,13 @@ def labelled_bids(
     bids = bids.filter(pc.is_in(bids["id"], value_set=labels["bid_id"]))
     bids = bids.take(pc.sort_indices(bids, sort_keys=[("submitted_at", "ascending"), ("id", "ascending")]))
     label = labels.take(pc.index_in(bids["id"], value_set=labels["bid_id"]))
-    split = split_by_time(
-        microseconds(bids["submitted_at"]),
-        microseconds(label["outcome_timestamp"]),
-        holdout=holdout_share,
-        rules=rules,
-    )
+    submitted, known = microseconds(bids["submitted_at"]), microseconds(label["outcome_timestamp"])
+    split = split_by_time(submitted, known, holdout=holdout_share, rules=rules)
     keys = {
         "bid_id": bids["id"],
         "profile_id": bids["profile_id"],
         "job_id": bids["job_id"],
-        "window": pa.array(window_starts(microseconds(bids["submitted_at"]), cadence.length)).view(TIME),
+        "window": pa.array(window_starts(submitted, cadence.length)).view(TIME),
         "submitted_at": bids["submitted_at"],
         "outcome_timestamp": label["outcome_timestamp"],
         "target_is_success": label["is_success"],

@@ -41,13 +41,12 @@ MAX_SHOWN_TOKENS = 12
 
 
 def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
-    """The metrics report on the dataset's holdout, JSON-able: a metric that cannot be computed is null, and `note` says why.
+    """The metrics report on the holdout, JSON-able: a metric that cannot be computed is null, and `note` says why.
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
     same metrics), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model),
     `shap`, `intervals` (95 %), `performance_forecast` (what to expect on the bids to come, or null), `slices`, `refitted_rows`
-    (where the model that is served has learned from the holdout too, from how many bids: then all metrics are of the
-    model before the refit), `note`.
+    (of the refit model, if that is served: all metrics are of the model before it), `note`.
     """
     refitted_rows = model.training.get("refitted_rows")
     model = model.holdout_model or model

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bid_assets.app_db.readability import ReadabilityCounts, Reasons
-from bid_assets.common.arrow import microseconds, split_by_window
+from bid_assets.common.arrow import microseconds
 from bid_assets.common.windows import Cadence, TimeRange, batch_windows, microseconds_since_epoch
 from bid_assets.features.family import Encoder, FeatureFamily, RawTables
 from bid_assets.features.mapping import readability, row_counts
@@ -60,15 +60,12 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
         for name, table in inputs.items():
             if table.missing:
                 raise MissingVersionsError(name, table.missing)
-        encoder = (
-            process_encoder(settings.encoder, settings.home, settings.resolved_encoder_cache) if family.needs_encoder else None
-        )
+        encoder = encoder_of(settings) if family.needs_encoder else None
         counts, counts_of_rows = dict[str, Reasons](), dict[str, int]()
         alone = len(context.partition_keys) == 1  # in a range run row counts would be a part's, shown for each window
 
-        def features_by_window() -> Iterator[pa.Table]:
-            all_keys = context.partition_keys
-            for keys, _ in batch_windows(all_keys, _largest_input(inputs, all_keys), ROWS_AT_ONCE):
+        def features_by_batch() -> Iterator[pa.Table]:
+            for keys, _ in batch_windows(context.partition_keys, _largest_input(inputs, context.partition_keys), ROWS_AT_ONCE):
                 span = span_of(settings.cadence, keys)
                 tables = {name: _with_lookback(table, keys, back).read() for name, table in inputs.items()}
                 reasons = _readability(family, tables, span, settings.cadence, keys)
@@ -76,12 +73,11 @@ def _family_asset(family: FeatureFamily, settings: Settings) -> dg.AssetsDefinit
                 counts.update(reasons)
                 if alone:
                     counts_of_rows.update(row_counts(family, tables, span))
-                features = family.compute_table(tables, span, encoder)
-                yield from (part for _, part in split_by_window(features, family.time_column, keys, settings.cadence))
+                yield family.compute_table(tables, span, encoder)
 
-        windows_of_features = features_by_window()
-        first = next(windows_of_features)
-        batches = (batch for part in chain([first], windows_of_features) for batch in part.to_batches())
+        features = features_by_batch()
+        first = next(features)
+        batches = (batch for part in chain([first], features) for batch in part.to_batches())
         fingerprint = {"encoder_fingerprint": encoder.fingerprint} if encoder else {}
         yield dg.Output(pa.RecordBatchReader.from_batches(first.schema, batches), metadata={**counts_of_rows, **fingerprint})
         if counts:
@@ -117,9 +113,13 @@ def _readability(
     return {key: counts.of_window(int(start)) for key, start in zip(keys, starts, strict=True)}
 
 
+def encoder_of(settings: Settings) -> Encoder:
+    """The encoder of these settings: made once in a process, since loading its model costs seconds."""
+    return _encoder(settings.encoder, settings.home, settings.resolved_encoder_cache)
+
+
 @cache
-def process_encoder(name: str, home: Path, models: Path) -> Encoder:
-    """The encoder of this process: made once, since loading its model costs seconds."""
+def _encoder(name: str, home: Path, models: Path) -> Encoder:
     from bid_assets.features.embeddings.encoder import make_encoder
 
     return make_encoder(name, home, models)
