@@ -9,6 +9,7 @@ and the largest value among them takes one pass per power of two. What an interv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -59,14 +60,14 @@ class GroupedTimeline:
     def count_covering(self, group: Integers, after: Integers, until: Integers) -> Integers:
         """How many of the intervals hold each row; `group` and `after` have the shape (intervals,).
 
-        `until` may have several ends for each interval, shape (n, intervals); the result then has the shape (n, rows).
+        `until` may have several ends for each interval, shape (..., intervals); the result then has the shape (..., rows).
         """
         if len(self.time) <= FEW_ROWS:
             return np.asarray(self._covers(group, after, until).sum(axis=-1, dtype=np.int32))
         start, end = self._first_after(group, after), self._first_after(group, until)
         length = len(self.time) + 1
-        ends = np.atleast_2d(np.maximum(start, end))
-        planes = len(ends)
+        planes = math.prod(end.shape[:-1])
+        ends = np.maximum(start, end).reshape(planes, len(start))
         ends += np.arange(planes)[:, np.newaxis] * length
         change = np.bincount(start, minlength=length) - np.bincount(ends.ravel(), minlength=planes * length).reshape(-1, length)
         return self._in_own_order(change.cumsum(axis=1, dtype=np.int32)[:, :-1].reshape(*until.shape[:-1], -1))

@@ -56,12 +56,11 @@ def history_features(history: HistoryArrays, rows: GroupedTimeline) -> list[npt.
     corrected = bid[1:] == bid[:-1]
     replaced[:-1][corrected] = known[1:][corrected]
     outcome_owner, since, until = owner[bid], np.maximum(known, submitted[bid]), np.minimum(replaced, old[:, bid])
-    of_success = outcome_owner[success], since[success], until[:, success]
+    until_as_success = np.where(success, until, NEVER)
     bids = rows.count_covering(owner, submitted, old)
-    outcomes = rows.count_covering(outcome_owner, since, until)
-    successes = rows.count_covering(*of_success)
+    outcomes, successes = rows.count_covering(outcome_owner, since, np.array([until, until_as_success]))
     rates = np.where(outcomes, successes / np.maximum(outcomes, 1), np.nan)
-    latest = rows.max_covering(*of_success[:2], of_success[2][-1], known[success], missing=NEVER)
+    latest = rows.max_covering(outcome_owner, since, until_as_success[-1], known, missing=NEVER)
     days_since = np.where(latest == NEVER, np.nan, (rows.time - latest) / MICROSECONDS_PER_DAY)
     return [*bids, *outcomes, *successes, *(outcomes - successes), *rates, days_since, bids[-1] - outcomes[-1]]
 
