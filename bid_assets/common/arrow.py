@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from bid_assets.common.windows import MICROSECOND, MONDAY, Cadence, microseconds_since_epoch
 
+FloatArray = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.signedinteger]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from bid_assets.common.arrow import microseconds
+from bid_assets.common.arrow import FloatArray, microseconds
 from bid_assets.modelling.dataset.assemble import KEY_COLUMNS, columns_with_texts
 from bid_assets.modelling.dataset.frames import table_from_array, table_from_frame
 from bid_assets.modelling.estimators import calibration, column_encoders, threshold
@@ -23,7 +23,7 @@ from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_label
 from bid_assets.modelling.estimators.blend import LogOddsBlend
 from bid_assets.modelling.estimators.gradient_boosting import boosted_trees, column_weights
 from bid_assets.modelling.estimators.history_logistic_regression import compile_history, history_columns, history_regression
-from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.modelling.estimators.linear_logit import expit
 from bid_assets.modelling.estimators.target_statistics import OrderedTargetStatistic, Profiles, cross_fitted_expectation
 from bid_assets.modelling.estimators.text_logistic_regression import TextColumn, TextLogisticRegression
 from bid_assets.modelling.evaluation.metrics import Labels, success_is_rarer

@@ -20,9 +20,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from bid_assets.common.arrow import microseconds
+from bid_assets.common.arrow import FloatArray, microseconds
 from bid_assets.modelling.dataset.assemble import labels, rows_in_split
-from bid_assets.modelling.evaluation.bootstrap import Floats
 from bid_assets.modelling.evaluation.metrics import log_losses
 from bid_assets.modelling.parameters import NotTrainableError, TrainingParameters
 from bid_assets.modelling.promotion.champion_challenger import compare
@@ -104,7 +103,7 @@ def fold_loss(fold: pa.Table, parameters: TrainingParameters) -> float:
     return float(log_losses(success, probability).mean())
 
 
-def _evaluate(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, Floats]:
+def _evaluate(fold: pa.Table, parameters: TrainingParameters) -> tuple[Any, FloatArray]:
     holdout = rows_in_split(fold, "holdout")
     model = train(fold, replace(parameters, min_labelled_bids=2, min_per_class=1, refit_on_holdout=False))
     return labels(holdout), model.predict(holdout)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.simulation.vocabulary import CATEGORIES
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

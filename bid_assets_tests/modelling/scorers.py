@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from bid_assets.modelling.evaluation.bootstrap import Floats
+from bid_assets.common.arrow import FloatArray
 from bid_assets.modelling.evaluation.metrics import Labels
 from bid_assets.modelling.evaluation.slices import Values
 
@@ -28,16 +28,16 @@ class Sample:
     """Bids of some profiles: the truth behind them and what happened."""
 
     profile_ids: Values
-    log_odds: Floats
-    noise: Floats
+    log_odds: FloatArray
+    noise: FloatArray
     success: Labels
 
-    def scores(self, scorer: Scorer, random: np.random.Generator) -> Floats:
+    def scores(self, scorer: Scorer, random: np.random.Generator) -> FloatArray:
         seen = self.log_odds + scorer.shared * self.noise + scorer.own * random.standard_normal(len(self.log_odds))
         return sigmoid(scorer.slope * seen)
 
 
-def sigmoid(log_odds: Floats) -> Floats:
+def sigmoid(log_odds: FloatArray) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.common.arrow import FloatArray
+from bid_assets.modelling.estimators.linear_logit import expit
 from bid_assets.modelling.evaluation.metrics import Labels
 
 

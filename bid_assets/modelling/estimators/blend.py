@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 from xgboost import Booster, XGBClassifier
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels
 from bid_assets.modelling.estimators.column_encoders import Matrix
 from bid_assets.modelling.estimators.gradient_boosting import (
@@ -32,7 +33,7 @@ from bid_assets.modelling.estimators.gradient_boosting import (
     log_odds_after,
 )
 from bid_assets.modelling.estimators.history_logistic_regression import fit_history_regression
-from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.modelling.estimators.linear_logit import expit
 from bid_assets.modelling.estimators.target_statistics import OrderedTargetStatistic
 from bid_assets.modelling.estimators.text_logistic_regression import TextColumn, TextLogisticRegression
 from bid_assets.modelling.evaluation.metrics import Labels, log_losses_of_log_odds

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.common.arrow import FloatArray
+from bid_assets.modelling.estimators.linear_logit import expit
 
 if TYPE_CHECKING:
     from bid_assets.modelling.evaluation.metrics import Labels  # scikit-learn comes with it, which scoring does not need

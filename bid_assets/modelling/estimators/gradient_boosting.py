@@ -12,8 +12,8 @@ import numpy as np
 import xgboost as xgb
 from sklearn.base import clone
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.modelling.estimators.column_encoders import ColumnEncoder, Matrix
-from bid_assets.modelling.estimators.linear_logit import FloatArray
 from bid_assets.modelling.evaluation.metrics import Labels
 from bid_assets.modelling.parameters import TrainingParameters
 

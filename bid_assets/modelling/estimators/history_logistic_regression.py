@@ -20,11 +20,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.features.registry import families
 from bid_assets.modelling.dataset.assemble import FAMILY_OF, feature_columns
 from bid_assets.modelling.estimators.base import stratified_subsample
 from bid_assets.modelling.estimators.column_encoders import Matrix
-from bid_assets.modelling.estimators.linear_logit import FloatArray, LinearLogit, signed_log1p
+from bid_assets.modelling.estimators.linear_logit import LinearLogit, signed_log1p
 from bid_assets.modelling.evaluation.metrics import Labels
 
 PENALTY = 10.0

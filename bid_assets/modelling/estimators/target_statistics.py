@@ -20,9 +20,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.modelling.estimators.column_encoders import Matrix, TargetStatistic, as_array
 from bid_assets.modelling.estimators.gradient_boosting import boosted_trees, fit_rounds, log_odds_after
-from bid_assets.modelling.estimators.linear_logit import FloatArray, expit
+from bid_assets.modelling.estimators.linear_logit import expit
 from bid_assets.modelling.evaluation.metrics import Labels
 from bid_assets.modelling.parameters import TrainingParameters
 

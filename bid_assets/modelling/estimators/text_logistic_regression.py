@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.modelling.estimators.base import LogOddsClassifier, binary_labels, stratified_subsample
 from bid_assets.modelling.estimators.column_encoders import (
     EmbeddingLogit,
@@ -36,7 +37,6 @@ from bid_assets.modelling.estimators.column_encoders import (
     finite_vectors,
     flatten_texts,
 )
-from bid_assets.modelling.estimators.linear_logit import FloatArray
 from bid_assets.modelling.evaluation.metrics import Labels
 
 Integers = npt.NDArray[np.int64]

@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from bid_assets.common.arrow import FloatArray
 from bid_assets.modelling.evaluation.metrics import CALIBRATION_BINS, Labels, Probabilities, log_losses
 
 METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier", "calibration_error")
 RESAMPLES = 1000
 LEVEL = 0.95
-
-Floats = npt.NDArray[np.float64]
 Interval = list[float]
 """Lower and upper end."""
 
@@ -48,7 +47,7 @@ class ClusterBootstrap:
         names, number = np.unique(profile_ids.astype(str), return_inverse=True)
         return cls(number.astype(np.int64), len(names), resamples, seed)
 
-    def counts(self) -> Iterator[Floats]:
+    def counts(self) -> Iterator[FloatArray]:
         """How often each profile is drawn, in chunks of shape (some resamples, profiles); the same for equal seeds."""
         random = np.random.default_rng(self.seed)
         chunk = max(1, _CELLS_AT_ONCE // max(min(len(self.profile), GROUPS), self.profiles, 1))
@@ -56,7 +55,7 @@ class ClusterBootstrap:
         for begin in range(0, self.resamples, chunk):
             yield random.multinomial(self.profiles, even, size=min(chunk, self.resamples - begin)).astype(np.float64)
 
-    def sums(self, values: Floats) -> Floats:
+    def sums(self, values: FloatArray) -> FloatArray:
         """Values of rows, shape (rows, columns), added up within each profile: shape (profiles, columns)."""
         return np.stack([np.bincount(self.profile, column, self.profiles) for column in values.T], axis=1)
 
@@ -68,10 +67,12 @@ class WeightedMetrics:
     success: Labels
     probability: Probabilities
     bootstrap: ClusterBootstrap
-    weights: Floats | float = 1.0
+    weights: FloatArray | float = 1.0
     """Of each row, beside that of its profile."""
 
-    def compute(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float = 1.0) -> dict[str, Floats]:
+    def compute(
+        self, counts: FloatArray, rarer_is_success: bool, failures_weigh: FloatArray | float = 1.0
+    ) -> dict[str, FloatArray]:
         """`METRICS` and the success rate for each row of `counts` (resamples, profiles); NaN where they cannot be computed.
 
         `failures_weigh`: how much failures weigh in each resample, shape (resamples,).
@@ -82,7 +83,7 @@ class WeightedMetrics:
                 **self._ranking_metrics(counts, rarer_is_success, failures_weigh),
             }
 
-    def _additive_metrics(self, counts: Floats, failures_weigh: Floats | float) -> dict[str, Floats]:
+    def _additive_metrics(self, counts: FloatArray, failures_weigh: FloatArray | float) -> dict[str, FloatArray]:
         of_success, of_failure = self._sums
         successes, failures = (counts @ of_success).T, (counts @ of_failure).T * failures_weigh
         rows, log_loss, squared_error, *residual = successes + failures
@@ -93,7 +94,9 @@ class WeightedMetrics:
             "calibration_error": np.abs(residual).sum(axis=0) / rows,
         }
 
-    def _ranking_metrics(self, counts: Floats, rarer_is_success: bool, failures_weigh: Floats | float) -> dict[str, Floats]:
+    def _ranking_metrics(
+        self, counts: FloatArray, rarer_is_success: bool, failures_weigh: FloatArray | float
+    ) -> dict[str, FloatArray]:
         good, bad = (np.asarray(group.T @ counts.T) for group in self._groups)
         bad = bad * failures_weigh
         good_below, bad_below = np.cumsum(good, axis=0), np.cumsum(bad, axis=0)
@@ -119,7 +122,7 @@ class WeightedMetrics:
         )
 
     @cached_property
-    def _sums(self) -> tuple[Floats, Floats]:
+    def _sums(self) -> tuple[FloatArray, FloatArray]:
         """By profile, of successes and of failures: rows, log loss, squared error, then in each calibration bin what is
         said above what happened."""
         edges = np.unique(np.quantile(self.probability, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
@@ -162,7 +165,7 @@ def intervals(
     return values
 
 
-def percentiles(values: Floats) -> Interval | None:
+def percentiles(values: FloatArray) -> Interval | None:
     """The middle `LEVEL` of the values that are there; None where fewer than half are."""
     there = values[np.isfinite(values)]
     if 2 * len(there) < len(values) or not len(there):
@@ -171,7 +174,7 @@ def percentiles(values: Floats) -> Interval | None:
     return [float(low), float(high)]
 
 
-def _average_precision(positives: Floats, true_positives: Floats, false_positives: Floats) -> Floats:
+def _average_precision(positives: FloatArray, true_positives: FloatArray, false_positives: FloatArray) -> FloatArray:
     """Precision at each score, weighted by the positives that have it; all of shape (scores, resamples)."""
     precision = np.divide(
         true_positives,

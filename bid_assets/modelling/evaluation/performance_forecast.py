@@ -25,10 +25,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.common.arrow import microseconds
+from bid_assets.common.arrow import FloatArray, microseconds
 from bid_assets.modelling.dataset.assemble import labels
 from bid_assets.modelling.dataset.splits import Times
-from bid_assets.modelling.evaluation.bootstrap import RESAMPLES, ClusterBootstrap, Floats, WeightedMetrics, percentiles
+from bid_assets.modelling.evaluation.bootstrap import RESAMPLES, ClusterBootstrap, WeightedMetrics, percentiles
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities
 
 METRICS = ("roc_auc", "average_precision", "average_precision_rarer", "log_loss", "brier")
@@ -84,7 +84,7 @@ def forecast_performance(
     return {**forecast, "between_period_sd": float(_SD_GRID[np.searchsorted(np.cumsum(likely), 0.5)])}
 
 
-def reporting_delay_weights(submitted: Times, known: Times, success: Labels) -> Floats:
+def reporting_delay_weights(submitted: Times, known: Times, success: Labels) -> FloatArray:
     """The inverse of the chance that a bid that ends like this one is decided by now, shape (rows,); at least 1.
 
     Times in microseconds; now is when the newest outcome became known. Successes and failures have delays of their own.
@@ -104,8 +104,8 @@ def reporting_delay_weights(submitted: Times, known: Times, success: Labels) -> 
 
 
 def period_log_odds(
-    submitted: Times, success: Labels, weights: Floats, profiles: npt.NDArray[np.object_]
-) -> tuple[Floats, Floats]:
+    submitted: Times, success: Labels, weights: FloatArray, profiles: npt.NDArray[np.object_]
+) -> tuple[FloatArray, FloatArray]:
     """Log-odds of failure in each period, and the variance of each by sampling of profiles; `submitted` ascends."""
     if not len(submitted):
         return np.empty(0), np.empty(0)
@@ -125,7 +125,7 @@ def period_log_odds(
     return np.array(log_odds), np.array(variance)
 
 
-def between_period_sd_posterior(log_odds: Floats, variance: Floats) -> Floats:
+def between_period_sd_posterior(log_odds: FloatArray, variance: FloatArray) -> FloatArray:
     """How likely each of `_SD_GRID` is as the standard deviation of the true log-odds between periods; sums to 1.
 
     The mean of all periods is integrated out, with a flat prior.
@@ -141,7 +141,7 @@ def between_period_sd_posterior(log_odds: Floats, variance: Floats) -> Floats:
     return np.asarray(likely / likely.sum())
 
 
-def _delays(delay: Times, age: Times) -> tuple[Times, Floats]:
+def _delays(delay: Times, age: Times) -> tuple[Times, FloatArray]:
     """Delays that were seen, ascending, and of each the chance that a decision has come by then.
 
     Each delay was seen only because it is no longer than its bid's age: so at each moment, those count that were decided by

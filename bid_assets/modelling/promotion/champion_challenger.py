@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bid_assets.modelling.evaluation.bootstrap import LEVEL, RESAMPLES, ClusterBootstrap, Floats, WeightedMetrics, percentiles
+from bid_assets.common.arrow import FloatArray
+from bid_assets.modelling.evaluation.bootstrap import LEVEL, RESAMPLES, ClusterBootstrap, WeightedMetrics, percentiles
 from bid_assets.modelling.evaluation.metrics import Labels, Probabilities, log_losses
 from bid_assets.modelling.evaluation.slices import Values, slice_size
 from bid_assets.modelling.promotion.acceptance_rules import PromotionThresholds, rule
@@ -43,7 +44,7 @@ def compare(
     old, new = WeightedMetrics(success, champion, bootstrap), WeightedMetrics(success, challenger, bootstrap)
     once = np.ones((1, bootstrap.profiles))
 
-    def both(counts: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def both(counts: FloatArray) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         return old.compute(counts, rarer_is_success), new.compute(counts, rarer_is_success)
 
     measured = [both(once)] if len(success) else []
@@ -93,8 +94,8 @@ def promotion_rules(comparison: Mapping[str, Any], thresholds: PromotionThreshol
 
 def _compared(
     name: str,
-    measured: list[tuple[dict[str, Floats], dict[str, Floats]]],
-    drawn: list[tuple[dict[str, Floats], dict[str, Floats]]],
+    measured: list[tuple[dict[str, FloatArray], dict[str, FloatArray]]],
+    drawn: list[tuple[dict[str, FloatArray], dict[str, FloatArray]]],
 ) -> dict[str, Any]:
     old, new = (float(measured[0][side][name][0]) if measured else np.nan for side in (0, 1))
     differences = np.concatenate([new[name] - old[name] for old, new in drawn]) if drawn else np.empty(0)
