@@ -80,8 +80,8 @@ def test_embeddings_are_in_the_dataset_and_read_by_no_step_whose_model_does_with
 ) -> None:
     read, plain = [], WindowedTable.read
 
-    def noting(table: WindowedTable, columns: Any = None) -> pa.Table:
-        rows = plain(table, columns)
+    def noting(table: WindowedTable, columns: Any = None, **filters: Any) -> pa.Table:
+        rows = plain(table, columns, **filters)
         if table.asset == "training_dataset":
             read.append(rows.schema)
         return rows

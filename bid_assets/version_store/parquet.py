@@ -9,7 +9,10 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import dataset
 
@@ -45,14 +48,29 @@ class WindowedTable:
         self.manifests = tuple(heads[key] for key in windows if key in heads)
         self.schema = schema
 
-    def read(self, columns: Columns = None) -> pa.Table:
-        """All windows as one table, or only `columns` of it, in their order.
+    @property
+    def num_rows(self) -> int:
+        """Rows of all windows."""
+        return sum(manifest.rows or 0 for manifest in self.manifests)
+
+    def read(self, columns: Columns = None, where: pc.Expression | None = None) -> pa.Table:
+        """All windows as one table, or only `columns` of it, in their order, and only the rows `where` it is true.
 
         Raises `CorruptVersionError`, and `ValueError` for a column that there is not or where windows have different columns or
         types. With neither a version nor a schema, the table has no columns and no rows.
         """
         if not self.manifests:
             return self._chosen(self.schema, columns).empty_table() if self.schema is not None else pa.table({})
+        tables, names = self._open(columns)
+        return tables.to_table(columns=names, filter=where)
+
+    def take(self, rows: npt.NDArray[np.int64], columns: Columns = None) -> pa.Table:
+        """These rows, by ascending index; at least one window has a version. Raises as `read`."""
+        tables, names = self._open(columns)
+        return tables.take(pa.array(rows), columns=names)
+
+    def _open(self, columns: Columns) -> tuple[dataset.Dataset, list[str]]:
+        """The files as one dataset, verified, and the names of the columns."""
         with ThreadPoolExecutor() as pool:  # checksums and downloads wait for no lock
             files = [str(file) for file in pool.map(self.store.fetch, self.manifests)]
         tables = dataset.dataset(files, format="parquet")
@@ -63,7 +81,7 @@ class WindowedTable:
                     f"{self.asset}: window {manifest.partition} has other columns than window {self.manifests[-1].partition} "
                     f"({_difference(part, parts[-1])}); make it again with `bid-assets run --from {manifest.partition}`"
                 )
-        return tables.to_table(columns=parts[-1].names)
+        return tables, parts[-1].names
 
     def select_windows(self, windows: Sequence[str]) -> WindowedTable:
         """Some of the windows, with the columns of the newest of all where these have no version."""

@@ -40,17 +40,19 @@ SHAP_FEATURES = 20
 MAX_SHOWN_TOKENS = 12
 
 
-def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
+def evaluate(model: BidSuccessModel, dataset: pa.Table, holdout: pa.Table | None = None) -> dict[str, Any]:
     """The metrics report on the holdout, JSON-able: a metric that cannot be computed is null, and `note` says why.
 
     Keys: `rows` by split, `model_metrics`, `baselines` (`base_rate`, `profile_success_rate`, `history_logistic_regression`; the
     same metrics), `curves` (`roc`, `precision_recall`, `calibration`, `calibration_before`, `scores`, of the model),
     `shap`, `intervals` (95 %), `performance_forecast` (what to expect on the bids to come, or null), `slices`, `refitted_rows`
-    (of the refit model, if that is served: all metrics are of the model before it), `note`.
+    (of the refit model, if that is served: all metrics are of the model before it), `note`. `holdout`: the holdout rows with
+    the texts that the model reads, for a `dataset` without them.
     """
     refitted_rows = model.training.get("refitted_rows")
     model = model.holdout_model or model
-    train, holdout = (rows_in_split(dataset, name) for name in ("train", "holdout"))
+    train = rows_in_split(dataset, "train")
+    holdout = rows_in_split(dataset, "holdout") if holdout is None else holdout
     success, known = labels(holdout), labels(train)
     rarer_is_success = metrics.success_is_rarer(known)
     log_odds = model.log_odds(holdout)
@@ -75,13 +77,7 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
             "profile_success_rate": evaluated(profile_rate_baseline(train, holdout, rarer_is_success)),
             "history_logistic_regression": evaluated(history_baseline(train, holdout, rarer_is_success)),
         },
-        "curves": {
-            "roc": metrics.roc_points(success, probability),
-            "precision_recall": metrics.precision_recall_points(success, probability),
-            "calibration": metrics.calibration_bins(success, probability),
-            "calibration_before": metrics.calibration_bins(success, IDENTITY.probability(log_odds)),
-            "scores": metrics.score_histogram(success, probability),
-        },
+        "curves": _curves(success, probability, IDENTITY.probability(log_odds)),
         "shap": shap_summary(model, holdout),
         "words": word_summary(model),
         "intervals": intervals(success, probability, holdout["profile_id"].to_numpy(), rarer_is_success),
@@ -89,6 +85,16 @@ def evaluate(model: BidSuccessModel, dataset: pa.Table) -> dict[str, Any]:
         "slices": slice_metrics(holdout, success, probability, pc.unique(train["profile_id"]), rarer_is_success),
         "refitted_rows": refitted_rows,
         "note": _note(success),
+    }
+
+
+def _curves(success: Labels, probability: Probabilities, uncalibrated: Probabilities) -> dict[str, Any]:
+    return {
+        "roc": metrics.roc_points(success, probability),
+        "precision_recall": metrics.precision_recall_points(success, probability),
+        "calibration": metrics.calibration_bins(success, probability),
+        "calibration_before": metrics.calibration_bins(success, uncalibrated),
+        "scores": metrics.score_histogram(success, probability),
     }
 
 

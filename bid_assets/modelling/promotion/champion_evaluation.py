@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bid_assets.modelling.dataset.assemble import columns_with_texts, labels, rows_in_split
+from bid_assets.modelling.dataset.assemble import columns_with_texts, labels
 from bid_assets.modelling.estimators.column_encoders import ColumnMismatchError
 from bid_assets.modelling.evaluation.metrics import success_is_rarer
 from bid_assets.modelling.evaluation.slices import slice_columns
@@ -41,10 +41,10 @@ def compare_with_champion(
         raise NotComparableError(f"{champion.version} does not say which dataset it learned from")
     [own] = dataset.manifests
     _same_encoder(model, own)
-    rows = dataset.read(lambda schema: columns_with_texts(schema, model.text_columns | challenger.text_columns))
-    holdout = rows_in_split(rows, "holdout")
+    texts = model.text_columns | challenger.text_columns
+    holdout = dataset.read(lambda schema: columns_with_texts(schema, texts), where=pc.field("split") == "holdout")
     unseen = holdout.filter(pc.invert(pc.is_in(holdout["bid_id"], value_set=_training_bids(store, dataset_ref, model))))
-    train = rows_in_split(rows, "train")
+    train = dataset.read(["profile_id", "target_is_success"], where=pc.field("split") == "train")
     try:
         scores = model.predict(unseen)
     except ColumnMismatchError as error:

@@ -125,9 +125,12 @@ def _importances_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def feature_importances(training_dataset: WindowedTable, trained_model: Any) -> dg.Output[pa.Table]:
         from bid_assets.modelling.dataset.assemble import columns_with_texts
+        from bid_assets.modelling.evaluation.explanations import evenly_spaced_rows
         from bid_assets.modelling.evaluation.explanations import feature_importances as importances
 
-        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.text_columns))
+        rows = training_dataset.take(
+            evenly_spaced_rows(training_dataset.num_rows), lambda schema: columns_with_texts(schema, trained_model.text_columns)
+        )
         table = importances(trained_model, rows)
         return dg.Output(table, metadata=plot_metadata(importances=plots.importances(table.to_pylist(), "mean_abs_shap")))
 

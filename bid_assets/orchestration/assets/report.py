@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from bid_assets.modelling.evaluation import plots
 from bid_assets.orchestration.assets.common import OWNERS, RETRAINING_POOL
@@ -35,8 +36,11 @@ def report_asset(settings: Settings) -> dg.AssetsDefinition:
         from bid_assets.modelling.dataset.assemble import columns_with_texts
         from bid_assets.modelling.evaluation.report import evaluate
 
-        rows = training_dataset.read(lambda schema: columns_with_texts(schema, trained_model.text_columns))
-        report = evaluate(trained_model, rows)
+        rows = training_dataset.read(lambda schema: columns_with_texts(schema, ()))
+        holdout = training_dataset.read(
+            lambda schema: columns_with_texts(schema, trained_model.text_columns), where=pc.field("split") == "holdout"
+        )
+        report = evaluate(trained_model, rows, holdout)
         report["model"] = loaded_versions(context, "trained_model")[-1].version
         report["dataset"] = loaded_versions(context, "training_dataset")[-1].version
         pictures = plot_metadata(roc_curve=plots.roc(report), calibration_curve=plots.calibration(report))
